@@ -1,0 +1,41 @@
+"""The VGG paper as working software.
+
+verydeep takes a folder of photos, checks it, trains one of the nets of Simonyan & Zisserman, "Very Deep
+Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), tests it, and explains the
+result in a report. Every default is the paper's. A model is one safetensors file that eats raw pixels and
+carries its classes, its mean and its licence. A run is a folder that can be read, resumed and repeated.
+
+    from verydeep import VGG, Classifier, load
+
+    VGG("D")                                  the net of Table 1, from normalised pixels to logits
+    load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
+    load("runs/mine").contract.classes        the names of the K classes
+
+The command line is `verydeep --help`; importing this package loads nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["VGG", "Classifier", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from verydeep.net.classifier import Classifier
+    from verydeep.net.vgg import VGG
+    from verydeep.weights.model import load
+
+PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights.model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

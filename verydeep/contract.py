@@ -1,0 +1,73 @@
+"""What a model eats and what it answers, as data that travels inside its file (decision 1 of docs/decisions)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from verydeep.errors import ModelError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The contract of one model. Colours are in 0-255 units, sizes in pixels."""
+
+    net: str
+    classes: tuple[str, ...]
+    crop: int
+    fc_width: int
+    base_width: int
+    batch_norm: bool
+    pooling: Literal["up", "down"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scales: tuple[int, int]
+    order: Literal["RGB"] = "RGB"
+    range: tuple[int, int] = (0, 255)
+    task: Literal["classes"] = "classes"
+    origin: str = ""
+    licence: str = ""
+    sha256: str = ""
+
+    @property
+    def test_scale(self) -> int:
+        """Q for a single test scale: S, or (Smin + Smax) / 2 of a jittered net (section 4.1)."""
+        return sum(self.scales) // 2
+
+
+def to_json(contract: Contract) -> str:
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(contract)}, ensure_ascii=False, sort_keys=True)
+
+
+def from_json(text: str, where: str) -> Contract:
+    """Parses what `to_json` wrote. Raises ModelError naming `where` for anything else."""
+    try:
+        values: dict[str, Any] = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError("not an object")
+        found = values.pop("format", None)
+        if found != FORMAT:
+            raise ModelError(f"{where}: its contract has format {found!r}, this version reads {FORMAT}; try a newer verydeep")
+        names = {f.name for f in dataclasses.fields(Contract)}
+        if set(values) != names:
+            raise TypeError(f"fields {sorted(set(values) ^ names)}")
+        for name in ("classes", "mean", "std", "scales", "range"):
+            values[name] = tuple(values[name])
+        contract = Contract(**values)
+        for name, kind in (("classes", str), ("mean", float), ("std", float), ("scales", int), ("range", int)):
+            if not all(isinstance(v, kind) for v in getattr(contract, name)):
+                raise TypeError(f"{name} should hold {kind.__name__} values")
+        for name in ("crop", "fc_width", "base_width"):
+            if not isinstance(getattr(contract, name), int) or not 0 < getattr(contract, name) <= 1 << 16:
+                raise TypeError(f"{name} is out of range")
+        if len(contract.mean) != 3 or len(contract.std) != 3 or len(contract.scales) != 2 or not contract.classes:
+            raise TypeError("mean, std, scales or classes have the wrong length")
+        if contract.order != "RGB" or contract.range != (0, 255) or contract.task != "classes":
+            raise TypeError("only RGB, 0-255, task classes is written by this version")
+        return contract
+    except (ValueError, TypeError) as e:
+        raise ModelError(f"{where}: its contract cannot be read ({e}); the file is damaged or not of verydeep") from e

@@ -1,0 +1,73 @@
+"""Scale, crop, mirror and colour shift: section 3.1, drawn for a photo and not for a process.
+
+Everything random about a photo comes from a counter-based generator (Philox) keyed by seed, epoch and
+photo id, so it is the same for any number of workers and from any point of an epoch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from verydeep.data.photo import Pixels, rescale, scaled_size
+from verydeep.data.statistics import Statistics
+
+CROPS, COLOURS, ORDER = range(3)  # streams of the generator that never meet
+
+
+class Geometry(NamedTuple):
+    """A crop: the photo at smallest side S, its window's top left corner there, and whether it is mirrored."""
+
+    scale: int
+    top: int
+    left: int
+    flip: bool
+
+
+def generator(seed: int, stream: int, epoch: int, id: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=(seed << 2) + stream, counter=[0, 0, epoch, id]))
+
+
+def draw(seed: int, epoch: int, id: int, height: int, width: int, crop: int, scales: tuple[int, int], flip: bool = True) -> Geometry:
+    """S uniform in scales = [Smin, Smax], a uniform crop, mirrored with probability one half."""
+    random = generator(seed, CROPS, epoch, id)
+    scale = int(random.integers(scales[0], scales[1], endpoint=True))
+    rows, columns = scaled_size(height, width, scale)
+    top = int(random.integers(rows - crop, endpoint=True))
+    left = int(random.integers(columns - crop, endpoint=True))
+    return Geometry(scale, top, left, bool(random.random() < 0.5) and flip)
+
+
+def cut(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
+    """The crop of a geometry, not yet mirrored: uint8 crop x crop x 3."""
+    return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop))
+
+
+def draw_colour(seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float32]:
+    """The shift of all pixels of a photo in grey levels, 3: axes (3 x 3) times three normal numbers."""
+    return (axes @ generator(seed, COLOURS, epoch, id).normal(0.0, sigma, 3)).astype(np.float32)
+
+
+def colour_axes(statistics: Statistics, how: str) -> npt.NDArray[np.float64]:
+    """Principal components in columns, each times its step in grey levels (paper of Krizhevsky 2012).
+
+    `root`: the square root of the eigenvalue in 0-255 units. `literal`: the eigenvalue of pixels in 0-1,
+    brought back to grey levels. `off`: zeros.
+    """
+    values = np.asarray(statistics.eigenvalues)
+    steps = {"root": np.sqrt(values), "literal": values / 255.0, "off": np.zeros(3)}[how]
+    return np.asarray(np.asarray(statistics.components) * steps, dtype=np.float64)
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
+    """The order of n photos in an epoch."""
+    return generator(seed, ORDER, epoch, 0).permutation(n)
+
+
+def mirror(photos: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+    """Mirrors the photos of a batch, N x 3 x H x W, where flips, N, is true."""
+    return torch.where(flips[:, None, None, None], photos.flip(3), photos)

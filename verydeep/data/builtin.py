@@ -1,0 +1,123 @@
+"""The embedded data set and its bigger relative: Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, MIT licence).
+
+`fashion-mini` ships inside the package: 6,000 train, 1,000 val and 1,000 test photos, equally many a
+class. `fashion` is all 70,000: 55,000 / 5,000 / 10,000. Both keep the original's division: train and val
+come from its 60,000 training photos, test from its 10,000; every mini split lies inside the large one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import urllib.request
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from verydeep.data.record import DataSet, Photos
+from verydeep.errors import DataError
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+SIZES = {
+    "fashion-mini": {"train": 6_000, "val": 1_000, "test": 1_000},
+    "fashion": {"train": 55_000, "val": 5_000, "test": 10_000},
+}
+SEED = 2014
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+SOURCE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+# SHA-256 of the files after gunzip: archives of the same photos differ in their compression.
+FILES = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def open_builtin(name: str, download: bool = False) -> DataSet:
+    """A built-in data set by name. Raises DataError for another name or where its files are not at hand."""
+    if name not in SIZES:
+        raise DataError(f"builtin:{name} is not known; try builtin:{' or builtin:'.join(SIZES)}")
+    if name == "fashion-mini":
+        with resources.files("verydeep.data").joinpath("fashion-mini.npz").open("rb") as f, np.load(f, allow_pickle=False) as stored:
+            parts = {split: (stored[f"{split}_images"], stored[f"{split}_labels"], stored[f"{split}_ids"]) for split in SIZES[name]}
+    else:
+        parts = divide(load_fashion(download), name)
+    splits = {split: photos(split, *arrays) for split, arrays in parts.items()}
+    return DataSet(f"builtin:{name}", CLASSES, splits)
+
+
+def photos(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
+    source = "t10k" if split == "test" else "train"
+    keys = [f"{source}/{i:05d}" for i in ids]
+    return Photos(split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True)
+
+
+def divide(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
+    """Split -> (images N x 28 x 28, labels N, positions N in the original file), equally many a class."""
+    place = {"train": "train", "val": "train", "test": "t10k"}
+    parts = {}
+    for split, size in SIZES[name].items():
+        images, labels = files[f"{place[split]}-images-idx3-ubyte"], files[f"{place[split]}-labels-idx1-ubyte"]
+        ids = np.sort(np.concatenate([pool(labels, c, split)[: size // len(CLASSES)] for c in range(len(CLASSES))]))
+        parts[split] = (images[ids], labels[ids], ids)
+    return parts
+
+
+def pool(labels: Bytes, label: int, split: str) -> npt.NDArray[np.int64]:
+    """Positions of one class in random order: validation takes the first 500, training the rest."""
+    order = np.random.default_rng((SEED, label)).permutation(np.flatnonzero(labels == label))
+    held_out = SIZES["fashion"]["val"] // len(CLASSES)
+    return {"train": order[held_out:], "val": order[:held_out], "test": order}[split]
+
+
+def load_fashion(download: bool) -> dict[str, Bytes]:
+    """The four IDX files as arrays, from $VERYDEEP_DATA, Debian's folder or, if asked, a download."""
+    own = Path(os.environ.get("VERYDEEP_DATA", "~/.cache/verydeep")).expanduser()
+    for folder in (own, own / "fashion-mnist", DEBIAN):
+        if all((folder / f"{name}.gz").is_file() for name in FILES):
+            return {name: read_idx(folder / f"{name}.gz") for name in FILES}
+    if not download:
+        raise DataError(
+            f"builtin:fashion: its four files are neither in {own} nor in {DEBIAN}; add --download to fetch 30 MB, "
+            f"install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with {next(iter(FILES))}.gz and the others"
+        )
+    target = own / "fashion-mnist"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        fetch(name, target)
+    return {name: read_idx(target / f"{name}.gz") for name in FILES}
+
+
+def fetch(name: str, target: Path, source: str = SOURCE) -> None:
+    """Downloads one file; it appears under its own name only after its content was checked."""
+    part = target / f"{name}.gz.part"
+    try:
+        with urllib.request.urlopen(f"{source}/{name}.gz", timeout=30) as answer:
+            part.write_bytes(answer.read(64 << 20))
+        read_idx(part, name)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{source}/{name}.gz cannot be fetched ({e}); put the file into {target} by hand") from e
+    except DataError:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(target / f"{name}.gz")
+
+
+def read_idx(path: Path, name: str | None = None) -> Bytes:
+    """The uint8 array of a gzipped IDX file whose content has the SHA-256 listed in FILES."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as e:
+        raise DataError(f"{path} cannot be read ({e}); delete it and fetch it again") from e
+    if hashlib.sha256(content).hexdigest() != FILES[name or path.name.removesuffix(".gz")]:
+        raise DataError(f"{path} is not the published file (SHA-256 differs); delete it and fetch it again")
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(int(n) for n in shape))

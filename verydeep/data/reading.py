@@ -1,0 +1,60 @@
+"""Work on photos in threads, with results in the order asked for. Decoding and rescaling free the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from verydeep.errors import PhotoError
+
+T = TypeVar("T")
+
+
+def workers_for(asked: int, in_memory: bool) -> int:
+    """The number of decoding threads: as asked, or chosen for -1 (none for photos already in memory)."""
+    if asked >= 0:
+        return asked
+    return 0 if in_memory else min(8, os.cpu_count() or 1)
+
+
+def in_order(
+    work: Callable[[int], T], ids: Iterable[int], workers: int, on_bad: Callable[[int, PhotoError], None] | None = None, ahead: int = 32
+) -> Iterator[tuple[int, T]]:
+    """(id, work(id)) for every id in order, at most `ahead` per worker in advance; 0 workers work right here.
+
+    A PhotoError goes to `on_bad` and its photo is left out; without `on_bad` it is raised.
+    """
+    if workers == 0:
+        for id in ids:
+            try:
+                result = work(id)
+            except PhotoError as e:
+                if on_bad is None:
+                    raise
+                on_bad(id, e)
+            else:
+                yield id, result
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
+    pending: deque[tuple[int, Future[T]]] = deque()
+    remaining = iter(ids)
+    try:
+        while True:
+            while len(pending) < ahead * workers and (upcoming := next(remaining, None)) is not None:
+                pending.append((upcoming, pool.submit(work, upcoming)))
+            if not pending:
+                return
+            id, future = pending.popleft()
+            try:
+                result = future.result()
+            except PhotoError as e:
+                if on_bad is None:
+                    raise
+                on_bad(id, e)
+            else:
+                yield id, result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Testing (section 3.2)."""

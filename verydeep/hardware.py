@@ -1,0 +1,34 @@
+"""What the machine is good at: the device, and whether bf16 is faster there."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+from verydeep.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of malloc.h
+
+
+def device_for(asked: str) -> torch.device:
+    """cpu or cuda; auto takes a CUDA GPU when there is one. Raises ConfigError where the asked one is missing."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: no CUDA GPU can be used here; try --device cpu, or --device auto")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether matrix products are faster in bf16: CPUs with AMX or AVX-512 BF16, GPUs since Ampere."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def fast_allocation() -> None:
+    """Keeps freed memory in the process (glibc on Linux): returning it after each of a step's tensors costs a third of the time."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

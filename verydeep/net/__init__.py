@@ -1,0 +1,1 @@
+"""The model (sections 2.1 to 2.3)."""

@@ -1,0 +1,62 @@
+"""The paper as data: Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition".
+
+arXiv 1409.1556v6, ICLR 2015. Nothing here is computed and nothing here is imported; numbers the paper
+does not print are marked "computed".
+"""
+
+from __future__ import annotations
+
+CITATION = "K. Simonyan and A. Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015. arXiv:1409.1556v6"
+
+# Table 1, one net a row, one block a column; a 2x2 max-pool with stride 2 ends every block, and the
+# layers FC-4096, FC-4096, FC-1000, soft-max end every net. "3-64 x2" is conv3-64 twice.
+# shallow-B is the seventh net, of section 4.1: each pair of 3x3 layers of B replaced by one 5x5 layer.
+TABLE_1: dict[str, tuple[str, str, str, str, str]] = {
+    #             block 1     block 2      block 3           block 4           block 5
+    "A":         ("3-64",     "3-128",     "3-256 x2",       "3-512 x2",       "3-512 x2"),
+    "A-LRN":     ("3-64 LRN", "3-128",     "3-256 x2",       "3-512 x2",       "3-512 x2"),
+    "B":         ("3-64 x2",  "3-128 x2",  "3-256 x2",       "3-512 x2",       "3-512 x2"),
+    "C":         ("3-64 x2",  "3-128 x2",  "3-256 x2 1-256", "3-512 x2 1-512", "3-512 x2 1-512"),
+    "D":         ("3-64 x2",  "3-128 x2",  "3-256 x3",       "3-512 x3",       "3-512 x3"),
+    "E":         ("3-64 x2",  "3-128 x2",  "3-256 x4",       "3-512 x4",       "3-512 x4"),
+    "shallow-B": ("5-64",     "5-128",     "5-256",          "5-512",          "5-512"),
+}  # fmt: skip
+
+# Parameters with biases at 1,000 classes, and 10^9 multiply-adds at 224x224 (computed; the paper rounds
+# the first to millions in Table 2 and does not print the second).
+PARAMETERS = {
+    "A": 132_863_336,
+    "A-LRN": 132_863_336,
+    "B": 133_047_848,
+    "C": 133_638_952,
+    "D": 138_357_544,
+    "E": 143_667_240,
+    "shallow-B": 134_503_528,
+}
+MULTIPLY_ADDS = {"A": 7.61, "A-LRN": 7.61, "B": 11.31, "C": 11.77, "D": 15.47, "E": 19.63, "shallow-B": 9.36}
+
+# Section 2.1 and Krizhevsky 2012. Toolkits divide alpha by n, so the literal setting there is 5e-4.
+LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 2.0
+
+# Section 3.1: rate and batch belong together when either is changed.
+BATCH = 256
+LEARNING_RATE = 1e-2
+
+# Section 3.2: the nets halve the side five times, so a crop must be a multiple of this.
+STRIDE = 32
+
+# Table 3, single test scale: (net, train S, test Q, top-1 error %, top-5 error %), ILSVRC-2012 validation.
+TABLE_3: tuple[tuple[str, str, int, float, float], ...] = (
+    ("A", "256", 256, 29.6, 10.4),
+    ("A-LRN", "256", 256, 29.7, 10.5),
+    ("B", "256", 256, 28.7, 9.9),
+    ("C", "256", 256, 28.1, 9.4),
+    ("C", "384", 384, 28.1, 9.3),
+    ("C", "[256;512]", 384, 27.3, 8.8),
+    ("D", "256", 256, 27.0, 8.8),
+    ("D", "384", 384, 26.8, 8.7),
+    ("D", "[256;512]", 384, 25.6, 8.1),
+    ("E", "256", 256, 27.3, 9.0),
+    ("E", "384", 384, 26.9, 8.7),
+    ("E", "[256;512]", 384, 25.5, 8.0),
+)

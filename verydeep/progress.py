@@ -1,0 +1,77 @@
+"""Progress of long work on stderr: a bar on a terminal, a line every ten seconds elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+Advance = Callable[[int, str], None]
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """style: `bar`, `lines`, `none`, or `auto`, which draws a bar where stderr is a terminal."""
+
+    def __init__(self, style: Literal["auto", "bar", "lines", "none"] = "auto") -> None:
+        self.style = style if style != "auto" else "bar" if sys.stderr.isatty() else "lines"
+
+    @contextmanager
+    def bar(self, total: int, label: str, done: int = 0) -> Iterator[Advance]:
+        """Inside the `with`, call advance(photos, words) as photos are done."""
+        if self.style == "bar":
+            with drawn_bar(total, label, done) as advance:
+                yield advance
+        elif self.style == "lines":
+            yield lines(total, label, done)
+        else:
+            yield lambda n, words: None
+
+
+@contextmanager
+def drawn_bar(total: int, label: str, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Rich
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total} photos"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+    )  # fmt: skip
+    with Rich(*columns, console=Console(stderr=True), transient=True) as rich:
+        task, began, first = rich.add_task(label, total=total, completed=done, rate="", words=""), time.perf_counter(), done
+
+        def advance(n: int, words: str) -> None:
+            nonlocal done
+            done += n
+            rate = (done - first) / max(time.perf_counter() - began, 1e-9)
+            rich.update(task, completed=done, rate=f"{rate:.0f}/s", words=words)
+
+        yield advance
+
+
+def lines(total: int, label: str, done: int) -> Advance:
+    began, first, last = time.perf_counter(), done, time.perf_counter()
+
+    def advance(n: int, words: str) -> None:
+        nonlocal done, last
+        done += n
+        now = time.perf_counter()
+        if now - last < LINE_SECONDS and done < total:
+            return
+        last, rate = now, (done - first) / max(now - began, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if done < total and rate else ""
+        print(f"{label}: {done}/{total} photos, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
+
+    return advance
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 7 min, 3.5 h, 12 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -1,0 +1,158 @@
+"""The run folder: created once, locked while in use, appended to, saved atomically.
+
+config.yaml  run.json  split.csv      what was asked, on what data, and which photo went where
+metrics.jsonl  log.txt  skipped.csv   what happened
+last/  best.safetensors               where to go on, and the model to use
+results/  report.html  report.md      what came out
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.errors import RunError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file, flushes it and renames it to path: the old file or the new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as f:
+            os.fsync(f.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as e:
+        raise RunError(f"{path} cannot be saved ({e.strerror or e}); what was there before is unchanged") from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Run:
+    """An open run folder. `say` goes to stderr and log.txt, `record` to metrics.jsonl."""
+
+    def __init__(self, path: Path, log: TextIO) -> None:
+        self.path = path
+        self.log = log
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def say(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self.log.write("".join(f"{stamp} {line}\n" for line in message.splitlines()))
+        self.log.flush()
+
+    def record(self, values: dict[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(values) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drops the records of steps that a resumed run will take again."""
+        if self.metrics.exists():
+            kept = [line for line in self.metrics.read_text().splitlines() if usable(line) and json.loads(line)["step"] <= step]
+            write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def usable(line: str) -> bool:
+    """A line cut short by a killed process is not."""
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False
+
+
+@contextmanager
+def open_run(path: Path, config: Config, data: str) -> Iterator[Run]:
+    """Creates or continues a run folder and holds its lock. Raises RunError if it is in use or was begun otherwise."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as e:
+        raise RunError(f"{path} cannot be used as a run folder ({e.strerror or e}); give another --out") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise RunError(f"{path} is in use by another training; wait for it or give another --out") from e
+        begin_or_check(path, config, data)
+        with (path / "log.txt").open("a", encoding="utf-8") as log:
+            yield Run(path, log)
+
+
+def begin_or_check(path: Path, config: Config, data: str) -> None:
+    if not (path / "config.yaml").exists():
+        strangers = [p.name for p in path.iterdir() if p.name != ".lock"]
+        if strangers:
+            raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
+        write_text(path / "config.yaml", yaml.safe_dump({"data": data, **plain(config)}, sort_keys=False))
+        return
+    old_config, old_data = read_config(path)
+    fields = different_fields(old_config, config)
+    if old_data != data:
+        raise RunError(f"{path} was begun on {old_data}, not on {data}; give another --out")
+    if fields:
+        changes = ", ".join(f"{f} ({getattr(old_config, f)} then, {getattr(config, f)} now)" for f in fields)
+        raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
+
+
+def read_config(path: Path) -> tuple[Config, str]:
+    """(configuration, DATA) that a run was begun with. Raises RunError where there is no run."""
+    file = path / "config.yaml"
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RunError(f"{path} is not a run folder: it has no config.yaml") from e
+    except yaml.YAMLError as e:
+        raise RunError(f"{file} is not YAML; the run folder is damaged") from e
+    if not isinstance(values, dict) or "data" not in values:
+        raise RunError(f"{file} does not name its data; the run folder is damaged")
+    data = str(values.pop("data"))
+    return from_plain(values, str(file)), data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a run folder. Raises RunError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RunError(f"{path} is missing ({e.strerror}); the run did not get that far") from e
+    except ValueError as e:
+        raise RunError(f"{path} is not JSON; the run folder is damaged") from e
+    if not isinstance(value, dict):
+        raise RunError(f"{path} does not hold an object; the run folder is damaged")
+    return value
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

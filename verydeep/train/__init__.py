@@ -1,0 +1,1 @@
+"""Training (section 3.1)."""

@@ -1,0 +1,146 @@
+"""The training loop (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verydeep.config import Config
+from verydeep.data.augment import mirror
+from verydeep.data.batches import Batch, Batches
+from verydeep.errors import NonFiniteLoss
+from verydeep.evaluate.scores import Scores
+from verydeep.net.classifier import Classifier
+from verydeep.progress import Progress
+from verydeep.run import Run
+from verydeep.train.meter import Meter
+from verydeep.train.schedule import Schedule, after_epoch
+from verydeep.train.signals import Signals
+from verydeep.train.state import Counters, restore, save
+from verydeep.train.track import Tracker
+
+RECORDS_AN_EPOCH = 20
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss summed over photos, number of top-1 errors) of logits N x K: multinomial logistic regression."""
+    return F.cross_entropy(outputs.float(), targets, reduction="sum"), (outputs.argmax(1) != targets).sum()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the loop works with. `validate` counts the errors of the net as it is."""
+
+    config: Config
+    run: Run
+    classifier: Classifier
+    batches: Batches
+    validate: Callable[[], Scores]
+    device: torch.device
+    bf16: bool
+    progress: Progress
+    tracker: Tracker
+    objective: Objective = cross_entropy
+
+    def record(self, values: dict[str, object]) -> None:
+        self.run.record(values)
+        self.tracker.record(values)
+
+
+def train(job: Job) -> str:
+    """Trains from the last saved state, or from the net as it is, to the end of the schedule; returns why it ended."""
+    c, run, net = job.config, job.run, job.classifier.net
+    optimizer = torch.optim.SGD(net.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
+    now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
+    run.forget_after(now.step)
+    record_every = max(1, len(job.batches) // RECORDS_AN_EPOCH)
+    with Signals() as signals:
+        while not now.finished:
+            meter, job.batches.waited = Meter(now, job.device), 0.0
+            net.train()
+            with job.progress.bar(len(job.batches.photos), f"epoch {now.epoch + 1}/{c.epochs}", now.photos) as advance:
+                for batch in job.batches.epoch(now.epoch, now.batch):
+                    # Rate
+                    for group in optimizer.param_groups:
+                        group["lr"] = schedule.rate
+                    # Forward, backward, step
+                    meter.add(gradients(job, batch, now.step), every=1 if job.device.type == "cpu" else 20)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    # Measure
+                    now = now._replace(batch=batch.number + 1, step=now.step + 1)
+                    advance(len(batch.targets), f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
+                    if now.step % record_every == 0:
+                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(meter.shown, 6)})
+                    # Save
+                    if now.step % c.save_every == 0 or signals.received:
+                        now = whole(now, meter, net)
+                        save(run.path / "last", net, optimizer, now, schedule)
+                        signals.leave(f"saved at step {now.step} in {run.path}; the same command resumes")
+            # Validate
+            now = whole(now, meter, net)
+            scores = job.validate()
+            error = 100 * scores.top1_errors / scores.photos
+            job.record(epoch_record(now, meter, scores, schedule.rate, job.batches.waited))
+            # Schedule
+            schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
+            ended = reason if schedule.ended else f"training ends after epoch {c.epochs}, the last" if now.epoch + 1 == c.epochs else ""
+            if reason:
+                run.say(reason)
+            # Save
+            if error < now.best_error:
+                now = now._replace(best_error=error)
+                job.classifier.save(run.best)
+            now = now._replace(epoch=now.epoch + 1, batch=0, loss=0.0, errors=0.0, photos=0, finished=ended)
+            save(run.path / "last", net, optimizer, now, schedule)
+            signals.leave(f"saved after epoch {now.epoch} in {run.path}; the same command resumes")
+    return now.finished
+
+
+def gradients(job: Job, batch: Batch, step: int) -> Tensor:
+    """Adds a step's gradients, those of the mean loss of the whole batch; returns [loss, errors, photos] summed, float64."""
+    total, n = torch.zeros(3, dtype=torch.float64, device=job.device), len(batch.targets)
+    for micro, rows in enumerate(torch.arange(n).tensor_split(job.config.accumulate)):
+        if not len(rows):
+            continue
+        torch.manual_seed((job.config.seed << 40) + (step << 10) + micro)  # dropout: by seed, step and part
+        targets = batch.targets[rows].to(job.device, non_blocking=True)
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
+            loss, errors = job.objective(job.classifier.net(augmented(job, batch, rows)), targets)
+        (loss / n).backward()  # type: ignore[no-untyped-call]
+        total += torch.stack([loss.detach().double(), errors.double(), errors.new_tensor(len(rows)).double()])
+    return total
+
+
+def augmented(job: Job, batch: Batch, rows: Tensor) -> Tensor:
+    """Normalised float32 crops of a batch's rows, mirrored and shifted in colour on the device, never clipped."""
+    photos = batch.photos[rows].to(job.device, non_blocking=True)
+    x = job.classifier.normalise(mirror(photos, batch.flips[rows].to(job.device)))
+    shifts = batch.shifts[rows].to(job.device)[:, :, None, None] / job.classifier.std
+    return (x + shifts).contiguous(memory_format=torch.channels_last)
+
+
+def whole(now: Counters, meter: Meter, net: torch.nn.Module) -> Counters:
+    """Counters with the epoch's sums, fit to be saved. Raises NonFiniteLoss for a loss or weights that are not finite."""
+    try:
+        loss, errors, photos = meter.read()
+        if not all(bool(p.isfinite().all()) for p in net.parameters()):
+            raise NonFiniteLoss("a weight is no longer a finite number")
+    except NonFiniteLoss as e:
+        raise NonFiniteLoss(f"{e} (epoch {now.epoch + 1}, step {now.step})") from e
+    return now._replace(loss=loss, errors=errors, photos=int(photos))
+
+
+def epoch_record(now: Counters, meter: Meter, scores: Scores, rate: float, waited: float) -> dict[str, object]:
+    validation = scores.as_dict()
+    return {
+        "step": now.step, "epoch": now.epoch + 1, "lr": rate,
+        "train_loss": round(now.loss / max(now.photos, 1), 6), "train_top1_error": round(100 * now.errors / max(now.photos, 1), 4),
+        "val_top1_error": validation["top1_error"], "val_top5_error": validation["top5_error"],
+        "photos_per_second": round(meter.rate, 1), "waiting_share": round(waited / meter.seconds, 4), "seconds": round(meter.seconds, 2),
+    }  # fmt: skip

@@ -1,0 +1,210 @@
+"""From a configuration and photos to a job: split, statistics, net, start, warnings, estimate."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from verydeep.config import Config
+from verydeep.contract import Contract
+from verydeep.data.batches import Batches
+from verydeep.data.manifest import write_split
+from verydeep.data.reading import workers_for
+from verydeep.data.record import DataSet, Photos
+from verydeep.data.source import open_data
+from verydeep.data.statistics import Statistics, measure
+from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RunError
+from verydeep.evaluate.evaluation import Settings, count
+from verydeep.hardware import device_for, fast_allocation, multiplies_bf16
+from verydeep.net.classifier import Classifier, build
+from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.paper import BATCH, LEARNING_RATE
+from verydeep.progress import Progress, duration
+from verydeep.run import Run, open_run, read_json, write_json
+from verydeep.train.loop import Job, train
+from verydeep.train.track import tracker
+from verydeep.weights.model import load
+
+HOUR = 3600
+
+
+def run_training(data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None) -> str:
+    """Trains DATA into the run folder `out`, or goes on where it stopped; returns why it ended.
+
+    Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
+    """
+    progress = progress or Progress()
+    opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out))
+    with open_run(out, config, data) as run:
+        remember(run, opened)
+        if ended := finished(run):
+            run.say(f"{out} is finished: {ended}")
+            return ended
+        job = prepare(run, opened, config, progress)
+        try:
+            run.say(ended := train(job))
+        except NonFiniteLoss as e:
+            good = f"the last good state is kept in {out / 'last'}" if (out / "last" / "state.json").exists() else "nothing was saved yet"
+            lower = f"--lr {config.lr / 10:g}"
+            raise NonFiniteLoss(f"{e}; {good}; start again with another --out and {lower}, or --init glorot") from e
+        finally:
+            job.tracker.close()
+    return ended
+
+
+def kept_split(out: Path) -> Path | None:
+    return out / "split.csv" if (out / "split.csv").exists() else None
+
+
+def remember(run: Run, data: DataSet) -> None:
+    """Writes what the run was trained on, or checks that it is still the same."""
+    file = run.path / "run.json"
+    found = {
+        "data": data.name,
+        "fingerprint": data.fingerprint(),
+        "photos": {s: len(p) for s, p in data.splits.items()},
+        "classes": list(data.classes),
+    }
+    if not file.exists():
+        if data.held_out:
+            write_split(data, run.path / "split.csv")
+        write_json(file, found)
+    elif (old := read_json(file)).get("fingerprint") != found["fingerprint"]:
+        raise RunError(
+            f"{run.path} was begun with other photos ({old.get('photos')} then, {found['photos']} now); restore them, or give another --out"
+        )
+
+
+def finished(run: Run) -> str:
+    state = run.path / "last" / "state.json"
+    return str(read_json(state)["counters"]["finished"]) if state.exists() else ""
+
+
+def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
+    """Everything between a data set and the first step, said on the way."""
+    fast_allocation()
+    device = device_for(config.device)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
+    photos, resumes = data.split("train"), (run.path / "last" / "state.json").exists()
+    say_data(run, data)
+    statistics = statistics_of(run, photos, config)
+    classifier = begin(config, data, statistics).to(device)
+    classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    skipped = Skipped(run, photos, config.bad_photos)
+    batches = Batches(photos, config, statistics, skipped)
+    settings = Settings(
+        "centre", None, False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos
+    )
+    validate = lambda: count(classifier, data.split("val"), settings)[0]  # noqa: E731
+    job = Job(config, run, classifier, batches, validate, device, bf16, progress, tracker(config.track, run.path))
+    if not resumes:
+        say_start(job, statistics)
+    return job
+
+
+def say_data(run: Run, data: DataSet) -> None:
+    counts = ", ".join(f"{len(p)} {s}" for s, p in data.splits.items())
+    how = " (held out by class, kept in split.csv)" if data.held_out else ""
+    run.say(f"data: {data.name}, {len(data.classes)} classes, photos: {counts}{how}")
+    present = set(data.split("train").targets().tolist())
+    if empty := [c for i, c in enumerate(data.classes) if i not in present]:
+        raise DataError(f"{data.name}: the class {empty[0]!r} has no training photo; add some or remove the class")
+    if not len(data.split("val")):
+        raise DataError(f"{data.name} has no validation photos, which steer the learning rate; add some or remove the empty val split")
+
+
+def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
+    """Statistics of the training photos, measured once and kept in the run."""
+    file = run.path / "statistics.json"
+    if file.exists():
+        kept = read_json(file)
+        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])  # type: ignore[arg-type]
+    skipped = Skipped(run, photos, config.bad_photos)
+    found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
+    write_json(file, found._asdict())
+    return found
+
+
+def begin(config: Config, data: DataSet, statistics: Statistics) -> Classifier:
+    """A new Classifier with its first weights and its contract."""
+    red, green, blue = (round(v, 4) for v in statistics.mean)
+    mean, std = (red, green, blue), (config.input_std, config.input_std, config.input_std)
+    contract = Contract(
+        config.net, data.classes, config.crop, config.fc_width, config.base_width, config.batch_norm, config.pooling,
+        mean, std, config.scales, origin=f"trained by verydeep on {data.name}",
+    )  # fmt: skip
+    classifier = build(contract)
+    classifier.net.dropout = config.dropout
+    sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
+    initialise(classifier.net, config.init, config.seed, sigma)
+    if config.init_from:
+        from_shallower(classifier.net, load(config.init_from).net)
+    return classifier
+
+
+def say_start(job: Job, statistics: Statistics) -> None:
+    """The gain table, the literature's traps, and how long it will take."""
+    c, run, net = job.config, job.run, job.classifier.net
+    n = sum(p.numel() for p in net.parameters())
+    run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
+    run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
+    first = next(job.batches.epoch(0))
+    sample = first._replace(photos=first.photos[:16], targets=first.targets[:16], flips=first.flips[:16], shifts=first.shifts[:16])
+    x = job.classifier.normalise(sample.photos.to(job.device))
+    rows = gains(net, x)
+    run.say(gain_table(rows))
+    if warning := gain_warning(rows, net.classes):
+        run.say(f"warning: {warning}")
+    if warning := rate_warning(c):
+        run.say(f"warning: {warning}")
+    seconds = estimate(job, x) * c.epochs
+    run.say(f"estimated time: {duration(seconds)} for {c.epochs} epochs, less if the validation error stalls early")
+    if seconds > HOUR:
+        run.say("that is over an hour; --recipe small trains net A on 64-pixel crops, --recipe demo on 32-pixel ones")
+
+
+def rate_warning(c: Config) -> str | None:
+    """The paper's rate belongs to its batch of 256: rates go with the batch (Krizhevsky 2014), give or take four."""
+    fitting = LEARNING_RATE * c.batch / BATCH
+    if fitting / 4 <= c.lr <= fitting * 4:
+        return None
+    paper = f"{LEARNING_RATE:g} * {c.batch} / {BATCH} = {fitting:.2g}"
+    return f"lr {c.lr:g} is far from the paper's rate for a batch of {c.batch} ({paper}); try --lr {fitting:.2g}"
+
+
+def estimate(job: Job, x: torch.Tensor) -> float:
+    """Seconds an epoch, from two forward and backward passes that leave the net as it was."""
+    net, targets = job.classifier.net.eval(), torch.zeros(len(x), dtype=torch.int64, device=job.device)
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
+            loss, _ = job.objective(net(x), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        net.zero_grad()
+        if job.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+    return seconds / len(x) * len(job.batches.photos)
+
+
+class Skipped:
+    """Policy for bad photos: stop with the photo's name, or skip it, listing each once in skipped.csv."""
+
+    def __init__(self, run: Run, photos: Photos, policy: str) -> None:
+        self.file = run.path / "skipped.csv"
+        self.run, self.photos, self.policy = run, photos, policy
+        self.known = {row[0] for row in csv.reader(self.file.open(encoding="utf-8", newline=""))} if self.file.exists() else set()
+
+    def __call__(self, id: int, e: PhotoError) -> None:
+        if self.policy == "stop":
+            raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip") from e
+        key = self.photos.keys[id]
+        if key not in self.known:
+            self.known.add(key)
+            with self.file.open("a", encoding="utf-8", newline="") as out:
+                csv.writer(out).writerow((key, e.reason))
+            self.run.say(f"skipped {key}: {e.reason}")

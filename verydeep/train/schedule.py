@@ -1,0 +1,40 @@
+"""When the learning rate drops: section 3.1, "divided by 10 when the validation accuracy stopped improving"."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from verydeep.config import Config
+
+
+class Schedule(NamedTuple):
+    """Where the schedule stands: plain numbers, saved with the run. `best` is a top-1 error in percent."""
+
+    rate: float
+    drops: int = 0
+    best: float = 100.0
+    stalled: int = 0  # epochs since the best
+    ended: bool = False
+
+
+def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[Schedule, str]:
+    """The schedule after epoch number `epoch` (from 1) ended with a validation error, and the reason of a change or ''."""
+    improved = error <= s.best - config.least_gain
+    s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
+    if config.drop_at:
+        if epoch in config.drop_at:
+            return drop(s, config, f"epoch {epoch} is in drop_at")
+        return s, ""
+    if s.stalled < config.patience:
+        return s, ""
+    why = f"the validation error has not fallen {config.least_gain:g} points below {s.best:.2f} % for {s.stalled} epochs"
+    if s.drops == config.drops:
+        return s._replace(ended=True), f"training ends after epoch {epoch}: {why}, at the last rate"
+    return drop(s, config, why)
+
+
+def drop(s: Schedule, config: Config, why: str) -> tuple[Schedule, str]:
+    rate = s.rate / config.drop_factor
+    return s._replace(
+        rate=rate, drops=s.drops + 1, stalled=0
+    ), f"drop {s.drops + 1} of {config.steps_down}: rate {s.rate:g} -> {rate:g}; {why}"

@@ -1,0 +1,1 @@
+"""Weights by name: the model that MODEL of the command line means."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import sys
 
 import torch
 
+import verydeep
 from verydeep.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of malloc.h
@@ -32,3 +35,13 @@ def fast_allocation() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def machine() -> dict[str, object]:
+    """What a number was made with: versions, processor, threads."""
+    return {
+        "verydeep": verydeep.__version__, "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform(),
+        "processor": torch.cpu.get_capabilities().get("cpu_name", "") if hasattr(torch.cpu, "get_capabilities") else platform.processor(),
+        "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }  # fmt: skip

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,7 +36,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as e:
         raise RunError(f"{path} cannot be saved ({e.strerror or e}); what was there before is unchanged") from e
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses even this, and has been reported
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,20 +80,25 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drops the records of steps that a resumed run will take again."""
         if self.metrics.exists():
-            kept = [line for line in self.metrics.read_text().splitlines() if usable(line) and json.loads(line)["step"] <= step]
+            kept = [
+                line
+                for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+                if usable(line) and json.loads(line)["step"] <= step
+            ]
             write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 
 
 def usable(line: str) -> bool:
     """A line cut short by a killed process is not."""
     try:
-        return "step" in json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return False
+    return isinstance(value, dict) and isinstance(value.get("step"), int)
 
 
 @contextmanager
-def open_run(path: Path, config: Config, data: str) -> Iterator[Run]:
+def open_run(path: Path, config: Config) -> Iterator[Run]:
     """Creates or continues a run folder and holds its lock. Raises RunError if it is in use or was begun otherwise."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -104,40 +110,37 @@ def open_run(path: Path, config: Config, data: str) -> Iterator[Run]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             raise RunError(f"{path} is in use by another training; wait for it or give another --out") from e
-        begin_or_check(path, config, data)
+        begin_or_check(path, config)
         with (path / "log.txt").open("a", encoding="utf-8") as log:
             yield Run(path, log)
 
 
-def begin_or_check(path: Path, config: Config, data: str) -> None:
+def begin_or_check(path: Path, config: Config) -> None:
     if not (path / "config.yaml").exists():
-        strangers = [p.name for p in path.iterdir() if p.name != ".lock"]
+        ours = (".lock", ".config.yaml.")  # the latter is left by a process killed while it began
+        strangers = [p.name for p in path.iterdir() if not p.name.startswith(ours)]
         if strangers:
             raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
-        write_text(path / "config.yaml", yaml.safe_dump({"data": data, **plain(config)}, sort_keys=False))
+        write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
         return
-    old_config, old_data = read_config(path)
-    fields = different_fields(old_config, config)
-    if old_data != data:
-        raise RunError(f"{path} was begun on {old_data}, not on {data}; give another --out")
-    if fields:
-        changes = ", ".join(f"{f} ({getattr(old_config, f)} then, {getattr(config, f)} now)" for f in fields)
+    old = read_config(path)
+    if fields := different_fields(old, config):
+        changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
         raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
 
 
-def read_config(path: Path) -> tuple[Config, str]:
-    """(configuration, DATA) that a run was begun with. Raises RunError where there is no run."""
+def read_config(path: Path) -> Config:
+    """The configuration that a run was begun with. Raises RunError where there is no run."""
     file = path / "config.yaml"
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as e:
         raise RunError(f"{path} is not a run folder: it has no config.yaml") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise RunError(f"{file} is not YAML; the run folder is damaged") from e
-    if not isinstance(values, dict) or "data" not in values:
-        raise RunError(f"{file} does not name its data; the run folder is damaged")
-    data = str(values.pop("data"))
-    return from_plain(values, str(file)), data
+    if not isinstance(values, dict):
+        raise RunError(f"{file} holds no fields; the run folder is damaged")
+    return from_plain(values, str(file))
 
 
 def read_json(path: Path) -> dict[str, Any]:

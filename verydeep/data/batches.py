@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 def bounds(photos: int, batch: int) -> list[tuple[int, int]]:
     """Where each batch of an epoch begins and ends. A single photo left over joins the batch before it."""
     starts = list(range(0, photos, batch))
-    if len(starts) > 1 and photos - starts[-1] == 1:
+    if len(starts) > 1 and photos % batch == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], photos], strict=True))
 

@@ -11,6 +11,8 @@ import gzip
 import hashlib
 import os
 import urllib.request
+import zlib
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +29,7 @@ SIZES = {
     "fashion": {"train": 55_000, "val": 5_000, "test": 10_000},
 }
 SEED = 2014
+MAX_BYTES = 64 << 20  # of a file, packed or not; the largest has 45 MiB
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SOURCE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 # SHA-256 of the files after gunzip: archives of the same photos differ in their compression.
@@ -100,9 +103,9 @@ def fetch(name: str, target: Path, source: str = SOURCE) -> None:
     part = target / f"{name}.gz.part"
     try:
         with urllib.request.urlopen(f"{source}/{name}.gz", timeout=30) as answer:
-            part.write_bytes(answer.read(64 << 20))
+            part.write_bytes(answer.read(MAX_BYTES))
         read_idx(part, name)
-    except OSError as e:
+    except (OSError, HTTPException) as e:
         part.unlink(missing_ok=True)
         raise DataError(f"{source}/{name}.gz cannot be fetched ({e}); put the file into {target} by hand") from e
     except DataError:
@@ -114,8 +117,9 @@ def fetch(name: str, target: Path, source: str = SOURCE) -> None:
 def read_idx(path: Path, name: str | None = None) -> Bytes:
     """The uint8 array of a gzipped IDX file whose content has the SHA-256 listed in FILES."""
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as e:
+        with gzip.open(path) as f:
+            content = f.read(MAX_BYTES)
+    except (OSError, EOFError, zlib.error) as e:
         raise DataError(f"{path} cannot be read ({e}); delete it and fetch it again") from e
     if hashlib.sha256(content).hexdigest() != FILES[name or path.name.removesuffix(".gz")]:
         raise DataError(f"{path} is not the published file (SHA-256 differs); delete it and fetch it again")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verydeep.data.naming import natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos
+from verydeep.data.naming import is_storable, natural
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares
 from verydeep.data.split import files, hold_out
 from verydeep.errors import DataError
 
@@ -32,7 +32,7 @@ class Entry:
     boxes: list[tuple[Box, str]] = field(default_factory=list)
 
 
-def open_manifest(path: Path, shares: tuple[float, float], seed: int, root: Path | None = None) -> DataSet:
+def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = None) -> DataSet:
     """The data set of a manifest; `root` replaces the manifest's folder as the place of the photos.
 
     Without splits each class is divided by shares = (val, test). Raises DataError naming the line.
@@ -40,7 +40,7 @@ def open_manifest(path: Path, shares: tuple[float, float], seed: int, root: Path
     root = root or path.parent
     entries = read_entries(path)
     classes = sorted({label for e in entries.values() for label in e.labels}, key=natural)
-    if len(classes) < 2:
+    if shares and len(classes) < 2:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
     number = {label: i for i, label in enumerate(classes)}
     boxes = {key: tuple((box, number[label]) for box, label in e.boxes) for key, e in entries.items() if e.boxes}
@@ -48,12 +48,12 @@ def open_manifest(path: Path, shares: tuple[float, float], seed: int, root: Path
     if "" in splits and len(splits) > 1:
         key = next(k for k, e in entries.items() if not e.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
-    if "" in splits or splits == {"train"}:
+    if "" in splits or (splits == {"train"} and shares):
         if any(len(e.labels) > 1 for e in entries.values()):
             raise DataError(f"{path}: photos with several labels cannot be divided by class; add a split column with train, val, test")
         rows = {label: [k for k, e in entries.items() if e.labels == [label]] for label in classes}
-        return hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if splits == {"train"} else shares, seed)
-    if "train" in splits and "val" not in splits:
+        return hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if shares and splits == {"train"} else shares, seed)
+    if shares and "train" in splits and "val" not in splits:
         raise DataError(f"{path} has the splits {', '.join(sorted(splits))}; val is missing, give it or leave the split out")
     drawn: dict[str, Photos] = {}
     for split in (s for s in ("train", "val", "test") if s in splits):
@@ -74,7 +74,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         entry = entries.setdefault(key, Entry(SPLIT_NAMES.get(split, "")))
         if entry.split != SPLIT_NAMES.get(split, ""):
             raise DataError(f"{where}: {key} stands in two splits")
-        labels = row["labels"] if isinstance(row.get("labels"), list) else [row.get("label")]
+        labels = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
         for label in (text_of(value, "label", where) for value in labels):
             if label not in entry.labels:
                 entry.labels.append(label)
@@ -110,12 +110,12 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, value
     except json.JSONDecodeError as e:
         raise DataError(f"{path} line {number}: is not JSON ({e.msg})") from e
-    except (UnicodeDecodeError, csv.Error, RecursionError) as e:
+    except (OSError, ValueError, csv.Error, RecursionError) as e:
         raise DataError(f"{path}: is not a text manifest ({e})") from e
 
 
 def text_of(value: object, name: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or not is_storable(value):
         raise DataError(f"{where}: {name} is {value!r}, expected some text")
     return value.strip()
 
@@ -125,7 +125,7 @@ def box_of(value: object, where: str) -> Box:
     try:
         numbers = [float(v) for v in (value.replace(",", " ").split() if isinstance(value, str) else value)]  # type: ignore[attr-defined]
         x0, y0, x1, y1 = numbers
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise DataError(f"{where}: the box is {value!r}, expected four numbers x0 y0 x1 y1") from e
     if not all(math.isfinite(v) for v in numbers) or not (0 <= x0 < x1 and 0 <= y0 < y1):
         raise DataError(f"{where}: the box is {value!r}, expected 0 <= x0 < x1 and 0 <= y0 < y1 in pixels")

@@ -34,6 +34,8 @@ def read(path: Path) -> Image.Image:
         return decode(path.read_bytes(), str(path))
     except OSError as e:
         raise PhotoError(str(path), f"cannot be read ({e.strerror or e})") from e
+    except ValueError as e:  # a name that no file can have
+        raise PhotoError(ascii(str(path)), f"cannot be read ({e})") from e
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -137,9 +139,12 @@ def encode(pixels: Pixels, format: str = "PNG") -> bytes:
 
 def from_memory(given: object, name: str) -> Image.Image:
     """A photo from a Pillow image or a uint8 array H x W x 3 (or H x W, grey). Raises PhotoError."""
-    if isinstance(given, Image.Image):
-        return upright(to_rgb(given, name), given)
-    array = np.asarray(given)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+    try:
+        if isinstance(given, Image.Image) and given.width and given.height:
+            return upright(to_rgb(given, name), given)
+        array = np.asarray(given)
+    except (OSError, ValueError) as e:  # a lazily opened file that is damaged, a mode without RGB, a ragged list
+        raise PhotoError(name, f"cannot be used ({e}); expected a path, a Pillow image or uint8 H x W x 3") from e
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
         raise PhotoError(name, f"is {array.dtype} of shape {array.shape}; expected a path, a Pillow image or uint8 H x W x 3")
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

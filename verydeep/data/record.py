@@ -13,6 +13,7 @@ from PIL import Image
 from verydeep.errors import DataError
 
 Box = tuple[float, float, float, float]
+Shares = tuple[float, float] | None  # of each class, held out for val and test
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",

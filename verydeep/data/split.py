@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from verydeep.data import photo
-from verydeep.data.record import Box, DataSet, Photos
+from verydeep.data.record import Box, DataSet, Photos, Shares
 from verydeep.errors import DataError
 
 
@@ -22,7 +22,7 @@ def hold_out(
     root: Path,
     rows: Mapping[str, Sequence[str]],
     boxes: Mapping[str, tuple[tuple[Box, int], ...]],
-    shares: tuple[float, float],
+    shares: Shares,
     seed: int,
 ) -> DataSet:
     """Divides every class by shares = (val, test), at least one photo each where the class has three or more.
@@ -30,6 +30,8 @@ def hold_out(
     A photo's place depends on the seed and its own path, so adding photos moves few others between splits.
     """
     classes = list(rows)
+    if shares is None:
+        return assemble(name, root, classes, {"all": rows}, boxes)
     drawn: dict[str, dict[str, list[str]]] = {"train": {}, "val": {}, "test": {}}
     for label, keys in rows.items():
         counts = held_out_counts(len(keys), shares)

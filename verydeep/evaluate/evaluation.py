@@ -72,7 +72,7 @@ def evaluate(
         "model": name, "data": data.name, "split": split, "protocol": settings.protocol,
         "scales": [settings.scale or contract.test_scale], **scores.as_dict(),
         "mirror": mirrored(settings.protocol) if settings.mirror is None else settings.mirror,
-        "pooling": contract.pooling, "precision": settings.precision, "engine": "torch", "device": settings.device,
+        "crop": contract.crop, "pooling": contract.pooling, "precision": settings.precision, "engine": "torch", "device": settings.device,
         "net": contract.net, "sha256": contract.sha256, "version": verydeep.__version__,
         "seconds": round(time.perf_counter() - began, 2),
         "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
@@ -100,5 +100,5 @@ def renumbered(data: DataSet, split: str, classifier: Classifier) -> Photos:
 
 
 def default_split(data: DataSet) -> str:
-    """test, else val."""
-    return "test" if "test" in data.splits else "val"
+    """test, else val, else whatever there is."""
+    return next((s for s in ("test", "val") if s in data.splits), next(iter(data.splits)))

@@ -82,7 +82,7 @@ class Winograd(torch.autograd.Function):
         return y.add_(bias).permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, kernels = ctx.saved_tensors
         side, t = x.shape[-1], transforms(x.shape[-1], x.dtype)

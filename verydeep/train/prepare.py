@@ -15,11 +15,11 @@ from verydeep.data.batches import Batches
 from verydeep.data.manifest import write_split
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
-from verydeep.data.source import open_data
+from verydeep.data.source import location, open_data
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RunError
 from verydeep.evaluate.evaluation import Settings, count
-from verydeep.hardware import device_for, fast_allocation, multiplies_bf16
+from verydeep.hardware import device_for, fast_allocation, machine, multiplies_bf16
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.paper import BATCH, LEARNING_RATE
@@ -38,9 +38,9 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
-    opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out))
-    with open_run(out, config, data) as run:
-        remember(run, opened)
+    opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
+    with open_run(out, config) as run:
+        remember(run, opened, location(data))
         if ended := finished(run):
             run.say(f"{out} is finished: {ended}")
             return ended
@@ -56,19 +56,22 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
     return ended
 
 
-def kept_split(out: Path) -> Path | None:
+def kept_split(out: Path, data: str) -> Path | None:
+    """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
+    if not (out / "run.json").exists():
+        return None
+    if (old := read_json(out / "run.json").get("location")) != location(data):
+        raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
     return out / "split.csv" if (out / "split.csv").exists() else None
 
 
-def remember(run: Run, data: DataSet) -> None:
-    """Writes what the run was trained on, or checks that it is still the same."""
+def remember(run: Run, data: DataSet, where: str) -> None:
+    """Writes what the run was trained on and with, or checks that it is still the same."""
     file = run.path / "run.json"
     found = {
-        "data": data.name,
-        "fingerprint": data.fingerprint(),
-        "photos": {s: len(p) for s, p in data.splits.items()},
-        "classes": list(data.classes),
-    }
+        "data": data.name, "location": where, "fingerprint": data.fingerprint(),
+        "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": machine(),
+    }  # fmt: skip
     if not file.exists():
         if data.held_out:
             write_split(data, run.path / "split.csv")
@@ -122,7 +125,7 @@ def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
     file = run.path / "statistics.json"
     if file.exists():
         kept = read_json(file)
-        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])  # type: ignore[arg-type]
+        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])
     skipped = Skipped(run, photos, config.bad_photos)
     found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
     write_json(file, found._asdict())

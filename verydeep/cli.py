@@ -1,0 +1,235 @@
+"""The verbs: parse, import the verb's room, call it, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import verydeep
+from verydeep.errors import ConfigError, VeryDeepError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+VERBS = {
+    "demo": "train, test and explain a net on embedded photos, start to finish",
+    "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
+    "evaluate": "count the errors of models on DATA",
+    "predict": "say what is on photos",
+    "report": "write the report of a run again",
+}
+DATA_HELP = "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), builtin:fashion-mini or builtin:fashion"
+MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"verydeep {verydeep.__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        return fail(f"verydeep: {verb!r} is not a verb; expected one of {', '.join(VERBS)}", 2)
+    try:
+        args = parse(verb, words[1:])
+        return int(globals()[f"run_{verb}"](args))
+    except VeryDeepError as e:
+        return fail(f"verydeep {verb}: {e}", e.exit_code)
+    except KeyboardInterrupt:
+        return fail(f"verydeep {verb}: interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as e:
+        return fail(f"verydeep {verb}: {e.filename or 'the system'}: {e.strerror or e}", 1)
+
+
+def usage() -> str:
+    lines = [f"verydeep {verydeep.__version__}: the VGG paper as working software", "", "usage: verydeep VERB ...", ""]
+    lines += [f"  {verb:<10}{words}" for verb, words in VERBS.items()]
+    return "\n".join(
+        [*lines, "", "verydeep VERB --help tells what a verb takes. DATA is " + DATA_HELP + ".", "MODEL is " + MODEL_HELP + "."]
+    )
+
+
+def fail(message: str, status: int) -> int:
+    print(message, file=sys.stderr, flush=True)
+    return status
+
+
+def parse(verb: str, words: list[str]) -> Namespace:
+    """The arguments of a verb. Raises ConfigError with one line for wrong usage."""
+    import jsonargparse
+
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
+    globals()[f"{verb}_arguments"](parser)
+    try:
+        return parser.parse_args(recipe_first(words) if verb in ("train", "demo") else words)
+    except jsonargparse.ArgumentError as e:
+        raise ConfigError(f"{' '.join(str(e).split())}; see verydeep {verb} --help") from e
+
+
+def recipe_first(words: list[str]) -> list[str]:
+    """--recipe NAME becomes --config FILE before everything else, so that --config and fields overrule it."""
+    words = [w for word in words for w in (word.split("=", 1) if word.startswith("--recipe=") else [word])]
+    if "--recipe" not in words:
+        return words
+    at = words.index("--recipe")
+    if at + 1 == len(words):
+        raise ConfigError(f"--recipe needs a name: {', '.join(recipes())}")
+    return ["--config", str(recipe_file(words[at + 1])), *words[:at], *words[at + 2 :]]
+
+
+def recipes() -> list[str]:
+    return sorted(f.name.removesuffix(".yaml") for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_file(name: str) -> Path:
+    if name not in recipes():
+        raise ConfigError(f"recipe {name!r} is not known; expected one of {', '.join(recipes())}, or --config FILE")
+    return Path(str(resources.files("verydeep.recipes").joinpath(f"{name}.yaml")))
+
+
+def config_arguments(parser: ArgumentParser) -> None:
+    from verydeep.config import Config
+
+    parser.add_argument("--recipe", metavar="NAME", help=f"a named set of fields: {', '.join(recipes())}")
+    parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file of fields")
+    parser.add_class_arguments(Config, fail_untyped=False)
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def config_of(args: Namespace) -> Any:
+    import dataclasses
+
+    from verydeep.config import Config
+
+    return Config(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Config)})
+
+
+def demo_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run folder")
+    config_arguments(parser)
+
+
+def run_demo(args: Namespace) -> int:
+    from verydeep.demo import demo
+
+    record = demo(config_of(args), args.out)
+    if args.json:
+        print(json.dumps(record))
+        return 0
+    print_results(record["results"])
+    for a in record["answers"]:
+        print(f"test photo {a['photo']}: {a['answer']} ({100 * a['probability']:.1f} %), in truth {a['truth']}")
+    print(f"the report: {record['report']}")
+    return 0
+
+
+def train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    config_arguments(parser)
+
+
+def run_train(args: Namespace) -> int:
+    from verydeep.experiment import experiment
+
+    record = experiment(args.data, config_of(args), args.out, args.download)
+    if args.json:
+        print(json.dumps(record))
+        return 0
+    print_results(record["results"])
+    print(f"the report: {record['report']}")
+    return 0
+
+
+def evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--protocol", default="centre,dense", help="centre, dense or both with a comma (default: %(default)s)")
+    parser.add_argument("--scales", type=int, metavar="Q", help="smallest side in the test (default: the model's own)")
+    parser.add_argument("--split", help="train, val or test (default: test, else val, else all photos)")
+    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image (default: in dense evaluation)")
+    parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="arithmetic (default: %(default)s)")
+    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="photos at once (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
+    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def run_evaluate(args: Namespace) -> int:
+    from verydeep.evaluate.evaluation import Settings
+    from verydeep.evaluate.protocol import PROTOCOLS
+    from verydeep.experiment import evaluate_models
+    from verydeep.hardware import device_for
+
+    protocols = args.protocol.split(",")
+    if not protocols or set(protocols) - set(PROTOCOLS):
+        raise ConfigError(f"protocol: {args.protocol!r} is not known; expected {' or '.join(PROTOCOLS)}, or both with a comma")
+    if args.batch < 1:
+        raise ConfigError(f"batch: {args.batch} is too small; it must be 1 or more")
+    settings = Settings(
+        "centre", args.scales, args.mirror, args.precision, device_for(args.device).type, args.batch, args.workers, args.bad_photos
+    )
+    results = evaluate_models(args.models, args.data, protocols, args.split, settings, args.download)
+    if args.json:
+        print(json.dumps({"results": results}))
+    else:
+        print_results(results)
+    return 0
+
+
+def print_results(results: list[dict[str, Any]]) -> None:
+    from verydeep.report.tables import results_text
+
+    print(results_text(results))
+
+
+def predict_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, or folders of photos at any depth")
+    parser.add_argument("--top", type=int, default=5, help="classes a photo (default: %(default)s)")
+    parser.add_argument(
+        "--protocol", type=Literal["centre", "dense"], default="centre", help="centre crop or the whole photo (default: %(default)s)"
+    )
+    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
+    parser.add_argument("--json", action="store_true", help="one object a line: photo, classes, error")
+    parser.add_argument("--csv", action="store_true", help="one class a line: photo, rank, class, probability, error")
+
+
+def run_predict(args: Namespace) -> int:
+    if args.json and args.csv:
+        raise ConfigError("json and csv: the output has one form; give one of them")
+    from verydeep.predict import photos_in, predictions, print_rows
+    from verydeep.weights.model import load
+
+    classifier = load(args.model)
+    rows = predictions(classifier, photos_in(args.photos), args.top, args.protocol, args.device, args.workers)
+    errors = print_rows(rows, "json" if args.json else "csv" if args.csv else "table")
+    return fail(f"verydeep predict: {errors} of the photos could not be read", 1) if errors else 0
+
+
+def report_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def run_report(args: Namespace) -> int:
+    from verydeep.experiment import report_run
+
+    pages = [str(report_run(run)) for run in args.runs]
+    print(json.dumps({"reports": pages}) if args.json else "\n".join(pages))
+    return 0

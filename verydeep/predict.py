@@ -1,0 +1,92 @@
+"""What is on these photos: the top classes of files and folders, bad photos included as rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from verydeep.data import photo
+from verydeep.data.naming import is_hidden, natural
+from verydeep.data.reading import workers_for
+from verydeep.errors import ConfigError, DataError, PhotoError
+from verydeep.evaluate.protocol import Protocol, answers, mirrored, torch_scorer
+from verydeep.hardware import device_for, multiplies_bf16
+from verydeep.net.classifier import Classifier
+
+
+class Row(NamedTuple):
+    """The answer for one photo: (class, probability) from the most to the least probable, or an error."""
+
+    photo: str
+    classes: list[tuple[str, float]]
+    error: str | None = None
+
+
+def photos_in(given: Iterable[str]) -> list[str]:
+    """Files as given, folders as all photos below them in natural order. Raises DataError for a folder without any."""
+    found: list[str] = []
+    for name in given:
+        path = Path(name)
+        if not path.is_dir():
+            found.append(name)
+            continue
+        below = (p for p in path.rglob("*") if p.suffix.lower() in photo.SUFFIXES and p.is_file())
+        inside = sorted((str(p) for p in below if not any(is_hidden(part) for part in p.relative_to(path).parts)), key=natural)
+        if not inside:
+            raise DataError(f"{name} holds no photos; expected files named {', '.join(sorted(photo.SUFFIXES))}")
+        found += inside
+    return found
+
+
+def predictions(
+    classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto", workers: int = -1
+) -> Iterator[Row]:
+    """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
+    if top < 1:
+        raise ConfigError(f"top: {top} is too small; it must be 1 or more")
+    contract, place = classifier.contract, device_for(device)
+    ready: dict[int, Row] = {}
+
+    def on_bad(id: int, e: PhotoError) -> None:
+        ready[id] = Row(paths[id], [], e.reason)
+
+    found = answers(
+        torch_scorer(classifier, place, multiplies_bf16(place)), lambda id: photo.read(Path(paths[id])), range(len(paths)),
+        protocol=protocol, scale=contract.test_scale, crop=contract.crop, mirror=mirrored(protocol),
+        workers=workers_for(workers, False), on_bad=on_bad,
+    )  # fmt: skip
+    upcoming = 0
+    for ids, posteriors in found:
+        best = posteriors.topk(min(top, posteriors.shape[1]))
+        for id, values, classes in zip(ids, best.values.tolist(), best.indices.tolist(), strict=True):
+            ready[id] = Row(paths[id], [(contract.classes[c], p) for c, p in zip(classes, values, strict=True)])
+        while upcoming in ready:
+            yield ready.pop(upcoming)
+            upcoming += 1
+    yield from (ready[id] for id in sorted(ready))
+
+
+def print_rows(rows: Iterable[Row], form: str, out: TextIO = sys.stdout) -> int:
+    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the number of rows with an error."""
+    errors = 0
+    writer = csv.writer(out)
+    for i, row in enumerate(rows):
+        errors += row.error is not None
+        if form == "json":
+            named = [{"name": name, "probability": round(p, 6)} for name, p in row.classes]
+            print(json.dumps({"photo": row.photo, "classes": named, "error": row.error}, ensure_ascii=False), file=out)
+        elif form == "csv":
+            if i == 0:
+                writer.writerow(("photo", "rank", "class", "probability", "error"))
+            for rank, (name, p) in enumerate(row.classes, 1):
+                writer.writerow((row.photo, rank, name, f"{p:.6f}", ""))
+            if row.error is not None:
+                writer.writerow((row.photo, "", "", "", row.error))
+        else:
+            answer = f"error: {row.error}" if row.error is not None else ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
+            print(f"{row.photo}: {answer}", file=out, flush=True)
+    return errors

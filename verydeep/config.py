@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from verydeep.errors import ConfigError
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
 
-# What may differ when a run is continued: it changes where and how fast, never what is computed.
-FREE_FIELDS = frozenset({"workers", "save_every", "track"})
+# What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
+FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos"})
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Config:
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
 
     @property
+    def scale_text(self) -> str:
+        """S as the paper writes it: 256 or [256;512]."""
+        return str(self.scale) if isinstance(self.scale, int) else f"[{self.scale[0]};{self.scale[1]}]"
+
+    @property
     def steps_down(self) -> int:
         """Number of drops that the schedule may make."""
         return len(self.drop_at) or self.drops
@@ -113,7 +119,10 @@ class Config:
 
 def check(c: Config) -> None:
     """Raises ConfigError for a value or a combination that cannot be trained, naming the fields."""
-    require(c.net in TABLE_1, f"net: {c.net!r} is not one of the paper's; try one of {', '.join(TABLE_1)}")
+    require(c.net in tuple(TABLE_1), f"net: {c.net!r} is not one of the paper's; try one of {', '.join(TABLE_1)}")
+    for name, kind in get_type_hints(Config).items():
+        expected = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        require(fits(getattr(c, name), kind), f"{name}: {getattr(c, name)!r} is of another kind; expected {expected}")
     require(
         c.crop > 0 and c.crop % STRIDE == 0,
         f"crop: {c.crop} is not a multiple of {STRIDE}; the nets halve it five times, try {near_multiple(c.crop)}",
@@ -126,6 +135,7 @@ def check(c: Config) -> None:
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
     for name in ("dropout", "momentum", "val_share", "test_share"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
+    require(c.seed < 1 << 63, f"seed: {c.seed} is too large; it must be below 2**63")
     require(c.val_share > 0, "val_share: 0 leaves nothing to steer the learning rate by; try 0.1")
     require(c.val_share + c.test_share < 1, "val_share and test_share: together they leave no photo to train on")
     require(c.drop_factor > 1, f"drop_factor: {c.drop_factor} would not lower the rate; the paper divides by 10")
@@ -145,6 +155,21 @@ def check(c: Config) -> None:
         list(c.drop_at) == sorted(set(c.drop_at)) and all(0 < e < c.epochs for e in c.drop_at),
         f"drop_at and epochs: {list(c.drop_at)} must rise and lie between 1 and {c.epochs - 1}",
     )
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value is of a field's kind; YAML and callers from Python can give anything."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in inner
+    if get_origin(kind) is UnionType:
+        return any(fits(value, k) for k in inner)
+    if get_origin(kind) is tuple:
+        kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(fits, value, kinds))
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def require(holds: bool, message: str) -> None:
@@ -169,6 +194,6 @@ def different_fields(a: Config, b: Config) -> list[str]:
 def from_plain(values: dict[str, Any], where: str) -> Config:
     """A Config from parsed YAML or JSON; `where` names the file in the error."""
     known = {f.name for f in dataclasses.fields(Config)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(str(name) for name in set(values) - known)
     require(not unknown, f"{where}: unknown fields {', '.join(unknown)}; 'verydeep train --help' lists the known ones")
     return Config(**values)

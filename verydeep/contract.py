@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from verydeep.errors import ModelError
+from verydeep.paper import TABLE_1
 
 FORMAT = 1
 
@@ -58,16 +60,24 @@ def from_json(text: str, where: str) -> Contract:
         for name in ("classes", "mean", "std", "scales", "range"):
             values[name] = tuple(values[name])
         contract = Contract(**values)
-        for name, kind in (("classes", str), ("mean", float), ("std", float), ("scales", int), ("range", int)):
+        for name, kind in (("classes", str), ("mean", (float, int)), ("std", (float, int)), ("scales", int), ("range", int)):
             if not all(isinstance(v, kind) for v in getattr(contract, name)):
-                raise TypeError(f"{name} should hold {kind.__name__} values")
+                raise TypeError(f"{name} holds values of another kind")
         for name in ("crop", "fc_width", "base_width"):
             if not isinstance(getattr(contract, name), int) or not 0 < getattr(contract, name) <= 1 << 16:
                 raise TypeError(f"{name} is out of range")
         if len(contract.mean) != 3 or len(contract.std) != 3 or len(contract.scales) != 2 or not contract.classes:
             raise TypeError("mean, std, scales or classes have the wrong length")
+        if not all(map(math.isfinite, contract.mean)) or not all(0 < v < math.inf for v in contract.std):
+            raise TypeError("mean or std is not finite, or std is not above 0")
+        if not 0 < contract.scales[0] <= contract.scales[1]:
+            raise TypeError("scales do not rise from above 0")
+        if contract.net not in tuple(TABLE_1) or contract.pooling not in ("up", "down") or not isinstance(contract.batch_norm, bool):
+            raise TypeError("net, pooling or batch_norm is unknown")
+        if not all(isinstance(text, str) for text in (contract.origin, contract.licence, contract.sha256)):
+            raise TypeError("origin, licence or sha256 is not text")
         if contract.order != "RGB" or contract.range != (0, 255) or contract.task != "classes":
             raise TypeError("only RGB, 0-255, task classes is written by this version")
         return contract
-    except (ValueError, TypeError) as e:
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise ModelError(f"{where}: its contract cannot be read ({e}); the file is damaged or not of verydeep") from e

@@ -59,10 +59,10 @@ def lines(total: int, label: str, done: int) -> Advance:
         nonlocal done, last
         done += n
         now = time.perf_counter()
-        if now - last < LINE_SECONDS and done < total:
+        if now - last < LINE_SECONDS or done >= total:
             return
         last, rate = now, (done - first) / max(now - began, 1e-9)
-        left = f", {duration((total - done) / rate)} left" if done < total and rate else ""
+        left = f", {duration((total - done) / rate)} left" if rate else ""
         print(f"{label}: {done}/{total} photos, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
 
     return advance

@@ -121,12 +121,10 @@ def begin_or_check(path: Path, config: Config) -> None:
         strangers = [p.name for p in path.iterdir() if not p.name.startswith(ours)]
         if strangers:
             raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
-        write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
-        return
-    old = read_config(path)
-    if fields := different_fields(old, config):
+    elif fields := different_fields(old := read_config(path), config):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
         raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
+    write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def read_config(path: Path) -> Config:

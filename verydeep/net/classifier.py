@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
-from verydeep.errors import ModelError
+from verydeep.errors import ConfigError, ModelError
 from verydeep.net.vgg import VGG
 from verydeep.run import write_atomically
 
-METADATA = "verydeep"
+METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
 
 
 class Classifier(nn.Module):
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
         if not isinstance(photos, Tensor):
-            if not photos:
+            if not len(photos):
                 return torch.empty(0, len(self.contract.classes))
             photos = torch.stack([self.crop_of(p, f"photo {i}") for i, p in enumerate(photos)])
         was_training = self.training
@@ -90,7 +90,8 @@ class Classifier(nn.Module):
         if dtype is not None:
             tensors = {n: t.to(dtype) if n.startswith("net.") and t.is_floating_point() else t for n, t in tensors.items()}
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
-        blob = {METADATA: to_json(contract), "format": "pt"}
+        text = to_json(contract)
+        blob = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
         write_atomically(Path(path), lambda temporary: safetensors.torch.save_file(tensors, temporary, blob))
 
 
@@ -123,6 +124,7 @@ def read_classifier(path: Path) -> Classifier:
             metadata = f.metadata() or {}
             if METADATA not in metadata:
                 raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
+            check_seal(path, metadata)
             contract = from_json(metadata[METADATA], str(path))
             wanted = {n: tuple(t.shape) for n, t in build(contract, "meta").state_dict().items()}
             check_names(path, wanted, f.keys())
@@ -132,15 +134,26 @@ def read_classifier(path: Path) -> Classifier:
             tensors = {name: f.get_tensor(name) for name in wanted}
     except FileNotFoundError as e:
         raise ModelError(f"{path} does not exist; expected a run folder, a .safetensors file or a built-in name") from e
+    except (ConfigError, TypeError, RecursionError) as e:
+        raise ModelError(f"{path}: its contract describes no net ({e}); the file is damaged or not of verydeep") from e
     except (safetensors.SafetensorError, OSError) as e:
         raise ModelError(f"{path} cannot be read as safetensors ({e}); it is damaged or of another format") from e
     if checksum(tensors) != contract.sha256:
         raise ModelError(f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again")
     classifier = build(contract)
     classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
-    if classifier.mean.flatten().tolist() != torch.tensor(contract.mean).tolist():
-        raise ModelError(f"{path}: mean in its contract and in its tensors differ; the file is damaged")
+    for name in ("mean", "std"):
+        if getattr(classifier, name).flatten().tolist() != torch.tensor(getattr(contract, name)).tolist():
+            raise ModelError(f"{path}: {name} in its contract and in its tensors differ; the file is damaged")
     return classifier.eval()
+
+
+def check_seal(path: Path, metadata: dict[str, str]) -> None:
+    """The contract's own SHA-256. Files of the first days have none, and then nothing else either."""
+    sealed = set(metadata) != {METADATA, "format"}
+    good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(metadata[METADATA].encode()).hexdigest()
+    if (sealed and not good) or metadata.get("format") != "pt":
+        raise ModelError(f"{path}: its contract does not match its SHA-256; the file is damaged, fetch or train it again")
 
 
 def check_names(path: Path, wanted: Iterable[str], found: Iterable[str]) -> None:

@@ -86,9 +86,9 @@ class VGG(nn.Module):
         The FC layers are applied as convolutions: fc6 with a kernel of crop/32 (7 in the paper), fc7 and
         fc8 with 1x1. At crop size h = w = 1 and the scores are those of `forward`.
         """
-        x = self.features(x)  # N x 512 x ~H/32 x ~W/32
-        if min(x.shape[-2:]) < self.map:
+        if min(x.shape[-2:]) < self.crop:
             raise ConfigError(f"dense needs photos of at least {self.crop} pixels a side; rescale to Q >= {self.crop}")
+        x = self.features(x)  # N x 512 x ~H/32 x ~W/32
         x = self.drop(F.relu(F.conv2d(x, as_kernel(self.fc6.weight, self.map), self.fc6.bias)))
         x = self.drop(F.relu(F.conv2d(x, as_kernel(self.fc7.weight, 1), self.fc7.bias)))
         return F.conv2d(x, as_kernel(self.fc8.weight, 1), self.fc8.bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,10 @@ from verydeep.train.state import Counters, restore, save
 from verydeep.train.track import Tracker
 
 RECORDS_AN_EPOCH = 20
+EPOCH = (
+    "epoch {epoch}/{epochs}: loss {train_loss:.3f}, top-1 error {train_top1_error:.2f} % training, {val_top1_error:.2f} % validation; "
+    "{photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
+)
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -86,7 +91,8 @@ def train(job: Job) -> str:
             now = whole(now, meter, net)
             scores = job.validate()
             error = 100 * scores.top1_errors / scores.photos
-            job.record(epoch_record(now, meter, scores, schedule.rate, job.batches.waited))
+            job.record(record := epoch_record(now, meter, scores, schedule.rate, job.batches.waited))
+            run.say(EPOCH.format(epochs=c.epochs, **record))
             # Schedule
             schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
             ended = reason if schedule.ended else f"training ends after epoch {c.epochs}, the last" if now.epoch + 1 == c.epochs else ""
@@ -108,7 +114,7 @@ def gradients(job: Job, batch: Batch, step: int) -> Tensor:
     for micro, rows in enumerate(torch.arange(n).tensor_split(job.config.accumulate)):
         if not len(rows):
             continue
-        torch.manual_seed((job.config.seed << 40) + (step << 10) + micro)  # dropout: by seed, step and part
+        torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro) % 2**64)  # dropout: by seed, step and part
         targets = batch.targets[rows].to(job.device, non_blocking=True)
         with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
             loss, errors = job.objective(job.classifier.net(augmented(job, batch, rows)), targets)
@@ -136,7 +142,7 @@ def whole(now: Counters, meter: Meter, net: torch.nn.Module) -> Counters:
     return now._replace(loss=loss, errors=errors, photos=int(photos))
 
 
-def epoch_record(now: Counters, meter: Meter, scores: Scores, rate: float, waited: float) -> dict[str, object]:
+def epoch_record(now: Counters, meter: Meter, scores: Scores, rate: float, waited: float) -> dict[str, Any]:
     validation = scores.as_dict()
     return {
         "step": now.step, "epoch": now.epoch + 1, "lr": rate,

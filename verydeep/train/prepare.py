@@ -153,7 +153,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     """The gain table, the literature's traps, and how long it will take."""
     c, run, net = job.config, job.run, job.classifier.net
     n = sum(p.numel() for p in net.parameters())
-    run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
+    run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
     first = next(job.batches.epoch(0))
     sample = first._replace(photos=first.photos[:16], targets=first.targets[:16], flips=first.flips[:16], shifts=first.shifts[:16])

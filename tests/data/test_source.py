@@ -1,0 +1,563 @@
+"""Where photos, labels, boxes and splits come from."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import socketserver
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from verydeep.data import builtin
+from verydeep.data.manifest import write_split
+from verydeep.data.naming import natural
+from verydeep.data.record import DataSet, Photos
+from verydeep.data.source import location, open_data
+from verydeep.errors import DataError, PhotoError
+
+SHARES = (0.1, 0.1)
+DOT = Image.new("RGB", (2, 2), "red")
+
+
+def grow(root: Path, *names: str) -> Path:
+    """Photos of 2 x 2 pixels under these names."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        DOT.save(root / name)
+    return root
+
+
+def many(label: str, n: int) -> list[str]:
+    return [f"{label}/{i}.png" for i in range(n)]
+
+
+def keys(data: DataSet) -> dict[str, list[str]]:
+    return {split: list(photos.keys) for split, photos in data.splits.items()}
+
+
+def by_class(data: DataSet, split: str) -> dict[str, int]:
+    counts = Counter(data.classes[t] for t in data.split(split).targets())
+    return {label: counts[label] for label in data.classes}
+
+
+def csv_file(folder: Path, text: str, name: str = "photos.csv") -> str:
+    (folder / name).write_bytes(text.encode())
+    return str(folder / name)
+
+
+def json_file(folder: Path, *rows: object) -> str:
+    return csv_file(folder, "".join(f"{json.dumps(row)}\n" for row in rows), "photos.jsonl")
+
+
+# Folders
+
+
+def test_class_folders_in_natural_order(photo_folder: Path) -> None:
+    data = open_data(str(photo_folder))
+    assert data.classes == ("1", "2", "10")
+    assert list(data.splits) == ["all"]
+    assert not data.held_out
+    assert data.split("all").targets().tolist() == [0] * 12 + [1] * 12 + [2] * 12
+    assert data.split("all").keys[:4] == ["1/0.png", "1/1.jpg", "1/2.png", "1/3.jpg"]
+    assert data.split("all").keys[10:12] == ["1/10.png", "1/11.jpg"]
+
+
+def test_a_record_leads_to_its_photo(photo_folder: Path) -> None:
+    photos = open_data(str(photo_folder)).split("all")
+    record = photos.record(15)
+    assert (record.id, record.key, record.split, record.labels, record.boxes) == (15, "2/3.jpg", "all", (1,), ())
+    with Image.open(photo_folder / "2/3.jpg") as expected:
+        assert photos.open(15).tobytes() == expected.convert("RGB").tobytes()
+
+
+def test_hidden_and_empty_folders_are_no_classes(tmp_path: Path) -> None:
+    grow(tmp_path, "cat/1.png", "dog/1.png", ".git/1.png", "__MACOSX/1.png", "cat/.thumbs/1.png", "cat/._1.png", "loose.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dog" / "notes.txt").write_text("good dog")
+    (tmp_path / "dog" / "folder.jpg").mkdir()
+    data = open_data(str(tmp_path))
+    assert data.classes == ("cat", "dog")
+    assert keys(data) == {"all": ["cat/1.png", "dog/1.png"]}
+
+
+def test_a_folder_below_a_hidden_one_can_be_opened(tmp_path: Path) -> None:
+    assert open_data(str(grow(tmp_path / ".cache/photos", "cat/1.png", "dog/1.png"))).classes == ("cat", "dog")
+
+
+def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
+    grow(tmp_path, "cat/2020/10.PNG", "cat/2020/9.png", "cat/a.png", "dog/1.png")
+    assert keys(open_data(str(tmp_path))) == {"all": ["cat/2020/9.png", "cat/2020/10.PNG", "cat/a.png", "dog/1.png"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no class folders with photos"),
+        (["1.png", "2.png"], "2 photos but no class folders"),
+        (["cat/1.png"], r"only one class folder with photos \(cat\)"),
+        (["train/cat/1.png"], r"train has only one class folder with photos \(cat\)"),
+        (["val/cat/1.png", "val/dog/1.png"], "no train folder"),
+        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cow/1.png"], "'cow'"),
+        (["train/cat/1.png", "train/dog/1.png", "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
+        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
+        (["cat/1.png", "dog/1.png", "dog/b\udce4r.png"], r"b\\udce4r"),
+    ],
+)
+def test_folders_without_classes_are_explained(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(str(grow(tmp_path, *names)), SHARES)
+
+
+def test_what_is_no_data_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="does not exist"):
+        open_data(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="file of another kind"):
+        open_data(str(tmp_path / "photos.zip"))
+
+
+def test_a_class_called_train(tmp_path: Path) -> None:
+    grow(tmp_path, "train/1.png", "bus/1.png")
+    assert open_data(str(tmp_path)).classes == ("bus", "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"), [("train", "val", "test"), ("Training", "valid", "testing"), ("TRAIN", "validation", "Test")]
+)
+def test_split_folders_are_kept(tmp_path: Path, train: str, val: str, test: str) -> None:
+    grow(
+        tmp_path,
+        f"{train}/cat/1.png",
+        f"{train}/dog/1.png",
+        f"{val}/dog/2.png",
+        f"{val}/cat/2.png",
+        f"{test}/dog/3.png",
+        f"{test}/cat/3.png",
+    )
+    data = open_data(str(tmp_path), SHARES)
+    assert not data.held_out
+    assert keys(data) == {
+        "train": [f"{train}/cat/1.png", f"{train}/dog/1.png"],
+        "val": [f"{val}/cat/2.png", f"{val}/dog/2.png"],
+        "test": [f"{test}/cat/3.png", f"{test}/dog/3.png"],
+    }
+    assert data.split("val").targets().tolist() == [0, 1]
+
+
+def test_validation_is_held_out_of_train_and_not_of_test(tmp_path: Path) -> None:
+    grow(tmp_path, *many("train/cat", 20), *many("train/dog", 20), *many("test/cat", 4), *many("test/dog", 4))
+    data = open_data(str(tmp_path), SHARES)
+    assert data.held_out
+    assert {split: by_class(data, split) for split in data.splits} == {
+        "train": {"cat": 18, "dog": 18},
+        "val": {"cat": 2, "dog": 2},
+        "test": {"cat": 4, "dog": 4},
+    }
+    assert all(key.startswith("train/") for key in data.split("val").keys)
+
+
+def test_a_split_that_is_missing_is_named(photo_folder: Path) -> None:
+    with pytest.raises(DataError, match="no split 'test'; it has all"):
+        open_data(str(photo_folder)).split("test")
+
+
+@given(st.lists(st.text("0123456789abAB_", min_size=1, max_size=6), min_size=2, max_size=2, unique=True))
+def test_natural_order_is_total(names: list[str]) -> None:
+    assert (natural(names[0]) < natural(names[1])) != (natural(names[1]) < natural(names[0]))
+
+
+def test_natural_order() -> None:
+    names = ["Img 2", "img 10", "img 1", "10", "2", "002", "b", "A", "9" * 5000]
+    assert sorted(names, key=natural) == ["002", "2", "10", "9" * 5000, "A", "b", "img 1", "Img 2", "img 10"]
+
+
+# Holding out
+
+
+def test_held_out_by_class(tmp_path: Path) -> None:
+    data = open_data(str(grow(tmp_path, *many("cat", 40), *many("dog", 10), *many("cow", 3), *many("emu", 2), *many("fox", 1))), SHARES)
+    assert data.held_out
+    assert by_class(data, "val") == {"cat": 4, "cow": 1, "dog": 1, "emu": 1, "fox": 0}
+    assert by_class(data, "test") == {"cat": 4, "cow": 1, "dog": 1, "emu": 0, "fox": 0}
+    assert by_class(data, "train") == {"cat": 32, "cow": 1, "dog": 8, "emu": 1, "fox": 1}
+
+
+@settings(max_examples=40)
+@given(n=st.integers(1, 30), val=st.floats(0.01, 0.98), rest=st.floats(0, 0.99), seed=st.integers(0, 9))
+def test_holding_out_divides_and_leaves_something_to_train_on(n: int, val: float, rest: float, seed: int) -> None:
+    from verydeep.data.split import hold_out
+
+    rows = {label: many(label, n if label == "a" else 5) for label in ("a", "b")}
+    data = hold_out("x", Path(), rows, {}, (val, rest * (1 - val)), seed)
+    assert sorted(key for found in keys(data).values() for key in found) == sorted(rows["a"] + rows["b"])
+    assert min(by_class(data, "train").values()) >= 1
+    assert by_class(data, "val")["a"] >= (n > 1)
+
+
+def test_one_photo_a_class_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least two are needed"):
+        open_data(str(grow(tmp_path, "cat/1.png", "dog/1.png")), SHARES)
+
+
+def test_the_seed_draws_the_split(tmp_path: Path) -> None:
+    root = str(grow(tmp_path, *many("cat", 40), *many("dog", 40)))
+    assert keys(open_data(root, SHARES, 1)) == keys(open_data(root, SHARES, 1))
+    assert keys(open_data(root, SHARES, 1)) != keys(open_data(root, SHARES, 2))
+    # Random, not the first or the last: the mean position of the held out is near the middle over many seeds.
+    places = [int(key.split("/")[1][:-4]) for seed in range(20) for key in keys(open_data(root, SHARES, seed))["val"]]
+    assert abs(np.mean(places) - 19.5) < 3.5 * 11.5 / np.sqrt(len(places))
+
+
+def test_a_new_photo_moves_few_others(tmp_path: Path) -> None:
+    root = grow(tmp_path, *many("cat", 50), *many("dog", 50))
+    before = {key: split for split, found in keys(open_data(str(root), SHARES)).items() for key in found}
+    for name in ("new", "newer", "a"):
+        grow(root, f"cat/{name}.png")
+        after = {key: split for split, found in keys(open_data(str(root), SHARES)).items() for key in found}
+        assert sum(before[key] != after[key] for key in before) <= 2
+        (root / f"cat/{name}.png").unlink()
+
+
+def test_the_fingerprint_follows_photos_and_labels(tmp_path: Path) -> None:
+    root = grow(tmp_path, *many("cat", 4), *many("dog", 4))
+    seen = {open_data(str(root), SHARES).fingerprint(), open_data(str(root), SHARES, 5).fingerprint(), open_data(str(root)).fingerprint()}
+    assert open_data(str(root), SHARES).fingerprint() in seen
+    (root / "cat/0.png").rename(root / "dog/9.png")
+    seen.add(open_data(str(root)).fingerprint())
+    (root / "dog").rename(root / "hound")
+    seen.add(open_data(str(root)).fingerprint())
+    assert len(seen) == 5
+
+
+def test_a_split_survives_being_written(photo_folder: Path, tmp_path: Path) -> None:
+    drawn = open_data(str(photo_folder), SHARES, 3)
+    write_split(drawn, tmp_path / "split.csv")
+    again = open_data(str(photo_folder), SHARES, 4, split=tmp_path / "split.csv")
+    assert keys(again) == keys(drawn)
+    assert (again.classes, again.name, again.fingerprint()) == (drawn.classes, drawn.name, drawn.fingerprint())
+    assert again.split("val").open(0).size == drawn.split("val").open(0).size
+
+
+@given(st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=2, max_size=4, unique_by=str.strip))
+def test_names_of_any_letters_survive_being_written(tmp_path_factory: pytest.TempPathFactory, labels: list[str]) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    classes = sorted((label.strip().replace("\0", "0") for label in labels), key=natural)
+    splits = {s: Photos(s, [f"{c}/{s}.png" for c in classes], [(i,) for i in range(len(classes))], lambda _: DOT) for s in ("train", "val")}
+    if len(set(classes)) == len(labels):
+        drawn = DataSet("x", tuple(classes), splits)
+        write_split(drawn, folder / "split.csv")
+        assert open_data(str(folder), SHARES, split=folder / "split.csv").fingerprint() == drawn.fingerprint()
+
+
+# Manifests
+
+
+def test_a_csv_manifest(tmp_path: Path) -> None:
+    grow(tmp_path, "a.png", "b.png")
+    data = open_data(csv_file(tmp_path, "path,label,split\na.png, 10 ,train\nb.png,9,Validation\n\nc.png,9,train\n"), SHARES)
+    assert data.classes == ("9", "10")
+    assert keys(data) == {"train": ["a.png", "c.png"], "val": ["b.png"]}
+    assert data.split("train").targets().tolist() == [1, 0]
+    assert data.split("val").open(0).getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(PhotoError, match=r"c\.png"):
+        data.split("train").open(1)
+
+
+def test_a_byte_order_mark_and_windows_lines_are_no_trouble(tmp_path: Path) -> None:
+    data = open_data(csv_file(tmp_path, "\ufeffpath,label\r\na.png,cat\r\nb.png,dog\r\n"))
+    assert (data.classes, keys(data)) == (("cat", "dog"), {"all": ["a.png", "b.png"]})
+    (tmp_path / "photos.jsonl").write_text('\ufeff{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": "y"}', encoding="utf-8")
+    assert open_data(str(tmp_path / "photos.jsonl")).classes == ("x", "y")
+
+
+def test_a_manifest_without_splits_is_divided(tmp_path: Path) -> None:
+    lines = "".join(f"{label}{i}.png,{label}\n" for i in range(20) for label in ("dog", "cat"))
+    data = open_data(csv_file(tmp_path, "path,label\n" + lines), SHARES)
+    assert data.held_out
+    assert [by_class(data, s) for s in ("train", "val", "test")] == [{"cat": n, "dog": n} for n in (16, 2, 2)]
+
+
+def test_a_manifest_with_only_train_gives_validation_photos(tmp_path: Path) -> None:
+    lines = "".join(f"{label}{i}.png,{label},train\n" for i in range(20) for label in ("dog", "cat"))
+    data = open_data(csv_file(tmp_path, "path,label,split\n" + lines), SHARES)
+    assert {s: len(p) for s, p in data.splits.items()} == {"train": 36, "val": 4}
+
+
+def test_lines_of_one_photo_are_one_photo(tmp_path: Path) -> None:
+    text = 'path,label,split,box\na.png,dog,train,1 2 3 4\na.png,cat,train,"5, 6, 7, 8.5"\na.png,dog,train,\nb.png,cat,val,\n'
+    photos = open_data(csv_file(tmp_path, text), SHARES).split("train")
+    record = photos.record(0)
+    assert len(photos) == 1
+    assert record.labels == (1, 0)
+    assert record.boxes == ((1, 2, 3, 4), (5, 6, 7, 8.5))
+    assert record.box_labels == (1, 0)
+    with pytest.raises(DataError, match=r"a\.png has 2 labels"):
+        photos.targets()
+
+
+def test_json_lines_with_labels_and_boxes(tmp_path: Path) -> None:
+    data = open_data(
+        json_file(
+            tmp_path,
+            {
+                "path": "a.png",
+                "labels": ["dog", "cat"],
+                "split": "train",
+                "boxes": [{"label": "emu", "box": [0, 0, 5, 5]}, {"box": [1, 1, 2, 2]}],
+            },
+            {"path": "b.png", "label": "cat", "split": "test", "box": [1, 2, 3, 4]},
+        )
+    )
+    assert data.classes == ("cat", "dog", "emu")
+    first, second = data.split("train").record(0), data.split("test").record(0)
+    assert (first.labels, first.boxes, first.box_labels) == ((1, 0, 2), ((0, 0, 5, 5), (1, 1, 2, 2)), (2, 1))
+    assert (second.labels, second.boxes, second.box_labels) == ((0,), ((1, 2, 3, 4),), (0,))
+
+
+def test_boxes_follow_their_photos_into_the_splits(tmp_path: Path) -> None:
+    lines = "".join(f"{label}{i}.png,{label},0 0 1 {i + 1}\n" for i in range(9) for label in ("dog", "cat"))
+    data = open_data(csv_file(tmp_path, "path,label,box\n" + lines), SHARES)
+    for photos in data.splits.values():
+        for id, key in enumerate(photos.keys):
+            assert photos.record(id).boxes == ((0, 0, 1, int(key[3]) + 1),)
+
+
+GOOD = "path,label,split,box\na.png,cat,train,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks label and path"),
+        ("file,label\na.png,cat\n", "lacks path"),
+        ("path,label\n", "names no photos"),
+        ("path,label\na.png,cat\nb.png,cat\n", "names 1 class"),
+        (GOOD + ",dog,train,\n", "line 3: path is ''"),
+        (GOOD + "b.png\n", "line 3: label is None"),
+        (GOOD + "b.png,  ,val,\n", "line 3: label is '  '"),
+        (GOOD + "b.png,dog,valdation,\n", "line 3: the split is 'valdation'"),
+        (GOOD + "a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
+        (GOOD + "b.png,dog,,\n", r"b\.png has no split"),
+        (GOOD + "b.png,dog,test,\n", "val is missing"),
+        (GOOD + "b.png,dog,val,1 2 3\n", "line 3: the box"),
+        (GOOD + "b.png,dog,val,1 2 1 4\n", "line 3: the box"),
+        (GOOD + "b.png,dog,val,-1 2 3 4\n", "line 3: the box"),
+        (GOOD + "b.png,dog,val,1 2 3 nan\n", "line 3: the box"),
+        (GOOD + "b.png,dog,val,1 2 3 inf\n", "line 3: the box"),
+        (GOOD + "b.png,dog,val,left top 3 4\n", "line 3: the box"),
+        (GOOD + "b\0.png,dog,val,\n", "line 3: path"),
+        (GOOD + f"b.png,{'x' * 200_000},val,\n", "is not a text manifest"),
+    ],
+)
+def test_bad_csv_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(csv_file(tmp_path, text), SHARES)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: is not JSON"),
+        ("[]", "line 2: expected an object"),
+        ('{"path": "b"}', "line 2: label is None"),
+        ('{"path": 5, "label": "x"}', "line 2: path is 5"),
+        ('{"path": "b", "label": 5}', "line 2: label is 5"),
+        ('{"path": "b", "labels": []}', "line 2: label is None"),
+        ('{"path": "b", "labels": [], "boxes": [{"box": [0, 0, 1, 1]}]}', "line 2: label is None"),
+        ('{"path": "b", "label": "x", "boxes": [5]}', "line 2: boxes expects"),
+        ('{"path": "b", "label": "x", "box": 5}', "line 2: the box"),
+        ('{"path": "b", "label": "x", "box": [0, 0, 1, 1%s]}' % ("0" * 400), "line 2: the box"),
+        ('{"path": "b", "label": "x", "split": ["val"]}', "line 2: the split"),
+        ('{"path": "b\\u0000", "label": "x"}', "line 2: path"),
+        ('{"path": "b", "label": "\\ud800"}', "line 2: label"),
+        ('{"path": "b", "label": %s}' % ("1" * 5000), "is not a text manifest"),
+        ("[" * 100_000, "is not a text manifest"),
+    ],
+)
+def test_bad_json_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "photos.jsonl").write_text('{"path": "a", "label": "x"}\n' + line + "\n")
+    with pytest.raises(DataError, match=message):
+        open_data(str(tmp_path / "photos.jsonl"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["train", "a", "1 2 3 4"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["label", "box", "x"]), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["path", "label", "labels", "split", "box", "boxes"]), JSON), max_size=3), st.booleans())
+def test_any_json_is_data_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, rows: list[object], divided: bool) -> None:
+    file = json_file(tmp_path_factory.getbasetemp(), *rows)
+    try:
+        assert len(open_data(file, SHARES if divided else None).fingerprint()) == 64
+    except DataError as e:
+        assert "photos.jsonl" in str(e)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([b"", b"path,label\n", b"path,label,split,box\n"]))
+def test_any_bytes_are_data_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, junk: bytes, start: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "junk.csv"
+    file.write_bytes(start + junk)
+    try:
+        open_data(str(file), SHARES)
+    except DataError as e:
+        assert "junk.csv" in str(e)
+
+
+def test_a_manifest_may_not_be_a_folder_in_disguise(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(DataError, match="no class folders"):
+        open_data(str(tmp_path / "x.csv"))
+
+
+# Built-in
+
+
+def test_fashion_mini_is_balanced_and_its_splits_are_disjoint() -> None:
+    data = open_data("builtin:fashion-mini")
+    assert data.classes[0] == "T-shirt/top"
+    assert data.classes[9] == "Ankle boot"
+    assert not data.held_out
+    assert {s: np.bincount(p.targets()).tolist() for s, p in data.splits.items()} == {
+        "train": [600] * 10,
+        "val": [100] * 10,
+        "test": [100] * 10,
+    }
+    found = [key for p in data.splits.values() for key in p.keys]
+    assert len(set(found)) == 8000
+    photo = data.split("test").open(999)
+    assert (photo.mode, photo.size) == ("RGB", (28, 28))
+    assert len(set(photo.getpixel((14, 14)))) == 1  # grey
+
+
+def test_fashion_mini_never_changes() -> None:
+    data = open_data("builtin:fashion-mini")
+    assert data.fingerprint() == "ec07ea5169116ac29c1c4d58533638826617fada8e7c9772938442e6344b9531"
+    total = [sum(int(np.asarray(p.open(i), dtype=np.int64)[:, :, 0].sum()) * (i + 1) for i in range(len(p))) for p in data.splits.values()]
+    assert total == [1028033106925, 28374703709, 29445484497]
+
+
+@pytest.mark.skipif(not (builtin.DEBIAN / "train-images-idx3-ubyte.gz").exists(), reason="needs Debian's dataset-fashion-mnist")
+def test_fashion_mini_lies_inside_fashion() -> None:
+    small, large = open_data("builtin:fashion-mini"), open_data("builtin:fashion")
+    assert {s: np.bincount(p.targets()).tolist() for s, p in large.splits.items()} == {
+        "train": [5500] * 10,
+        "val": [500] * 10,
+        "test": [1000] * 10,
+    }
+    for split, photos in small.splits.items():
+        place = {key: i for i, key in enumerate(large.split(split).keys)}
+        for i in range(0, len(photos), 97):
+            j = place[photos.keys[i]]
+            assert photos.open(i).tobytes() == large.split(split).open(j).tobytes()
+            assert photos.record(i).labels == large.split(split).record(j).labels
+
+
+def test_an_unknown_built_in_is_answered_with_the_known() -> None:
+    with pytest.raises(DataError, match="builtin:fashion-mini or builtin:fashion"):
+        open_data("builtin:imagenet")
+
+
+def test_missing_fashion_files_name_the_flag_that_fetches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
+    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(builtin, "fetch", lambda *a: pytest.fail("nothing may be fetched"))
+    with pytest.raises(DataError, match="--download"):
+        open_data("builtin:fashion")
+    assert not (tmp_path / "own").exists()
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+TINY = {
+    "train-images-idx3-ubyte": idx(np.arange(12, dtype=np.uint8).reshape(3, 2, 2)),
+    "train-labels-idx1-ubyte": idx(np.array([2, 0, 1], np.uint8)),
+}
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    content: bytes | None = b""
+
+    def do_GET(self) -> None:
+        if self.content is None:
+            self.wfile.write(b"not http at all\r\n\r\n")
+            return
+        self.send_response(200 if self.content else 404)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *ignored: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A local server that answers everything with Answers.content; FILES lists TINY's checksums."""
+    from hashlib import sha256
+
+    monkeypatch.setattr(builtin, "FILES", {name: sha256(content).hexdigest() for name, content in TINY.items()})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_address[1]}"
+        listening.shutdown()
+        thread.join()
+
+
+def test_a_fetched_file_is_checked_and_kept(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in TINY.items():
+        monkeypatch.setattr(Answers, "content", gzip.compress(content))
+        builtin.fetch(name, tmp_path, server)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.gz" for name in TINY]
+    assert builtin.read_idx(tmp_path / "train-images-idx3-ubyte.gz")[1].tolist() == [[4, 5], [6, 7]]
+    assert builtin.read_idx(tmp_path / "train-labels-idx1-ubyte.gz").tolist() == [2, 0, 1]
+
+
+WHOLE = gzip.compress(TINY["train-images-idx3-ubyte"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(TINY["train-labels-idx1-ubyte"]),
+        b"<html>",
+        WHOLE[:-9],
+        WHOLE[:12] + b"\xff" * 8 + WHOLE[20:],
+        gzip.compress(bytes(100 << 20), 1),
+        b"",
+        None,
+    ],
+    ids=["another file", "no gzip", "cut short", "damaged", "100 MB", "404", "not HTTP"],
+)
+def test_a_wrong_answer_leaves_no_file(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> None:
+    monkeypatch.setattr(Answers, "content", content)
+    with pytest.raises(DataError, match="train-images-idx3-ubyte"):
+        builtin.fetch("train-images-idx3-ubyte", tmp_path, server)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreachable_server_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be fetched"):
+        builtin.fetch("train-images-idx3-ubyte", tmp_path, "http://127.0.0.1:9")
+
+
+def test_a_location_means_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert location("photos") == str(tmp_path.resolve() / "photos")
+    assert location("builtin:fashion-mini") == "builtin:fashion-mini"

@@ -1,0 +1,199 @@
+"""First weights: spreads, copies from a shallower net, and the gain table (section 3.1)."""
+
+import math
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from torch import nn
+
+from verydeep.data.builtin import open_builtin
+from verydeep.data.photo import centre_crop
+from verydeep.errors import ConfigError
+from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.vgg import VGG
+
+
+def made(net="A", how="glorot", seed=0, sigma=None, classes=10, crop=32, **options):
+    built = VGG(net, classes=classes, crop=crop, **{"fc_width": 64, "base_width": 16} | options)
+    initialise(built, how, seed, sigma)
+    return built
+
+
+def fans(layer):
+    area = layer.kernel_size[0] ** 2 if isinstance(layer, nn.Conv2d) else 1
+    return layer.weight.shape[1] * area, layer.weight.shape[0] * area
+
+
+def check_spread(net, variance):
+    """Mean 0 and the variance asked for, within five standard errors of a normal sample."""
+    for name, layer in net.named_children():
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+            continue
+        weight, expected = layer.weight.detach().double(), variance(name, *fans(layer))
+        n = weight.numel()
+        assert abs(float(weight.mean())) < 5 * math.sqrt(expected / n), name
+        assert abs(float(weight.var()) / expected - 1) < 5 * math.sqrt(2 / n), name
+        assert not layer.bias.any()
+
+
+def test_glorot_is_uniform_with_variance_two_by_fan_in_and_out():
+    net = made()
+    check_spread(net, lambda name, fan_in, fan_out: 2 / (fan_in + fan_out))
+    for layer in net.convolutions():
+        bound = math.sqrt(6 / sum(fans(layer)))
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+
+
+def test_he_has_variance_two_by_fan_in_and_one_by_fan_in_at_the_end():
+    check_spread(made(how="he"), lambda name, fan_in, _: (1 if name == "fc8" else 2) / fan_in)
+
+
+def test_gaussian_has_the_papers_variance_of_a_hundredth():
+    check_spread(made(how="gaussian"), lambda *_: 1e-2)
+
+
+def test_gaussian_takes_another_sigma():
+    check_spread(made(how="gaussian", sigma=0.01), lambda *_: 1e-4)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ConfigError, match=r"init: 'zeros'.*glorot"):
+        made(how="zeros")
+
+
+def same(a, b):
+    return [torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True)]
+
+
+@pytest.mark.parametrize("how", ["glorot", "gaussian", "he"])
+def test_the_seed_decides(how):
+    torch.manual_seed(5)
+    first = made(how=how)
+    torch.manual_seed(6)
+    assert all(same(first, made(how=how)))
+    assert not any(same(first, made(how=how, seed=1))[::2])
+
+
+def test_the_global_generator_is_left_alone():
+    net = VGG("A", classes=10, crop=32, fc_width=8, base_width=4)
+    before = torch.get_rng_state()
+    initialise(net)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def weights(net, name):
+    layer = getattr(net, name)
+    return layer.weight, layer.bias
+
+
+# "By shape, in order" as shared/paper.md spells it out.
+PLACES = [("conv1_1", "conv1_1"), ("conv2_1", "conv2_1"), ("conv3_1", "conv3_1"), ("conv3_2", "conv3_2")]
+FC = [(fc, fc) for fc in ("fc6", "fc7", "fc8")]
+
+
+@pytest.mark.parametrize("net", ["B", "C", "D", "E"])
+def test_four_convolutions_and_three_fc_layers_of_a_go_to_deeper_nets(net):
+    a, deep = made("A", seed=1), made(net, seed=2)
+    with torch.no_grad():
+        for layer in a.children():
+            layer.bias.fill_(0.5)
+    random = {k: v.clone() for k, v in deep.state_dict().items()}
+    assert from_shallower(deep, a) == [f"{source} -> {target}" for source, target in PLACES + FC]
+    for source, target in PLACES + FC:
+        assert all(map(torch.equal, weights(deep, target), weights(a, source)))
+    copied = {target for _, target in PLACES + FC}
+    for name, value in deep.state_dict().items():
+        if name.split(".")[0] not in copied:
+            assert torch.equal(value, random[name]), name
+
+
+def test_a_is_copied_from_a():
+    a, other = made("A", seed=1), made("A", seed=2)
+    assert from_shallower(other, a) == [f"{s} -> {t}" for s, t in [(n, n) for n in ("conv1_1", "conv2_1", "conv3_1", "conv3_2")] + FC]
+
+
+def test_the_last_layer_stays_random_where_classes_differ():
+    a, deep = made("A", seed=1, classes=10), made("D", seed=2, classes=3)
+    before = deep.fc8.weight.clone()
+    assert from_shallower(deep, a)[-1] == "fc7 -> fc7"
+    assert torch.equal(deep.fc8.weight, before)
+
+
+def test_fc6_stays_random_where_crops_differ():
+    pairs = from_shallower(made("B", crop=64), made("A", crop=32))
+    assert "fc6 -> fc6" not in pairs
+    assert "fc7 -> fc7" in pairs
+
+
+def test_shallow_b_has_no_place_for_a_and_is_left_as_it_was():
+    a, shallow = made("A", seed=1), made("shallow-B", seed=2)
+    before = [p.clone() for p in shallow.parameters()]
+    with pytest.raises(ConfigError, match=r"init_from: conv1_1 .*A.* shallow-B"):
+        from_shallower(shallow, a)
+    assert all(map(torch.equal, shallow.parameters(), before))
+
+
+def photos(n=8, crop=32, seed=0):
+    """Fashion photos as a net meets them: mean subtracted, 0-255."""
+    train = open_builtin("fashion-mini").split("train")
+    pixels = np.stack([centre_crop(train.open(i), crop, crop) for i in range(n)]).astype(np.float32)
+    return torch.from_numpy(pixels - pixels.mean()).permute(0, 3, 1, 2)
+
+
+def test_gains_are_the_independent_ones():
+    net, x = made("A", base_width=4, fc_width=8).double(), photos(3)
+    _, _, taps = oracle.scores("A", {k: v.numpy() for k, v in net.state_dict().items()}, x.double().numpy(), 32)
+    rows = gains(net.float(), x)
+    expected = [float(np.sqrt((x.double().numpy() ** 2).mean()))]
+    expected += [float(np.sqrt((taps[name] ** 2).mean())) for name in taps if name.startswith(("conv", "fc"))]
+    assert [r.name for r in rows] == ["input", *(n for n in taps if n.startswith(("conv", "fc")))]
+    assert [r.rms for r in rows] == pytest.approx(expected, rel=1e-4)
+    assert [r.gain for r in rows[1:]] == pytest.approx([b / a for a, b in zip(expected, expected[1:], strict=False)], rel=1e-4)
+
+
+def test_gains_leave_the_net_as_it_was():
+    net = made("A", batch_norm=True).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    gains(net, photos(2))
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_a_gain_after_silence_is_not_a_number_and_not_an_error():
+    net = made()
+    with torch.no_grad():
+        net.conv1_1.weight.zero_()
+    row = gains(net, photos(1))[2]
+    assert row.rms == 0
+    assert math.isnan(row.gain)
+
+
+def full(how, sigma=None):
+    """Net A at its real width but on small crops, where the literature's traps show."""
+    return made("A", how, sigma=sigma, base_width=64, fc_width=512)
+
+
+def test_the_papers_variance_is_warned_of_on_real_photos():
+    warning = gain_warning(gains(full("gaussian"), photos()), 10)
+    assert "NaN in the first epoch" in warning
+    assert "--init glorot" in warning
+
+
+def test_sigma_a_hundredth_is_warned_of_on_real_photos():
+    warning = gain_warning(gains(full("gaussian", 0.01), photos()), 10)
+    assert "ln(10) = 2.3026" in warning
+    assert "--init glorot" in warning
+
+
+def test_glorot_needs_no_warning_on_real_photos():
+    assert gain_warning(gains(full("glorot"), photos()), 10) is None
+
+
+def test_the_gain_table_has_a_row_for_each_layer():
+    rows = gains(made(), photos(1))
+    lines = gain_table(rows).splitlines()
+    assert len(lines) == 1 + 1 + 8 + 3
+    assert lines[1].split()[0] == "input"
+    assert lines[-1].split()[0] == "fc8"

@@ -1,0 +1,105 @@
+"""The fast convolution against the direct one in fp64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from verydeep.net import winograd
+from verydeep.net.convolution import Convolution
+
+
+def noise(*shape, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def both_ways(x, weight, bias, upstream):
+    """(value, gradients) of the fast and of the direct convolution."""
+    found = []
+    for way in (winograd.convolve, lambda *given: F.conv2d(*given, padding=1)):
+        given = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in (x, weight, bias)]
+        y = way(*given)
+        (y * upstream).sum().backward()
+        found.append([y.detach(), *(t.grad for t in given)])
+    return found
+
+
+@pytest.mark.parametrize("side", winograd.SIDES)
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("chunk", [1, 20_000, 20 << 20])
+def test_value_and_gradients_are_those_of_the_direct_convolution(side, n, format, chunk, monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", chunk)
+    x, weight = noise(n, 5, side, side).contiguous(memory_format=format), noise(6, 5, 3, 3).contiguous(memory_format=format)
+    fast, direct = both_ways(x, weight, noise(6), noise(n, 6, side, side))
+    for a, b in zip(fast, direct, strict=True):
+        assert (a - b).abs().max() < 1e-10 * max(1, float(b.abs().max()))
+
+
+def test_a_small_chunk_cuts_the_batch_into_parts_that_cover_it(monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", 2 * 9 * 4 * 8)
+    assert [(s.start, s.stop) for s in winograd.parts(noise(5, 4, 2, 2))] == [(0, 2), (2, 4), (4, 5)]
+
+
+@pytest.mark.parametrize("side", winograd.SIDES)
+def test_fp32_is_good_to_one_part_in_ten_thousand(side):
+    x, weight, bias = noise(8, 64, side, side), noise(64, 64, 3, 3) / 24, noise(64)
+    expected = F.conv2d(x, weight, bias, padding=1)
+    found = winograd.convolve(x.float(), weight.float(), bias.float())
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+def test_gradients_pass_torchs_own_check(side):
+    given = [t.requires_grad_() for t in (noise(2, 2, side, side), noise(2, 2, 3, 3), noise(2))]
+    assert torch.autograd.gradcheck(winograd.convolve, given)
+
+
+def test_an_upstream_gradient_of_any_layout_is_understood():
+    x, weight, bias = noise(3, 4, 8, 8), noise(5, 4, 3, 3), noise(5)
+    fast, direct = both_ways(x, weight, bias, noise(1, 5, 1, 1))  # expanded: strides of 0
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(fast, direct, strict=True))
+
+
+def test_it_pays_on_many_wide_small_maps():
+    weight = torch.empty(64, 64, 3, 3)
+    assert all(winograd.pays(torch.empty(64, 64, s, s), weight) for s in winograd.SIDES)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        ((64, 64, 8, 16), (64, 64, 3, 3)),
+        ((64, 64, 6, 6), (64, 64, 3, 3)),
+        ((4, 64, 32, 32), (64, 64, 3, 3)),
+        ((64, 64, 8, 8), (64, 64, 1, 1)),
+        ((64, 64, 8, 8), (64, 64, 5, 5)),
+        ((64, 3, 8, 8), (64, 3, 3, 3)),
+        ((64, 64, 8, 8), (32, 64, 3, 3)),
+        ((15, 64, 2, 2), (64, 64, 3, 3)),
+        ((63, 64, 4, 4), (64, 64, 3, 3)),
+        ((15, 64, 8, 8), (64, 64, 3, 3)),
+    ],
+    ids=["oblong", "side 6", "side 32", "1x1", "5x5", "few in", "few out", "few of 2", "few of 4", "few of 8"],
+)
+def test_it_does_not_pay_elsewhere(x, weight):
+    assert not winograd.pays(torch.empty(x), torch.empty(weight))
+
+
+def test_it_does_not_pay_in_half_precision_on_other_devices_or_under_autocast():
+    x, weight = torch.empty(64, 64, 8, 8), torch.empty(64, 64, 3, 3)
+    assert not winograd.pays(x.bfloat16(), weight.bfloat16())
+    assert not winograd.pays(x.to("meta"), weight.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not winograd.pays(x, weight)
+
+
+def test_eval_mode_takes_the_direct_convolution(monkeypatch):
+    layer, x = Convolution(64, 64, 3), noise(64, 64, 4, 4, dtype=torch.float32)
+    taken = []
+    monkeypatch.setattr(winograd, "convolve", lambda *given: taken.append(1) or given[0])
+    with torch.no_grad():
+        assert torch.equal(layer.eval()(x), F.conv2d(x, layer.weight, layer.bias, padding=1))
+        assert not taken
+        layer.train()(x)
+        assert taken

@@ -1,0 +1,139 @@
+"""The rules of the house, read from the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "verydeep"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Rooms from left to right; a room imports from its left and from itself. Rooms in one tuple know nothing of each other.
+FLOW = [
+    ("paper", "errors", "__init__"),
+    ("config", "contract", "progress"),
+    ("run", "hardware"),
+    ("data",),
+    ("net",),
+    ("weights",),
+    ("evaluate",),
+    ("train",),
+    ("report",),
+    ("experiment", "predict"),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+]
+PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Modules of the package that a file imports, lazily or for types too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("verydeep"):
+            found += [f"{node.module}.{a.name}" if node.module == "verydeep" or is_folder(node.module) else node.module for a in node.names]
+        elif isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.startswith("verydeep")]
+    return found
+
+
+def is_folder(module: str) -> bool:
+    return (ROOT / Path(*module.split("."))).is_dir()
+
+
+def target_room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_its_left(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        return
+    for module in imports(path):
+        own, other = room_of(path), target_room(module)
+        assert own == other or PLACE[other] < PLACE[own], f"{path.name} imports {module}"
+
+
+def test_no_import_circles() -> None:
+    graph = {module_name(p): {m for m in imports(p) if m in NAMES} for p in FILES if p != PACKAGE / "__init__.py"}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {module_name(p) for p in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_are_one_idea(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_dangerous(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            assert not {n.split(".")[0] for n in names} & {"pickle", "shelve", "marshal", "dill", "torchvision", "timm"}
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in ("eval", "exec", "torch.load", "yaml.load", "os.system"), name
+        if isinstance(node, ast.keyword):
+            assert not (node.arg in ("allow_pickle", "shell") and ast.unparse(node.value) == "True")
+            assert not (node.arg == "weights_only" and ast.unparse(node.value) == "False")
+
+
+def test_names_say_something() -> None:
+    vague = {"utils", "util", "helpers", "helper", "manager", "handler", "common", "misc", "base", "core"}
+    assert not {p.stem for p in FILES} & vague
+
+
+def test_importing_is_silent_and_cheap() -> None:
+    script = "import sys, verydeep; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules; print(dir(verydeep))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "load" in done.stdout
+
+
+def test_the_public_names() -> None:
+    import verydeep
+
+    assert verydeep.__all__ == ["VGG", "Classifier", "__version__", "load"]
+    assert verydeep.VGG("A", classes=3, crop=32, device="meta").fc8.weight.shape == (3, 4096)
+    with pytest.raises(AttributeError, match="no attribute 'resnet'"):
+        _ = verydeep.resnet
+
+
+def test_the_flow_names_every_room() -> None:
+    assert {room_of(p) for p in FILES} - {"recipes"} == set(PLACE)
+    assert all(not set(a) & set(b) for a, b in pairwise(FLOW))

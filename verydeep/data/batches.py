@@ -35,7 +35,7 @@ def bounds(photos: int, batch: int) -> list[tuple[int, int]]:
     starts = list(range(0, photos, batch))
     if len(starts) > 1 and photos % batch == 1:
         starts.pop()
-    return list(zip(starts, [*starts[1:], photos], strict=True))
+    return list(zip(starts, [*starts, photos][1:], strict=True))
 
 
 @dataclass

@@ -92,7 +92,15 @@ class Classifier(nn.Module):
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
         text = to_json(contract)
         blob = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
-        write_atomically(Path(path), lambda temporary: safetensors.torch.save_file(tensors, temporary, blob))
+        write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file. Raises OSError, also where safetensors wraps a full disk in an error of its own."""
+    try:
+        safetensors.torch.save_file(tensors, path, metadata)
+    except safetensors.SafetensorError as e:
+        raise OSError(str(e)) from e
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

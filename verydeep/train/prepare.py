@@ -30,6 +30,7 @@ from verydeep.train.track import tracker
 from verydeep.weights.model import load
 
 HOUR = 3600
+SAMPLE = 32  # photos for the gain table and the estimate
 
 
 def run_training(data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None) -> str:
@@ -156,8 +157,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
     first = next(job.batches.epoch(0))
-    sample = first._replace(photos=first.photos[:16], targets=first.targets[:16], flips=first.flips[:16], shifts=first.shifts[:16])
-    x = job.classifier.normalise(sample.photos.to(job.device))
+    x = job.classifier.normalise(first.photos[:SAMPLE].to(job.device))
     rows = gains(net, x)
     run.say(gain_table(rows))
     if warning := gain_warning(rows, net.classes):
@@ -181,7 +181,8 @@ def rate_warning(c: Config) -> str | None:
 
 def estimate(job: Job, x: torch.Tensor) -> float:
     """Seconds an epoch, from two forward and backward passes that leave the net as it was."""
-    net, targets = job.classifier.net.eval(), torch.zeros(len(x), dtype=torch.int64, device=job.device)
+    net, targets = job.classifier.net.train(), torch.zeros(len(x), dtype=torch.int64, device=job.device)
+    running = {name: buffer.clone() for name, buffer in net.named_buffers()}  # of batch normalisation
     for _ in range(2):
         began = time.perf_counter()
         with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
@@ -191,6 +192,7 @@ def estimate(job: Job, x: torch.Tensor) -> float:
         if job.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
+    net.load_state_dict(running, strict=False)
     return seconds / len(x) * len(job.batches.photos)
 
 

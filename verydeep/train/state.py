@@ -7,6 +7,7 @@ moment it names one whole state: the old one or the new one.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.errors import RunError
+from verydeep.net.classifier import write_tensors
 from verydeep.run import read_json, write_atomically, write_json
 from verydeep.train.schedule import Schedule
 
@@ -41,10 +43,11 @@ def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counter
     for name, tensors in files.items():
         path = folder / f"{name}.safetensors"
         owned = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-        write_atomically(path, lambda temporary, owned=owned: safetensors.torch.save_file(owned, temporary))  # type: ignore[misc]
+        write_atomically(path, lambda temporary, owned=owned: write_tensors(owned, temporary))  # type: ignore[misc]
         sums[path.name] = file_checksum(path)
     values = counters._asdict() | {"best_error": None if counters.best_error == float("inf") else counters.best_error}
-    write_json(folder / "state.json", {"counters": values, "schedule": schedule._asdict(), "sha256": sums})
+    state = {"counters": values, "schedule": schedule._asdict(), "sha256": sums}
+    write_json(folder / "state.json", {**state, "seal": seal(state)})
     for old in folder.iterdir():
         if old.name not in {*sums, "state.json"}:
             old.unlink(missing_ok=True)
@@ -55,6 +58,10 @@ def restore(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> t
     if not (folder / "state.json").exists():
         return None
     state = read_json(folder / "state.json")
+    if "seal" in state or len(state) != 3:  # states of the first days have none
+        given = state.pop("seal", None)
+        if given != seal(state):
+            raise RunError(f"{folder / 'state.json'} does not match its SHA-256; the file is damaged, start again with another --out")
     try:
         counters, schedule = dict[str, Any](state["counters"]), Schedule(**state["schedule"])
         if counters["best_error"] is None:
@@ -83,6 +90,10 @@ def load(path: Path, expected: str) -> dict[str, Tensor]:
 def momenta(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     buffers = {name: optimizer.state[p].get("momentum_buffer") for name, p in net.named_parameters() if p in optimizer.state}
     return {name: b for name, b in buffers.items() if b is not None}
+
+
+def seal(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def file_checksum(path: Path) -> str:

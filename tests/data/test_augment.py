@@ -1,0 +1,267 @@
+"""What is drawn for a photo, and that it is the same wherever and whenever it is drawn."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from verydeep.config import Config
+from verydeep.data import augment
+from verydeep.data.batches import Batch, Batches, bounds
+from verydeep.data.photo import rescale
+from verydeep.data.record import Photos
+from verydeep.data.source import open_data
+from verydeep.data.statistics import Statistics, measure
+from verydeep.errors import PhotoError
+
+SMALL = Config(crop=32, scale=(32, 48), batch=8, workers=0)
+GREY = Statistics((100.0, 100.0, 100.0), ((0.57735, 0.0, 0.0),) * 3, (3000.0, 0.0, 0.0), 1)
+ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+COLOURS = Statistics((1.0, 2.0, 3.0), tuple(map(tuple, ROTATION.tolist())), (2500.0, 400.0, 9.0), 1)  # type: ignore[arg-type]
+
+
+def drawn(n: int, height: int = 60, width: int = 40, **given: int) -> list[augment.Geometry]:
+    values = {"seed": 3, "epoch": 1, "crop": 32, "scales": (32, 40)} | given
+    return [augment.draw(id=i, height=height, width=width, **values) for i in range(n)]
+
+
+# Geometry
+
+
+def test_a_draw_depends_on_seed_epoch_and_photo_only() -> None:
+    once = drawn(50)
+    np.random.default_rng().random(3)
+    assert drawn(50) == once
+    assert [augment.draw(3, 1, i, 60, 40, 32, (32, 40)) for i in reversed(range(50))] == once[::-1]
+    for other in (drawn(50, seed=4), drawn(50, epoch=2), drawn(51)[1:]):
+        assert sum(a == b for a, b in zip(other, once, strict=True)) < 5
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**62), st.integers(0, 500), st.integers(0, 10**9), st.integers(0, 40))
+def test_windows_lie_inside(height: int, width: int, seed: int, epoch: int, id: int, jitter: int) -> None:
+    scale, top, left, _ = augment.draw(seed, epoch, id, height, width, 32, (32, 32 + jitter))
+    assert 32 <= scale <= 32 + jitter
+    assert 0 <= top <= height * scale / min(height, width) + 0.5 - 32
+    assert 0 <= left <= width * scale / min(height, width) + 0.5 - 32
+
+
+def chi_square(counts: list[int]) -> float:
+    expected = sum(counts) / len(counts)
+    return sum((c - expected) ** 2 / expected for c in counts) / (len(counts) - 1)
+
+
+def test_every_scale_is_as_likely() -> None:
+    counts = Counter(g.scale for g in drawn(9000))
+    assert sorted(counts) == list(range(32, 41))
+    assert chi_square(list(counts.values())) < 3
+
+
+def test_every_place_is_as_likely() -> None:
+    found = drawn(8000, height=40, width=36, scales=(36, 36))
+    counts = Counter((g.top, g.left) for g in found)
+    assert sorted(counts) == [(top, left) for top in range(9) for left in range(5)]
+    assert chi_square(list(counts.values())) < 2
+
+
+def test_half_are_mirrored_and_none_if_not_asked() -> None:
+    assert abs(sum(g.flip for g in drawn(10_000)) - 5000) < 200
+    assert not any(g.flip for g in drawn(100, flip=False))
+    assert [g[:3] for g in drawn(100, flip=False)] == [g[:3] for g in drawn(100)]
+
+
+def test_a_crop_is_cut_where_it_was_drawn() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    found = augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, True), 32)
+    assert np.array_equal(found, pixels[3:35, 7:39])
+
+
+def test_mirror_turns_only_the_chosen() -> None:
+    photos = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    found = augment.mirror(photos, torch.tensor([False, True]))
+    assert found[0].equal(photos[0])
+    assert found[1].numpy().tolist() == photos[1].numpy()[:, :, ::-1].tolist()
+
+
+# Colour
+
+
+def test_the_steps_are_roots_or_eigenvalues() -> None:
+    first = ROTATION[:, 0]
+    assert np.allclose(augment.colour_axes(COLOURS, "root")[:, 0], first * 50)
+    assert np.allclose(augment.colour_axes(COLOURS, "root")[:, 1], ROTATION[:, 1] * 20)
+    # In 0-1 the eigenvalue is 2500 / 255^2 = 0.0384; a step of that in grey levels is 0.0384 * 255 = 9.8.
+    assert np.allclose(augment.colour_axes(COLOURS, "literal")[:, 0], first * 9.80392, atol=1e-4)
+    assert not augment.colour_axes(COLOURS, "off").any()
+
+
+def test_shifts_have_the_covariance_of_the_photos_times_the_variance_of_the_factor() -> None:
+    axes = augment.colour_axes(COLOURS, "root")
+    shifts = np.array([augment.draw_colour(1, 2, id, axes, 0.1) for id in range(20_000)])
+    assert shifts.dtype == np.float32
+    expected = ROTATION @ np.diag([2500.0, 400.0, 9.0]) @ ROTATION.T * 0.01
+    assert np.abs(np.cov(shifts.T) - expected).max() < 0.04 * expected.max()
+    assert np.abs(shifts.mean(0)).max() < 0.15
+
+
+def test_the_factor_is_normal() -> None:
+    factors = np.array([augment.draw_colour(1, 2, id, np.eye(3), 0.1) for id in range(20_000)], dtype=float).ravel() / 0.1
+    assert abs(factors.std() - 1) < 0.02
+    assert abs(np.mean(np.abs(factors) < 1) - 0.6827) < 0.01
+    assert abs(np.mean(np.abs(factors) < 2) - 0.9545) < 0.005
+
+
+def test_grey_photos_only_change_in_brightness() -> None:
+    ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8, 1), 3, 2)
+    photos = Photos("train", ["a"], np.zeros(1, np.int64), lambda _: Image.fromarray(ramp))
+    found = measure(photos, 8, 0)
+    assert np.allclose(np.array(found.components)[:, 0], 1 / np.sqrt(3))
+    axes = augment.colour_axes(found, "root")
+    for id in range(20):
+        red, green, blue = augment.draw_colour(0, 0, id, axes, 0.1)
+        assert red != 0
+        assert abs(red - green) + abs(red - blue) < 1e-4
+
+
+def test_the_streams_of_a_photo_do_not_meet() -> None:
+    streams = [augment.generator(seed, stream, 1, 1).integers(2**60) for seed in range(3) for stream in range(3)]
+    assert len(set(streams)) == 9
+
+
+# Order
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 1000])
+def test_the_order_is_a_permutation(n: int) -> None:
+    assert sorted(augment.epoch_order(1, 2, n).tolist()) == list(range(n))
+
+
+def test_the_order_changes_with_seed_and_epoch() -> None:
+    orders = {tuple(augment.epoch_order(seed, epoch, 100).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    first = [augment.epoch_order(0, epoch, 10)[0] for epoch in range(2000)]
+    assert chi_square(list(Counter(first).values())) < 3
+
+
+# Batches
+
+
+@pytest.mark.parametrize(
+    ("photos", "batch", "sizes"),
+    [(6, 3, [3, 3]), (7, 3, [3, 4]), (8, 3, [3, 3, 2]), (1, 3, [1]), (2, 3, [2]), (4, 3, [4]), (3, 1, [1, 1, 1]), (0, 3, [])],
+)
+def test_one_photo_left_over_joins_the_batch_before(photos: int, batch: int, sizes: list[int]) -> None:
+    found = bounds(photos, batch)
+    assert [end - start for start, end in found] == sizes
+    assert [p for start, end in found for p in range(start, end)] == list(range(photos))
+
+
+@pytest.fixture
+def batches(photo_folder: Path) -> Batches:
+    return Batches(open_data(str(photo_folder)).split("all"), SMALL, COLOURS)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return a.number == b.number and all(x.equal(y) for x, y in zip(a[1:], b[1:], strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_crops_are_the_same_for_any_number_of_workers(batches: Batches, workers: int) -> None:
+    alone = list(batches.epoch(2))
+    together = list(replace(batches, config=replace(SMALL, workers=workers)).epoch(2))
+    assert len(alone) == len(batches) == 5
+    assert all(map(same, alone, together))
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_an_epoch_can_start_at_any_batch(batches: Batches, start: int) -> None:
+    rest, whole = list(batches.epoch(2, start)), list(batches.epoch(2))
+    assert len(rest) == 5 - start
+    assert all(map(same, rest, whole[start:]))
+
+
+def test_a_batch_holds_what_was_drawn(batches: Batches) -> None:
+    number, photos, targets, flips, shifts = list(batches.epoch(3))[1]
+    assert (number, photos.shape, photos.dtype) == (1, (8, 3, 32, 32), torch.uint8)
+    assert photos.is_contiguous(memory_format=torch.channels_last)
+    assert (targets.dtype, flips.dtype, shifts.dtype) == (torch.int64, torch.bool, torch.float32)
+    for i, id in enumerate(augment.epoch_order(0, 3, 36)[8:16].tolist()):
+        photo = batches.photos.open(id)
+        scale, top, left, flip = augment.draw(0, 3, id, photo.height, photo.width, 32, (32, 48))
+        whole = rescale(photo, scale).astype(int)[top : top + 32, left : left + 32]
+        assert np.abs(whole - photos[i].permute(1, 2, 0).numpy()).max() <= 2
+        assert (targets[i], flips[i]) == (id // 12, flip)
+        assert shifts[i].tolist() == augment.draw_colour(0, 3, id, ROTATION * [50, 20, 3], 0.1).tolist()
+
+
+def test_every_photo_once_an_epoch(batches: Batches) -> None:
+    seen: list[int] = []
+    photos = replace(batches.photos, open=lambda id: seen.append(id) or Image.new("RGB", (40, 40)))
+    for _ in Batches(photos, SMALL, COLOURS).epoch(0):
+        pass
+    assert sorted(seen) == list(range(36))
+
+
+def test_without_colour_nothing_is_shifted(batches: Batches) -> None:
+    off = Batches(batches.photos, replace(SMALL, colour="off", flip=False), COLOURS)
+    for batch in off.epoch(0):
+        assert not batch.shifts.any()
+        assert not batch.flips.any()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_photo_stops_and_is_named(batches: Batches, photo_folder: Path, workers: int) -> None:
+    (photo_folder / "2" / "3.jpg").write_bytes(b"<html>")
+    with pytest.raises(PhotoError, match=r"2/3\.jpg"):
+        list(replace(batches, config=replace(SMALL, workers=workers)).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_photo_can_be_skipped(batches: Batches, photo_folder: Path, workers: int) -> None:
+    whole = list(batches.epoch(0))
+    (photo_folder / "2" / "3.jpg").unlink()  # id 15
+    bad: list[tuple[int, str]] = []
+    config = replace(SMALL, workers=workers)
+    rest = list(replace(batches, config=config, on_bad=lambda id, e: bad.append((id, e.photo))).epoch(0))
+    assert bad == [(15, str(photo_folder / "2" / "3.jpg"))]
+    place = augment.epoch_order(0, 0, 36).tolist().index(15)
+    for before, after in zip(whole, rest, strict=True):
+        kept = [i for i in range(len(before.targets)) if before.number * 8 + i != place]
+        assert same(Batch(before.number, *(part[kept] for part in before[1:])), after)
+
+
+def test_a_batch_of_bad_photos_is_left_out(batches: Batches) -> None:
+    lost = set(augment.epoch_order(0, 0, 36)[8:16].tolist())
+
+    def open_or_fail(id: int) -> Image.Image:
+        if id in lost:
+            raise PhotoError(str(id), "is gone")
+        return Image.new("RGB", (40, 40))
+
+    photos, bad = replace(batches.photos, open=open_or_fail), []
+    found = Batches(photos, SMALL, COLOURS, lambda id, e: bad.append(id)).epoch(0)
+    assert [batch.number for batch in found] == [0, 2, 3, 4]
+    assert set(bad) == lost
+
+
+def test_workers_end_with_the_epoch(batches: Batches) -> None:
+    epoch = replace(batches, config=replace(SMALL, workers=3)).epoch(0)
+    next(epoch)
+    assert any(t.name.startswith("photos") for t in threading.enumerate())
+    epoch.close()
+    del epoch
+    assert not any(t.name.startswith("photos") for t in threading.enumerate())
+
+
+def test_another_error_in_a_worker_is_not_hidden(batches: Batches) -> None:
+    broken = replace(batches.photos, open=lambda id: Image.new("RGB", (40, id // 0)))
+    with pytest.raises(ZeroDivisionError):
+        list(Batches(broken, replace(SMALL, workers=2), COLOURS, lambda id, e: None).epoch(0))

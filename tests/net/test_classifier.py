@@ -1,0 +1,362 @@
+"""Raw pixels in, posteriors out, one file: what a Classifier eats, answers and writes, and what it refuses."""
+
+import json
+import os
+import pickle
+import random
+import struct
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import verydeep
+from verydeep.contract import Contract
+from verydeep.errors import ConfigError, ModelError, PhotoError
+from verydeep.net.classifier import METADATA, SEAL, build, checksum, read_classifier
+from verydeep.net.initialise import initialise
+
+CLASSES = ("cat", "dog", "Käse")
+
+
+def classifier(net="A", **changes):
+    values = {
+        "net": net, "classes": CLASSES, "crop": 32, "fc_width": 8, "base_width": 4, "batch_norm": False, "pooling": "up",
+        "mean": (100.0, 110.5, 120.25), "std": (1.0, 2.0, 4.0), "scales": (36, 44), "origin": "a test", "licence": "MIT",
+    }  # fmt: skip
+    made = build(Contract(**(values | changes)))
+    initialise(made.net, "he")
+    return made.eval()
+
+
+def pixels(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def normal(x):
+    """Mean and std by hand, in fp64."""
+    mean, std = np.array([100.0, 110.5, 120.25]), np.array([1.0, 2.0, 4.0])
+    return torch.from_numpy((x.numpy() - mean[:, None, None]) / std[:, None, None]).float()
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (torch.rand(1, 3, 32, 32), "multiply 0-1 floats by 255"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "int64"),
+        (pixels(3, 32, 32), "add a batch dimension"),
+        (pixels(1, 32, 32, 3), "colours first"),
+        (pixels(1, 1, 32, 32), "expected raw pixels"),
+    ],
+)
+def test_anything_but_raw_pixels_is_refused_with_a_hint(given, hint):
+    for way in (classifier(), classifier().score_map, classifier().predict):
+        with pytest.raises(ModelError, match=hint):
+            way(given)
+
+
+def test_the_mean_is_subtracted_and_the_rest_divided():
+    x = pixels(2, 3, 32, 32)
+    assert torch.allclose(classifier().normalise(x), normal(x), atol=1e-5)
+
+
+def test_crop_size_takes_the_fc_form():
+    model, x = classifier(), pixels(2, 3, 32, 32)
+    assert torch.equal(model(x), model.net(model.normalise(x)))
+    assert torch.equal(model.score_map(x)[:, :, 0, 0], model(x))
+
+
+def test_other_sizes_are_dense_and_averaged_over_space():
+    model, x = classifier(), pixels(2, 3, 70, 100)
+    scores = model.net.dense(normal(x)).double()
+    assert scores.shape == (2, 3, 3, 4)
+    assert torch.allclose(model(x).double(), scores.sum((2, 3)) / 12, rtol=1e-4, atol=1e-4)
+    assert torch.equal(model.score_map(x), model.net.dense(model.normalise(x)))
+
+
+def test_photos_below_the_crop_are_refused():
+    with pytest.raises(ConfigError, match="at least 32 pixels"):
+        classifier()(pixels(1, 3, 31, 40))
+
+
+def test_posteriors_are_a_distribution():
+    found = classifier().predict(pixels(4, 3, 32, 32))
+    assert found.shape == (4, 3)
+    assert torch.allclose(found.sum(1), torch.ones(4))
+
+
+def test_paths_pillow_images_arrays_and_tensors_get_the_same_answer(tmp_path):
+    model = classifier(scales=(32, 32))  # Q is the crop: nothing is rescaled
+    array = pixels(32, 32, 3).numpy()
+    Image.fromarray(array).save(tmp_path / "x.png")
+    found = model.predict([tmp_path / "x.png", str(tmp_path / "x.png"), Image.fromarray(array), array])
+    expected = model.predict(torch.from_numpy(array).permute(2, 0, 1)[None])
+    assert torch.allclose(found, expected.expand(4, 3), atol=1e-6)
+    assert torch.allclose(model.predict(array[None]), expected, atol=1e-6)
+
+
+def test_listed_photos_are_rescaled_to_the_middle_scale_and_cropped():
+    array = pixels(80, 120, 3).numpy()
+    rescaled = np.asarray(Image.fromarray(array).resize((60, 40), Image.Resampling.BILINEAR))  # Q = (36 + 44) / 2
+    crop = torch.tensor(rescaled[4:36, 14:46]).permute(2, 0, 1)[None]
+    assert torch.allclose(classifier().predict([array]), classifier().predict(crop), atol=1e-2)
+
+
+def test_no_photos_have_no_posteriors():
+    assert classifier().predict([]).shape == (0, 3)
+
+
+def test_a_bad_photo_is_named(tmp_path):
+    with pytest.raises(PhotoError, match=r"missing\.png"):
+        classifier().predict([tmp_path / "missing.png"])
+    with pytest.raises(PhotoError, match="photo 1"):
+        classifier().predict([np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40, 3))])
+
+
+def test_predict_gives_the_mode_back():
+    model = classifier().train()
+    model.predict(pixels(1, 3, 32, 32))
+    assert model.training
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    classifier().save(path)
+    return path
+
+
+@pytest.mark.parametrize("change", [{}, {"net": "A-LRN", "pooling": "down"}, {"batch_norm": True}, {"crop": 64, "net": "shallow-B"}])
+def test_save_and_read_is_exact(tmp_path, change):
+    model = classifier(**change)
+    model.save(tmp_path / "m.safetensors")
+    found, x = read_classifier(tmp_path / "m.safetensors"), pixels(2, 3, 70, 70)
+    assert not found.training
+    assert {k: v for k, v in vars(found.contract).items() if k != "sha256"} == {
+        k: v for k, v in vars(model.contract).items() if k != "sha256"
+    }
+    assert all(torch.equal(v, found.state_dict()[k]) for k, v in model.state_dict().items())
+    assert torch.equal(model(x), found(x))
+
+
+def test_float16_halves_the_file_and_moves_the_answer_by_less_than_a_hundredth(tmp_path):
+    model, x = classifier(base_width=16, fc_width=64), pixels(8, 3, 32, 32)
+    model.save(tmp_path / "full.safetensors")
+    model.save(tmp_path / "half.safetensors", torch.float16)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.52 * (tmp_path / "full.safetensors").stat().st_size
+    found = read_classifier(tmp_path / "half.safetensors")
+    assert found.net.fc8.weight.dtype == torch.float32
+    assert (found(x) - model(x)).abs().max() < 1e-2 * model(x).abs().max()
+    assert torch.equal(found.mean, model.mean)
+
+
+def test_saving_leaves_nothing_else_and_replaces_the_old_file(file):
+    other = classifier(classes=("one", "two"))
+    other.save(file)
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+    assert read_classifier(file).contract.classes == ("one", "two")
+
+
+def with_byte(file, position, mask):
+    data = bytearray(file.read_bytes())
+    data[position] ^= mask
+    broken = file.with_name("broken.safetensors")
+    broken.write_bytes(data)
+    return broken
+
+
+def test_a_flipped_bit_anywhere_is_found(file):
+    """One random bit each in a quarter of the header's bytes and in a hundred of the tensors'."""
+    data, rng = file.read_bytes(), random.Random(0)
+    header = 8 + struct.unpack("<Q", data[:8])[0]
+    places = [*rng.sample(range(header), header // 4), *rng.sample(range(header, len(data)), 100), len(data) - 1]
+    accepted = []
+    for place in places:
+        broken = with_byte(file, place, 1 << rng.randrange(8))
+        try:
+            read_classifier(broken)
+            accepted.append((place, data[place - 20 : place + 20]))
+        except ModelError as e:
+            assert "broken.safetensors" in str(e)
+    assert not accepted
+
+
+def test_a_file_cut_short_is_refused(file):
+    data, cut = file.read_bytes(), file.with_name("cut.safetensors")
+    for twentieth in range(20):
+        cut.write_bytes(data[: len(data) * twentieth // 20])
+        with pytest.raises(ModelError, match=r"cut\.safetensors"):
+            read_classifier(cut)
+
+
+def test_a_file_with_a_tail_is_refused(file):
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(ModelError):
+        read_classifier(file)
+
+
+def test_random_bytes_are_refused(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "noise.safetensors"
+    for size in [*range(20), *rng.integers(20, 10_000, 50)]:
+        path.write_bytes(rng.bytes(int(size)))
+        with pytest.raises(ModelError):
+            read_classifier(path)
+
+
+class Canary:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.pth"])
+def test_a_pickle_is_refused_and_not_executed(tmp_path, name):
+    canary, path = tmp_path / "canary", tmp_path / name
+    path.write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(ModelError):
+        verydeep.load(path)
+    torch.save({"weights": Canary(canary)}, path)
+    with pytest.raises(ModelError):
+        verydeep.load(path)
+    assert not canary.exists()
+
+
+def header_file(path, header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 50_000,
+        b"{}",
+        b"null",
+        {"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {"../../a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}},
+        {"__metadata__": {METADATA: 5}},
+    ],
+    ids=["nesting", "empty", "null", "huge", "beyond", "backwards", "overlap", "dots", "type", "number"],
+)
+def test_absurd_headers_are_refused(tmp_path, header):
+    with pytest.raises(ModelError):
+        read_classifier(header_file(tmp_path / "x.safetensors", header, bytes(4)))
+
+
+def test_a_header_longer_than_the_file_is_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    for length in (9, 2**32, 2**63, 2**64 - 1):
+        path.write_bytes(struct.pack("<Q", length) + b"{}")
+        with pytest.raises(ModelError):
+            read_classifier(path)
+
+
+def forged(file, text):
+    """The file with another contract text, its checksums made to fit."""
+    import hashlib
+
+    tensors = safetensors.torch.load_file(file)
+    metadata = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+    safetensors.torch.save_file(tensors, file, metadata)
+    return file
+
+
+def contract_of(file):
+    with safetensors.safe_open(file, framework="pt") as f:
+        return json.loads(f.metadata()[METADATA])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"net": "Z"}, {"net": ["A"]}, {"net": None}, {"net": {}}, {"net": "D"}, {"crop": 33}, {"crop": 64}, {"crop": True}, {"crop": 2**16},
+        {"fc_width": 2**16, "base_width": 2**16}, {"fc_width": 10**30}, {"fc_width": "8"}, {"pooling": "sideways"}, {"pooling": []},
+        {"batch_norm": True}, {"classes": []}, {"classes": "ab"}, {"classes": [1, 2, 3]}, {"classes": None}, {"classes": ["a"] * 1000},
+        {"mean": [1.0, 2.0, 3.0]}, {"mean": [1.0]}, {"mean": ["a", "b", "c"]}, {"mean": [float("nan")] * 3}, {"std": [1.0, 1.0, 1.0]},
+        {"scales": [36]}, {"order": "BGR"}, {"range": [0, 1]}, {"task": "boxes"}, {"format": 99}, {"sha256": "0" * 64}, {"sha256": None},
+        {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_contract_that_does_not_fit_its_tensors_is_refused(file, change):
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        read_classifier(forged(file, json.dumps(contract_of(file) | change)))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "null", "[" * 100_000, '{"a":' * 100_000, "1" * 100_000, "\ud7ff"])
+def test_a_contract_that_is_no_object_is_refused(file, text):
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        read_classifier(forged(file, text))
+
+
+def test_a_forged_file_is_read_where_nothing_was_changed(file):
+    """So the refusals above are for their changes."""
+    assert read_classifier(forged(file, json.dumps(contract_of(file)))).contract.classes == CLASSES
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape"])
+def test_other_tensors_than_the_contracts_are_refused(file, change):
+    tensors = safetensors.torch.load_file(file)
+    if change == "missing":
+        del tensors["net.fc8.bias"]
+    elif change == "more":
+        tensors["net.fc9.bias"] = torch.zeros(1)
+    else:
+        tensors["net.fc8.bias"] = torch.zeros(4)
+    with safetensors.safe_open(file, framework="pt") as f:
+        metadata = f.metadata()
+    safetensors.torch.save_file(tensors, file, metadata)
+    with pytest.raises(ModelError, match="fc"):
+        read_classifier(file)
+
+
+def test_safetensors_of_others_are_refused_as_of_unknown_diet(tmp_path):
+    safetensors.torch.save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match="what it eats is unknown"):
+        read_classifier(tmp_path / "x.safetensors")
+
+
+def test_the_checksum_tells_names_types_shapes_and_bytes_apart():
+    a = {"a": torch.zeros(2, 3)}
+    others = [{"b": a["a"]}, {"a": a["a"].half()}, {"a": a["a"].T}, {"a": a["a"] - 0.0}, {"a": -a["a"]}]
+    assert [checksum(o) == checksum(a) for o in others] == [False, False, False, True, False]
+
+
+def test_load_takes_a_file_or_a_run_folder(file, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    classifier().save(run / "best.safetensors")
+    assert verydeep.load(file).contract == verydeep.load(run).contract == verydeep.load(str(run)).contract
+
+
+def test_load_says_what_is_wrong_with_a_path(tmp_path):
+    with pytest.raises(ModelError, match="does not exist"):
+        verydeep.load(tmp_path / "nothing.safetensors")
+    with pytest.raises(ModelError, match="is not a run folder"):
+        verydeep.load(tmp_path)
+    (tmp_path / "config.yaml").write_text("net: A\n")
+    with pytest.raises(ModelError, match="first epoch is not done"):
+        verydeep.load(tmp_path)
+    with pytest.raises(ModelError, match="try builtin:fashion-a"):
+        verydeep.load("builtin:vgg")
+    with pytest.raises(ModelError, match="/dev/null"):
+        verydeep.load("/dev/null")
+
+
+def test_a_best_that_is_a_folder_or_empty_is_refused(tmp_path):
+    (tmp_path / "best.safetensors").mkdir()
+    with pytest.raises(ModelError):
+        verydeep.load(tmp_path)
+    (tmp_path / "best.safetensors").rmdir()
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(ModelError):
+        verydeep.load(tmp_path)

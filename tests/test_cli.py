@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from verydeep.cli import VERBS, main
+
+TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
+
+
+def test_help_does_not_import_torch() -> None:
+    script = "import sys; from verydeep.cli import main; main(['--help']); assert not {'torch', 'numpy', 'jsonargparse'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([verb, "--help"])
+    assert left.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+WRONG = {
+    "no verb": ([], 2, "usage"),
+    "unknown verb": (["fly"], 2, "'fly' is not a verb; expected one of demo"),
+    "missing DATA": (["train", "--out", "x"], 2, "required: data"),
+    "missing RUN": (["train", "photos"], 2, "required: out"),
+    "missing folder": (["train", "nowhere", "--out", "x"], 1, "nowhere does not exist; expected a folder"),
+    "unknown recipe": (["train", "nowhere", "--out", "x", "--recipe", "nope"], 2, "recipe 'nope' is not known; expected one of demo"),
+    "recipe without a name": (["train", "nowhere", "--out", "x", "--recipe"], 2, "--recipe needs a name"),
+    "a word for a number": (["train", "nowhere", "--out", "x", "--epochs", "many"], 2, "epochs: 'many' is not a whole number"),
+    "a word for a switch": (["train", "nowhere", "--out", "x", "--flip", "maybe"], 2, "flip: 'maybe' is not true or false"),
+    "a pair without brackets": (["train", "nowhere", "--out", "x", "--scale", "72,128"], 2, "expected one number, or two as [72,128]"),
+    "unknown net": (["train", "nowhere", "--out", "x", "--net", "F"], 2, "net: 'F' is not known; expected one of 'A', 'A-LRN'"),
+    "unknown field": (["train", "nowhere", "--out", "x", "--nett", "A"], 2, "--nett"),
+    "crop off the grid": (["train", "nowhere", "--out", "x", "--crop", "100"], 2, "crop: 100 is not a multiple of 32"),
+    "S below the crop": (["train", "nowhere", "--out", "x", "--crop", "64", "--scale", "40"], 2, "scale and crop"),
+    "missing config": (["train", "nowhere", "--out", "x", "--config", "none.yaml"], 2, "does not exist"),
+    "unknown protocol": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--protocol", "ten"], 2, "'ten' is not known"),
+    "Q below the crop": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--scales", "16"], 2, "Q = 16 is smaller than the crop"),
+    "no batch": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--batch", "0"], 2, "batch: 0"),
+    "unknown split": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--split", "dev"], 1, "has no split 'dev'; it has train"),
+    "unknown net in the box": (["predict", "builtin:nope", "x.png"], 1, "builtin:nope is not a built-in net; try builtin:fashion-a"),
+    "missing model": (["predict", "nowhere", "x.png"], 1, "nowhere does not exist"),
+    "two forms": (["predict", "builtin:fashion-a", "x.png", "--json", "--csv"], 2, "json and csv"),
+    "no classes wanted": (["predict", "builtin:fashion-a", "x.png", "--top", "0"], 2, "top: 0"),
+    "not a run": (["report", "nowhere"], 1, "nowhere is not a run folder"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_gives_one_clear_line(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, status, expected = WRONG[name]
+    assert main(words) == status
+    captured = capsys.readouterr()
+    said = captured.err if words else captured.out
+    assert expected in said
+    assert not words or len(said.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "nothing may be left behind"
+
+
+def test_train_evaluate_predict_report(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    assert main(["train", str(photo_folder), "--out", run, *TINY, "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert [r["protocol"] for r in trained["results"]] == ["centre", "dense"]
+    assert trained["results"][0]["split"] == "test"
+
+    assert main(["evaluate", run, str(photo_folder), "--json"]) == 0
+    tested = json.loads(capsys.readouterr().out)["results"]
+    assert [r["top1_errors"] for r in tested] == [r["top1_errors"] for r in trained["results"]]
+    assert {"model", "data", "split", "protocol", "scales", "photos", "top1_errors", "top5_errors", "top1_error", "top5_error"} <= set(
+        tested[0]
+    )
+    assert tested[0]["top1_error"] == pytest.approx(100 * tested[0]["top1_errors"] / tested[0]["photos"], abs=1e-4)
+
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 not a photo")
+    assert main(["predict", run, str(photo_folder / "2"), str(broken), "--json"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["error"]
+    assert not lines[-1]["classes"]
+    assert all(sum(c["probability"] for c in row["classes"]) == pytest.approx(1, abs=1e-4) for row in lines[:-1])
+
+    page = Path(run) / "report.html"
+    before = page.read_bytes()
+    assert main(["report", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"reports": [str(page)]}
+    assert page.read_bytes()[:200] == before[:200]
+
+
+def test_a_run_evaluates_the_photos_it_held_out(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(photo_folder), "--out", str(run), *TINY]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(photo_folder), "--protocol", "centre", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)["results"][0]
+    assert main(["evaluate", str(run / "best.safetensors"), str(photo_folder), "--protocol", "centre", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)["results"][0]
+    assert (own["split"], every["split"]) == ("test", "all")
+    assert own["photos"] < every["photos"]
+
+
+def test_a_field_overrules_config_and_config_overrules_the_recipe(photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("lr: 0.004\nmomentum: 0.8\n")
+    words = ["train", str(photo_folder), "--lr", "0.003", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "own.yaml"), *TINY]
+    words.remove("--lr")
+    words.remove("0.003")
+    assert main([*words, "--lr", "0.003"]) == 0
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert "lr: 0.003" in written
+    assert "momentum: 0.8" in written
+    assert "patience: 3" in written
+
+
+def test_train_and_predict_survive_odd_names(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photo_folder / "10").rename(photo_folder / "三 <b>角形 | x")
+    run = tmp_path / "my run"
+    assert main(["train", str(photo_folder), "--out", str(run), *TINY]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "三 &lt;b&gt;角形 | x" in page
+    assert "<b>角形" not in page

@@ -1,0 +1,169 @@
+"""Every wrong value names its field, and every default is the paper's."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.errors import ConfigError
+
+FIELDS = [f.name for f in dataclasses.fields(Config)]
+
+
+def test_the_defaults_are_the_papers() -> None:
+    """Typed from sections 2.1 and 3.1, not from the source."""
+    paper = {"crop": 224, "fc_width": 4096, "base_width": 64, "batch_norm": False, "dropout": 0.5, "scale": 256, "flip": True}
+    paper |= {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "epochs": 74, "drops": 3, "drop_factor": 10}
+    assert {name: getattr(Config(), name) for name in paper} == paper
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("net", ["F", "d", "", 16, []]),
+        ("crop", [0, -32, 33, 223, 224.0, "224"]),
+        ("fc_width", [0, -1, 1.5, True]),
+        ("base_width", [0, None]),
+        ("batch", [0, -1, "256"]),
+        ("accumulate", [0]),
+        ("epochs", [0]),
+        ("patience", [0]),
+        ("save_every", [0]),
+        ("dropout", [1, 1.0, -0.1, float("nan")]),
+        ("momentum", [1.0, -0.1]),
+        ("weight_decay", [-1e-9, float("nan")]),
+        ("least_gain", [-1.0]),
+        ("colour_sigma", [-0.1]),
+        ("drops", [-1]),
+        ("seed", [-1, 1 << 63, 0.5]),
+        ("lr", [0, -0.1, float("nan"), "0.01"]),
+        ("input_std", [0.0, -1.0]),
+        ("val_share", [0.0, 1.0, -0.1]),
+        ("test_share", [1.0, -0.1]),
+        ("drop_factor", [1.0, 0.1]),
+        ("workers", [-2]),
+        ("scale", [(512, 256), (256,), (256, 384, 512), 256.0, "256", None, ()]),
+        ("drop_at", [(0,), (74,), (3, 2), (2, 2), (1.5,), 3]),
+        ("init", ["orthogonal", None]),
+        ("pooling", ["ceil"]),
+        ("colour", ["on", True]),
+        ("bad_photos", ["ignore"]),
+        ("device", ["tpu"]),
+        ("precision", ["fp16"]),
+        ("track", ["wandb"]),
+        ("batch_norm", [1, "yes"]),
+        ("flip", ["no"]),
+        ("init_from", [5]),
+    ],
+)
+def test_a_wrong_value_names_its_field(field: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=rf"^{field}\b"):
+            Config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ({"crop": 288}, ["scale", "crop"]),
+        ({"scale": (192, 512)}, ["scale", "crop"]),
+        ({"batch": 4, "accumulate": 5}, ["accumulate", "batch"]),
+        ({"init": "gaussian", "init_variance": 0.01, "init_sigma": 0.1}, ["init_variance", "init_sigma"]),
+        ({"init_sigma": 0.1}, ["init", "init_sigma"]),
+        ({"init": "he", "init_variance": 0.1}, ["init", "init_variance"]),
+        ({"init": "gaussian", "init_variance": 0.0}, ["init_variance"]),
+        ({"val_share": 0.5, "test_share": 0.5}, ["val_share", "test_share"]),
+        ({"epochs": 5, "drop_at": (5,)}, ["drop_at", "epochs"]),
+    ],
+)
+def test_a_wrong_combination_names_its_fields(values: dict[str, Any], fields: list[str]) -> None:
+    with pytest.raises(ConfigError) as e:
+        Config(**values)
+    assert all(field in str(e.value).split(":")[0] for field in fields)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scale": 224},
+        {"scale": [256, 512]},
+        {"crop": 32, "scale": (32, 32)},
+        {"lr": 1},
+        {"init": "gaussian", "init_variance": 0.01},
+        {"drop_at": [1, 73]},
+        {"dropout": 0, "momentum": 0, "weight_decay": 0, "drops": 0, "test_share": 0},
+        {"batch": 1},
+        {"workers": -1},
+        {"seed": (1 << 63) - 1},
+    ],
+)
+def test_values_at_the_edge_are_right(values: dict[str, Any]) -> None:
+    Config(**values)
+
+
+@pytest.mark.parametrize(("crop", "near"), [(224 + 5, 224), (1, 32), (50, 64)])
+def test_a_near_crop_is_suggested(crop: int, near: int) -> None:
+    with pytest.raises(ConfigError, match=f"try {near}$"):
+        Config(crop=crop)
+
+
+def test_scales_and_drops() -> None:
+    assert Config().scales == (256, 256)
+    assert Config(scale=[256, 512]).scales == (256, 512)  # type: ignore[arg-type]
+    assert Config().steps_down == 3
+    assert Config(drop_at=(4, 9)).steps_down == 2
+
+
+@pytest.mark.parametrize(
+    "config", [Config(), Config(net="A-LRN", scale=(256, 512), drop_at=(2, 3), lr=1e-5, init="gaussian", init_sigma=0.01)]
+)
+def test_a_configuration_survives_yaml_and_json(config: Config) -> None:
+    assert from_plain(yaml.safe_load(yaml.safe_dump(plain(config))), "x") == config
+    assert from_plain(json.loads(json.dumps(plain(config))), "x") == config
+
+
+def test_unknown_fields_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: unknown fields 5, learning_rate;"):
+        from_plain({"learning_rate": 1, "lr": 0.1, 5: 5}, "recipe.yaml")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(FIELDS), st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(0, 600), max_size=3)
+    )
+)
+def test_any_values_are_a_configuration_or_a_config_error(values: dict[str, Any]) -> None:
+    try:
+        config = from_plain(values, "x")
+    except ConfigError as e:
+        reason = str(e)
+        named = any(name in reason for name in values)
+    else:
+        named = from_plain(plain(config), "x") == config
+    assert named
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().lr = 1.0  # type: ignore[misc]
+
+
+def test_only_some_fields_may_differ_when_a_run_goes_on() -> None:
+    assert different_fields(Config(), Config(workers=3, save_every=1, track="tensorboard")) == []
+    assert different_fields(Config(), Config(lr=0.1, net="A", workers=3)) == ["net", "lr"]
+
+
+def test_every_field_is_explained() -> None:
+    body = ast.parse(inspect.getsource(Config)).body[0].body  # type: ignore[attr-defined]
+    explained = [a.target.id for a, b in pairwise(body) if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr)]  # type: ignore[attr-defined]
+    assert explained == FIELDS

@@ -1,0 +1,261 @@
+"""The run folder: one owner, whole files, and what it was begun with."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import verydeep.run
+from verydeep.config import Config
+from verydeep.errors import ConfigError, RunError
+from verydeep.run import Run, open_run, read_config, read_json, write_atomically, write_json, write_text
+
+SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))
+OPEN = """
+import os, pathlib, signal
+from verydeep.config import Config
+from verydeep.run import open_run
+with open_run(pathlib.Path({folder!r}), Config(crop=32, scale=(32, 48), drop_at=(3,))):
+    {then}
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# Opening
+
+
+def test_a_run_is_begun_and_continued(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "one"
+    with open_run(out, SMALL) as run:
+        run.say("first")
+    with open_run(out, replace(SMALL, workers=2)) as run:
+        run.say("second\nthird")
+    assert names(out) == [".lock", "config.yaml", "log.txt"]
+    assert read_config(out) == replace(SMALL, workers=2)
+    assert [line.split(" ", 2)[2] for line in (out / "log.txt").read_text().splitlines()] == ["first", "second", "third"]
+
+
+def test_what_is_said_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_run(tmp_path, SMALL) as run:
+        run.say("hello")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+    with open_run(tmp_path, SMALL):
+        with pytest.raises(RunError, match="in use by another training"), open_run(tmp_path, SMALL):
+            pass
+        code = OPEN.format(folder=str(tmp_path), then="pass")
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert other.returncode != 0
+        assert "in use by another training" in other.stderr
+    with open_run(tmp_path, SMALL):
+        pass
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+    code = OPEN.format(folder=str(tmp_path), then="os.kill(os.getpid(), signal.SIGKILL)")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with open_run(tmp_path, SMALL):
+        pass
+
+
+def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), open_run(tmp_path, SMALL):
+        raise KeyError
+    with open_run(tmp_path, SMALL):
+        pass
+
+
+def test_another_configuration_names_the_fields(tmp_path: Path) -> None:
+    with open_run(tmp_path, SMALL):
+        pass
+    with (
+        pytest.raises(RunError, match=r"net \(D then, A now\), lr \(0.01 then, 0.1 now\); repeat"),
+        open_run(tmp_path, Config(net="A", crop=32, scale=(32, 48), drop_at=(3,), lr=0.1)),
+    ):
+        pass
+    assert read_config(tmp_path) == SMALL
+
+
+@pytest.mark.parametrize("stranger", ["photo.jpg", "log.txt", ".bashrc"])
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, stranger: str) -> None:
+    (tmp_path / stranger).write_text("mine")
+    with pytest.raises(RunError, match=f"already holds {stranger}"), open_run(tmp_path, SMALL):
+        pass
+    assert (tmp_path / stranger).read_text() == "mine"
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_process_killed_while_it_began_is_no_stranger(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.yaml.123.tmp").write_text("net:")
+    with open_run(tmp_path, SMALL):
+        assert read_config(tmp_path) == SMALL
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(RunError, match="cannot be used as a run folder"), open_run(tmp_path / "run", SMALL):
+        pass
+
+
+# Reading
+
+
+def test_what_is_no_run_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is not a run folder: it has no config\.yaml"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500, b"!!python/name:os.system"]
+)
+def test_a_damaged_configuration_is_a_run_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(RunError, match=r"config\.yaml .*damaged"):
+        read_config(tmp_path)
+
+
+def test_a_field_of_the_future_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("net: D\nwarp: 9\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: unknown fields warp"):
+        read_config(tmp_path)
+
+
+def test_json_survives_being_written(tmp_path: Path) -> None:
+    value = {"a": [1, 2.5, None, "犬"], "b": {"c": True}}
+    write_json(tmp_path / "deep" / "x.json", value)
+    assert read_json(tmp_path / "deep" / "x.json") == value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "is missing")]
+)
+def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(RunError, match=message):
+        read_json(tmp_path / "x.json")
+
+
+# Writing
+
+
+def full_disk(*ignored: object, **also_ignored: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_written(path: Path) -> None:
+    path.write_text("new but cut sh")
+    full_disk()
+
+
+FAILURES = {
+    "open": lambda patch: patch.setattr(Path, "write_text", full_disk),
+    "fsync": lambda patch: patch.setattr(os, "fsync", full_disk),
+    "reopen": lambda patch: patch.setattr(Path, "open", full_disk),
+    "rename": lambda patch: patch.setattr(Path, "replace", full_disk),
+}
+
+
+@pytest.mark.parametrize("call", FAILURES)
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_failing_call_leaves_the_old_file_and_no_litter(tmp_path: Path, call: str, old: str | None) -> None:
+    if old:
+        (tmp_path / "x.txt").write_text(old)
+    with pytest.MonkeyPatch.context() as patch:
+        FAILURES[call](patch)
+        with pytest.raises(RunError, match=r"x\.txt cannot be saved \(No space left on device\)"):
+            write_text(tmp_path / "x.txt", "new")
+    assert names(tmp_path) == (["x.txt"] if old else [])
+    assert not old or (tmp_path / "x.txt").read_text() == old
+    write_text(tmp_path / "x.txt", "new")
+    assert (tmp_path / "x.txt").read_text() == "new"
+
+
+def test_half_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("old")
+    with pytest.raises(RunError, match="unchanged"):
+        write_atomically(tmp_path / "x.txt", half_written)
+    assert names(tmp_path) == ["x.txt"]
+    assert (tmp_path / "x.txt").read_text() == "old"
+
+
+def test_an_error_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("old")
+
+    def write(path: Path) -> None:
+        path.write_text("new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "x.txt", write)
+    assert names(tmp_path) == ["x.txt"]
+    assert (tmp_path / "x.txt").read_text() == "old"
+
+
+def test_a_read_only_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only disk refuses to remove even what is not there."""
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "unlink", full_disk)
+    with pytest.raises(RunError, match="cannot be saved"):
+        write_text(tmp_path / "x.txt", "new")
+
+
+def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def seen_fsync(handle: int) -> None:
+        calls.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}")
+        fsync(handle)
+
+    monkeypatch.setattr(verydeep.run.os, "fsync", seen_fsync)
+    monkeypatch.setattr(Path, "replace", lambda self, to: calls.append(f"rename {self}") or rename(self, to))
+    write_text(tmp_path / "x.txt", "new")
+    temporary = calls[0].removeprefix("flush ")
+    assert calls == [f"flush {temporary}", f"rename {temporary}", f"flush {tmp_path}"]
+
+
+# Metrics
+
+
+def steps(run: Run) -> list[int]:
+    return [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
+
+
+def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> None:
+    run = Run(tmp_path, io.StringIO())
+    run.forget_after(3)
+    assert names(tmp_path) == []
+    for step in range(1, 6):
+        run.record({"step": step, "loss": 1 / step})
+    run.forget_after(3)
+    assert steps(run) == [1, 2, 3]
+    run.record({"step": 4, "loss": 0.25})
+    assert steps(run) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "junk", [b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b""]
+)
+def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
+    run = Run(tmp_path, io.StringIO())
+    run.record({"step": 1})
+    with run.metrics.open("ab") as f:
+        f.write(junk)
+    run.forget_after(5)
+    run.record({"step": 2})
+    assert steps(run) == [1, 2]

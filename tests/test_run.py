@@ -238,11 +238,11 @@ def steps(run: Run) -> list[int]:
 
 def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> None:
     run = Run(tmp_path, io.StringIO())
-    run.forget_after(3)
+    run.forget_after(3, 9)
     assert names(tmp_path) == []
     for step in range(1, 6):
         run.record({"step": step, "loss": 1 / step})
-    run.forget_after(3)
+    run.forget_after(3, 9)
     assert steps(run) == [1, 2, 3]
     run.record({"step": 4, "loss": 0.25})
     assert steps(run) == [1, 2, 3, 4]
@@ -256,6 +256,6 @@ def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
     run.record({"step": 1})
     with run.metrics.open("ab") as f:
         f.write(junk)
-    run.forget_after(5)
+    run.forget_after(5, 9)
     run.record({"step": 2})
     assert steps(run) == [1, 2]

@@ -77,13 +77,13 @@ class Run:
         with self.metrics.open("a", encoding="utf-8") as f:
             f.write(json.dumps(values) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drops the records of steps that a resumed run will take again."""
+    def forget_after(self, step: int, epochs: int) -> None:
+        """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
         if self.metrics.exists():
             kept = [
                 line
                 for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-                if usable(line) and json.loads(line)["step"] <= step
+                if usable(line) and (r := json.loads(line))["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)
             ]
             write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 

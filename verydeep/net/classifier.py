@@ -148,8 +148,8 @@ def read_classifier(path: Path) -> Classifier:
         raise ModelError(f"{path} cannot be read as safetensors ({e}); it is damaged or of another format") from e
     if checksum(tensors) != contract.sha256:
         raise ModelError(f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again")
-    classifier = build(contract)
-    classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    classifier = build(contract, "meta")  # no first weights are drawn only to be overwritten
+    classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, assign=True)
     for name in ("mean", "std"):
         if getattr(classifier, name).flatten().tolist() != torch.tensor(getattr(contract, name)).tolist():
             raise ModelError(f"{path}: {name} in its contract and in its tensors differ; the file is damaged")

@@ -40,7 +40,7 @@ class VGG(nn.Module):
     net: a column of Table 1, or shallow-B. classes, crop (a multiple of 32), fc_width, base_width (channels
     of block 1) and batch_norm vary what the paper fixed. pooling: how odd sides round, `up` as in Caffe or
     `down`; nothing differs at crop size. Layers are conv1_1 ... conv5_4, fc6, fc7, fc8; `parameters()` runs
-    in that order, weight before bias. device="meta" builds without memory. Raises ConfigError.
+    in that order, weight before bias. Weights start as Glorot's. device="meta" builds without memory. Raises ConfigError.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class VGG(nn.Module):
         self.fc6 = nn.Linear(channels * self.map**2, fc_width, device=device)
         self.fc7 = nn.Linear(fc_width, fc_width, device=device)
         self.fc8 = nn.Linear(fc_width, classes, device=device)
+        for module in (m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Linear))):
+            glorot(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, N x classes, of normalised crops, N x 3 x crop x crop."""
@@ -174,9 +176,17 @@ class VGG(nn.Module):
         return [getattr(self, layer.name) for block in self.blocks for layer in block]
 
     def replace_last(self, classes: int) -> None:
-        """A new fc8 for another number of classes; its weights are torch's default until initialised."""
+        """A new fc8 for another number of classes, with Glorot's weights."""
         self.fc8 = nn.Linear(self.fc_width, classes, device=self.fc8.weight.device, dtype=self.fc8.weight.dtype)
+        glorot(self.fc8)
         self.classes = classes
+
+
+def glorot(module: nn.Conv2d | nn.Linear) -> None:
+    """First weights; with torch's own default these nets do not learn."""
+    nn.init.xavier_uniform_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def as_kernel(weight: Tensor, side: int) -> Tensor:

@@ -45,7 +45,7 @@ class Job:
     run: Run
     classifier: Classifier
     batches: Batches
-    validate: Callable[[], Scores]
+    validate: Callable[[Callable[[int], None]], Scores]
     device: torch.device
     bf16: bool
     progress: Progress
@@ -62,7 +62,7 @@ def train(job: Job) -> str:
     c, run, net = job.config, job.run, job.classifier.net
     optimizer = torch.optim.SGD(net.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
     now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
-    run.forget_after(now.step)
+    run.forget_after(now.step, now.epoch)
     record_every = max(1, len(job.batches) // RECORDS_AN_EPOCH)
     with Signals() as signals:
         while not now.finished:
@@ -89,7 +89,8 @@ def train(job: Job) -> str:
                         signals.leave(f"saved at step {now.step} in {run.path}; the same command resumes")
             # Validate
             now = whole(now, meter, net)
-            scores = job.validate()
+            save(run.path / "last", net, optimizer, now, schedule)
+            scores = job.validate(lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes"))
             error = 100 * scores.top1_errors / scores.photos
             job.record(record := epoch_record(now, meter, scores, schedule.rate, job.batches.waited))
             run.say(EPOCH.format(epochs=c.epochs, **record))

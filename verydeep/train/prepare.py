@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from verydeep.data.source import location, open_data
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RunError
 from verydeep.evaluate.evaluation import Settings, count
+from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, machine, multiplies_bf16
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
@@ -103,7 +105,13 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
     settings = Settings(
         "centre", None, False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos
     )
-    validate = lambda: count(classifier, data.split("val"), settings)[0]  # noqa: E731
+
+    def validate(progress: Callable[[int], None]) -> Scores:
+        scores, _ = count(classifier, data.split("val"), settings, progress)
+        if not scores.photos:
+            raise DataError(f"{data.name}: none of its {len(data.split('val'))} validation photos could be read")
+        return scores
+
     job = Job(config, run, classifier, batches, validate, device, bf16, progress, tracker(config.track, run.path))
     if not resumes:
         say_start(job, statistics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,9 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     verb = words[0]
     if verb not in VERBS:
         return fail(f"verydeep: {verb!r} is not a verb; expected one of {', '.join(VERBS)}", 2)
+    from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
+
     try:
-        args = parse(verb, words[1:])
-        return int(globals()[f"run_{verb}"](args))
+        with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
+            args = parse(verb, words[1:])
+            return int(globals()[f"run_{verb}"](args))
     except VeryDeepError as e:
         return fail(f"verydeep {verb}: {e}", e.exit_code)
     except KeyboardInterrupt:

@@ -196,4 +196,7 @@ def from_plain(values: dict[str, Any], where: str) -> Config:
     known = {f.name for f in dataclasses.fields(Config)}
     unknown = sorted(str(name) for name in set(values) - known)
     require(not unknown, f"{where}: unknown fields {', '.join(unknown)}; 'verydeep train --help' lists the known ones")
-    return Config(**values)
+    try:
+        return Config(**values)
+    except ConfigError as e:
+        raise ConfigError(f"{where}: {e}") from e

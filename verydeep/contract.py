@@ -57,14 +57,13 @@ def from_json(text: str, where: str) -> Contract:
         names = {f.name for f in dataclasses.fields(Contract)}
         if set(values) != names:
             raise TypeError(f"fields {sorted(set(values) ^ names)}")
-        for name in ("classes", "mean", "std", "scales", "range"):
+        for name, kinds in (("classes", [str]), ("mean", [float, int]), ("std", [float, int]), ("scales", [int]), ("range", [int])):
+            if not isinstance(values[name], list) or not all(type(v) in kinds for v in values[name]):  # to isinstance, a bool is an int
+                raise TypeError(f"{name} is no list or holds values of another kind")
             values[name] = tuple(values[name])
         contract = Contract(**values)
-        for name, kind in (("classes", str), ("mean", (float, int)), ("std", (float, int)), ("scales", int), ("range", int)):
-            if not all(isinstance(v, kind) for v in getattr(contract, name)):
-                raise TypeError(f"{name} holds values of another kind")
         for name in ("crop", "fc_width", "base_width"):
-            if not isinstance(getattr(contract, name), int) or not 0 < getattr(contract, name) <= 1 << 16:
+            if type(getattr(contract, name)) is not int or not 0 < getattr(contract, name) <= 1 << 16:
                 raise TypeError(f"{name} is out of range")
         if len(contract.mean) != 3 or len(contract.std) != 3 or len(contract.scales) != 2 or not contract.classes:
             raise TypeError("mean, std, scales or classes have the wrong length")

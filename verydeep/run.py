@@ -8,20 +8,24 @@ results/  report.html  report.md      what came out
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
 from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import RunError
+
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)  # what write_atomically fills, with the number of its process
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,12 +36,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb+") as f:
             os.fsync(f.fileno())
         temporary.replace(path)
-        flush_folder(path.parent)
     except OSError as e:
         raise RunError(f"{path} cannot be saved ({e.strerror or e}); what was there before is unchanged") from e
     finally:
         with suppress(OSError):  # a read-only disk refuses even this, and has been reported
             temporary.unlink(missing_ok=True)
+    try:
+        flush_folder(path.parent)
+    except OSError as e:
+        raise RunError(f"{path} was saved but may not survive a power cut ({e.strerror or e})") from e
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,6 +55,9 @@ def flush_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush folders
+            raise
     finally:
         os.close(handle)
 
@@ -55,9 +65,8 @@ def flush_folder(folder: Path) -> None:
 class Run:
     """An open run folder. `say` goes to stderr and log.txt, `record` to metrics.jsonl."""
 
-    def __init__(self, path: Path, log: TextIO) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.log = log
 
     @property
     def best(self) -> Path:
@@ -70,12 +79,10 @@ class Run:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self.log.write("".join(f"{stamp} {line}\n" for line in message.splitlines()))
-        self.log.flush()
+        append(self.path / "log.txt", "".join(f"{stamp} {line}\n" for line in message.splitlines()))
 
     def record(self, values: dict[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as f:
-            f.write(json.dumps(values) + "\n")
+        append(self.metrics, json.dumps(values) + "\n")
 
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
@@ -86,6 +93,15 @@ class Run:
                 if usable(line) and (r := json.loads(line))["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)
             ]
             write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def append(path: Path, text: str) -> None:
+    """Opens and closes the file, so that a full disk is told here and never hides another error later on."""
+    try:
+        with path.open("a", encoding="utf-8") as f:
+            f.write(text)
+    except OSError as e:
+        raise RunError(f"{path} cannot be written ({e.strerror or e})") from e
 
 
 def usable(line: str) -> bool:
@@ -101,6 +117,7 @@ def usable(line: str) -> bool:
 def open_run(path: Path, config: Config) -> Iterator[Run]:
     """Creates or continues a run folder and holds its lock. Raises RunError if it is in use or was begun otherwise."""
     try:
+        check_folder(path, config)  # before a folder of something else gets a lock file
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("w")
     except OSError as e:
@@ -108,27 +125,38 @@ def open_run(path: Path, config: Config) -> Iterator[Run]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+        except (BlockingIOError, PermissionError) as e:  # EWOULDBLOCK, EAGAIN; EACCES
             raise RunError(f"{path} is in use by another training; wait for it or give another --out") from e
-        begin_or_check(path, config)
-        with (path / "log.txt").open("a", encoding="utf-8") as log:
-            yield Run(path, log)
+        except OSError as e:
+            raise RunError(f"{path} cannot be locked ({e.strerror or e}); give an --out on a disk that can lock files") from e
+        check_folder(path, config)  # again, now that no other training can begin
+        remove_temporary(path, path / "last")
+        write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        yield Run(path)
 
 
-def begin_or_check(path: Path, config: Config) -> None:
-    if not (path / "config.yaml").exists():
+def check_folder(path: Path, config: Config) -> None:
+    """Raises RunError for a folder of something else and for a run that was begun with another configuration."""
+    names = os.listdir(path) if path.is_dir() else []
+    if "config.yaml" not in names:
         ours = (".lock", ".config.yaml.")  # the latter is left by a process killed while it began
-        strangers = [p.name for p in path.iterdir() if not p.name.startswith(ours)]
-        if strangers:
+        if strangers := [name for name in names if not name.startswith(ours)]:
             raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
     elif fields := different_fields(old := read_config(path), config):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
         raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
-    write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def remove_temporary(*folders: Path) -> None:
+    """Removes what killed processes were writing."""
+    for file in (f for folder in folders if folder.is_dir() for f in folder.iterdir()):
+        if TEMPORARY.fullmatch(file.name):
+            with suppress(OSError):  # another's file; it does no harm
+                file.unlink()
 
 
 def read_config(path: Path) -> Config:
-    """The configuration that a run was begun with. Raises RunError where there is no run."""
+    """The configuration that a run is going on with: FREE_FIELDS as last given, the others as begun. Raises RunError where there is no run."""
     file = path / "config.yaml"
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -175,11 +176,9 @@ def test_a_flipped_bit_anywhere_is_found(file):
     accepted = []
     for place in places:
         broken = with_byte(file, place, 1 << rng.randrange(8))
-        try:
+        with suppress(ModelError):
             read_classifier(broken)
             accepted.append((place, data[place - 20 : place + 20]))
-        except ModelError as e:
-            assert "broken.safetensors" in str(e)
     assert not accepted
 
 

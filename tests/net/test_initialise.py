@@ -1,6 +1,7 @@
 """First weights: spreads, copies from a shallower net, and the gain table (section 3.1)."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import oracle
@@ -150,7 +151,7 @@ def test_gains_are_the_independent_ones():
     expected += [float(np.sqrt((taps[name] ** 2).mean())) for name in taps if name.startswith(("conv", "fc"))]
     assert [r.name for r in rows] == ["input", *(n for n in taps if n.startswith(("conv", "fc")))]
     assert [r.rms for r in rows] == pytest.approx(expected, rel=1e-4)
-    assert [r.gain for r in rows[1:]] == pytest.approx([b / a for a, b in zip(expected, expected[1:], strict=False)], rel=1e-4)
+    assert [r.gain for r in rows[1:]] == pytest.approx([b / a for a, b in pairwise(expected)], rel=1e-4)
 
 
 def test_gains_leave_the_net_as_it_was():

@@ -1,4 +1,4 @@
-"""Trains in child processes that are stopped or killed: python killing.py DATA RUN HOW [SEED N]. Not a test, a tool of one.
+"""Trains in child processes that are stopped or killed: python killing.py DATA RUN sigterm | kill SEED N. Not a test, a tool of one.
 
 One process imports torch; its children are forked from it, so that a killing costs a fraction of a second.
 """
@@ -61,15 +61,15 @@ def main(data, run, how, seed=0, n=0):
     run, rng = Path(run), random.Random(int(seed))
     ends = []
     if how == "sigterm":
-        pid = child(data, run, epochs=40)
+        pid = child(data, run, epochs=6)
         while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") > 9):
             time.sleep(0.01)
         os.kill(pid, signal.SIGTERM)
         began = time.perf_counter()
         ends.append(status(pid))
         assert time.perf_counter() - began < 5
-        ends.append(status(child(data, run, epochs=40)))
-    else:
+        ends.append(status(child(data, run, epochs=6)))
+    elif how == "kill":
         for i in range(int(n)):
             inside = i % 2 == 0
             at = rng.randint(1, 30)
@@ -78,8 +78,6 @@ def main(data, run, how, seed=0, n=0):
                 time.sleep(rng.uniform(0.02, 0.45))
                 os.kill(pid, signal.SIGKILL)
             ends.append(status(pid))
-            if how == "each":
-                break
         ends.append(status(child(data, run)))
     print(*ends)
 

@@ -92,7 +92,10 @@ def load_fashion(download: bool) -> dict[str, Bytes]:
             f"install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with {next(iter(FILES))}.gz and the others"
         )
     target = own / "fashion-mnist"
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{target} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written") from e
     for name in FILES:
         fetch(name, target)
     return {name: read_idx(target / f"{name}.gz") for name in FILES}

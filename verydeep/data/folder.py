@@ -15,7 +15,8 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
     """A folder of class folders, or of train/, val/, test/ folders of class folders.
 
     Without splits each class is divided by `shares` = (val, test); with train/ but no val/ the validation
-    photos are held out of train/. Without `shares` nothing is held out. Raises DataError where no class can be found.
+    photos are held out of train/. Without `shares` nothing is held out. Raises DataError where no class can be found,
+    or where a folder beside train/ would be passed over.
     """
     # "train" is also a vehicle: only a folder that holds folders is a split.
     parts: dict[str, Path] = {}
@@ -26,6 +27,11 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
                 raise DataError(f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one of them")
     if parts and "train" not in parts:
         raise DataError(f"{root} has {', '.join(d.name for d in parts.values())} but no train folder; expected train/, and val/ or test/")
+    if parts and (strange := next((d for d in folders(root) if d not in parts.values() and photo_files(d, root)), None)):
+        raise DataError(
+            f"{root} has photos in {strange.name}, which is no split of class folders like {parts['train'].name}; "
+            f"expected train/, val/ and test/ with class folders and no other photos, so move {strange.name} elsewhere"
+        )
     if not parts:
         rows = class_rows(root, root, 2 if shares else 1)
         return hold_out(str(root), root, rows, {}, shares, seed)

@@ -2,7 +2,7 @@
 
 CSV columns: path, label, and optionally split and box ("x0 y0 x1 y1"). JSON lines: {"path", "label" or
 "labels", "split", "box" or "boxes": [{"label", "box"}]}. Paths are relative to the manifest's folder.
-Several lines of one path are one photo with several labels or boxes.
+Several lines of one path, however it is spelled, are one photo with several labels or boxes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from verydeep.data.naming import is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Shares
 from verydeep.data.split import files, hold_out
 from verydeep.errors import DataError
 
@@ -33,12 +34,13 @@ class Entry:
 
 
 def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = None) -> DataSet:
-    """The data set of a manifest; `root` replaces the manifest's folder as the place of the photos.
+    """The data set of a manifest; with `root`, of one that a run wrote about the photos there, whose names are kept as they are.
 
-    Without splits each class is divided by shares = (val, test). Raises DataError naming the line.
+    Without splits each class is divided by shares = (val, test); with train but no val the validation photos
+    are held out of train. Raises DataError naming the line.
     """
+    entries = read_entries(path, exact=root is not None)
     root = root or path.parent
-    entries = read_entries(path)
     classes = sorted({label for e in entries.values() for label in e.labels}, key=natural)
     if shares and len(classes) < 2:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
@@ -48,26 +50,28 @@ def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = Non
     if "" in splits and len(splits) > 1:
         key = next(k for k, e in entries.items() if not e.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
-    if "" in splits or (splits == {"train"} and shares):
-        if any(len(e.labels) > 1 for e in entries.values()):
+    data = DataSet(str(path), tuple(classes), {})
+    if "" in splits or (shares and "train" in splits and "val" not in splits):
+        divided = {k: e for k, e in entries.items() if e.split != "test"}
+        if any(len(e.labels) > 1 for e in divided.values()):
             raise DataError(f"{path}: photos with several labels cannot be divided by class; add a split column with train, val, test")
-        rows = {label: [k for k, e in entries.items() if e.labels == [label]] for label in classes}
-        return hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if shares and splits == {"train"} else shares, seed)
-    if shares and "train" in splits and "val" not in splits:
-        raise DataError(f"{path} has the splits {', '.join(sorted(splits))}; val is missing, give it or leave the split out")
-    drawn: dict[str, Photos] = {}
-    for split in (s for s in ("train", "val", "test") if s in splits):
+        rows = {label: [k for k, e in divided.items() if e.labels == [label]] for label in classes}
+        data = hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if shares and "train" in splits else shares, seed)
+    given = {}
+    for split in (s for s in ("train", "val", "test") if s in splits - set(data.splits)):
         chosen = [(k, tuple(number[label] for label in e.labels)) for k, e in entries.items() if e.split == split]
         located = {i: boxes[k] for i, (k, _) in enumerate(chosen) if k in boxes}
-        drawn[split] = files(root, split, chosen, located)
-    return DataSet(str(path), tuple(classes), drawn)
+        given[split] = files(root, split, chosen, located)
+    return replace(data, splits={**data.splits, **given})
 
 
-def read_entries(path: Path) -> dict[str, Entry]:
+def read_entries(path: Path, exact: bool = False) -> dict[str, Entry]:
+    """Path -> what the manifest says of it; unless `exact`, blanks around names do not count, nor how a path is spelled."""
     entries: dict[str, Entry] = {}
     for line, row in rows(path):
         where = f"{path} line {line}"
-        key = text_of(row.get("path"), "path", where)
+        key = text_of(row.get("path"), "path", where, exact)
+        key = key if exact else os.path.normpath(key)
         split = str(row.get("split") or "").strip().lower()
         if split and split not in SPLIT_NAMES:
             raise DataError(f"{where}: the split is {split!r}, expected train, val or test")
@@ -75,14 +79,14 @@ def read_entries(path: Path) -> dict[str, Entry]:
         if entry.split != SPLIT_NAMES.get(split, ""):
             raise DataError(f"{where}: {key} stands in two splits")
         labels = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
-        for label in (text_of(value, "label", where) for value in labels):
+        for label in (text_of(value, "label", where, exact) for value in labels):
             if label not in entry.labels:
                 entry.labels.append(label)
         for found in row["boxes"] if isinstance(row.get("boxes"), list) else [{"box": row.get("box")}]:
             if not isinstance(found, dict):
                 raise DataError(f"{where}: boxes expects a list of {{label, box}}")
             if found.get("box") not in (None, ""):
-                label = text_of(found.get("label") or labels[0], "label", where)
+                label = text_of(found.get("label") or labels[0], "label", where, exact)
                 if label not in entry.labels:
                     entry.labels.append(label)
                 entry.boxes.append((box_of(found["box"], where), label))
@@ -114,10 +118,10 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path}: is not a text manifest ({e})") from e
 
 
-def text_of(value: object, name: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or not is_storable(value):
-        raise DataError(f"{where}: {name} is {value!r}, expected some text")
-    return value.strip()
+def text_of(value: object, name: str, where: str, exact: bool) -> str:
+    if isinstance(value, str) and is_storable(value) and (text := value if exact else value.strip()):
+        return text
+    raise DataError(f"{where}: {name} is {value!r}, expected some text")
 
 
 def box_of(value: object, where: str) -> Box:

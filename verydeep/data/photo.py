@@ -2,7 +2,8 @@
 
 Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves training,
 testing and serving: Pillow's bilinear filter with antialiasing, because it alone can rescale just the
-window that a crop needs and give the pixels that rescaling the whole photo would have given.
+window that a crop needs and give the pixels that rescaling the whole photo would have given, to within
+two grey levels: Pillow rounds after each direction, so some differ by one and a very few by two.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def decode(data: bytes, name: str) -> Image.Image:
             return upright(to_rgb(image, name), image)
     except PhotoError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # the latter where warnings are errors
+        raise PhotoError(name, f"has more pixels than the {MAX_PIXELS:,} allowed") from e
     except UnidentifiedImageError as e:
         raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
     except Exception as e:  # decoders raise whatever a broken file leads them to
@@ -104,7 +107,10 @@ def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:
 
 
 def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None) -> Pixels:
-    """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3."""
+    """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3.
+
+    A window is that part of the whole rescaled photo but for rounding: in rare cases up to 2 grey levels differ.
+    """
     height, width = scaled_size(photo.height, photo.width, smallest_side)
     top, left, rows, columns = window or (0, 0, height, width)
     down, across = photo.height / height, photo.width / width

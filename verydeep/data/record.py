@@ -25,8 +25,9 @@ SPLIT_NAMES = {
 class Record:
     """One photo of a split. Boxes are (x0, y0, x1, y1) in pixels of the upright photo.
 
-    `id` is the position in the split's canonical order: natural class order then natural path for a
-    folder, line order for a manifest. `key` is the path or name a user would recognise.
+    `id` is the position in the split's canonical order. Of a folder that is natural class order, then natural
+    path; of a split that a manifest gives, line order; of photos that were divided by class, or that are all of
+    a manifest without splits, natural class order, then line order. `key` is the path or name a user would recognise.
     """
 
     id: int

@@ -42,7 +42,7 @@ def hold_out(
         drawn["train"][label] = [k for k in keys if k not in val and k not in test]
     used = {split: by_class for split, by_class in drawn.items() if any(by_class.values())}
     if "val" not in used:
-        raise DataError(f"{name} has at most one photo a class; at least two are needed, one to train on and one to validate")
+        raise DataError(f"{name} has at most one photo a class to divide; at least two are needed, one to train on and one to validate")
     return assemble(name, root, classes, used, boxes, held_out=True)
 
 

@@ -74,14 +74,16 @@ def train(job: Job) -> str:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule.rate
                     # Forward, backward, step
-                    meter.add(gradients(job, batch, now.step), every=1 if job.device.type == "cpu" else 20)
+                    sums = gradients(job, batch, now.step)
+                    meter.add(sums, every=1 if job.device.type == "cpu" else 20)
                     optimizer.step()
                     optimizer.zero_grad()
                     # Measure
                     now = now._replace(batch=batch.number + 1, step=now.step + 1)
                     advance(len(batch.targets), f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
                     if now.step % record_every == 0:
-                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(meter.shown, 6)})
+                        loss = float(sums[0] / sums[2])  # of this batch alone
+                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)})
                     # Save
                     if now.step % c.save_every == 0 or signals.received:
                         now = whole(now, meter, net)

@@ -107,7 +107,9 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
     )
 
     def validate(progress: Callable[[int], None]) -> Scores:
-        scores, _ = count(classifier, data.split("val"), settings, progress)
+        scores, bad = count(classifier, data.split("val"), settings, progress)
+        for e in bad:
+            skipped.list(e.photo, e.reason)
         if not scores.photos:
             raise DataError(f"{data.name}: none of its {len(data.split('val'))} validation photos could be read")
         return scores
@@ -210,14 +212,19 @@ class Skipped:
     def __init__(self, run: Run, photos: Photos, policy: str) -> None:
         self.file = run.path / "skipped.csv"
         self.run, self.photos, self.policy = run, photos, policy
-        self.known = {row[0] for row in csv.reader(self.file.open(encoding="utf-8", newline=""))} if self.file.exists() else set()
+        self.known: set[str] = set()
+        if self.file.exists():
+            with self.file.open(encoding="utf-8", newline="") as lines:
+                self.known = {row[0] for row in csv.reader(lines) if row}
 
     def __call__(self, id: int, e: PhotoError) -> None:
         if self.policy == "stop":
             raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip") from e
-        key = self.photos.keys[id]
+        self.list(self.photos.keys[id], e.reason)
+
+    def list(self, key: str, reason: str) -> None:
         if key not in self.known:
             self.known.add(key)
             with self.file.open("a", encoding="utf-8", newline="") as out:
-                csv.writer(out).writerow((key, e.reason))
-            self.run.say(f"skipped {key}: {e.reason}")
+                csv.writer(out).writerow((key, reason))
+            self.run.say(f"skipped {key}: {reason}")

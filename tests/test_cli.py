@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,13 +102,25 @@ def test_train_evaluate_predict_report(photo_folder: Path, tmp_path: Path, capsy
 def test_a_run_evaluates_the_photos_it_held_out(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert main(["train", str(photo_folder), "--out", str(run), *TINY]) == 0
+    moved = photo_folder.rename(tmp_path / "moved")
+    alone = shutil.copy(run / "best.safetensors", tmp_path / "alone.safetensors")
     capsys.readouterr()
-    assert main(["evaluate", str(run), str(photo_folder), "--protocol", "centre", "--json"]) == 0
-    own = json.loads(capsys.readouterr().out)["results"][0]
-    assert main(["evaluate", str(run / "best.safetensors"), str(photo_folder), "--protocol", "centre", "--json"]) == 0
-    every = json.loads(capsys.readouterr().out)["results"][0]
-    assert (own["split"], every["split"]) == ("test", "all")
-    assert own["photos"] < every["photos"]
+    found = []
+    for model in (run, run / "best.safetensors", alone):
+        assert main(["evaluate", str(model), str(moved), "--protocol", "centre", "--json"]) == 0
+        said = capsys.readouterr()
+        found.append(json.loads(said.out)["results"][0])
+        assert ("may have been trained on some of them" in said.err) == (model == alone)
+    assert [r["split"] for r in found] == ["test", "test", "all"]
+    assert [r["photos"] for r in found] == [3, 3, 36]
+
+
+def test_tests_that_differ_are_kept_apart(photo_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(photo_folder), "--out", str(run), *TINY]) == 0
+    assert main(["evaluate", str(run), str(photo_folder), "--mirror", "true", "--protocol", "centre"]) == 0
+    kept = [json.loads(f.read_text())["results"][0] for f in (run / "results").iterdir()]
+    assert sorted((r["protocol"], r["mirror"]) for r in kept) == [("centre", False), ("centre", True), ("dense", True)]
 
 
 def test_a_field_overrules_config_and_config_overrules_the_recipe(photo_folder: Path, tmp_path: Path) -> None:

@@ -137,6 +137,12 @@ def test_unknown_fields_are_named() -> None:
         from_plain({"learning_rate": 1, "lr": 0.1, 5: 5}, "recipe.yaml")
 
 
+@pytest.mark.parametrize(("values", "message"), [({"lr": "0.1"}, "lr: '0.1'"), ({"crop": 288}, "scale and crop: S = 256")])
+def test_a_wrong_value_in_a_file_names_the_file_and_the_field(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^run/config\.yaml: {message}"):
+        from_plain(values, "run/config.yaml")
+
+
 @given(
     st.dictionaries(
         st.sampled_from(FIELDS), st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(0, 600), max_size=3)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
-import io
+import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,7 +98,59 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, stranger: str) ->
     with pytest.raises(RunError, match=f"already holds {stranger}"), open_run(tmp_path, SMALL):
         pass
     assert (tmp_path / stranger).read_text() == "mine"
-    assert not (tmp_path / "config.yaml").exists()
+    assert names(tmp_path) == [stranger]
+
+
+def test_a_stranger_with_a_config_gets_no_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("database: mine\n")
+    with pytest.raises(ConfigError, match="unknown fields database"), open_run(tmp_path, SMALL):
+        pass
+    assert names(tmp_path) == ["config.yaml"]
+
+
+def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another training begins and ends between the first look at the folder and the lock."""
+    other = replace(SMALL, lr=0.1)
+
+    def begun_meanwhile(*ignored: object) -> None:
+        monkeypatch.undo()
+        with open_run(tmp_path, other):
+            pass
+
+    monkeypatch.setattr(fcntl, "flock", begun_meanwhile)
+    with pytest.raises(RunError, match="begun with another configuration"), open_run(tmp_path, SMALL):
+        pass
+    assert read_config(tmp_path) == other
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.EWOULDBLOCK, "in use"), (errno.EAGAIN, "in use"), (errno.EACCES, "in use"), (errno.ENOLCK, r"cannot be locked \(No locks")],
+)
+def test_a_lock_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str) -> None:
+    def failing(*ignored: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    with pytest.raises(RunError, match=message), open_run(tmp_path, SMALL):
+        pass
+
+
+def test_what_killed_processes_were_writing_is_removed(tmp_path: Path) -> None:
+    """And nothing else, nor before the lock is held."""
+    kept = ["best.safetensors", ".mine.tmp", "a.123.tmp"]
+    stale = [".best.safetensors.123.tmp", ".metrics.jsonl.7.tmp"]
+    with open_run(tmp_path, SMALL):
+        for folder in (tmp_path, tmp_path / "last"):
+            folder.mkdir(exist_ok=True)
+            for name in (*kept, *stale):
+                (folder / name).touch()
+        with pytest.raises(RunError, match="in use"), open_run(tmp_path, SMALL):
+            pass
+        assert set(stale) < set(names(tmp_path))
+    with open_run(tmp_path, SMALL):
+        assert names(tmp_path / "last") == sorted(kept)
+        assert names(tmp_path) == sorted([*kept, ".lock", "config.yaml", "last"])
 
 
 def test_a_process_killed_while_it_began_is_no_stranger(tmp_path: Path) -> None:
@@ -141,7 +196,7 @@ def test_json_survives_being_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "is missing")]
+    ("content", "message"), [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "cannot be read")]
 )
 def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
@@ -181,6 +236,32 @@ def test_a_failing_call_leaves_the_old_file_and_no_litter(tmp_path: Path, call: 
             write_text(tmp_path / "x.txt", "new")
     assert names(tmp_path) == (["x.txt"] if old else [])
     assert not old or (tmp_path / "x.txt").read_text() == old
+    write_text(tmp_path / "x.txt", "new")
+    assert (tmp_path / "x.txt").read_text() == "new"
+
+
+def failing_folder_flush(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    fsync = os.fsync
+
+    def of_files_only(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_files_only)
+
+
+def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.txt").write_text("old")
+    failing_folder_flush(monkeypatch, errno.EIO)
+    with pytest.raises(RunError, match=r"x\.txt was saved but may not survive a power cut \(Input/output error\)"):
+        write_text(tmp_path / "x.txt", "new")
+    assert (tmp_path / "x.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_without_flushing_of_folders_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    failing_folder_flush(monkeypatch, number)
     write_text(tmp_path / "x.txt", "new")
     assert (tmp_path / "x.txt").read_text() == "new"
 
@@ -229,7 +310,34 @@ def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypat
     assert calls == [f"flush {temporary}", f"rename {temporary}", f"flush {tmp_path}"]
 
 
-# Metrics
+# Log and metrics
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))])
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, name: str, act: Callable[[Run], None]) -> None:
+    with open_run(tmp_path, SMALL) as run:
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).symlink_to("/dev/full")
+        with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
+            act(run)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_that_fails_hides_no_other_error(tmp_path: Path) -> None:
+    with open_run(tmp_path, SMALL):
+        pass
+    (tmp_path / "log.txt").unlink(missing_ok=True)
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+
+    def fail() -> None:
+        with open_run(tmp_path, SMALL) as run:
+            with suppress(RunError, OSError):
+                run.say("x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
 
 
 def steps(run: Run) -> list[int]:
@@ -237,7 +345,7 @@ def steps(run: Run) -> list[int]:
 
 
 def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> None:
-    run = Run(tmp_path, io.StringIO())
+    run = Run(tmp_path)
     run.forget_after(3, 9)
     assert names(tmp_path) == []
     for step in range(1, 6):
@@ -252,7 +360,7 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
     "junk", [b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b""]
 )
 def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
-    run = Run(tmp_path, io.StringIO())
+    run = Run(tmp_path)
     run.record({"step": 1})
     with run.metrics.open("ab") as f:
         f.write(junk)

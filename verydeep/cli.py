@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -30,6 +31,9 @@ MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if words else 2
@@ -39,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     verb = words[0]
     if verb not in VERBS:
         return fail(f"verydeep: {verb!r} is not a verb; expected one of {', '.join(VERBS)}", 2)
-    from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
-
     try:
+        from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
+
         with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
             args = parse(verb, words[1:])
             return int(globals()[f"run_{verb}"](args))

@@ -35,9 +35,6 @@ class PhotoError(DataError):
         self.photo = photo
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[PhotoError], tuple[str, str]]:
-        return type(self), (self.photo, self.reason)
-
 
 class ModelError(VeryDeepError):
     pass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +31,26 @@ def experiment(data: str, config: Config, out: Path, download: bool = False) -> 
     settings = Settings(device=device_for(config.device).type, workers=config.workers, bad_photos=config.bad_photos)
     results = []
     for protocol in PROTOCOLS:
-        result = result_of(out, classifier, opened, default_split(opened), settings._replace(protocol=protocol), progress)
-        results.append(result)
+        asked = settings._replace(protocol=protocol)
+        results.append(result_of(out, str(out), classifier, opened, default_split(opened), asked, progress, again=False))
     page = write_report(out)
     return {"run": str(out), "ended": ended, "report": str(page), "results": results}
 
 
 def result_of(
-    run: Path, classifier: Classifier, data: DataSet, split: str, settings: Settings, progress: Progress, again: bool = False
+    model: Path, name: str, classifier: Classifier, data: DataSet, split: str, settings: Settings, progress: Progress, again: bool = True
 ) -> dict[str, Any]:
-    """The result of a test of a run, kept in its results folder; `again` tests even where it is there."""
-    scale = settings.scale or classifier.contract.test_scale
-    file = run / "results" / f"{slug(data.name)}-{split}-{settings.protocol}-{scale}.json"
+    """The result of a test; that of a run is kept in its results folder and, without `again`, taken from there."""
+    scale, where = settings.scale_for(classifier), location(data.name)
+    file = model / "results" / f"{file_name(data.name, split, settings, scale)}.json"
     if file.exists() and not again:
         kept: dict[str, Any] = read_json(file)["results"][0]
-        if kept["sha256"] == classifier.contract.sha256:
+        if (kept["sha256"], kept["location"]) == (classifier.contract.sha256, where):
             return kept
     with progress.bar(len(data.split(split)), f"{settings.protocol}, Q = {scale}") as advance:
-        result = evaluate(classifier, str(run), data, split, settings, lambda n: advance(n, ""))
-    write_json(file, {"results": [result]})
+        result = {**evaluate(classifier, name, data, split, settings, lambda n: advance(n, "")), "location": where}
+    if model.is_dir():
+        write_json(file, {"results": [result]})
     return result
 
 
@@ -56,27 +59,36 @@ def evaluate_models(
 ) -> list[dict[str, Any]]:
     """One result for each model and protocol; those of runs are kept in their results folders too."""
     progress, results = Progress(), []
-    for model in models:
-        classifier, path = load(model), Path(model)
-        opened = open_for(path, data, download)
+    for name in models:
+        classifier, model = load(name), Path(name).expanduser()
+        opened = open_for(model, data, download)
         chosen = split or default_split(opened)
+        if chosen == "all":
+            print(
+                f"note: {data} has no splits, so all its photos are tested; {name} may have been trained on some of them", file=sys.stderr
+            )
         for protocol in protocols:
-            asked = settings._replace(protocol=protocol)
-            if path.is_dir():
-                results.append(result_of(path, classifier, opened, chosen, asked, progress, again=True))
-                continue
-            scale = asked.scale or classifier.contract.test_scale
-            with progress.bar(len(opened.split(chosen)), f"{protocol}, Q = {scale}") as advance:
-                results.append(evaluate(classifier, model, opened, chosen, asked, lambda n, advance=advance: advance(n, "")))  # type: ignore[misc]
+            results.append(result_of(model, name, classifier, opened, chosen, settings._replace(protocol=protocol), progress))
     return results
 
 
 def open_for(model: Path, data: str, download: bool = False) -> DataSet:
-    """DATA as a model should see it: a run tested on its own data keeps the photos it held out."""
-    split = model / "split.csv"
-    if split.exists() and read_json(model / "run.json").get("location") == location(data):
-        return open_data(data, split=split)
+    """DATA as a model should see it: a run, or its best.safetensors, tested on its own data keeps the photos it held out."""
+    run = model if model.is_dir() else model.parent
+    if (run / "split.csv").exists() and (run / "run.json").exists() and holds(data, run):
+        return open_data(data, split=run / "split.csv")
     return open_data(data, download=download)
+
+
+def holds(data: str, run: Path) -> bool:
+    """Whether DATA is what a run was trained on, there or moved elsewhere: the folder that holds all its photos."""
+    if read_json(run / "run.json").get("location") == location(data):
+        return True
+    root = Path(data).expanduser()
+    if data.startswith("builtin:") or not root.is_dir():
+        return False
+    split = open_data(data, split=run / "split.csv")
+    return all((root / key).is_file() for photos in split.splits.values() for key in photos.keys)
 
 
 def report_run(run: Path) -> Path:
@@ -87,6 +99,9 @@ def report_run(run: Path) -> Path:
     return write_report(run)
 
 
-def slug(name: str) -> str:
-    """A file name for a data set's name."""
-    return re.sub(r"[^\w.-]+", "-", Path(name).name.replace(":", "-")).strip("-") or "data"
+def file_name(data: str, split: str, settings: Settings, scale: int) -> str:
+    """Another name for every other test: data, split, protocol, Q and what differs from the defaults."""
+    title = re.sub(r"[^\w.-]+", "-", Path(data).name.replace(":", "-")).strip("-") or "data"
+    place = hashlib.sha256(location(data).encode(errors="surrogateescape")).hexdigest()[:8]
+    extras = ["mirror" if settings.mirrors else "plain", *(["bf16"] if settings.precision == "bf16" else [])]
+    return "-".join([title, place, split, settings.protocol, str(scale), *extras])

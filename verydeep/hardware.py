@@ -43,5 +43,11 @@ def machine() -> dict[str, object]:
         "verydeep": verydeep.__version__, "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", "") if hasattr(torch.cpu, "get_capabilities") else platform.processor(),
         "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "bf16": multiplies_bf16(device_for("auto")),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }  # fmt: skip
+
+
+def out_of_memory(e: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the GPU or on the CPU, where torch has no class for it."""
+    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e)

@@ -25,7 +25,7 @@ import yaml
 from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import RunError
 
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)  # what write_atomically fills, with the number of its process
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -87,12 +87,14 @@ class Run:
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
         if self.metrics.exists():
-            kept = [
-                line
-                for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-                if usable(line) and (r := json.loads(line))["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)
-            ]
-            write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+            found = read_metrics(self.metrics)
+            kept = [r for r in found if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)]
+            write_text(self.metrics, "".join(f"{json.dumps(r)}\n" for r in kept))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a line cut short by a killed process is left out."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if usable(line)]
 
 
 def append(path: Path, text: str) -> None:
@@ -105,7 +107,6 @@ def append(path: Path, text: str) -> None:
 
 
 def usable(line: str) -> bool:
-    """A line cut short by a killed process is not."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -156,7 +157,7 @@ def remove_temporary(*folders: Path) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """The configuration that a run is going on with: FREE_FIELDS as last given, the others as begun. Raises RunError where there is no run."""
+    """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError where there is no run."""
     file = path / "config.yaml"
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -174,7 +175,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
-        raise RunError(f"{path} is missing ({e.strerror}); the run did not get that far") from e
+        raise RunError(f"{path} cannot be read ({e.strerror}); is the run complete?") from e
     except ValueError as e:
         raise RunError(f"{path} is not JSON; the run folder is damaged") from e
     if not isinstance(value, dict):

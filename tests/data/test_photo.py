@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from verydeep.cli import main
 from verydeep.data import photo
 from verydeep.errors import PhotoError
 
@@ -109,9 +111,22 @@ def test_a_file_that_cannot_be_read_is_a_photo_error(tmp_path: Path, name: str) 
 # Bombs
 
 
-@pytest.mark.parametrize("side", [8_001, 20_000, 65_500])
+@pytest.mark.parametrize("side", [8_001, 10_000, 20_000, 65_500])
 def test_a_header_that_claims_too_many_pixels_is_refused(side: int) -> None:
-    assert "pixels" in refused(png(side, side, 8, 2, [b""])).reason
+    """Also beyond Pillow's own limits, where it warns (89 million; here an error) and where it refuses (179 million)."""
+    assert re.fullmatch("has (8001 x 8001|more) pixels,? .*than the 64,000,000 allowed", refused(png(side, side, 8, 2, [b""])).reason)
+
+
+def test_the_command_line_does_not_pass_on_pillows_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bomb = png(10_000, 10_000, 8, 2, [b""])
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert main(["predict", "builtin:fashion-a", str(tmp_path / "bomb.png"), "--json"]) == 1
+        assert not seen
+        assert "10000 x 10000 pixels, more than" in refused(bomb).reason
+    assert [w.category for w in seen] == [Image.DecompressionBombWarning]  # in the library the caller decides
+    assert "10000 x 10000 pixels, more than the 64,000,000 allowed" in capsys.readouterr().out
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:

@@ -112,6 +112,9 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
         (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cow/1.png"], "'cow'"),
         (["train/cat/1.png", "train/dog/1.png", "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
         (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
+        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "extra/old/1.png"], "has photos in extra, .* like train; expected train/"),
+        (["train/cat/1.png", "train/dog/1.png", "test/1.png"], "has photos in test, .* move test elsewhere"),
+        (["train/2020/1.png", "train/2021/1.png", "bus/1.png"], "has photos in bus"),
         (["cat/1.png", "dog/1.png", "dog/b\udce4r.png"], r"b\\udce4r"),
     ],
 )
@@ -156,6 +159,13 @@ def test_split_folders_are_kept(tmp_path: Path, train: str, val: str, test: str)
     assert data.split("val").targets().tolist() == [0, 1]
 
 
+def test_a_folder_without_photos_may_stand_beside_split_folders(tmp_path: Path) -> None:
+    grow(tmp_path, "train/cat/1.png", "train/dog/1.png", "val/cat/1.png", ".cache/1.png")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read me.txt").write_text("which photo is whose")
+    assert list(open_data(str(tmp_path), SHARES).splits) == ["train", "val"]
+
+
 def test_validation_is_held_out_of_train_and_not_of_test(tmp_path: Path) -> None:
     grow(tmp_path, *many("train/cat", 20), *many("train/dog", 20), *many("test/cat", 4), *many("test/dog", 4))
     data = open_data(str(tmp_path), SHARES)
@@ -176,6 +186,17 @@ def test_a_split_that_is_missing_is_named(photo_folder: Path) -> None:
 @given(st.lists(st.text("0123456789abAB_", min_size=1, max_size=6), min_size=2, max_size=2, unique=True))
 def test_natural_order_is_total(names: list[str]) -> None:
     assert (natural(names[0]) < natural(names[1])) != (natural(names[1]) < natural(names[0]))
+
+
+def test_photos_stand_in_the_order_that_is_promised(tmp_path: Path) -> None:
+    """A given split in line order; what is divided by class, or not split at all, by class."""
+    mixed = [f"{label}{i}.png" for i in range(4) for label in ("dog", "cat")]
+    sorted_by_class = sorted(mixed, key=lambda name: name[:3])
+    given = csv_file(tmp_path, "path,label,split\n" + "".join(f"{name},{name[:3]},train\n" for name in mixed), "given.csv")
+    unsplit = csv_file(tmp_path, "path,label\n" + "".join(f"{name},{name[:3]}\n" for name in mixed))
+    assert keys(open_data(given)) == {"train": mixed}
+    assert keys(open_data(unsplit)) == {"all": sorted_by_class}
+    assert all(found == [k for k in sorted_by_class if k in found] for found in keys(open_data(given, SHARES)).values())
 
 
 def test_natural_order() -> None:
@@ -248,15 +269,25 @@ def test_a_split_survives_being_written(photo_folder: Path, tmp_path: Path) -> N
     assert again.split("val").open(0).size == drawn.split("val").open(0).size
 
 
-@given(st.lists(st.text(min_size=1, max_size=5).filter(str.strip), min_size=2, max_size=4, unique_by=str.strip))
+@given(st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=4, unique=True))
 def test_names_of_any_letters_survive_being_written(tmp_path_factory: pytest.TempPathFactory, labels: list[str]) -> None:
     folder = tmp_path_factory.getbasetemp()
-    classes = sorted((label.strip().replace("\0", "0") for label in labels), key=natural)
+    classes = sorted((label.replace("\0", "0") for label in labels), key=natural)
     splits = {s: Photos(s, [f"{c}/{s}.png" for c in classes], [(i,) for i in range(len(classes))], lambda _: DOT) for s in ("train", "val")}
     if len(set(classes)) == len(labels):
         drawn = DataSet("x", tuple(classes), splits)
         write_split(drawn, folder / "split.csv")
         assert open_data(str(folder), SHARES, split=folder / "split.csv").fingerprint() == drawn.fingerprint()
+
+
+def test_blanks_around_names_survive_being_written(tmp_path: Path) -> None:
+    root = grow(tmp_path / "photos", *many("cat", 3), *many(" cat", 3), *many("cat ", 3), *many(" ", 3))
+    drawn = open_data(str(root), SHARES)
+    write_split(drawn, tmp_path / "split.csv")
+    again = open_data(str(root), SHARES, split=tmp_path / "split.csv")
+    assert set(again.classes) == {"cat", " cat", "cat ", " "}
+    assert again.fingerprint() == drawn.fingerprint()
+    assert {again.split(s).open(i).size for s in again.splits for i in range(len(again.split(s)))} == {DOT.size}
 
 
 # Manifests
@@ -291,6 +322,31 @@ def test_a_manifest_with_only_train_gives_validation_photos(tmp_path: Path) -> N
     lines = "".join(f"{label}{i}.png,{label},train\n" for i in range(20) for label in ("dog", "cat"))
     data = open_data(csv_file(tmp_path, "path,label,split\n" + lines), SHARES)
     assert {s: len(p) for s, p in data.splits.items()} == {"train": 36, "val": 4}
+
+
+def test_a_manifest_without_val_holds_it_out_of_train_and_keeps_test(tmp_path: Path) -> None:
+    lines = "".join(f"{label}{i}.png,{label},{'test' if i < 5 else 'train'},0 0 1 {i + 1}\n" for i in range(25) for label in ("dog", "cat"))
+    file = csv_file(tmp_path, "path,label,split,box\n" + lines)
+    data = open_data(file, (0.1, 0.3))
+    assert data.held_out
+    assert [by_class(data, s) for s in ("train", "val", "test")] == [{"cat": n, "dog": n} for n in (18, 2, 5)]
+    assert list(data.split("test").keys) == [f"{label}{i}.png" for i in range(5) for label in ("dog", "cat")]
+    assert all(p.record(i).boxes == ((0, 0, 1, int(key[3:-4]) + 1),) for p in data.splits.values() for i, key in enumerate(p.keys))
+    write_split(data, tmp_path / "split.csv")
+    assert open_data(file, (0.1, 0.3), split=tmp_path / "split.csv").fingerprint() == data.fingerprint()
+    assert keys(open_data(file))["train"] == [f"{label}{i}.png" for i in range(5, 25) for label in ("dog", "cat")]
+
+
+def test_photos_with_several_labels_are_not_divided(tmp_path: Path) -> None:
+    text = "path,label,split\na.png,dog,train\na.png,cat,train\nb.png,dog,test\n"
+    with pytest.raises(DataError, match="several labels cannot be divided"):
+        open_data(csv_file(tmp_path, text), SHARES)
+
+
+@pytest.mark.parametrize("spelling", ["./x/a.png", "x//a.png", "x/y/../a.png", "x/./a.png", " ./x/a.png "])
+def test_spellings_of_one_path_are_one_photo(tmp_path: Path, spelling: str) -> None:
+    photos = open_data(json_file(tmp_path, {"path": "x/a.png", "label": "cat"}, {"path": spelling, "label": "cat"})).split("all")
+    assert list(photos.keys) == ["x/a.png"]
 
 
 def test_lines_of_one_photo_are_one_photo(tmp_path: Path) -> None:
@@ -348,7 +404,8 @@ GOOD = "path,label,split,box\na.png,cat,train,\n"
         (GOOD + "b.png,dog,valdation,\n", "line 3: the split is 'valdation'"),
         (GOOD + "a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,,\n", r"b\.png has no split"),
-        (GOOD + "b.png,dog,test,\n", "val is missing"),
+        (GOOD + "b.png,dog,test,\n", "at most one photo a class to divide"),
+        (GOOD + "./a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,val,1 2 3\n", "line 3: the box"),
         (GOOD + "b.png,dog,val,1 2 1 4\n", "line 3: the box"),
         (GOOD + "b.png,dog,val,-1 2 3 4\n", "line 3: the box"),
@@ -475,6 +532,15 @@ def test_missing_fashion_files_name_the_flag_that_fetches_them(tmp_path: Path, m
     with pytest.raises(DataError, match="--download"):
         open_data("builtin:fashion")
     assert not (tmp_path / "own").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").touch()
+    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
+    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(builtin, "fetch", lambda *a: pytest.fail("nothing may be fetched"))
+    with pytest.raises(DataError, match=r"own/fashion-mnist cannot be made \(.*\); set VERYDEEP_DATA"):
+        open_data("builtin:fashion", download=True)
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -7,7 +7,8 @@ from verydeep.report.tables import aligned, map_side, markdown, rate, results_ro
 
 RESULT = {
     "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
-    "split": "test", "photos": 1200, "top1_errors": 30, "top5_errors": None, "top1_error": 2.5, "top5_error": None, "seconds": 1.25, "skipped": [],
+    "split": "test", "photos": 1200, "top1_errors": 30, "top5_errors": None, "top1_error": 2.5, "top5_error": None,
+    "seconds": 1.25, "skipped": [],
 }  # fmt: skip
 
 

@@ -199,10 +199,10 @@ def test_sigint_twice_leaves_at_once_and_keeps_the_last_state(data, tmp_path, un
 @pytest.mark.parametrize("step", [0, 2, 3, 5, 8])
 def test_an_error_in_the_middle_loses_at_most_one_save_interval(data, tmp_path, uninterrupted, monkeypatch, step):
     def fail():
-        raise MemoryError
+        raise ZeroDivisionError
 
     stopped_at(step, monkeypatch, fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(ZeroDivisionError):
         tiny.go(data, tmp_path / "run")
     if step >= 3:
         assert step - tiny.state(tmp_path / "run")["counters"]["step"] < 3
@@ -219,16 +219,25 @@ def test_killed_between_an_epochs_record_and_its_state_the_record_is_not_doubled
     def save(*given):
         saves.append(given)
         if given[3].epoch == 1:
-            raise MemoryError
+            raise ZeroDivisionError
         write(*given)
 
     monkeypatch.setattr(loop, "save", save)
-    with pytest.raises(MemoryError):
+    with pytest.raises(ZeroDivisionError):
         tiny.go(data, tmp_path / "run", save_every=5)
     monkeypatch.undo()
     assert len(saves) == 3  # every fifth step, before the validation, after it
     tiny.go(data, tmp_path / "run", save_every=5)
     assert tiny.left(tmp_path / "run") == tiny.left(tmp_path / "reference")
+
+
+def test_memory_that_runs_out_names_the_remedy(data, tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    stopped_at(1, monkeypatch, fail)
+    with pytest.raises(RunError, match="--accumulate 2"):
+        tiny.go(data, tmp_path / "run")
 
 
 def tool(*words):

@@ -66,15 +66,17 @@ class Batches:
         workers = workers_for(self.config.workers, self.photos.in_memory)
         crops = in_order(lambda id: self.cut(epoch, id), ids, workers, self.on_bad)
         place = {id: parts[0][0] + i for i, id in enumerate(ids)}
+        began = time.perf_counter()
         held = next(crops, None)
         for index, (_, end) in enumerate(parts, start):
-            began, members = time.perf_counter(), []
+            members = []
             while held is not None and place[held[0]] < end:
                 members.append((held[0], *held[1]))
                 held = next(crops, None)
             self.waited += time.perf_counter() - began
             if members:
                 yield self.collate(index, epoch, members)
+            began = time.perf_counter()
 
     def cut(self, epoch: int, id: int) -> tuple[Pixels, bool]:
         photo, c = self.photos.open(id), self.config

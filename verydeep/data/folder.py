@@ -27,10 +27,10 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
                 raise DataError(f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one of them")
     if parts and "train" not in parts:
         raise DataError(f"{root} has {', '.join(d.name for d in parts.values())} but no train folder; expected train/, and val/ or test/")
-    if parts and (strange := next((d for d in folders(root) if d not in parts.values() and photo_files(d, root)), None)):
+    if parts and (other := next((d for d in folders(root) if d not in parts.values() and photo_files(d, root)), None)):
         raise DataError(
-            f"{root} has photos in {strange.name}, which is no split of class folders like {parts['train'].name}; "
-            f"expected train/, val/ and test/ with class folders and no other photos, so move {strange.name} elsewhere"
+            f"{root} has photos in {other.name}, which is no split of class folders like {parts['train'].name}; "
+            f"expected train/, val/ and test/ with class folders and no other photos, so move {other.name} elsewhere"
         )
     if not parts:
         rows = class_rows(root, root, 2 if shares else 1)

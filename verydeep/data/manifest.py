@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.data.naming import is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Shares
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares
 from verydeep.data.split import files, hold_out
 from verydeep.errors import DataError
 
@@ -57,7 +57,7 @@ def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = Non
             raise DataError(f"{path}: photos with several labels cannot be divided by class; add a split column with train, val, test")
         rows = {label: [k for k, e in divided.items() if e.labels == [label]] for label in classes}
         data = hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if shares and "train" in splits else shares, seed)
-    given = {}
+    given: dict[str, Photos] = {}
     for split in (s for s in ("train", "val", "test") if s in splits - set(data.splits)):
         chosen = [(k, tuple(number[label] for label in e.labels)) for k, e in entries.items() if e.split == split]
         located = {i: boxes[k] for i, (k, _) in enumerate(chosen) if k in boxes}

@@ -62,6 +62,8 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise PhotoError(name, f"has more pixels than the {MAX_PIXELS:,} allowed") from e
     except UnidentifiedImageError as e:
         raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
+    except MemoryError:
+        raise
     except Exception as e:  # decoders raise whatever a broken file leads them to
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise PhotoError(name, f"is damaged or cut short ({reason})") from e

@@ -29,27 +29,34 @@ class Settings(NamedTuple):
     workers: int = -1
     bad_photos: Literal["stop", "skip"] = "stop"
 
+    def scale_for(self, classifier: Classifier) -> int:
+        """Q."""
+        return classifier.contract.test_scale if self.scale is None else self.scale
+
+    @property
+    def mirrors(self) -> bool:
+        return mirrored(self.protocol) if self.mirror is None else self.mirror
+
 
 def count(
     classifier: Classifier, photos: Photos, settings: Settings, progress: Callable[[int], None] = lambda n: None
 ) -> tuple[Scores, list[PhotoError]]:
     """(scores, skipped photos) of a split whose targets are the model's own class numbers."""
     contract, targets = classifier.contract, torch.from_numpy(photos.targets())
-    scale = settings.scale or contract.test_scale
+    scale = settings.scale_for(classifier)
     if scale < contract.crop:
         raise ConfigError(f"scales: Q = {scale} is smaller than the crop of {contract.crop}; give {contract.crop} or more")
     scores, skipped = Scores(len(contract.classes)), list[PhotoError]()
 
     def on_bad(id: int, e: PhotoError) -> None:
-        error = PhotoError(photos.keys[id], e.reason)
         if settings.bad_photos == "stop":
-            raise error
-        skipped.append(error)
+            raise PhotoError(photos.keys[id], f"{e.reason}; repair or remove it, or add --bad_photos skip")
+        skipped.append(PhotoError(photos.keys[id], e.reason))
 
     found = answers(
         torch_scorer(classifier, torch.device(settings.device), settings.precision == "bf16"), photos.open, range(len(photos)),
         protocol=settings.protocol, scale=scale, crop=contract.crop, batch=settings.batch, on_bad=on_bad,
-        mirror=mirrored(settings.protocol) if settings.mirror is None else settings.mirror,
+        mirror=settings.mirrors,
         workers=workers_for(settings.workers, photos.in_memory),
     )  # fmt: skip
     for ids, posteriors in found:
@@ -70,8 +77,8 @@ def evaluate(
     contract = classifier.contract
     return {
         "model": name, "data": data.name, "split": split, "protocol": settings.protocol,
-        "scales": [settings.scale or contract.test_scale], **scores.as_dict(),
-        "mirror": mirrored(settings.protocol) if settings.mirror is None else settings.mirror,
+        "scales": [settings.scale_for(classifier)], **scores.as_dict(),
+        "mirror": settings.mirrors,
         "crop": contract.crop, "pooling": contract.pooling, "precision": settings.precision, "engine": "torch", "device": settings.device,
         "net": contract.net, "sha256": contract.sha256, "version": verydeep.__version__,
         "seconds": round(time.perf_counter() - began, 2),

@@ -20,6 +20,7 @@ Protocol = Literal["centre", "dense"]
 PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense")
 Scorer = Callable[[Tensor], Tensor]  # uint8 N x 3 x H x W -> float32 N x K x h x w
 WAITING_PIXELS = 64 << 20  # photos of odd sizes wait for company at most this long
+FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 bytes a pixel and map
 
 
 def shown(image: Image.Image, protocol: Protocol, scale: int, crop: int) -> Pixels:
@@ -71,9 +72,9 @@ def answers(
         stack = torch.from_numpy(np.stack([pixels for _, pixels in members])).permute(0, 3, 1, 2)
         return [id for id, _ in members], posteriors(scorer, stack, mirror)
 
-    for id, pixels in in_order(lambda id: shown(open_photo(id), protocol, scale, crop), ids, workers, on_bad):
+    for id, pixels in in_order(lambda id: shown(open_photo(id), protocol, scale, crop), ids, workers, on_bad, ahead=8):
         waiting.setdefault(pixels.shape, []).append((id, pixels))
-        if len(waiting[pixels.shape]) == batch:
+        if len(waiting[pixels.shape]) >= min(batch, max(1, FORWARD_PIXELS // (pixels.shape[0] * pixels.shape[1]))):
             yield flush(pixels.shape)
         elif sum(len(m) * s[0] * s[1] for s, m in waiting.items()) > WAITING_PIXELS:
             yield flush(max(waiting, key=lambda s: len(waiting[s]) * s[0] * s[1]))

@@ -19,6 +19,7 @@ from verydeep.net.vgg import VGG
 from verydeep.run import write_atomically
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
+AT_ONCE = 32  # photos of a list that go through together
 
 
 class Classifier(nn.Module):
@@ -51,10 +52,7 @@ class Classifier(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: the FC form at crop size, dense and averaged over space elsewhere."""
-        x = self.normalise(photos)
-        if photos.shape[-2:] == (self.net.crop, self.net.crop):
-            return self.net(x).float()  # type: ignore[no-any-return]
-        return self.net.dense(x).float().mean((2, 3))
+        return self.score_map(photos).mean((2, 3))
 
     def score_map(self, photos: Tensor) -> Tensor:
         """Float32 class scores, N x K x h x w, of uint8 photos, N x 3 x H x W; h = w = 1 at crop size (section 3.2)."""
@@ -69,15 +67,20 @@ class Classifier(nn.Module):
 
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
-        if not isinstance(photos, Tensor):
-            if not len(photos):
-                return torch.empty(0, len(self.contract.classes))
-            photos = torch.stack([self.crop_of(p, f"photo {i}") for i, p in enumerate(photos)])
+        if isinstance(photos, (str, Path)):
+            raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [{str(photos)!r}]")
         was_training = self.training
         self.eval()
-        posteriors: Tensor = self(photos.to(self.mean.device)).softmax(1).cpu()
-        self.train(was_training)
-        return posteriors
+        try:
+            parts = [self.posteriors_of(photos[i : i + AT_ONCE], i) for i in range(0, len(photos), AT_ONCE)]
+        finally:
+            self.train(was_training)
+        return torch.cat(parts) if parts else torch.empty(0, len(self.contract.classes))
+
+    def posteriors_of(self, photos: Tensor | Sequence[object], first: int) -> Tensor:
+        if not isinstance(photos, Tensor):
+            photos = torch.stack([self.crop_of(p, f"photo {i}") for i, p in enumerate(photos, first)])
+        return self(photos.to(self.mean.device)).softmax(1).cpu()  # type: ignore[no-any-return]
 
     def crop_of(self, given: object, name: str) -> Tensor:
         """The middle crop, uint8 3 x crop x crop, of a path, Pillow image or uint8 array."""
@@ -157,10 +160,9 @@ def read_classifier(path: Path) -> Classifier:
 
 
 def check_seal(path: Path, metadata: dict[str, str]) -> None:
-    """The contract's own SHA-256. Files of the first days have none, and then nothing else either."""
-    sealed = set(metadata) != {METADATA, "format"}
+    """The contract has a SHA-256 of its own."""
     good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(metadata[METADATA].encode()).hexdigest()
-    if (sealed and not good) or metadata.get("format") != "pt":
+    if not good or metadata["format"] != "pt":
         raise ModelError(f"{path}: its contract does not match its SHA-256; the file is damaged, fetch or train it again")
 
 

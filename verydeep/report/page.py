@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,12 @@ from verydeep.config import Config, plain
 from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
-from verydeep.errors import PhotoError, VeryDeepError
+from verydeep.errors import PhotoError, RunError, VeryDeepError
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
 from verydeep.report import figures, tables
-from verydeep.run import read_config, read_json, write_text
+from verydeep.run import read_config, read_json, read_metrics, write_text
+from verydeep.train import state
 
 THUMBNAIL = 96
 MOST_CLASSES_IN_MATRIX = 40
@@ -47,7 +47,7 @@ def write_report(run: Path) -> Path:
 def gather(run: Path) -> dict[str, Any]:
     """Everything the two templates show, as plain values."""
     config, about, classifier = read_config(run), read_json(run / "run.json"), read_classifier(run / "best.safetensors")
-    contract, layers, results = classifier.contract, sizes(classifier.net), results_of(run, classifier.contract.sha256)
+    contract, layers, results = classifier.contract, sizes(classifier.net), results_of(run, classifier.contract.sha256, about["location"])
     notes = [tables.edge_note(contract, r["scales"][0]) for r in results if r["protocol"] == "dense"]
     main = results[0] if results else None
     about_main = {"pictures": pictures(main, about, run), "matrix": matrix(main), "confusions": confusions(main)} if main else {}
@@ -65,20 +65,25 @@ def gather(run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def results_of(run: Path, sha256: str) -> list[dict[str, Any]]:
-    """The results that the run's best net has now; those of earlier weights are left out."""
+def results_of(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
+    """The results that the run's best net has now, on its own data first; those of earlier weights are left out."""
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]
-    return sorted((r for r in found if r["sha256"] == sha256), key=lambda r: (r["data"], r["protocol"], r["scales"]))
+    return sorted(
+        (r for r in found if r["sha256"] == sha256),
+        key=lambda r: (r["location"] != own, r["location"], r["protocol"], r["scales"], r["mirror"]),
+    )
 
 
 def learning(run: Path) -> dict[str, Any]:
     """The epochs of a run, its curves, when and why the rate dropped, and why training ended."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = read_metrics(run / "metrics.jsonl")
     steps, epochs = [r for r in records if "loss" in r], [r for r in records if "train_loss" in r]
+    if not epochs:
+        raise RunError(f"{run} has no finished epoch to report; let 'verydeep train' go on")
     return {
         "epochs": epochs, "best": min(epochs, key=lambda r: r["val_top1_error"]),
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": drops(run),
-        "ended": read_json(run / "last" / "state.json")["counters"]["finished"],
+        "ended": state.read(run / "last").counters.finished,
     }  # fmt: skip
 
 
@@ -102,9 +107,9 @@ def gain_lines(run: Path) -> list[str]:
 
 def pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[Picture]:
     """The most confident mistakes as pictures; where the data has gone, the words alone."""
-    own = result["data"] == about["data"]
+    own = result["location"] == about["location"]
     try:
-        data = open_data(about["location"] if own else result["data"], split=kept if own and (kept := run / "split.csv").exists() else None)
+        data = open_data(result["location"], split=kept if own and (kept := run / "split.csv").exists() else None)
         photos = data.split(result["split"])
     except VeryDeepError:
         return [Picture("", m) for m in result["mistakes"]]

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from verydeep.contract import Contract
+from verydeep.net.sizes import Size
 from verydeep.paper import STRIDE
 
 RESULT_COLUMNS = ("protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "top-5 error", "seconds")
+EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
+LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
 def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -53,6 +56,32 @@ def edge_note(contract: Contract, scale: int) -> str:
     )
 
 
+def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_top1_error']:.2f} %", f"{e['val_top1_error']:.2f} %",
+            f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}",
+        )
+        for e in epochs
+    ]  # fmt: skip
+
+
+def layer_rows(layers: Sequence[Size]) -> list[tuple[str, ...]]:
+    return [(s.name, " x ".join(map(str, s.output)), f"{s.parameters:,}", f"{s.multiply_adds:,}", str(s.sees)) for s in layers]
+
+
+def recall_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [(c, "no photo" if r is None else f"{r:.1f} %") for c, r in zip(result["classes"], result["recall"], strict=True)]
+
+
+def confusion_rows(confusions: Sequence[tuple[str, str, int]]) -> list[tuple[str, ...]]:
+    return [(truth, answer, str(n)) for truth, answer, n in confusions]
+
+
+def mistake_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [(m["photo"], m["answer"], f"{100 * m['probability']:.0f} %", m["truth"]) for m in result["mistakes"]]
+
+
 def results_text(results: Sequence[dict[str, Any]]) -> str:
     """The results for a terminal, one block a model."""
     blocks = []
@@ -66,9 +95,14 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows))
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows))
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Text as it may stand in Markdown: no mark-up, no column of its own, one line."""
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").split())

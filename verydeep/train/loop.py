@@ -91,15 +91,16 @@ def train(job: Job) -> str:
                         signals.leave(f"saved at step {now.step} in {run.path}; the same command resumes")
             # Validate
             now = whole(now, meter, net)
+            speed = meter.speed(job.batches.waited)
             save(run.path / "last", net, optimizer, now, schedule)
             scores = job.validate(lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes"))
             error = 100 * scores.top1_errors / scores.photos
-            job.record(record := epoch_record(now, meter, scores, schedule.rate, job.batches.waited))
+            job.record(record := epoch_record(now, scores, schedule.rate) | speed)
             run.say(EPOCH.format(epochs=c.epochs, **record))
             # Schedule
             schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
             ended = reason if schedule.ended else f"training ends after epoch {c.epochs}, the last" if now.epoch + 1 == c.epochs else ""
-            if reason:
+            if reason and not ended:
                 run.say(reason)
             # Save
             if error < now.best_error:
@@ -117,20 +118,20 @@ def gradients(job: Job, batch: Batch, step: int) -> Tensor:
     for micro, rows in enumerate(torch.arange(n).tensor_split(job.config.accumulate)):
         if not len(rows):
             continue
-        torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro) % 2**64)  # dropout: by seed, step and part
+        torch.manual_seed(((job.config.seed << 40) + (step << 16) + micro) % 2**64)  # dropout: by seed, step and part
         targets = batch.targets[rows].to(job.device, non_blocking=True)
         with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
             loss, errors = job.objective(job.classifier.net(augmented(job, batch, rows)), targets)
         (loss / n).backward()  # type: ignore[no-untyped-call]
-        total += torch.stack([loss.detach().double(), errors.double(), errors.new_tensor(len(rows)).double()])
+        total += torch.stack([loss.detach().double(), errors.double(), torch.full((), len(rows), dtype=torch.float64, device=job.device)])
     return total
 
 
 def augmented(job: Job, batch: Batch, rows: Tensor) -> Tensor:
     """Normalised float32 crops of a batch's rows, mirrored and shifted in colour on the device, never clipped."""
     photos = batch.photos[rows].to(job.device, non_blocking=True)
-    x = job.classifier.normalise(mirror(photos, batch.flips[rows].to(job.device)))
-    shifts = batch.shifts[rows].to(job.device)[:, :, None, None] / job.classifier.std
+    x = job.classifier.normalise(mirror(photos, batch.flips[rows].to(job.device, non_blocking=True)))
+    shifts = batch.shifts[rows].to(job.device, non_blocking=True)[:, :, None, None] / job.classifier.std
     return (x + shifts).contiguous(memory_format=torch.channels_last)
 
 
@@ -145,11 +146,10 @@ def whole(now: Counters, meter: Meter, net: torch.nn.Module) -> Counters:
     return now._replace(loss=loss, errors=errors, photos=int(photos))
 
 
-def epoch_record(now: Counters, meter: Meter, scores: Scores, rate: float, waited: float) -> dict[str, Any]:
+def epoch_record(now: Counters, scores: Scores, rate: float) -> dict[str, Any]:
     validation = scores.as_dict()
     return {
         "step": now.step, "epoch": now.epoch + 1, "lr": rate,
         "train_loss": round(now.loss / max(now.photos, 1), 6), "train_top1_error": round(100 * now.errors / max(now.photos, 1), 4),
         "val_top1_error": validation["top1_error"], "val_top5_error": validation["top5_error"],
-        "photos_per_second": round(meter.rate, 1), "waiting_share": round(waited / meter.seconds, 4), "seconds": round(meter.seconds, 2),
     }  # fmt: skip

@@ -41,10 +41,11 @@ class Meter:
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
-    @property
-    def rate(self) -> float:
-        """Photos a second in this process."""
-        return (self.sums[2].item() - self.earlier) / self.seconds
+    def speed(self, waited: float) -> dict[str, float]:
+        """How fast this process trained so far, as an epoch's record says it."""
+        seconds = self.seconds
+        rate = (self.sums[2].item() - self.earlier) / seconds
+        return {"photos_per_second": round(rate, 1), "waiting_share": round(waited / seconds, 4), "seconds": round(seconds, 2)}
 
     def waiting(self, waited: float) -> str:
         """Share of this epoch's time that the net waited for photos, as text."""

@@ -21,12 +21,14 @@ from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
-from verydeep.hardware import device_for, fast_allocation, machine, multiplies_bf16
+from verydeep.hardware import device_for, fast_allocation, machine, multiplies_bf16, out_of_memory
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
 from verydeep.run import Run, open_run, read_json, write_json
+from verydeep.train import state
 from verydeep.train.loop import Job, train
 from verydeep.train.track import tracker
 from verydeep.weights.model import load
@@ -52,8 +54,15 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
             run.say(ended := train(job))
         except NonFiniteLoss as e:
             good = f"the last good state is kept in {out / 'last'}" if (out / "last" / "state.json").exists() else "nothing was saved yet"
-            lower = f"--lr {config.lr / 10:g}"
-            raise NonFiniteLoss(f"{e}; {good}; start again with another --out and {lower}, or --init glorot") from e
+            other = "" if config.init == "glorot" else ", or --init glorot"
+            raise NonFiniteLoss(f"{e}; {good}; start again with another --out and --lr {config.lr / 10:g}{other}") from e
+        except (MemoryError, RuntimeError) as e:
+            if not out_of_memory(e):
+                raise
+            parts = 2 * config.accumulate
+            raise RunError(
+                f"the memory does not hold {config.batch} photos at once; start again with --accumulate {parts}, or a smaller net"
+            ) from e
         finally:
             job.tracker.close()
     return ended
@@ -75,6 +84,8 @@ def remember(run: Run, data: DataSet, where: str) -> None:
         "data": data.name, "location": where, "fingerprint": data.fingerprint(),
         "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": machine(),
     }  # fmt: skip
+    if file.exists():
+        warn_of_other_machine(run, read_json(file).get("made_with", {}))
     if not file.exists():
         if data.held_out:
             write_split(data, run.path / "split.csv")
@@ -85,9 +96,15 @@ def remember(run: Run, data: DataSet, where: str) -> None:
         )
 
 
+def warn_of_other_machine(run: Run, then: dict[str, object]) -> None:
+    """Going on with other arithmetic works, but not to the same bits."""
+    now = machine()
+    if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in ("torch", "threads", "gpu", "bf16") if k in then and then[k] != now[k]]:
+        run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
+
+
 def finished(run: Run) -> str:
-    state = run.path / "last" / "state.json"
-    return str(read_json(state)["counters"]["finished"]) if state.exists() else ""
+    return state.read(run.path / "last").counters.finished if (run.path / "last" / "state.json").exists() else ""
 
 
 def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
@@ -98,7 +115,10 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
     photos, resumes = data.split("train"), (run.path / "last" / "state.json").exists()
     say_data(run, data)
     statistics = statistics_of(run, photos, config)
-    classifier = begin(config, data, statistics).to(device)
+    classifier = begin(config, data, statistics)
+    if not resumes:
+        first_weights(run, classifier.net, config)
+    classifier.to(device)
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
     batches = Batches(photos, config, statistics, skipped)
@@ -144,7 +164,7 @@ def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
 
 
 def begin(config: Config, data: DataSet, statistics: Statistics) -> Classifier:
-    """A new Classifier with its first weights and its contract."""
+    """A new Classifier with its contract."""
     red, green, blue = (round(v, 4) for v in statistics.mean)
     mean, std = (red, green, blue), (config.input_std, config.input_std, config.input_std)
     contract = Contract(
@@ -153,11 +173,19 @@ def begin(config: Config, data: DataSet, statistics: Statistics) -> Classifier:
     )  # fmt: skip
     classifier = build(contract)
     classifier.net.dropout = config.dropout
-    sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
-    initialise(classifier.net, config.init, config.seed, sigma)
-    if config.init_from:
-        from_shallower(classifier.net, load(config.init_from).net)
     return classifier
+
+
+def first_weights(run: Run, net: VGG, config: Config) -> None:
+    """Random weights, then those of a shallower net where one is named."""
+    sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
+    initialise(net, config.init, config.seed, sigma)
+    if config.init_from:
+        pairs = from_shallower(net, load(config.init_from).net)
+        fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
+        run.say(
+            f"copied from {config.init_from}: {', '.join(pairs)}{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
+        )
 
 
 def say_start(job: Job, statistics: Statistics) -> None:

@@ -10,7 +10,7 @@ from verydeep.errors import Interrupted
 
 
 class Signals:
-    """Remembers the first signal inside a `with`; a second SIGINT interrupts at once. Elsewhere than the main thread it does nothing."""
+    """Remembers the first signal inside a `with`; a second one interrupts at once. Elsewhere than the main thread it does nothing."""
 
     def __init__(self) -> None:
         self.received = 0

@@ -38,13 +38,14 @@ class Counters(NamedTuple):
 def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters, schedule: Schedule) -> None:
     """Writes a new state beside the old one, switches over, then removes the old one."""
     folder.mkdir(exist_ok=True)
-    files = {f"weights-{counters.step}": dict(net.state_dict()), f"optimizer-{counters.step}": momenta(net, optimizer)}
-    sums = {}
-    for name, tensors in files.items():
-        path = folder / f"{name}.safetensors"
-        owned = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-        write_atomically(path, lambda temporary, owned=owned: write_tensors(owned, temporary))  # type: ignore[misc]
-        sums[path.name] = file_checksum(path)
+    sums = read(folder).sha256 if (folder / "state.json").exists() else {}
+    if f"weights-{counters.step}.safetensors" not in sums:  # else only the counters have changed since
+        sums = {}
+        for name, tensors in (("weights", net.state_dict()), ("optimizer", momenta(net, optimizer))):
+            path = folder / f"{name}-{counters.step}.safetensors"
+            owned = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+            write_atomically(path, lambda temporary, owned=owned: write_tensors(owned, temporary))  # type: ignore[misc]
+            sums[path.name] = file_checksum(path)
     values = counters._asdict() | {"best_error": None if counters.best_error == float("inf") else counters.best_error}
     state = {"counters": values, "schedule": schedule._asdict(), "sha256": sums}
     write_json(folder / "state.json", {**state, "seal": seal(state)})
@@ -53,29 +54,39 @@ def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counter
             old.unlink(missing_ok=True)
 
 
+class State(NamedTuple):
+    """What state.json says: where the run stands, and the SHA-256 of the files that belong to it."""
+
+    counters: Counters
+    schedule: Schedule
+    sha256: dict[str, str]
+
+
+def read(folder: Path) -> State:
+    """The last state without its tensors. Raises RunError where there is none or it is damaged."""
+    file = folder / "state.json"
+    state = read_json(file)
+    if state.pop("seal", None) != seal(state):
+        raise RunError(f"{file} does not match its SHA-256; the file is damaged, start again with another --out")
+    counters = state["counters"] | ({} if state["counters"]["best_error"] is not None else {"best_error": float("inf")})
+    return State(Counters(**counters), Schedule(**state["schedule"]), state["sha256"])
+
+
 def restore(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Counters, Schedule] | None:
     """Loads the last state into net and optimizer; None where none was saved. Raises RunError if it is damaged."""
     if not (folder / "state.json").exists():
         return None
-    state = read_json(folder / "state.json")
-    if "seal" in state or len(state) != 3:  # states of the first days have none
-        given = state.pop("seal", None)
-        if given != seal(state):
-            raise RunError(f"{folder / 'state.json'} does not match its SHA-256; the file is damaged, start again with another --out")
+    state = read(folder)
+    loaded = {name: load(folder / name, expected) for name, expected in state.sha256.items()}
     try:
-        counters, schedule = dict[str, Any](state["counters"]), Schedule(**state["schedule"])
-        if counters["best_error"] is None:
-            counters["best_error"] = float("inf")
-        found = Counters(**counters)
-        loaded = {name: load(folder / name, expected) for name, expected in state["sha256"].items()}
-        net.load_state_dict(loaded[f"weights-{found.step}.safetensors"])
-        buffers = loaded[f"optimizer-{found.step}.safetensors"]
+        net.load_state_dict(loaded[f"weights-{state.counters.step}.safetensors"])
+        buffers = loaded[f"optimizer-{state.counters.step}.safetensors"]
         for name, parameter in net.named_parameters():
             if name in buffers:
                 optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffers[name])
-        return found, schedule
-    except (KeyError, TypeError, RuntimeError, AttributeError) as e:
+    except (KeyError, RuntimeError, AttributeError) as e:
         raise RunError(f"{folder} does not fit this run ({e}); it is damaged") from e
+    return state.counters, state.schedule
 
 
 def load(path: Path, expected: str) -> dict[str, Tensor]:

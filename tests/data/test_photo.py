@@ -384,3 +384,8 @@ def test_a_damaged_image_opened_by_the_caller_is_refused() -> None:
 
 def test_what_was_encoded_is_decoded() -> None:
     assert np.array_equal(decoded(photo.encode(SMOOTH)), SMOOTH)
+
+
+def test_a_side_that_the_resizer_cannot_place_is_refused() -> None:
+    with pytest.raises(PhotoError, match="no side may be longer than 65,535"):
+        photo.decode(saved(Image.new("L", (1, 65_536)), "PNG"), "long.png")

@@ -20,6 +20,7 @@ from verydeep.errors import PhotoError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 65_535  # beyond it the resizer's single precision shows
 MAX_BYTES = 256 << 20
 MAX_SCANS = 256
 MAX_ASPECT = 8
@@ -54,6 +55,8 @@ def decode(data: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PhotoError(name, f"has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed")
+            if max(image.size) > MAX_SIDE:
+                raise PhotoError(name, f"is {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE:,}")
             image.load()
             return upright(to_rgb(image, name), image)
     except PhotoError:

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from verydeep.errors import ConfigError
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
 
+MOST_PARTS = 1024  # each part of a step has a dropout seed of its own
+
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
 FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos"})
 
@@ -144,6 +146,7 @@ def check(c: Config) -> None:
     require(low <= high, f"scale: [{low}, {high}] runs backwards; give [Smin, Smax]")
     require(low >= c.crop, f"scale and crop: S = {low} is smaller than the crop of {c.crop}; a crop would not fit")
     require(c.accumulate <= c.batch, f"accumulate and batch: {c.batch} photos cannot be cut into {c.accumulate} parts")
+    require(c.accumulate <= MOST_PARTS, f"accumulate: {c.accumulate} is too large; it must be {MOST_PARTS} or less")
     gaussian = [n for n in ("init_variance", "init_sigma") if getattr(c, n) is not None]
     require(len(gaussian) < 2, "init_variance and init_sigma: they say the same thing; give one of them")
     require(

@@ -118,7 +118,7 @@ def gradients(job: Job, batch: Batch, step: int) -> Tensor:
     for micro, rows in enumerate(torch.arange(n).tensor_split(job.config.accumulate)):
         if not len(rows):
             continue
-        torch.manual_seed(((job.config.seed << 40) + (step << 16) + micro) % 2**64)  # dropout: by seed, step and part
+        torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro) % 2**64)  # dropout: by seed, step and part
         targets = batch.targets[rows].to(job.device, non_blocking=True)
         with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
             loss, errors = job.objective(job.classifier.net(augmented(job, batch, rows)), targets)

@@ -34,7 +34,7 @@ from verydeep.train.track import tracker
 from verydeep.weights.model import load
 
 HOUR = 3600
-SAMPLE = 32  # photos for the gain table and the estimate
+SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
 
 
 def run_training(data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None) -> str:
@@ -195,7 +195,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
     first = next(job.batches.epoch(0))
-    x = job.classifier.normalise(first.photos[:SAMPLE].to(job.device))
+    x = job.classifier.normalise(first.photos[: max(8, SAMPLE_PIXELS // c.crop**2)].to(job.device))
     rows = gains(net, x)
     run.say(gain_table(rows))
     if warning := gain_warning(rows, net.classes):

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from verydeep.errors import PhotoError
@@ -27,16 +28,21 @@ def in_order(
 
     A PhotoError goes to `on_bad` and its photo is left out; without `on_bad` it is raised.
     """
+    for id, result in results(work, ids, workers, ahead):
+        try:
+            value = result()
+        except PhotoError as e:
+            if on_bad is None:
+                raise
+            on_bad(id, e)
+        else:
+            yield id, value
+
+
+def results(work: Callable[[int], T], ids: Iterable[int], workers: int, ahead: int) -> Iterator[tuple[int, Callable[[], T]]]:
+    """(id, what gives work(id) or raises its error) for every id in order."""
     if workers == 0:
-        for id in ids:
-            try:
-                result = work(id)
-            except PhotoError as e:
-                if on_bad is None:
-                    raise
-                on_bad(id, e)
-            else:
-                yield id, result
+        yield from ((id, partial(work, id)) for id in ids)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
     pending: deque[tuple[int, Future[T]]] = deque()
@@ -48,13 +54,6 @@ def in_order(
             if not pending:
                 return
             id, future = pending.popleft()
-            try:
-                result = future.result()
-            except PhotoError as e:
-                if on_bad is None:
-                    raise
-                on_bad(id, e)
-            else:
-                yield id, result
+            yield id, future.result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from verydeep.cli import VERBS, main
 
@@ -30,8 +31,8 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 WRONG = {
     "no verb": ([], 2, "usage"),
     "unknown verb": (["fly"], 2, "'fly' is not a verb; expected one of demo"),
-    "missing DATA": (["train", "--out", "x"], 2, "required: data"),
-    "missing RUN": (["train", "photos"], 2, "required: out"),
+    "missing DATA": (["train", "--out", "x"], 2, "missing: DATA"),
+    "missing RUN": (["train", "photos"], 2, "missing: --out RUN"),
     "missing folder": (["train", "nowhere", "--out", "x"], 1, "nowhere does not exist; expected a folder"),
     "unknown recipe": (["train", "nowhere", "--out", "x", "--recipe", "nope"], 2, "recipe 'nope' is not known; expected one of demo"),
     "recipe without a name": (["train", "nowhere", "--out", "x", "--recipe"], 2, "--recipe needs a name"),
@@ -142,3 +143,41 @@ def test_train_and_predict_survive_odd_names(photo_folder: Path, tmp_path: Path,
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "三 &lt;b&gt;角形 | x" in page
     assert "<b>角形" not in page
+
+
+def test_a_photo_that_is_removed_after_a_failure_is_forgotten(
+    photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = photo_folder / "1" / "broken.jpg"
+    broken.write_bytes((photo_folder / "1" / "1.jpg").read_bytes()[:300])
+    words = [
+        "train",
+        str(photo_folder),
+        "--out",
+        str(tmp_path / "run"),
+        *TINY,
+        "--val_share",
+        "0.05",
+        "--test_share",
+        "0.05",
+        "--seed",
+        "3",
+    ]
+    assert main(words) == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    broken.unlink()
+    assert main(words) == 0
+
+
+def test_a_long_photo_does_not_cost_the_report(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(photo_folder, tmp_path / "split" / split)
+    with Image.open(photo_folder / "1" / "0.png") as photo:
+        photo.resize((40, 900)).save(tmp_path / "split" / "test" / "1" / "long.png")
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "split"), "--out", str(run), *TINY]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(tmp_path / "split")]) == 1
+    assert "longer than 8:1, too long for dense evaluation; test its middle part with --long_photos middle" in capsys.readouterr().err
+    assert main(["evaluate", str(run), str(tmp_path / "split"), "--long_photos", "middle", "--json"]) == 0
+    assert {r["photos"] for r in json.loads(capsys.readouterr().out)["results"]} == {37}

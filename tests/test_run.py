@@ -81,9 +81,23 @@ def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
         pass
 
 
-def test_another_configuration_names_the_fields(tmp_path: Path) -> None:
+def save_something(run: Path) -> None:
+    (run / "last").mkdir()
+    (run / "last" / "state.json").write_text("{}")
+
+
+def test_before_anything_is_saved_the_folder_may_begin_again(tmp_path: Path) -> None:
     with open_run(tmp_path, SMALL):
         pass
+    other = replace(SMALL, lr=0.1)
+    with open_run(tmp_path, other):
+        pass
+    assert read_config(tmp_path) == other
+
+
+def test_another_configuration_names_the_fields(tmp_path: Path) -> None:
+    with open_run(tmp_path, SMALL):
+        save_something(tmp_path)
     with (
         pytest.raises(RunError, match=r"net \(D then, A now\), lr \(0.01 then, 0.1 now\); repeat"),
         open_run(tmp_path, Config(net="A", crop=32, scale=(32, 48), drop_at=(3,), lr=0.1)),
@@ -115,7 +129,7 @@ def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path: Path, monke
     def begun_meanwhile(*ignored: object) -> None:
         monkeypatch.undo()
         with open_run(tmp_path, other):
-            pass
+            save_something(tmp_path)
 
     monkeypatch.setattr(fcntl, "flock", begun_meanwhile)
     with pytest.raises(RunError, match="begun with another configuration"), open_run(tmp_path, SMALL):

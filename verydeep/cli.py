@@ -93,6 +93,9 @@ def plainly(message: str) -> str:
         kind = found[2].removeprefix("typing.")
         words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
         return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
+    if found := re.fullmatch(r"the following arguments are required: (.*)", message):
+        spelled = {"out": "--out RUN", "data": "DATA", "model": "MODEL", "models": "MODEL", "photos": "PHOTO_OR_FOLDER", "runs": "RUN"}
+        return f"what is required is missing: {', '.join(spelled.get(name, name) for name in found[1].split(', '))}"
     return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
 
 
@@ -122,7 +125,7 @@ def config_arguments(parser: ArgumentParser) -> None:
 
     parser.add_argument("--recipe", metavar="NAME", help=f"a named set of fields: {', '.join(recipes())}")
     parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file of fields")
-    parser.add_class_arguments(Config, fail_untyped=False)
+    parser.add_class_arguments(Config, as_group=False)
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
 
 
@@ -184,6 +187,7 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="photos at once (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
     parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
+    parser.add_argument("--long_photos", type=Literal["stop", "middle"], default="stop", help="what dense evaluation does beyond 8:1")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
 
@@ -200,7 +204,15 @@ def run_evaluate(args: Namespace) -> int:
     if args.batch < 1:
         raise ConfigError(f"batch: {args.batch} is too small; it must be 1 or more")
     settings = Settings(
-        "centre", args.scales, args.mirror, args.precision, device_for(args.device).type, args.batch, args.workers, args.bad_photos
+        "centre",
+        args.scales,
+        args.mirror,
+        args.precision,
+        device_for(args.device).type,
+        args.batch,
+        args.workers,
+        args.bad_photos,
+        args.long_photos,
     )
     if args.precision == "fp32" and multiplies_bf16(device_for(args.device)):
         print(

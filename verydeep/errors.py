@@ -4,6 +4,7 @@ VeryDeepError                    exit 1: the work failed
 ├── ConfigError                  exit 2: wrong usage; names the fields
 ├── DataError                    photos or labels that cannot be used
 │   └── PhotoError               one photo; names the file
+│       └── LongPhotoError       one that dense evaluation cannot take whole
 ├── ModelError                   a model file or name that cannot be used
 ├── RunError                     a run folder: locked, damaged, or begun with another configuration
 ├── NonFiniteLoss                training diverged; the last good state was kept
@@ -34,6 +35,10 @@ class PhotoError(DataError):
         super().__init__(f"{photo}: {reason}")
         self.photo = photo
         self.reason = reason
+
+
+class LongPhotoError(PhotoError):
+    """A photo too long for dense evaluation; it can be read."""
 
 
 class ModelError(VeryDeepError):

@@ -11,8 +11,8 @@ from typing import Any
 from verydeep.config import Config
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
-from verydeep.errors import ModelError
-from verydeep.evaluate.evaluation import Settings, default_split, evaluate
+from verydeep.errors import DataError, ModelError
+from verydeep.evaluate.evaluation import Settings, default_split, evaluate, renumbered
 from verydeep.evaluate.protocol import PROTOCOLS, Protocol
 from verydeep.hardware import device_for
 from verydeep.net.classifier import Classifier
@@ -28,7 +28,7 @@ def experiment(data: str, config: Config, out: Path, download: bool = False) -> 
     progress = Progress()
     ended = run_training(data, config, out, download, progress)
     opened, classifier = open_for(out, data, download), load(out)
-    settings = Settings(device=device_for(config.device).type, workers=config.workers, bad_photos=config.bad_photos)
+    settings = Settings(device=device_for(config.device).type, workers=config.workers, bad_photos=config.bad_photos, long_photos="middle")
     results = []
     for protocol in PROTOCOLS:
         asked = settings._replace(protocol=protocol)
@@ -58,18 +58,21 @@ def evaluate_models(
     models: list[str], data: str, protocols: list[Protocol], split: str | None, settings: Settings, download: bool = False
 ) -> list[dict[str, Any]]:
     """One result for each model and protocol; those of runs are kept in their results folders too."""
-    progress, results = Progress(), []
-    for name in models:
+    tests, progress = [], Progress()
+    for name in models:  # all of them fit before the first is tested
         classifier, model = load(name), Path(name).expanduser()
         opened = open_for(model, data, download)
         chosen = split or default_split(opened)
+        try:
+            renumbered(opened, chosen, classifier)
+        except DataError as e:
+            raise DataError(f"{name}: {e}") from e
         if chosen == "all":
             print(
                 f"note: {data} has no splits, so all its photos are tested; {name} may have been trained on some of them", file=sys.stderr
             )
-        for protocol in protocols:
-            results.append(result_of(model, name, classifier, opened, chosen, settings._replace(protocol=protocol), progress))
-    return results
+        tests.append((model, name, classifier, opened, chosen))
+    return [result_of(*test, settings._replace(protocol=protocol), progress) for test in tests for protocol in protocols]
 
 
 def open_for(model: Path, data: str, download: bool = False) -> DataSet:

@@ -140,10 +140,10 @@ def check_folder(path: Path, config: Config) -> None:
     """Raises RunError for a folder of something else and for a run that was begun with another configuration."""
     names = os.listdir(path) if path.is_dir() else []
     if "config.yaml" not in names:
-        ours = (".lock", ".config.yaml.")  # the latter is left by a process killed while it began
+        ours = (".lock", ".config.yaml.", ".DS_Store")  # the second is left by a process killed while it began
         if strangers := [name for name in names if not name.startswith(ours)]:
             raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
-    elif fields := different_fields(old := read_config(path), config):
+    elif (fields := different_fields(old := read_config(path), config)) and has_state(path):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
         raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
 
@@ -154,6 +154,11 @@ def remove_temporary(*folders: Path) -> None:
         if TEMPORARY.fullmatch(file.name):
             with suppress(OSError):  # another's file; it does no harm
                 file.unlink()
+
+
+def has_state(path: Path) -> bool:
+    """Whether a training has saved anything; before that the folder may begin again with whatever is asked."""
+    return (path / "last" / "state.json").exists()
 
 
 def read_config(path: Path) -> Config:

@@ -11,8 +11,8 @@ import torch
 import verydeep
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
-from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.evaluate.protocol import Protocol, answers, mirrored, torch_scorer
+from verydeep.errors import ConfigError, DataError, LongPhotoError, PhotoError
+from verydeep.evaluate.protocol import LongPhotos, Protocol, answers, mirrored, torch_scorer
 from verydeep.evaluate.scores import Scores
 from verydeep.net.classifier import Classifier
 
@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     batch: int = 32
     workers: int = -1
     bad_photos: Literal["stop", "skip"] = "stop"
+    long_photos: LongPhotos = "stop"
 
     def scale_for(self, classifier: Classifier) -> int:
         """Q."""
@@ -49,6 +50,8 @@ def count(
     scores, skipped = Scores(len(contract.classes)), list[PhotoError]()
 
     def on_bad(id: int, e: PhotoError) -> None:
+        if isinstance(e, LongPhotoError):
+            raise LongPhotoError(photos.keys[id], e.reason)
         if settings.bad_photos == "stop":
             raise PhotoError(photos.keys[id], f"{e.reason}; repair or remove it, or add --bad_photos skip")
         skipped.append(PhotoError(photos.keys[id], e.reason))
@@ -56,7 +59,7 @@ def count(
     found = answers(
         torch_scorer(classifier, torch.device(settings.device), settings.precision == "bf16"), photos.open, range(len(photos)),
         protocol=settings.protocol, scale=scale, crop=contract.crop, batch=settings.batch, on_bad=on_bad,
-        mirror=settings.mirrors,
+        mirror=settings.mirrors, long_photos=settings.long_photos,
         workers=workers_for(settings.workers, photos.in_memory),
     )  # fmt: skip
     for ids, posteriors in found:
@@ -78,7 +81,7 @@ def evaluate(
     return {
         "model": name, "data": data.name, "split": split, "protocol": settings.protocol,
         "scales": [settings.scale_for(classifier)], **scores.as_dict(),
-        "mirror": settings.mirrors,
+        "mirror": settings.mirrors, "long_photos": settings.long_photos,
         "crop": contract.crop, "pooling": contract.pooling, "precision": settings.precision, "engine": "torch", "device": settings.device,
         "net": contract.net, "sha256": contract.sha256, "version": verydeep.__version__,
         "seconds": round(time.perf_counter() - began, 2),

@@ -13,23 +13,31 @@ from torch import Tensor
 from verydeep.data import photo
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order
-from verydeep.errors import PhotoError
+from verydeep.errors import LongPhotoError, PhotoError
 from verydeep.net.classifier import Classifier
 
 Protocol = Literal["centre", "dense"]
+LongPhotos = Literal["stop", "middle"]
 PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense")
 Scorer = Callable[[Tensor], Tensor]  # uint8 N x 3 x H x W -> float32 N x K x h x w
 WAITING_PIXELS = 64 << 20  # photos of odd sizes wait for company at most this long
 FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 bytes a pixel and map
 
 
-def shown(image: Image.Image, protocol: Protocol, scale: int, crop: int) -> Pixels:
-    """What the net sees of a photo at smallest side Q: uint8, crop x crop x 3 or all of it. Raises PhotoError beyond 8:1."""
+def shown(image: Image.Image, protocol: Protocol, scale: int, crop: int, long_photos: LongPhotos = "stop") -> Pixels:
+    """What the net sees of a photo at smallest side Q: uint8, crop x crop x 3 or all of it.
+
+    Of a photo beyond 8:1 dense evaluation takes the middle 8:1 part with `middle`, else raises LongPhotoError.
+    """
     if protocol == "centre":
         return photo.centre_crop(image, scale, crop)
     if max(image.size) > photo.MAX_ASPECT * min(image.size):
-        raise PhotoError(
-            "", f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation; use --protocol centre"
+        if long_photos == "middle":
+            return photo.middle(image, scale)
+        raise LongPhotoError(
+            "",
+            f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation; "
+            "test its middle part with --long_photos middle, or use --protocol centre",
         )
     return photo.rescale(image, scale)
 
@@ -59,7 +67,8 @@ def torch_scorer(classifier: Classifier, device: torch.device, bf16: bool = Fals
 
 def answers(
     scorer: Scorer, open_photo: Callable[[int], Image.Image], ids: range | list[int], *, protocol: Protocol, scale: int, crop: int,
-    mirror: bool, batch: int = 32, workers: int = 0, on_bad: Callable[[int, PhotoError], None] | None = None,
+    mirror: bool, batch: int = 32, workers: int = 0, long_photos: LongPhotos = "stop",
+    on_bad: Callable[[int, PhotoError], None] | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:  # fmt: skip
     """(ids, posteriors N x K) of photos, those of equal size together, not in order; memory stays bounded.
 
@@ -72,7 +81,7 @@ def answers(
         stack = torch.from_numpy(np.stack([pixels for _, pixels in members])).permute(0, 3, 1, 2)
         return [id for id, _ in members], posteriors(scorer, stack, mirror)
 
-    for id, pixels in in_order(lambda id: shown(open_photo(id), protocol, scale, crop), ids, workers, on_bad, ahead=8):
+    for id, pixels in in_order(lambda id: shown(open_photo(id), protocol, scale, crop, long_photos), ids, workers, on_bad, ahead=8):
         waiting.setdefault(pixels.shape, []).append((id, pixels))
         if len(waiting[pixels.shape]) >= min(batch, max(1, FORWARD_PIXELS // (pixels.shape[0] * pixels.shape[1]))):
             yield flush(pixels.shape)

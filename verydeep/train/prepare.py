@@ -27,7 +27,7 @@ from verydeep.net.initialise import from_shallower, gain_table, gain_warning, ga
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
-from verydeep.run import Run, open_run, read_json, write_json
+from verydeep.run import Run, has_state, open_run, read_json, write_json
 from verydeep.train import state
 from verydeep.train.loop import Job, train
 from verydeep.train.track import tracker
@@ -53,9 +53,10 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
         try:
             run.say(ended := train(job))
         except NonFiniteLoss as e:
-            good = f"the last good state is kept in {out / 'last'}" if (out / "last" / "state.json").exists() else "nothing was saved yet"
+            good = f"the last good state is kept in {out / 'last'}" if has_state(out) else "nothing was saved yet"
+            lower = min(config.lr / 10, LEARNING_RATE * config.batch / BATCH)
             other = "" if config.init == "glorot" else ", or --init glorot"
-            raise NonFiniteLoss(f"{e}; {good}; start again with another --out and --lr {config.lr / 10:g}{other}") from e
+            raise NonFiniteLoss(f"{e}; {good}; start again with another --out and --lr {lower:.2g}{other}") from e
         except (MemoryError, RuntimeError) as e:
             if not out_of_memory(e):
                 raise
@@ -70,7 +71,7 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
 
 def kept_split(out: Path, data: str) -> Path | None:
     """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
-    if not (out / "run.json").exists():
+    if not has_state(out) or not (out / "run.json").exists():
         return None
     if (old := read_json(out / "run.json").get("location")) != location(data):
         raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
@@ -84,13 +85,16 @@ def remember(run: Run, data: DataSet, where: str) -> None:
         "data": data.name, "location": where, "fingerprint": data.fingerprint(),
         "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": machine(),
     }  # fmt: skip
-    if file.exists():
-        warn_of_other_machine(run, read_json(file).get("made_with", {}))
-    if not file.exists():
+    if not has_state(run.path):
+        for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl"):
+            (run.path / earlier).unlink(missing_ok=True)
         if data.held_out:
             write_split(data, run.path / "split.csv")
         write_json(file, found)
-    elif (old := read_json(file)).get("fingerprint") != found["fingerprint"]:
+        return
+    old = read_json(file)
+    warn_of_other_machine(run, old.get("made_with", {}))
+    if old.get("fingerprint") != found["fingerprint"]:
         raise RunError(
             f"{run.path} was begun with other photos ({old.get('photos')} then, {found['photos']} now); restore them, or give another --out"
         )
@@ -104,7 +108,7 @@ def warn_of_other_machine(run: Run, then: dict[str, object]) -> None:
 
 
 def finished(run: Run) -> str:
-    return state.read(run.path / "last").counters.finished if (run.path / "last" / "state.json").exists() else ""
+    return state.read(run.path / "last").counters.finished if has_state(run.path) else ""
 
 
 def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
@@ -112,7 +116,7 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
     fast_allocation()
     device = device_for(config.device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
-    photos, resumes = data.split("train"), (run.path / "last" / "state.json").exists()
+    photos, resumes = data.split("train"), has_state(run.path)
     say_data(run, data)
     statistics = statistics_of(run, photos, config)
     classifier = begin(config, data, statistics)

@@ -28,7 +28,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
-            raise ConfigError("track: tensorboard is not installed; run pip install 'verydeep[track]'") from e
+            raise ConfigError("track: tensorboard is not installed; run pip install tensorboard") from e
         self.writer: Any = SummaryWriter(str(folder))
 
     def record(self, values: dict[str, object]) -> None:

@@ -165,8 +165,12 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def run_train(args: Namespace) -> int:
     from verydeep.experiment import experiment
+    from verydeep.ranks import joined
 
-    record = experiment(args.data, config_of(args), args.out, args.download)
+    with joined() as ranks:
+        record = experiment(args.data, config_of(args), args.out, args.download, ranks)
+    if not ranks.first:
+        return 0
     if args.json:
         print(json.dumps(record))
         return 0
@@ -197,6 +201,7 @@ def run_evaluate(args: Namespace) -> int:
     from verydeep.evaluate.protocol import PROTOCOLS
     from verydeep.experiment import evaluate_models
     from verydeep.hardware import device_for, multiplies_bf16
+    from verydeep.ranks import joined
 
     protocols = args.protocol.split(",")
     if not protocols or set(protocols) - set(PROTOCOLS):
@@ -219,7 +224,10 @@ def run_evaluate(args: Namespace) -> int:
             "hint: --precision bf16 is several times faster on this machine; fp32 is the default because figures are quoted",
             file=sys.stderr,
         )
-    results = evaluate_models(args.models, args.data, protocols, args.split, settings, args.download)
+    with joined() as ranks:
+        results = evaluate_models(args.models, args.data, protocols, args.split, settings, args.download, ranks)
+    if not ranks.first:
+        return 0
     if args.json:
         print(json.dumps({"results": results}))
     else:

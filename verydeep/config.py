@@ -13,7 +13,7 @@ from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
 MOST_PARTS = 1024  # each part of a step has a dropout seed of its own
 
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
-FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos"})
+FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class Config:
     bad_photos: Literal["stop", "skip"] = "stop"
     """An unreadable photo stops the work and is named, or is skipped, counted and listed."""
 
+    balance: Literal["none", "loss", "sampling"] = "none"
+    """Rare classes count as much as frequent ones: by weights in the loss, or by showing their photos more often (open)."""
+
     batch: int = BATCH
     """Photos per step of gradient descent (section 3.1)."""
     accumulate: int = 1
@@ -91,6 +94,10 @@ class Config:
     """Arithmetic of training; auto takes bf16 where the hardware multiplies it faster."""
     workers: int = -1
     """Threads that decode photos; -1 chooses, 0 decodes in the training thread."""
+    reduced: bool = True
+    """Decode JPEGs much larger than S at a fraction of their size: faster, pixels differ a little; in training only."""
+    keep: float = 0.25
+    """Share of the free memory in which decoded photos may stay from epoch to epoch; 0 decodes them anew."""
     save_every: int = 500
     """Steps between two saved states; the end of an epoch saves as well."""
     track: Literal["none", "tensorboard"] = "none"
@@ -135,7 +142,7 @@ def check(c: Config) -> None:
         require(getattr(c, name) >= 0, f"{name}: {getattr(c, name)} is negative; it must be 0 or more")
     for name in ("lr", "input_std"):
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
-    for name in ("dropout", "momentum", "val_share", "test_share"):
+    for name in ("dropout", "momentum", "val_share", "test_share", "keep"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
     require(c.seed < 1 << 63, f"seed: {c.seed} is too large; it must be below 2**63")
     require(c.val_share > 0, "val_share: 0 leaves nothing to steer the learning rate by; try 0.1")

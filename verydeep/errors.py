@@ -7,6 +7,7 @@ VeryDeepError                    exit 1: the work failed
 │       └── LongPhotoError       one that dense evaluation cannot take whole
 ├── ModelError                   a model file or name that cannot be used
 ├── RunError                     a run folder: locked, damaged, or begun with another configuration
+├── RankError                    one of several processes lost the others
 ├── NonFiniteLoss                training diverged; the last good state was kept
 └── Interrupted                  exit 130 or 143: SIGINT or SIGTERM; the state was saved
 """
@@ -46,6 +47,10 @@ class ModelError(VeryDeepError):
 
 
 class RunError(VeryDeepError):
+    pass
+
+
+class RankError(VeryDeepError):
     pass
 
 

@@ -17,29 +17,38 @@ from verydeep.evaluate.protocol import PROTOCOLS, Protocol
 from verydeep.hardware import device_for
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
+from verydeep.ranks import ALONE, Ranks
 from verydeep.report.page import write_report
 from verydeep.run import read_config, read_json, write_json
 from verydeep.train.prepare import run_training
 from verydeep.weights.model import load
 
 
-def experiment(data: str, config: Config, out: Path, download: bool = False) -> dict[str, Any]:
+def experiment(data: str, config: Config, out: Path, download: bool = False, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Trains into the run `out` or goes on, tests its best net where that was not done yet, and writes the report."""
-    progress = Progress()
-    ended = run_training(data, config, out, download, progress)
-    opened, classifier = open_for(out, data, download), load(out)
+    progress = progress_of(ranks)
+    ended = run_training(data, config, out, download, progress, ranks)
+    with ranks.first_alone():  # when it is here, it has saved the best net
+        opened, classifier = open_for(out, data, download), load(out)
     settings = Settings(device=device_for(config.device).type, workers=config.workers, bad_photos=config.bad_photos, long_photos="middle")
     results = []
     for protocol in PROTOCOLS:
         asked = settings._replace(protocol=protocol)
-        results.append(result_of(out, str(out), classifier, opened, default_split(opened), asked, progress, again=False))
-    page = write_report(out)
-    return {"run": str(out), "ended": ended, "report": str(page), "results": results}
+        results.append(result_of(out, str(out), classifier, opened, default_split(opened), asked, progress, again=False, ranks=ranks))
+    if ranks.first:
+        write_report(out)
+    return {"run": str(out), "ended": ended, "report": str(out / "report.html"), "results": results}
+
+
+def progress_of(ranks: Ranks) -> Progress:
+    """Only the first rank draws."""
+    return Progress("auto" if ranks.first else "none")
 
 
 def result_of(
-    model: Path, name: str, classifier: Classifier, data: DataSet, split: str, settings: Settings, progress: Progress, again: bool = True
-) -> dict[str, Any]:
+    model: Path, name: str, classifier: Classifier, data: DataSet, split: str, settings: Settings, progress: Progress, again: bool = True,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:  # fmt: skip
     """The result of a test; that of a run is kept in its results folder and, without `again`, taken from there."""
     scale, where = settings.scale_for(classifier), location(data.name)
     file = model / "results" / f"{file_name(data.name, split, settings, scale)}.json"
@@ -48,31 +57,33 @@ def result_of(
         if (kept["sha256"], kept["location"]) == (classifier.contract.sha256, where):
             return kept
     with progress.bar(len(data.split(split)), f"{settings.protocol}, Q = {scale}") as advance:
-        result = {**evaluate(classifier, name, data, split, settings, lambda n: advance(n, "")), "location": where}
-    if model.is_dir():
+        result = {**evaluate(classifier, name, data, split, settings, lambda n: advance(n * ranks.size, ""), ranks), "location": where}
+    if model.is_dir() and ranks.first:
         write_json(file, {"results": [result]})
     return result
 
 
 def evaluate_models(
-    models: list[str], data: str, protocols: list[Protocol], split: str | None, settings: Settings, download: bool = False
-) -> list[dict[str, Any]]:
+    models: list[str], data: str, protocols: list[Protocol], split: str | None, settings: Settings, download: bool = False,
+    ranks: Ranks = ALONE,
+) -> list[dict[str, Any]]:  # fmt: skip
     """One result for each model and protocol; those of runs are kept in their results folders too."""
-    tests, progress = [], Progress()
+    tests, progress = [], progress_of(ranks)
     for name in models:  # all of them fit before the first is tested
         classifier, model = load(name), Path(name).expanduser()
-        opened = open_for(model, data, download)
+        with ranks.first_alone():
+            opened = open_for(model, data, download)
         chosen = split or default_split(opened)
         try:
             renumbered(opened, chosen, classifier)
         except DataError as e:
             raise DataError(f"{name}: {e}") from e
-        if chosen == "all":
+        if chosen == "all" and ranks.first:
             print(
                 f"note: {data} has no splits, so all its photos are tested; {name} may have been trained on some of them", file=sys.stderr
             )
         tests.append((model, name, classifier, opened, chosen))
-    return [result_of(*test, settings._replace(protocol=protocol), progress) for test in tests for protocol in protocols]
+    return [result_of(*test, settings._replace(protocol=protocol), progress, ranks=ranks) for test in tests for protocol in protocols]
 
 
 def open_for(model: Path, data: str, download: bool = False) -> DataSet:

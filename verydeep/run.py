@@ -24,6 +24,7 @@ import yaml
 
 from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import RunError
+from verydeep.ranks import ALONE, Ranks
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
 
@@ -63,10 +64,10 @@ def flush_folder(folder: Path) -> None:
 
 
 class Run:
-    """An open run folder. `say` goes to stderr and log.txt, `record` to metrics.jsonl."""
+    """An open run folder. `say` goes to stderr and log.txt, `record` to metrics.jsonl; of several ranks only the first does so."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
 
     @property
     def best(self) -> Path:
@@ -77,16 +78,19 @@ class Run:
         return self.path / "metrics.jsonl"
 
     def say(self, message: str) -> None:
+        if not self.writes:
+            return
         print(message, file=sys.stderr, flush=True)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         append(self.path / "log.txt", "".join(f"{stamp} {line}\n" for line in message.splitlines()))
 
     def record(self, values: dict[str, Any]) -> None:
-        append(self.metrics, json.dumps(values) + "\n")
+        if self.writes:
+            append(self.metrics, json.dumps(values) + "\n")
 
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
-        if self.metrics.exists():
+        if self.writes and self.metrics.exists():
             found = read_metrics(self.metrics)
             kept = [r for r in found if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)]
             write_text(self.metrics, "".join(f"{json.dumps(r)}\n" for r in kept))
@@ -115,8 +119,15 @@ def usable(line: str) -> bool:
 
 
 @contextmanager
-def open_run(path: Path, config: Config) -> Iterator[Run]:
-    """Creates or continues a run folder and holds its lock. Raises RunError if it is in use or was begun otherwise."""
+def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
+    """Creates or continues a run folder and holds its lock. Raises RunError if it is in use or was begun otherwise.
+
+    Of several ranks the first does this, and the others wait for it.
+    """
+    if not ranks.first:
+        ranks.gather(None)
+        yield Run(path, writes=False)
+        return
     try:
         check_folder(path, config)  # before a folder of something else gets a lock file
         path.mkdir(parents=True, exist_ok=True)
@@ -133,6 +144,7 @@ def open_run(path: Path, config: Config) -> Iterator[Run]:
         check_folder(path, config)  # again, now that no other training can begin
         remove_temporary(path, path / "last")
         write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        ranks.gather(None)
         yield Run(path)
 
 

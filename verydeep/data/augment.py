@@ -13,10 +13,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from verydeep.data.order import COLOURS, CROPS, generator
 from verydeep.data.photo import Pixels, rescale, scaled_size
 from verydeep.data.statistics import Statistics
-
-CROPS, COLOURS, ORDER = range(3)  # streams of the generator that never meet
 
 
 class Geometry(NamedTuple):
@@ -28,13 +27,11 @@ class Geometry(NamedTuple):
     flip: bool
 
 
-def generator(seed: int, stream: int, epoch: int, id: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=(seed << 2) + stream, counter=[0, 0, epoch, id]))
-
-
-def draw(seed: int, epoch: int, id: int, height: int, width: int, crop: int, scales: tuple[int, int], flip: bool = True) -> Geometry:
+def draw(
+    seed: int, epoch: int, id: int, height: int, width: int, crop: int, scales: tuple[int, int], flip: bool = True, turn: int = 0
+) -> Geometry:
     """S uniform in scales = [Smin, Smax], a uniform crop, mirrored with probability one half."""
-    random = generator(seed, CROPS, epoch, id)
+    random = generator(seed, CROPS, epoch, id, turn)
     scale = int(random.integers(scales[0], scales[1], endpoint=True))
     rows, columns = scaled_size(height, width, scale)
     top = int(random.integers(rows - crop, endpoint=True))
@@ -47,9 +44,9 @@ def cut(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
     return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop))
 
 
-def draw_colour(seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float32]:
+def draw_colour(seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float, turn: int = 0) -> npt.NDArray[np.float32]:
     """The shift of all pixels of a photo in grey levels, 3: axes (3 x 3) times three normal numbers."""
-    return (axes @ generator(seed, COLOURS, epoch, id).normal(0.0, sigma, 3)).astype(np.float32)
+    return (axes @ generator(seed, COLOURS, epoch, id, turn).normal(0.0, sigma, 3)).astype(np.float32)
 
 
 def colour_axes(statistics: Statistics, how: str) -> npt.NDArray[np.float64]:
@@ -61,11 +58,6 @@ def colour_axes(statistics: Statistics, how: str) -> npt.NDArray[np.float64]:
     values = np.asarray(statistics.eigenvalues)
     steps = {"root": np.sqrt(values), "literal": values / 255.0, "off": np.zeros(3)}[how]
     return np.asarray(np.asarray(statistics.components) * steps, dtype=np.float64)
-
-
-def epoch_order(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
-    """The order of n photos in an epoch."""
-    return generator(seed, ORDER, epoch, 0).permutation(n)
 
 
 def mirror(photos: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:

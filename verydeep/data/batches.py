@@ -13,11 +13,22 @@ import torch
 
 from verydeep.config import Config
 from verydeep.data import augment
+from verydeep.data.order import epoch_order
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import Photos
 from verydeep.data.statistics import Statistics
 from verydeep.errors import PhotoError
+from verydeep.ranks import ALONE, Ranks
+
+
+class Member(NamedTuple):
+    """One photo of a batch."""
+
+    pixels: Pixels
+    target: int
+    flip: bool
+    shift: npt.NDArray[np.float32]
 
 
 class Batch(NamedTuple):
@@ -40,12 +51,14 @@ def bounds(photos: int, batch: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Batches:
-    """The training photos of a run in batches. `waited` counts the seconds the net waited for photos."""
+    """The training photos of a run in batches, of which each rank gets its part. `waited` counts the seconds the net waited."""
 
     photos: Photos
     config: Config
     statistics: Statistics
     on_bad: Callable[[int, PhotoError], None] | None = None
+    ranks: Ranks = ALONE
+    pinned: bool = False  # in memory that a GPU copies from without waiting
     waited: float = 0.0
     targets: npt.NDArray[np.int64] = field(init=False, repr=False)
 
@@ -57,39 +70,49 @@ class Batches:
         return len(bounds(len(self.photos), self.config.batch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; a batch whose photos are all bad is left out."""
-        order = augment.epoch_order(self.config.seed, epoch, len(self.photos))
-        parts = bounds(len(order), self.config.batch)[start:]
-        if not parts:
-            return
-        ids = [int(i) for i in order[parts[0][0] :]]
-        workers = workers_for(self.config.workers, self.photos.in_memory)
-        crops = in_order(lambda id: self.cut(epoch, id), ids, workers, self.on_bad)
-        place = {id: parts[0][0] + i for i, id in enumerate(ids)}
+        """The batches of an epoch from number `start` on; bad photos are missing, and with several ranks one may be left empty."""
+        c = self.config
+        order = epoch_order(c.seed, epoch, self.photos, c.balance == "sampling")
+        parts = [self.ranks.part(first, end) for first, end in bounds(len(self.photos), c.batch)[start:]]
+        own = np.concatenate([np.arange(part.start, part.stop) for part in parts] or [np.arange(0)])
+        self.photos.expect(order.ids[own])
+
+        def on_bad(place: int, e: PhotoError) -> None:
+            if self.on_bad is None:
+                raise e
+            self.on_bad(int(order.ids[place]), e)
+
+        def cut(place: int) -> Member:
+            return self.cut(epoch, int(order.ids[place]), int(order.turns[place]))
+
+        members = in_order(cut, map(int, own), workers_for(c.workers, self.photos.in_memory), on_bad)
         began = time.perf_counter()
-        held = next(crops, None)
-        for index, (_, end) in enumerate(parts, start):
-            members = []
-            while held is not None and place[held[0]] < end:
-                members.append((held[0], *held[1]))
-                held = next(crops, None)
+        held = next(members, None)
+        for number, part in enumerate(parts, start):
+            batch = []
+            while held is not None and held[0] < part.stop:
+                batch.append(held[1])
+                held = next(members, None)
             self.waited += time.perf_counter() - began
-            if members:
-                yield self.collate(index, epoch, members)
+            yield self.collate(number, batch)
             began = time.perf_counter()
 
-    def cut(self, epoch: int, id: int) -> tuple[Pixels, bool]:
-        photo, c = self.photos.open(id), self.config
-        geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip)
-        return augment.cut(photo, geometry, c.crop), geometry.flip
+    def cut(self, epoch: int, id: int, turn: int) -> Member:
+        c = self.config
+        photo = self.photos.open(id)
+        geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
+        shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
+        return Member(augment.cut(photo, geometry, c.crop), int(self.targets[id]), geometry.flip, shift)
 
-    def collate(self, index: int, epoch: int, members: list[tuple[int, Pixels, bool]]) -> Batch:
-        ids = [id for id, _, _ in members]
-        shifts = np.stack([augment.draw_colour(self.config.seed, epoch, id, self.axes, self.config.colour_sigma) for id in ids])
-        return Batch(
-            index,
-            torch.from_numpy(np.stack([crop for _, crop, _ in members])).permute(0, 3, 1, 2),
-            torch.from_numpy(self.targets[ids]),
-            torch.tensor([flip for _, _, flip in members]),
+    def collate(self, number: int, members: list[Member]) -> Batch:
+        crop, n = self.config.crop, len(members)
+        photos = np.stack([m.pixels for m in members]) if n else np.zeros((0, crop, crop, 3), np.uint8)
+        shifts = np.stack([m.shift for m in members]) if n else np.zeros((0, 3), np.float32)
+        batch = Batch(
+            number,
+            torch.from_numpy(photos).permute(0, 3, 1, 2),
+            torch.tensor([m.target for m in members], dtype=torch.int64),
+            torch.tensor([m.flip for m in members], dtype=torch.bool),
             torch.from_numpy(shifts),
         )
+        return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from verydeep.data.record import DataSet, Photos
+from verydeep.data.record import DataSet, Names, Photos
 from verydeep.errors import DataError
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -58,7 +58,7 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
 
 def photos(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
     source = "t10k" if split == "test" else "train"
-    keys = [f"{source}/{i:05d}" for i in ids]
+    keys = Names.of(f"{source}/{i:05d}" for i in ids)
     return Photos(split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
-from verydeep.data.split import assemble, hold_out, per_class
+from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, Shares, files
+from verydeep.data.split import divide
 from verydeep.errors import DataError
 
 
@@ -18,7 +22,23 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
     photos are held out of train/. Without `shares` nothing is held out. Raises DataError where no class can be found,
     or where a folder beside train/ would be passed over.
     """
-    # "train" is also a vehicle: only a folder that holds folders is a split.
+    parts = split_folders(root)
+    if not parts:
+        found = class_names(root, root, 2 if shares else 1)
+        return divide(DataSet(str(root), tuple(found), {"all": labelled(root, "all", found, list(found))}), shares, seed)
+    by_split = {name: class_names(folder, root, 2 if shares and name == "train" else 1) for name, folder in parts.items()}
+    classes = list(by_split["train"])
+    for name, found in by_split.items():
+        if strange := [c for c in found if c not in classes]:
+            raise DataError(
+                f"{parts[name]} has the class {strange[0]!r}, which {parts['train']} does not; the splits must share their classes"
+            )
+    splits = {name: labelled(root, name, found, classes) for name, found in by_split.items()}
+    return divide(DataSet(str(root), tuple(classes), splits), shares, seed)
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder; empty where the folders are classes. "train" is also a vehicle: only a folder that holds folders is a split."""
     parts: dict[str, Path] = {}
     for d in folders(root):
         if d.name.lower() in SPLIT_NAMES and folders(d):
@@ -27,35 +47,21 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
                 raise DataError(f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one of them")
     if parts and "train" not in parts:
         raise DataError(f"{root} has {', '.join(d.name for d in parts.values())} but no train folder; expected train/, and val/ or test/")
-    if parts and (other := next((d for d in folders(root) if d not in parts.values() and photo_files(d, root)), None)):
+    if parts and (other := next((d for d in folders(root) if d not in parts.values() and photo_names(d, root)), None)):
         raise DataError(
             f"{root} has photos in {other.name}, which is no split of class folders like {parts['train'].name}; "
             f"expected train/, val/ and test/ with class folders and no other photos, so move {other.name} elsewhere"
         )
-    if not parts:
-        rows = class_rows(root, root, 2 if shares else 1)
-        return hold_out(str(root), root, rows, {}, shares, seed)
-    by_split = {name: class_rows(folder, root, 2 if shares and name == "train" else 1) for name, folder in parts.items()}
-    classes = list(by_split["train"])
-    for name, rows in by_split.items():
-        if strange := [c for c in rows if c not in classes]:
-            raise DataError(
-                f"{parts[name]} has the class {strange[0]!r}, which {parts['train']} does not; the splits must share their classes"
-            )
-    if "val" in by_split or shares is None:
-        return assemble(str(root), root, classes, by_split)
-    train = hold_out(str(root), root, by_split["train"], {}, (shares[0], 0.0), seed)
-    kept = {name: per_class(photos, train.classes) for name, photos in train.splits.items()}
-    return assemble(str(root), root, classes, {**kept, **{n: r for n, r in by_split.items() if n != "train"}}, held_out=True)
+    return parts
 
 
 def folders(root: Path) -> list[Path]:
     return sorted((d for d in root.iterdir() if d.is_dir() and not is_hidden(d.name)), key=lambda d: natural(d.name))
 
 
-def class_rows(folder: Path, root: Path, at_least: int) -> dict[str, list[str]]:
+def class_names(folder: Path, root: Path, at_least: int) -> dict[str, Names]:
     """Class name -> paths relative to root, both in natural order. Hidden and empty folders are no classes."""
-    found = {d.name: photo_files(d, root) for d in folders(folder)}
+    found = {d.name: photo_names(d, root) for d in folders(folder)}
     classes = {name: paths for name, paths in found.items() if paths}
     if len(classes) >= at_least:
         return classes
@@ -69,11 +75,31 @@ def class_rows(folder: Path, root: Path, at_least: int) -> dict[str, list[str]]:
     raise DataError(f"{folder} has {what}; expected at least two folders, each named after a class and holding its photos")
 
 
-def photo_files(folder: Path, root: Path) -> list[str]:
+def labelled(root: Path, split: str, found: dict[str, Names], classes: list[str]) -> Photos:
+    """The photos of a split in class order."""
+    present = [name for name in classes if name in found]
+    labels = np.repeat([classes.index(name) for name in present], [len(found[name]) for name in present])
+    return files(root, split, (key for name in present for key in found[name]), labels.astype(np.int64))
+
+
+def photo_names(folder: Path, root: Path) -> Names:
     """Photo files at any depth below a class folder, relative to root, in natural order."""
-    paths = (p.relative_to(root) for p in folder.rglob("*") if p.suffix.lower() in photo.SUFFIXES)
-    visible = (p.as_posix() for p in paths if not any(is_hidden(part) for part in p.parts))
-    found = sorted((p for p in visible if (root / p).is_file()), key=natural)
+    found = sorted(visible_photos(str(folder), os.path.relpath(folder, root)), key=natural)
     if strange := next((p for p in found if not is_storable(p)), None):
         raise DataError(f"{root}: the name {strange!a} is not UTF-8; rename it")
-    return found
+    return Names.of(found)
+
+
+def visible_photos(folder: str, prefix: str) -> Iterator[str]:
+    """Paths of photo files, without a Path or a system call for each; links to folders are not followed."""
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in photo.SUFFIXES and entry.is_file():
+                yield f"{prefix}/{entry.name}"
+    for name in below:
+        yield from visible_photos(os.path.join(folder, name), f"{prefix}/{name}")

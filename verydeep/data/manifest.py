@@ -12,25 +12,25 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from verydeep.data.naming import is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares
-from verydeep.data.split import files, hold_out
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares, compact, files
+from verydeep.data.split import divide
 from verydeep.errors import DataError
 
 SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson"})
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     """What the lines of one photo say together."""
 
     split: str
-    labels: list[str] = field(default_factory=list)
-    boxes: list[tuple[Box, str]] = field(default_factory=list)
+    labels: tuple[str, ...] = ()
+    boxes: tuple[tuple[Box, str], ...] = ()
 
 
 def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = None) -> DataSet:
@@ -44,25 +44,23 @@ def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = Non
     classes = sorted({label for e in entries.values() for label in e.labels}, key=natural)
     if shares and len(classes) < 2:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
-    number = {label: i for i, label in enumerate(classes)}
-    boxes = {key: tuple((box, number[label]) for box, label in e.boxes) for key, e in entries.items() if e.boxes}
     splits = {e.split for e in entries.values()}
     if "" in splits and len(splits) > 1:
         key = next(k for k, e in entries.items() if not e.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
-    data = DataSet(str(path), tuple(classes), {})
-    if "" in splits or (shares and "train" in splits and "val" not in splits):
-        divided = {k: e for k, e in entries.items() if e.split != "test"}
-        if any(len(e.labels) > 1 for e in divided.values()):
-            raise DataError(f"{path}: photos with several labels cannot be divided by class; add a split column with train, val, test")
-        rows = {label: [k for k, e in divided.items() if e.labels == [label]] for label in classes}
-        data = hold_out(str(path), root, rows, boxes, (shares[0], 0.0) if shares and "train" in splits else shares, seed)
-    given: dict[str, Photos] = {}
-    for split in (s for s in ("train", "val", "test") if s in splits - set(data.splits)):
-        chosen = [(k, tuple(number[label] for label in e.labels)) for k, e in entries.items() if e.split == split]
-        located = {i: boxes[k] for i, (k, _) in enumerate(chosen) if k in boxes}
-        given[split] = files(root, split, chosen, located)
-    return replace(data, splits={**data.splits, **given})
+    number = {label: i for i, label in enumerate(classes)}
+    names = [s for s in ("", "train", "val", "test") if s in splits]
+    return divide(DataSet(str(path), tuple(classes), {s or "all": chosen(entries, s, root, number) for s in names}), shares, seed)
+
+
+def chosen(entries: dict[str, Entry], split: str, root: Path, number: dict[str, int]) -> Photos:
+    """The photos of a split in line order; those without splits in class order, if each has one class."""
+    found = [(key, e) for key, e in entries.items() if e.split == split]
+    if not split and all(len(e.labels) == 1 for _, e in found):
+        found.sort(key=lambda item: number[item[1].labels[0]])
+    labels = compact(tuple(number[label] for label in e.labels) for _, e in found)
+    boxes = {i: tuple((box, number[label]) for box, label in e.boxes) for i, (_, e) in enumerate(found) if e.boxes}
+    return files(root, split or "all", (key for key, _ in found), labels, boxes)
 
 
 def read_entries(path: Path, exact: bool = False) -> dict[str, Entry]:
@@ -81,15 +79,15 @@ def read_entries(path: Path, exact: bool = False) -> dict[str, Entry]:
         labels = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
         for label in (text_of(value, "label", where, exact) for value in labels):
             if label not in entry.labels:
-                entry.labels.append(label)
+                entry.labels += (label,)
         for found in row["boxes"] if isinstance(row.get("boxes"), list) else [{"box": row.get("box")}]:
             if not isinstance(found, dict):
                 raise DataError(f"{where}: boxes expects a list of {{label, box}}")
             if found.get("box") not in (None, ""):
                 label = text_of(found.get("label") or labels[0], "label", where, exact)
                 if label not in entry.labels:
-                    entry.labels.append(label)
-                entry.boxes.append((box_of(found["box"], where), label))
+                    entry.labels += (label,)
+                entry.boxes += ((box_of(found["box"], where), label),)
     if not entries:
         raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")
     return entries

@@ -28,19 +28,24 @@ MAX_ASPECT = 8
 Pixels = npt.NDArray[np.uint8]
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, smallest_side: int | None = None) -> Image.Image:
     """The photo in a file. Raises PhotoError naming the file."""
+    return decode(file_bytes(path), str(path), smallest_side)
+
+
+def file_bytes(path: Path) -> bytes:
+    """What a photo's file holds. Raises PhotoError naming the file."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PhotoError(str(path), f"has {path.stat().st_size >> 20} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
-        return decode(path.read_bytes(), str(path))
+        return path.read_bytes()
     except OSError as e:
         raise PhotoError(str(path), f"cannot be read ({e.strerror or e})") from e
     except ValueError as e:  # a name that no file can have
         raise PhotoError(ascii(str(path)), f"cannot be read ({e})") from e
 
 
-def decode(data: bytes, name: str) -> Image.Image:
+def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Image:
     """An upright RGB photo from the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
 
     EXIF orientation is applied, CMYK and 16-bit pixels are converted, transparent parts become white,

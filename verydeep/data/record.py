@@ -1,24 +1,33 @@
-"""What a labelled photo, a split and a data set are."""
+"""What a labelled photo, a split and a data set are. Nothing here holds an object per photo."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verydeep.data import photo
 from verydeep.errors import DataError
 
 Box = tuple[float, float, float, float]
+Boxes = Mapping[int, tuple[tuple[Box, int], ...]]  # photo -> (box, class), where it has any
+Labels = npt.NDArray[np.int64] | Sequence[tuple[int, ...]]  # an array where every photo has exactly one class
 Shares = tuple[float, float] | None  # of each class, held out for val and test
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Record:
 
     `id` is the position in the split's canonical order. Of a folder that is natural class order, then natural
     path; of a split that a manifest gives, line order; of photos that were divided by class, or that are all of
-    a manifest without splits, natural class order, then line order. `key` is the path or name a user would recognise.
+    a manifest without splits, natural class order, then line order; of shards, the order they were packed in.
+    `key` is the path or name a user would recognise.
     """
 
     id: int
@@ -38,19 +48,91 @@ class Record:
     box_labels: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Names(Sequence[str]):
+    """Texts one after another in a block of bytes, each ended by NUL; a million paths take 50 MB instead of 150.
+
+    block: uint8; ends: int64 N, where each text's NUL stands. Both may be views of a mapped file.
+    """
+
+    block: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(texts: Iterable[str]) -> Names:
+        if isinstance(texts, Names):
+            return texts
+        block, ends = bytearray(), array("q")
+        for text in texts:
+            block += text.encode()
+            ends.append(len(block))
+            block.append(0)
+        return Names(np.frombuffer(bytes(block), np.uint8), np.frombuffer(bytes(ends), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Names: ...
+    def __getitem__(self, index: int | slice) -> str | Names:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        end = self.ends[index]  # IndexError ends an iteration
+        index %= len(self)
+        return bytes(self.block[self.ends[index - 1] + 1 if index else 0 : end]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        """All texts; in chunks, because numpy is slow one by one."""
+        start = 0
+        for first in range(0, len(self), CHUNK):
+            end = int(self.ends[min(first + CHUNK, len(self)) - 1]) + 1
+            yield from bytes(self.block[start : end - 1]).decode().split("\0")
+            start = end
+
+    def take(self, ids: npt.NDArray[np.int64]) -> Names:
+        return Names.of(self[int(id)] for id in ids)
+
+
+def compact(labels: Iterable[tuple[int, ...]]) -> Labels:
+    """An array where every photo has one class, else the tuples."""
+    found = list(labels)
+    return np.fromiter(chain.from_iterable(found), np.int64, len(found)) if all(len(f) == 1 for f in found) else found
+
+
 @dataclass(frozen=True)
 class Photos:
-    """One split: labelled photos by position."""
+    """One split: labelled photos by position.
+
+    `content` gives a photo's file as bytes, or the photo itself where it is in memory. `place` stands before a key where
+    an error names the photo. On a remote store `shards` gives each photo's shard, because those are best read one after
+    another, and `expect` is told which photos will be asked for, in their order.
+    """
 
     split: str
-    keys: Sequence[str]
-    labels: Sequence[tuple[int, ...]] | npt.NDArray[np.int64]
-    open: Callable[[int], Image.Image] = field(repr=False)
-    boxes: Mapping[int, tuple[tuple[Box, int], ...]] = field(default_factory=dict)
+    keys: Names
+    labels: Labels
+    content: Callable[[int], bytes | Image.Image] = field(repr=False)
+    place: str = ""
+    boxes: Boxes = field(default_factory=dict)
     in_memory: bool = False
+    shards: npt.NDArray[np.int64] | None = None
+    expect: Callable[[npt.NDArray[np.int64]], None] = field(default=lambda ids: None, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def name(self, id: int) -> str:
+        return self.place + self.keys[id]
+
+    def open(self, id: int, smallest_side: int | None = None) -> Image.Image:
+        """The upright RGB photo; with `smallest_side` a big one may be decoded smaller, its sides no shorter than that.
+
+        Raises PhotoError.
+        """
+        content = self.content(id)
+        return photo.decode(content, self.name(id), smallest_side) if isinstance(content, bytes) else content
 
     def record(self, id: int) -> Record:
         found = self.labels[id]
@@ -62,10 +144,27 @@ class Photos:
         """The one class of every photo, N. Raises DataError where a photo has none or several."""
         if isinstance(self.labels, np.ndarray):
             return self.labels
-        for key, found in zip(self.keys, self.labels, strict=True):
-            if len(found) != 1:
-                raise DataError(f"{key} has {len(found)} labels; classification expects exactly one a photo")
-        return np.array([found[0] for found in self.labels], dtype=np.int64)
+        id = next(i for i, found in enumerate(self.labels) if len(found) != 1)
+        raise DataError(f"{self.keys[id]} has {len(self.labels[id])} labels; classification expects exactly one a photo")
+
+    def take(self, ids: npt.NDArray[np.int64], split: str) -> Photos:
+        """The photos at these positions, in this order, as a split of their own."""
+        labels = self.labels[ids] if isinstance(self.labels, np.ndarray) else [self.labels[i] for i in ids]
+        boxes = {new: self.boxes[int(old)] for new, old in enumerate(ids) if int(old) in self.boxes} if self.boxes else {}
+        return Photos(
+            split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes, self.in_memory,
+            None if self.shards is None else self.shards[ids], lambda chosen: self.expect(ids[chosen]),
+        )  # fmt: skip
+
+    def in_turn(self) -> npt.NDArray[np.int64]:
+        """All photos in an order that suits where they are: shard after shard on a remote store."""
+        return np.arange(len(self)) if self.shards is None else np.argsort(self.shards, kind="stable")
+
+
+def files(root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None) -> Photos:
+    """Photos in files below a folder, by their paths relative to it."""
+    place, names = os.path.join(root, ""), Names.of(keys)
+    return Photos(split, names, labels, lambda id: photo.file_bytes(Path(place + names[id])), place, boxes or {})
 
 
 @dataclass(frozen=True)
@@ -87,6 +186,8 @@ class DataSet:
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self.splits):
             photos = self.splits[name]
-            for id, key in enumerate(photos.keys):
-                digest.update(f"{name}\0{key}\0{photos.record(id).labels}\n".encode())
+            digest.update(f"\n{name} {len(photos)}\n".encode())
+            digest.update(photos.keys.block.tobytes())
+            labels = photos.labels
+            digest.update(labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else repr(list(labels)).encode())
         return digest.hexdigest()

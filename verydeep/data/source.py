@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
-from verydeep.data import manifest
+from verydeep.data import manifest, shards
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import DataSet, Shares
+from verydeep.data.split import divide, settle
 from verydeep.errors import DataError
+
+EXPECTED = (
+    "expected a folder of class folders, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
+    "builtin:fashion-mini or hub:NAME"
+)
 
 
 def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None) -> DataSet:
-    """The data set named by DATA: a folder, a manifest (.csv, .jsonl) or builtin:NAME.
+    """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (a pattern of .tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without
     shares such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits
@@ -22,18 +29,39 @@ def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = 
     """
     if data.startswith("builtin:"):
         return open_builtin(data.removeprefix("builtin:"), download)
+    if data.startswith("hub:") or shards.is_pattern(data):
+        whole = open_hub(data.removeprefix("hub:")) if data.startswith("hub:") else shards.open_shards(data)
+        return settle(whole, read_places(split)) if split else divide(whole, shares, seed)
     path = Path(data).expanduser()
     if not path.exists():
-        raise DataError(f"{data} does not exist; expected a folder of class folders, a manifest (.csv, .jsonl) or builtin:fashion-mini")
+        raise DataError(f"{data} does not exist; {EXPECTED}")
     if split:
         return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
         return open_folder(path, shares, seed)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, shares, seed)
-    raise DataError(f"{data} is a file of another kind; expected a folder of class folders or a manifest (.csv, .jsonl)")
+    raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+
+
+def open_hub(name: str) -> DataSet:
+    """Imported only when asked for: the library behind it takes a second."""
+    from verydeep.data import hub
+
+    return hub.open_hub(name)
+
+
+def read_places(split: Path) -> dict[str, str]:
+    """Key -> split, from the split.csv of a run. Raises DataError."""
+    try:
+        with split.open(encoding="utf-8", newline="") as lines:
+            return {row["path"]: row["split"] for row in csv.DictReader(lines)}
+    except (OSError, ValueError, KeyError, csv.Error) as e:
+        raise DataError(f"{split} cannot be read ({e}); the run folder is damaged") from e
 
 
 def location(data: str) -> str:
     """DATA in a form that means the same from any folder."""
-    return data if data.startswith("builtin:") else str(Path(data).expanduser().resolve())
+    if data.startswith("hub:") and Path(data.removeprefix("hub:")).expanduser().exists():
+        return f"hub:{Path(data.removeprefix('hub:')).expanduser().resolve()}"
+    return data if data.startswith(("builtin:", "hub:")) or "://" in data else str(Path(data).expanduser().resolve())

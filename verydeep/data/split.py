@@ -1,49 +1,57 @@
-"""Splits: photos in files, and holding photos out for validation and the test by class."""
+"""Splits that are drawn here: photos held out for validation and the test, by class."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from verydeep.data import photo
-from verydeep.data.record import Box, DataSet, Photos, Shares
+import numpy as np
+import numpy.typing as npt
+
+from verydeep.data.record import DataSet, Names, Photos, Shares
 from verydeep.errors import DataError
 
 
-def files(root: Path, split: str, rows: Sequence[tuple[str, tuple[int, ...]]], boxes: Mapping[int, tuple[tuple[Box, int], ...]]) -> Photos:
-    """Photos in files: rows are (path relative to root, labels)."""
-    keys = [key for key, _ in rows]
-    return Photos(split, keys, [labels for _, labels in rows], lambda id: photo.read(root / keys[id]), boxes)
+def divide(data: DataSet, shares: Shares, seed: int) -> DataSet:
+    """Holds shares = (val, test) of every class out of photos without splits, or the val share out of train where val is missing.
 
-
-def hold_out(
-    name: str,
-    root: Path,
-    rows: Mapping[str, Sequence[str]],
-    boxes: Mapping[str, tuple[tuple[Box, int], ...]],
-    shares: Shares,
-    seed: int,
-) -> DataSet:
-    """Divides every class by shares = (val, test), at least one photo each where the class has three or more.
-
-    A photo's place depends on the seed and its own path, so adding photos moves few others between splits.
+    A class with two photos gives one for validation, one with three or more gives at least one for each share above 0.
+    A photo's place depends on the seed and its own key, so adding photos moves few others between splits. What is divided
+    comes in natural class order. Without shares nothing is held out. Raises DataError.
     """
-    classes = list(rows)
-    if shares is None:
-        return assemble(name, root, classes, {"all": rows}, boxes)
-    drawn: dict[str, dict[str, list[str]]] = {"train": {}, "val": {}, "test": {}}
-    for label, keys in rows.items():
-        counts = held_out_counts(len(keys), shares)
-        ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
-        val, test = set(ranked[: counts[0]]), set(ranked[counts[0] : sum(counts)])
-        drawn["val"][label] = [k for k in keys if k in val]
-        drawn["test"][label] = [k for k in keys if k in test]
-        drawn["train"][label] = [k for k in keys if k not in val and k not in test]
-    used = {split: by_class for split, by_class in drawn.items() if any(by_class.values())}
-    if "val" not in used:
-        raise DataError(f"{name} has at most one photo a class to divide; at least two are needed, one to train on and one to validate")
-    return assemble(name, root, classes, used, boxes, held_out=True)
+    whole = "all" if "all" in data.splits else "train"
+    if shares is None or "val" in data.splits or whole not in data.splits:
+        return data
+    photos = data.splits[whole]
+    if not isinstance(photos.labels, np.ndarray):
+        raise DataError(f"{data.name}: photos with several labels cannot be divided by class; add a split column with train, val, test")
+    places = drawn(photos.keys, photos.targets(), len(data.classes), shares if whole == "all" else (shares[0], 0.0), seed)
+    if not (places == 1).any():
+        raise DataError(
+            f"{data.name} has at most one photo a class to divide; at least two are needed, one to train on and one to validate"
+        )
+    by_class = np.argsort(photos.targets(), kind="stable")
+    splits = {s: photos.take(by_class[places[by_class] == i], s) for i, s in enumerate(("train", "val", "test"))}
+    return replace(data, splits={s: p for s, p in splits.items() if len(p)} | others(data, whole), held_out=True)
+
+
+def others(data: DataSet, whole: str) -> dict[str, Photos]:
+    return {s: p for s, p in data.splits.items() if s != whole}
+
+
+def drawn(keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int) -> npt.NDArray[np.int8]:
+    """0, 1 or 2 for each photo: train, val or test."""
+    rank = np.fromiter(
+        (int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8], "big") for key in keys), np.uint64, len(keys)
+    )
+    shuffled = np.lexsort((rank, targets))
+    places, first = np.zeros(len(keys), np.int8), 0
+    for n in np.bincount(targets, minlength=classes).tolist():
+        val, test = held_out_counts(n, shares)
+        places[shuffled[first : first + val]] = 1
+        places[shuffled[first + val : first + val + test]] = 2
+        first += n
+    return places
 
 
 def held_out_counts(n: int, shares: tuple[float, float]) -> tuple[int, int]:
@@ -55,21 +63,17 @@ def held_out_counts(n: int, shares: tuple[float, float]) -> tuple[int, int]:
     return val, test
 
 
-def assemble(
-    name: str, root: Path, classes: Sequence[str], by_split: Mapping[str, Mapping[str, Iterable[str]]],
-    boxes: Mapping[str, tuple[tuple[Box, int], ...]] | None = None, held_out: bool = False,
-) -> DataSet:  # fmt: skip
-    number = {label: i for i, label in enumerate(classes)}
-    splits = {}
-    for split, by_class in by_split.items():
-        rows = [(key, (number[label],)) for label in classes for key in by_class.get(label, ())]
-        located = {i: boxes[key] for i, (key, _) in enumerate(rows) if boxes and key in boxes}
-        splits[split] = files(root, split, rows, located)
-    return DataSet(name, tuple(classes), splits, held_out)
-
-
-def per_class(photos: Photos, classes: Sequence[str]) -> dict[str, list[str]]:
-    rows: dict[str, list[str]] = {label: [] for label in classes}
-    for key, label in zip(photos.keys, photos.targets(), strict=True):
-        rows[classes[label]].append(key)
-    return rows
+def settle(data: DataSet, places: dict[str, str]) -> DataSet:
+    """Photos without splits, or with no val, divided as an earlier run divided them: key -> split. Raises DataError where one has gone."""
+    whole = "all" if "all" in data.splits else "train"
+    photos = data.splits[whole]
+    ids: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for i in np.argsort(photos.targets(), kind="stable").tolist():
+        if split := places.get(photos.keys[i]):
+            ids[split].append(i)
+    if sum(map(len, ids.values())) < sum(split not in others(data, whole) for split in places.values()):
+        present = set(photos.keys)
+        gone = next(k for k, s in places.items() if k not in present and s not in others(data, whole))
+        raise DataError(f"{data.name} no longer has {gone}, which the run was begun with; restore it, or give another --out")
+    splits = {s: photos.take(np.array(found, np.int64), s) for s, found in ids.items() if found}
+    return replace(data, splits=splits | others(data, whole), held_out=True)

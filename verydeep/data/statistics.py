@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verydeep.data.order import epoch_order
 from verydeep.data.photo import Pixels, middle
 from verydeep.data.reading import in_order
 from verydeep.data.record import Photos
@@ -31,8 +32,10 @@ def measure(
 
     A bad photo is handed to `on_bad` and left out; without `on_bad` its PhotoError is raised.
     """
-    chosen = np.random.default_rng(seed).permutation(len(photos))[:AT_MOST]
-    found = in_order(lambda id: moments(middle(photos.open(int(id)), smallest_side)), [int(i) for i in chosen], workers, on_bad)
+    # Drawn from all photos, but on a remote store from a few shards.
+    chosen = np.random.default_rng(seed).permutation(len(photos)) if photos.shards is None else epoch_order(seed, 0, photos).ids
+    photos.expect(chosen[:AT_MOST])
+    found = in_order(lambda id: moments(middle(photos.open(id), smallest_side)), chosen[:AT_MOST].tolist(), workers, on_bad)
     return summarise(m for _, m in found)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 import verydeep
@@ -15,6 +17,7 @@ from verydeep.errors import ConfigError, DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.protocol import LongPhotos, Protocol, answers, mirrored, torch_scorer
 from verydeep.evaluate.scores import Scores
 from verydeep.net.classifier import Classifier
+from verydeep.ranks import ALONE, Ranks
 
 
 class Settings(NamedTuple):
@@ -40,9 +43,12 @@ class Settings(NamedTuple):
 
 
 def count(
-    classifier: Classifier, photos: Photos, settings: Settings, progress: Callable[[int], None] = lambda n: None
+    classifier: Classifier, photos: Photos, settings: Settings, progress: Callable[[int], None] = lambda n: None, ranks: Ranks = ALONE
 ) -> tuple[Scores, list[PhotoError]]:
-    """(scores, skipped photos) of a split whose targets are the model's own class numbers."""
+    """(scores, skipped photos) of a split whose targets are the model's own class numbers.
+
+    Each rank tests whole batches of its own; counts are integers and nothing is padded, so the sum is that of one rank.
+    """
     contract, targets = classifier.contract, torch.from_numpy(photos.targets())
     scale = settings.scale_for(classifier)
     if scale < contract.crop:
@@ -56,8 +62,11 @@ def count(
             raise PhotoError(photos.keys[id], f"{e.reason}; repair or remove it, or add --bad_photos skip")
         skipped.append(PhotoError(photos.keys[id], e.reason))
 
+    order, step = photos.in_turn(), settings.batch
+    own = np.concatenate([order[:0], *(order[i : i + step] for i in range(ranks.rank * step, len(order), ranks.size * step))])
+    photos.expect(own)
     found = answers(
-        torch_scorer(classifier, torch.device(settings.device), settings.precision == "bf16"), photos.open, range(len(photos)),
+        torch_scorer(classifier, torch.device(settings.device), settings.precision == "bf16"), photos.open, own.tolist(),
         protocol=settings.protocol, scale=scale, crop=contract.crop, batch=settings.batch, on_bad=on_bad,
         mirror=settings.mirrors, long_photos=settings.long_photos,
         workers=workers_for(settings.workers, photos.in_memory),
@@ -65,16 +74,17 @@ def count(
     for ids, posteriors in found:
         scores.add(ids, posteriors, targets[ids])
         progress(len(ids))
-    return scores, skipped
+    return scores.over(ranks), [PhotoError(*e) for part in ranks.gather([(e.photo, e.reason) for e in skipped]) for e in part]
 
 
 def evaluate(
-    classifier: Classifier, name: str, data: DataSet, split: str, settings: Settings, progress: Callable[[int], None] = lambda n: None
-) -> dict[str, Any]:
+    classifier: Classifier, name: str, data: DataSet, split: str, settings: Settings, progress: Callable[[int], None] = lambda n: None,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:  # fmt: skip
     """The record of a test, as `evaluate --json` prints it: error rates in percent beside their counts."""
     photos = renumbered(data, split, classifier)
     began = time.perf_counter()
-    scores, skipped = count(classifier, photos, settings, progress)
+    scores, skipped = count(classifier, photos, settings, progress, ranks)
     if not scores.photos:
         raise DataError(f"{data.name}: none of the {len(photos)} photos of {split} could be read")
     contract = classifier.contract
@@ -105,8 +115,7 @@ def renumbered(data: DataSet, split: str, classifier: Classifier) -> Photos:
         )
     if data.classes == classifier.contract.classes:
         return photos
-    own = [(number[data.classes[t]],) for t in photos.targets()]
-    return Photos(photos.split, photos.keys, own, photos.open, in_memory=photos.in_memory)
+    return replace(photos, labels=np.array([number[c] for c in data.classes])[photos.targets()], boxes={})
 
 
 def default_split(data: DataSet) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from verydeep.ranks import Ranks
+
 MISTAKES = 24
 
 
@@ -39,6 +41,15 @@ class Scores:
             heapq.heappush(self.mistakes, (float(posteriors[i, answer]), -ids[i], int(targets[i]), answer))
             if len(self.mistakes) > MISTAKES:
                 heapq.heappop(self.mistakes)
+
+    def over(self, ranks: Ranks) -> Scores:
+        """The scores of all ranks together."""
+        counts = ranks.sum(torch.cat([torch.tensor([self.photos, self.top1_errors, self.top5_errors]), self.confusion.flatten()]))
+        photos, top1, top5 = counts[:3].tolist()
+        mistakes = heapq.nlargest(MISTAKES, (tuple(m) for part in ranks.gather(self.mistakes) for m in part))
+        total = Scores(self.classes, photos, top1, top5, mistakes)
+        total.confusion = counts[3:].view(self.classes, -1)
+        return total
 
     def percent(self, errors: int) -> float | None:
         return round(100 * errors / self.photos, 4) if self.photos else None

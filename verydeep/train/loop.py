@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.config import Config
 from verydeep.data.augment import mirror
@@ -17,6 +19,7 @@ from verydeep.errors import NonFiniteLoss
 from verydeep.evaluate.scores import Scores
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
+from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run
 from verydeep.train.meter import Meter
 from verydeep.train.schedule import Schedule, after_epoch
@@ -29,12 +32,13 @@ EPOCH = (
     "epoch {epoch}/{epochs}: loss {train_loss:.3f}, top-1 error {train_top1_error:.2f} % training, {val_top1_error:.2f} % validation; "
     "{photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
 )
+RANK_SEED = 0x9E3779B97F4A7C15  # odd, so that no two ranks share a seed
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(loss summed over photos, number of top-1 errors) of logits N x K: multinomial logistic regression."""
-    return F.cross_entropy(outputs.float(), targets, reduction="sum"), (outputs.argmax(1) != targets).sum()
+def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(loss summed over photos, number of top-1 errors) of logits N x K: multinomial logistic regression. `weight`: of each class, K."""
+    return F.cross_entropy(outputs.float(), targets, weight, reduction="sum"), (outputs.argmax(1) != targets).sum()
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Job:
     progress: Progress
     tracker: Tracker
     objective: Objective = cross_entropy
+    ranks: Ranks = ALONE
 
     def record(self, values: dict[str, object]) -> None:
         self.run.record(values)
@@ -63,6 +68,7 @@ def train(job: Job) -> str:
     optimizer = torch.optim.SGD(net.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
     now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
     run.forget_after(now.step, now.epoch)
+    together = job.ranks.together(net, job.device)
     record_every = max(1, len(job.batches) // RECORDS_AN_EPOCH)
     with Signals() as signals:
         while not now.finished:
@@ -74,25 +80,28 @@ def train(job: Job) -> str:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule.rate
                     # Forward, backward, step
-                    sums = gradients(job, batch, now.step)
-                    meter.add(sums, every=1 if job.device.type == "cpu" else 20)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    if n := signals.agree(job.ranks, len(batch.targets)):
+                        sums = gradients(job, together, batch, now.step, n)
+                        meter.add(sums, every=1 if job.device.type == "cpu" else 20)
+                        optimizer.step()
+                        optimizer.zero_grad()
                     # Measure
                     now = now._replace(batch=batch.number + 1, step=now.step + 1)
-                    advance(len(batch.targets), f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
-                    if now.step % record_every == 0:
+                    advance(n, f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
+                    if n and now.step % record_every == 0:
                         loss = float(sums[0] / sums[2])  # of this batch alone
                         job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)})
                     # Save
                     if now.step % c.save_every == 0 or signals.received:
                         now = whole(now, meter, net)
-                        save(run.path / "last", net, optimizer, now, schedule)
+                        if run.writes:
+                            save(run.path / "last", net, optimizer, now, schedule)
                         signals.leave(f"saved at step {now.step} in {run.path}; the same command resumes")
             # Validate
             now = whole(now, meter, net)
             speed = meter.speed(job.batches.waited)
-            save(run.path / "last", net, optimizer, now, schedule)
+            if run.writes:
+                save(run.path / "last", net, optimizer, now, schedule)
             scores = job.validate(lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes"))
             error = 100 * scores.top1_errors / scores.photos
             job.record(record := epoch_record(now, scores, schedule.rate) | speed)
@@ -105,26 +114,29 @@ def train(job: Job) -> str:
             # Save
             if error < now.best_error:
                 now = now._replace(best_error=error)
-                job.classifier.save(run.best)
+                if run.writes:
+                    job.classifier.save(run.best)
             now = now._replace(epoch=now.epoch + 1, batch=0, loss=0.0, errors=0.0, photos=0, finished=ended)
-            save(run.path / "last", net, optimizer, now, schedule)
+            if run.writes:
+                save(run.path / "last", net, optimizer, now, schedule)
             signals.leave(f"saved after epoch {now.epoch} in {run.path}; the same command resumes")
     return now.finished
 
 
-def gradients(job: Job, batch: Batch, step: int) -> Tensor:
-    """Adds a step's gradients, those of the mean loss of the whole batch; returns [loss, errors, photos] summed, float64."""
-    total, n = torch.zeros(3, dtype=torch.float64, device=job.device), len(batch.targets)
-    for micro, rows in enumerate(torch.arange(n).tensor_split(job.config.accumulate)):
-        if not len(rows):
-            continue
-        torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro) % 2**64)  # dropout: by seed, step and part
+def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tensor:
+    """Adds a step's gradients, of the mean loss over its n photos on all ranks; returns [loss, errors, photos] summed, float64."""
+    total, size = torch.zeros(3, dtype=torch.float64, device=job.device), job.ranks.size
+    parts = [rows for rows in torch.arange(len(batch.targets)).tensor_split(job.config.accumulate) if len(rows)]
+    for micro, rows in enumerate(parts := parts or [torch.arange(0)]):  # a rank left without photos still takes part in the sum
+        # Dropout: by seed, step, part and rank.
+        torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro ^ job.ranks.rank * RANK_SEED) % 2**64)
         targets = batch.targets[rows].to(job.device, non_blocking=True)
-        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
-            loss, errors = job.objective(job.classifier.net(augmented(job, batch, rows)), targets)
-        (loss / n).backward()  # type: ignore[no-untyped-call]
+        with net.no_sync() if isinstance(net, DistributedDataParallel) and micro + 1 < len(parts) else nullcontext():
+            with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
+                loss, errors = job.objective(net(augmented(job, batch, rows)), targets)
+            (loss / (n / size)).backward()  # type: ignore[no-untyped-call]  # the ranks' gradients are averaged, not summed
         total += torch.stack([loss.detach().double(), errors.double(), torch.full((), len(rows), dtype=torch.float64, device=job.device)])
-    return total
+    return job.ranks.sum(total)
 
 
 def augmented(job: Job, batch: Batch, rows: Tensor) -> Tensor:

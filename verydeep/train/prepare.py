@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from verydeep.config import Config
 from verydeep.contract import Contract
 from verydeep.data.batches import Batches
+from verydeep.data.keep import Room, kept
 from verydeep.data.manifest import write_split
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data
 from verydeep.data.statistics import Statistics, measure
-from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RunError
+from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
-from verydeep.hardware import device_for, fast_allocation, machine, multiplies_bf16, out_of_memory
+from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
+from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run, read_json, write_json
 from verydeep.train import state
-from verydeep.train.loop import Job, train
+from verydeep.train.loop import Job, cross_entropy, train
 from verydeep.train.track import tracker
 from verydeep.weights.model import load
 
@@ -37,19 +44,25 @@ HOUR = 3600
 SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
 
 
-def run_training(data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None) -> str:
+def run_training(
+    data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE
+) -> str:
     """Trains DATA into the run folder `out`, or goes on where it stopped; returns why it ended.
+
+    Several ranks share each batch; the first writes into the folder, which all of them must see.
 
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
-    opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
-    with open_run(out, config) as run:
-        remember(run, opened, location(data))
+    with ranks.first_alone():  # which may fetch the data
+        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
+    with open_run(out, config, ranks) as run:
+        with ranks.first_alone():
+            remember(run, opened, location(data), ranks)
         if ended := finished(run):
             run.say(f"{out} is finished: {ended}")
             return ended
-        job = prepare(run, opened, config, progress)
+        job = prepare(run, opened, config, progress, ranks)
         try:
             run.say(ended := train(job))
         except NonFiniteLoss as e:
@@ -59,6 +72,8 @@ def run_training(data: str, config: Config, out: Path, download: bool = False, p
             raise NonFiniteLoss(f"{e}; {good}; start again with another --out and --lr {lower:.2g}{other}") from e
         except (MemoryError, RuntimeError) as e:
             if not out_of_memory(e):
+                if ranks.size > 1:  # torch's words for a rank that has gone, while gradients are averaged
+                    raise RankError(f"rank {ranks.rank} of {ranks.size} cannot go on ({e}); the rank that stopped first says why") from e
                 raise
             parts = 2 * config.accumulate
             raise RunError(
@@ -78,12 +93,15 @@ def kept_split(out: Path, data: str) -> Path | None:
     return out / "split.csv" if (out / "split.csv").exists() else None
 
 
-def remember(run: Run, data: DataSet, where: str) -> None:
+def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
     """Writes what the run was trained on and with, or checks that it is still the same."""
+    if not run.writes:
+        return
     file = run.path / "run.json"
+    made_with = machine() | {"ranks": ranks.size}
     found = {
         "data": data.name, "location": where, "fingerprint": data.fingerprint(),
-        "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": machine(),
+        "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": made_with,
     }  # fmt: skip
     if not has_state(run.path):
         for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl"):
@@ -93,17 +111,17 @@ def remember(run: Run, data: DataSet, where: str) -> None:
         write_json(file, found)
         return
     old = read_json(file)
-    warn_of_other_machine(run, old.get("made_with", {}))
+    warn_of_other_machine(run, old.get("made_with", {}), made_with)
     if old.get("fingerprint") != found["fingerprint"]:
         raise RunError(
             f"{run.path} was begun with other photos ({old.get('photos')} then, {found['photos']} now); restore them, or give another --out"
         )
 
 
-def warn_of_other_machine(run: Run, then: dict[str, object]) -> None:
+def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:
     """Going on with other arithmetic works, but not to the same bits."""
-    now = machine()
-    if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in ("torch", "threads", "gpu", "bf16") if k in then and then[k] != now[k]]:
+    names = ("torch", "threads", "gpu", "bf16", "ranks", "decoder")
+    if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in names if k in then and then[k] != now[k]]:
         run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
 
 
@@ -111,35 +129,41 @@ def finished(run: Run) -> str:
     return state.read(run.path / "last").counters.finished if has_state(run.path) else ""
 
 
-def prepare(run: Run, data: DataSet, config: Config, progress: Progress) -> Job:
+def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Everything between a data set and the first step, said on the way."""
     fast_allocation()
     device = device_for(config.device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
-    photos, resumes = data.split("train"), has_state(run.path)
+    resumes, room = has_state(run.path), Room(int(config.keep * free_memory() / ranks.on_this_machine))
+    photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
+    validation = kept(data.split("val"), room)
     say_data(run, data)
-    statistics = statistics_of(run, photos, config)
+    with ranks.first_alone():
+        statistics = statistics_of(run, photos, config)
     classifier = begin(config, data, statistics)
     if not resumes:
         first_weights(run, classifier.net, config)
     classifier.to(device)
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
-    batches = Batches(photos, config, statistics, skipped)
+    batches = Batches(photos, config, statistics, skipped, ranks, device.type == "cuda")
     settings = Settings(
         "centre", None, False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos
     )
 
     def validate(progress: Callable[[int], None]) -> Scores:
-        scores, bad = count(classifier, data.split("val"), settings, progress)
-        for e in bad:
-            skipped.list(e.photo, e.reason)
+        scores, bad = count(classifier, validation, settings, progress, ranks)
+        for key, reason in [*chain(*ranks.gather(skipped.unlisted)), *((e.photo, e.reason) for e in bad)]:
+            skipped.list(key, reason)
+        skipped.unlisted.clear()
         if not scores.photos:
-            raise DataError(f"{data.name}: none of its {len(data.split('val'))} validation photos could be read")
+            raise DataError(f"{data.name}: none of its {len(validation)} validation photos could be read")
         return scores
 
-    job = Job(config, run, classifier, batches, validate, device, bf16, progress, tracker(config.track, run.path))
-    if not resumes:
+    objective = partial(cross_entropy, weight=class_weights(batches.targets).to(device)) if config.balance == "loss" else cross_entropy
+    track = tracker(config.track if run.writes else "none", run.path)
+    job = Job(config, run, classifier, batches, validate, device, bf16, progress, track, objective, ranks)
+    if not resumes and run.writes:
         say_start(job, statistics)
     return job
 
@@ -153,6 +177,12 @@ def say_data(run: Run, data: DataSet) -> None:
         raise DataError(f"{data.name}: the class {empty[0]!r} has no training photo; add some or remove the class")
     if not len(data.split("val")):
         raise DataError(f"{data.name} has no validation photos, which steer the learning rate; add some or remove the empty val split")
+
+
+def class_weights(targets: npt.NDArray[np.int64]) -> torch.Tensor:
+    """A weight for each class, float32 K, with which all classes count the same in the loss, and the mean photo counts 1."""
+    counts = np.bincount(targets)
+    return torch.from_numpy(len(targets) / (len(counts) * counts)).float()
 
 
 def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
@@ -198,7 +228,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     n = sum(p.numel() for p in net.parameters())
     run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
-    first = next(job.batches.epoch(0))
+    first = next(batch for batch in job.batches.epoch(0) if len(batch.targets))
     x = job.classifier.normalise(first.photos[: max(8, SAMPLE_PIXELS // c.crop**2)].to(job.device))
     rows = gains(net, x)
     run.say(gain_table(rows))
@@ -239,12 +269,16 @@ def estimate(job: Job, x: torch.Tensor) -> float:
 
 
 class Skipped:
-    """Policy for bad photos: stop with the photo's name, or skip it, listing each once in skipped.csv."""
+    """Policy for bad photos: stop with the photo's name, or skip it, listing each once in skipped.csv.
+
+    Only the first rank writes there; what another one skips it says at once and hands over at the end of the epoch.
+    """
 
     def __init__(self, run: Run, photos: Photos, policy: str) -> None:
         self.file = run.path / "skipped.csv"
         self.run, self.photos, self.policy = run, photos, policy
         self.known: set[str] = set()
+        self.unlisted: list[tuple[str, str]] = []
         if self.file.exists():
             with self.file.open(encoding="utf-8", newline="") as lines:
                 self.known = {row[0] for row in csv.reader(lines) if row}
@@ -252,10 +286,16 @@ class Skipped:
     def __call__(self, id: int, e: PhotoError) -> None:
         if self.policy == "stop":
             raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip") from e
-        self.list(self.photos.keys[id], e.reason)
+        key = self.photos.keys[id]
+        if self.run.writes:
+            self.list(key, e.reason)
+        elif key not in self.known:
+            self.known.add(key)
+            self.unlisted.append((key, e.reason))
+            print(f"skipped {key}: {e.reason}", file=sys.stderr, flush=True)
 
     def list(self, key: str, reason: str) -> None:
-        if key not in self.known:
+        if key not in self.known and self.run.writes:
             self.known.add(key)
             with self.file.open("a", encoding="utf-8", newline="") as out:
                 csv.writer(out).writerow((key, reason))

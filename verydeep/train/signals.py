@@ -6,7 +6,10 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+import torch
+
 from verydeep.errors import Interrupted
+from verydeep.ranks import Ranks
 
 
 class Signals:
@@ -29,6 +32,15 @@ class Signals:
         if self.received:
             raise KeyboardInterrupt
         self.received = number
+
+    def agree(self, ranks: Ranks, photos: int) -> int:
+        """The sum of `photos` over the ranks; on the way a signal that one of them received reaches all, so that they leave together."""
+        if ranks.size == 1:
+            return photos
+        known = (signal.SIGINT, signal.SIGTERM)
+        total, *received = ranks.sum(torch.tensor([photos, *(self.received == n for n in known)])).tolist()
+        self.received = next((n for n, ranks_told in zip(known, received, strict=True) if ranks_told), 0)
+        return int(total)
 
     def leave(self, message: str) -> None:
         """Raises Interrupted once a signal was received; call it when the state is saved."""

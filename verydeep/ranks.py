@@ -5,6 +5,7 @@ A world of one needs none of it: there every method returns at once what it was 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -111,4 +112,5 @@ def joined() -> Iterator[Ranks]:
     with losing_others(ranks):
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
     yield ranks
+    gc.collect()  # what averaged the gradients holds on to the connections, and torch aborts if they end after it
     dist.destroy_process_group()

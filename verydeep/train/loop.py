@@ -70,7 +70,7 @@ def train(job: Job) -> str:
     run.forget_after(now.step, now.epoch)
     together = job.ranks.together(net, job.device)
     record_every = max(1, len(job.batches) // RECORDS_AN_EPOCH)
-    with Signals() as signals:
+    with Signals(job.ranks) as signals:
         while not now.finished:
             meter, job.batches.waited = Meter(now, job.device), 0.0
             net.train()
@@ -80,7 +80,7 @@ def train(job: Job) -> str:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule.rate
                     # Forward, backward, step
-                    if n := signals.agree(job.ranks, len(batch.targets)):
+                    if n := signals.agree(len(batch.targets)):
                         sums = gradients(job, together, batch, now.step, n)
                         meter.add(sums, every=1 if job.device.type == "cpu" else 20)
                         optimizer.step()
@@ -92,7 +92,7 @@ def train(job: Job) -> str:
                         loss = float(sums[0] / sums[2])  # of this batch alone
                         job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)})
                     # Save
-                    if now.step % c.save_every == 0 or signals.received:
+                    if now.step % c.save_every == 0 or signals.stop:
                         now = whole(now, meter, net)
                         if run.writes:
                             save(run.path / "last", net, optimizer, now, schedule)
@@ -119,6 +119,7 @@ def train(job: Job) -> str:
             now = now._replace(epoch=now.epoch + 1, batch=0, loss=0.0, errors=0.0, photos=0, finished=ended)
             if run.writes:
                 save(run.path / "last", net, optimizer, now, schedule)
+            signals.agree()
             signals.leave(f"saved after epoch {now.epoch} in {run.path}; the same command resumes")
     return now.finished
 

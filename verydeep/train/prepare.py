@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +22,7 @@ from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data
 from verydeep.data.statistics import Statistics, measure
-from verydeep.errors import DataError, NonFiniteLoss, PhotoError, RankError, RunError
+from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
@@ -37,6 +35,7 @@ from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run, read_json, write_json
 from verydeep.train import state
 from verydeep.train.loop import Job, cross_entropy, train
+from verydeep.train.skipped import Skipped
 from verydeep.train.track import tracker
 from verydeep.weights.model import load
 
@@ -266,37 +265,3 @@ def estimate(job: Job, x: torch.Tensor) -> float:
         seconds = time.perf_counter() - began
     net.load_state_dict(running, strict=False)
     return seconds / len(x) * len(job.batches.photos)
-
-
-class Skipped:
-    """Policy for bad photos: stop with the photo's name, or skip it, listing each once in skipped.csv.
-
-    Only the first rank writes there; what another one skips it says at once and hands over at the end of the epoch.
-    """
-
-    def __init__(self, run: Run, photos: Photos, policy: str) -> None:
-        self.file = run.path / "skipped.csv"
-        self.run, self.photos, self.policy = run, photos, policy
-        self.known: set[str] = set()
-        self.unlisted: list[tuple[str, str]] = []
-        if self.file.exists():
-            with self.file.open(encoding="utf-8", newline="") as lines:
-                self.known = {row[0] for row in csv.reader(lines) if row}
-
-    def __call__(self, id: int, e: PhotoError) -> None:
-        if self.policy == "stop":
-            raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip") from e
-        key = self.photos.keys[id]
-        if self.run.writes:
-            self.list(key, e.reason)
-        elif key not in self.known:
-            self.known.add(key)
-            self.unlisted.append((key, e.reason))
-            print(f"skipped {key}: {e.reason}", file=sys.stderr, flush=True)
-
-    def list(self, key: str, reason: str) -> None:
-        if key not in self.known and self.run.writes:
-            self.known.add(key)
-            with self.file.open("a", encoding="utf-8", newline="") as out:
-                csv.writer(out).writerow((key, reason))
-            self.run.say(f"skipped {key}: {reason}")

@@ -15,6 +15,7 @@ test: .venv/dev
 	$(BIN)/pytest
 
 slow: .venv/dev
+	$(PIP) --editable '.[dev,fuzz,s3]'
 	$(BIN)/pytest -m slow
 
 install: .venv/dev

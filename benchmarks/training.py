@@ -81,7 +81,7 @@ def measure_ours(name: str, batch: int, fc_width: int) -> float:
         batches = (b for epoch in range(100) for b in job.batches.epoch(epoch) if len(b.targets) == batch)
 
         def step() -> None:
-            gradients(job, next(batches), 0)
+            gradients(job, job.classifier.net, batch := next(batches), 0, len(batch.targets))
             optimizer.step()
             optimizer.zero_grad()
 

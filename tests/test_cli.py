@@ -61,6 +61,7 @@ def test_wrong_input_gives_one_clear_line(
     name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("verydeep.hardware.multiplies_bf16", lambda device: False)  # which would be hinted at
     words, status, expected = WRONG[name]
     assert main(words) == status
     captured = capsys.readouterr()

@@ -58,6 +58,9 @@ def test_the_defaults_are_the_papers() -> None:
         ("pooling", ["ceil"]),
         ("colour", ["on", True]),
         ("bad_photos", ["ignore"]),
+        ("balance", ["classes", None, True]),
+        ("reduced", [1, "no", None]),
+        ("keep", [1.0, 2, -0.1, float("nan"), "0.5", True]),
         ("device", ["tpu"]),
         ("precision", ["fp16"]),
         ("track", ["wandb"]),
@@ -104,6 +107,8 @@ def test_a_wrong_combination_names_its_fields(values: dict[str, Any], fields: li
         {"dropout": 0, "momentum": 0, "weight_decay": 0, "drops": 0, "test_share": 0},
         {"batch": 1},
         {"workers": -1},
+        {"keep": 0},
+        {"balance": "sampling", "reduced": False, "keep": 0.99},
         {"seed": (1 << 63) - 1},
     ],
 )
@@ -165,7 +170,7 @@ def test_a_configuration_is_frozen() -> None:
 
 
 def test_only_some_fields_may_differ_when_a_run_goes_on() -> None:
-    assert different_fields(Config(), Config(workers=3, save_every=1, track="tensorboard")) == []
+    assert different_fields(Config(), Config(workers=3, save_every=1, track="tensorboard", keep=0.0)) == []
     assert different_fields(Config(), Config(lr=0.1, net="A", workers=3)) == ["net", "lr"]
 
 

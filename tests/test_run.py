@@ -222,6 +222,13 @@ def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, mess
 # Writing
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/random"])
+def test_records_without_end_are_refused(tmp_path: Path, device: str) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to(device)
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read \(it is not a regular file\)"):
+        Run(tmp_path).forget_after(1, 1)
+
+
 def full_disk(*ignored: object, **also_ignored: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -371,7 +378,7 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "junk", [b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b""]
+    "junk", [b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b"", b"[" * 100_000]
 )
 def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
     run = Run(tmp_path)

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 VERBS = {
     "demo": "train, test and explain a net on embedded photos, start to finish",
+    "check": "say what is wrong with the photos of DATA, and what will be done about it",
     "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
     "evaluate": "count the errors of models on DATA",
     "predict": "say what is on photos",
     "report": "write the report of a run again",
+    "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
 }
-DATA_HELP = "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), builtin:fashion-mini, builtin:fashion"
+DATA_HELP = (
+    "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
+    "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
+)
 MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
 
 
@@ -156,6 +161,22 @@ def run_demo(args: Namespace) -> int:
     return 0
 
 
+def check_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write one HTML page with thumbnails there")
+    parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def run_check(args: Namespace) -> int:
+    from verydeep.check import check, text
+
+    record = check(args.data, args.download, args.workers, args.page)
+    print(json.dumps(record) if args.json else text(record))
+    return 0
+
+
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on")
@@ -219,12 +240,12 @@ def run_evaluate(args: Namespace) -> int:
         args.bad_photos,
         args.long_photos,
     )
-    if args.precision == "fp32" and multiplies_bf16(device_for(args.device)):
-        print(
-            "hint: --precision bf16 is several times faster on this machine; fp32 is the default because figures are quoted",
-            file=sys.stderr,
-        )
     with joined() as ranks:
+        if ranks.first and args.precision == "fp32" and multiplies_bf16(device_for(args.device)):
+            print(
+                "hint: --precision bf16 is several times faster on this machine; fp32 is the default because figures are quoted",
+                file=sys.stderr,
+            )
         results = evaluate_models(args.models, args.data, protocols, args.split, settings, args.download, ranks)
     if not ranks.first:
         return 0
@@ -276,4 +297,25 @@ def run_report(args: Namespace) -> int:
 
     pages = [str(report_run(run)) for run in args.runs]
     print(json.dumps({"reports": pages}) if args.json else "\n".join(pages))
+    return 0
+
+
+def pack_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--out", required=True, metavar="PATTERN", help="where the shards go, such as shards/flowers-%%05d.tar")
+    parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
+    parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
+    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
+    parser.add_argument("--workers", type=int, default=-1, help="threads that read photos; -1 chooses")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def run_pack(args: Namespace) -> int:
+    from verydeep.pack import Settings, pack, summary
+
+    settings = Settings(args.smallest_side, args.shard_mb, args.seed, args.bad_photos, args.workers)
+    record = pack(args.data, args.out, settings, args.download)
+    print(json.dumps(record) if args.json else summary(record))
     return 0

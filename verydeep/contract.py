@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from verydeep.errors import ModelError
 from verydeep.paper import TABLE_1
 
 FORMAT = 1
+SMALLEST_STD = 1e-30  # float32 and its inverse hold it
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def to_json(contract: Contract) -> str:
 def from_json(text: str, where: str) -> Contract:
     """Parses what `to_json` wrote. Raises ModelError naming `where` for anything else."""
     try:
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = json.loads(text, object_pairs_hook=without_doubles)
         if not isinstance(values, dict):
             raise TypeError("not an object")
         found = values.pop("format", None)
         if found != FORMAT:
-            raise ModelError(f"{where}: its contract has format {found!r}, this version reads {FORMAT}; try a newer verydeep")
+            raise ModelError(f"{where}: its contract has format {found!r:.20}, this version reads {FORMAT}; try a newer verydeep")
         names = {f.name for f in dataclasses.fields(Contract)}
         if set(values) != names:
-            raise TypeError(f"fields {sorted(set(values) ^ names)}")
+            raise TypeError(f"fields {[name[:40] for name in sorted(set(values) ^ names)][:5]}")
         for name, kinds in (("classes", [str]), ("mean", [float, int]), ("std", [float, int]), ("scales", [int]), ("range", [int])):
             if not isinstance(values[name], list) or not all(type(v) in kinds for v in values[name]):  # to isinstance, a bool is an int
                 raise TypeError(f"{name} is no list or holds values of another kind")
@@ -67,16 +67,24 @@ def from_json(text: str, where: str) -> Contract:
                 raise TypeError(f"{name} is out of range")
         if len(contract.mean) != 3 or len(contract.std) != 3 or len(contract.scales) != 2 or not contract.classes:
             raise TypeError("mean, std, scales or classes have the wrong length")
-        if not all(map(math.isfinite, contract.mean)) or not all(0 < v < math.inf for v in contract.std):
-            raise TypeError("mean or std is not finite, or std is not above 0")
-        if not 0 < contract.scales[0] <= contract.scales[1]:
-            raise TypeError("scales do not rise from above 0")
+        if not all(abs(v) <= 255 for v in contract.mean) or not all(SMALLEST_STD <= v <= 1 / SMALLEST_STD for v in contract.std):
+            raise TypeError("mean or std is out of range")
+        if not 0 < contract.scales[0] <= contract.scales[1] <= 1 << 16:
+            raise TypeError("scales do not rise from above 0, or are out of range")
         if contract.net not in tuple(TABLE_1) or contract.pooling not in ("up", "down") or not isinstance(contract.batch_norm, bool):
             raise TypeError("net, pooling or batch_norm is unknown")
         if not all(isinstance(text, str) for text in (contract.origin, contract.licence, contract.sha256)):
             raise TypeError("origin, licence or sha256 is not text")
+        "".join((*contract.classes, contract.origin, contract.licence)).encode()  # not half a character, which no file can hold
         if contract.order != "RGB" or contract.range != (0, 255) or contract.task != "classes":
             raise TypeError("only RGB, 0-255, task classes is written by this version")
         return contract
     except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise ModelError(f"{where}: its contract cannot be read ({e}); the file is damaged or not of verydeep") from e
+
+
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields of one name, two readers might take one each."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a field stands in it twice")
+    return dict(pairs)

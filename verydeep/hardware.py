@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import PIL
 import torch
 
 import verydeep
@@ -54,7 +55,8 @@ def free_memory() -> int:
 def machine() -> dict[str, object]:
     """What a number was made with: versions, processor, threads."""
     return {
-        "verydeep": verydeep.__version__, "torch": torch.__version__, "python": platform.python_version(), "system": platform.platform(),
+        "verydeep": verydeep.__version__, "torch": torch.__version__, "pillow": PIL.__version__, "python": platform.python_version(),
+        "system": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", "") if hasattr(torch.cpu, "get_capabilities") else platform.processor(),
         "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "bf16": multiplies_bf16(device_for("auto")),

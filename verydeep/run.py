@@ -13,12 +13,15 @@ import fcntl
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -26,14 +29,17 @@ from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.ranks import ALONE, Ranks
 
+T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
+LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
+LONGEST_YAML = 16_000  # a configuration is a tenth of that; the parser takes a second for it
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file, flushes it and renames it to path: the old file or the new, whole."""
+def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
+    """Lets `write` fill a temporary file, flushes it and renames it to path: the old file or the new, whole. Returns what it did."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        result = write(temporary)
         with temporary.open("rb+") as f:
             os.fsync(f.fileno())
         temporary.replace(path)
@@ -46,10 +52,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         flush_folder(path.parent)
     except OSError as e:
         raise RunError(f"{path} was saved but may not survive a power cut ({e.strerror or e})") from e
+    return result
 
 
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder where there is none, to stay. Raises RunError."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            flush_folder(folder.parent)
+    except OSError as e:
+        raise RunError(f"{folder} cannot be created ({e.strerror or e}); free some space, or give another --out") from e
 
 
 def flush_folder(folder: Path) -> None:
@@ -61,6 +78,24 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A file to read, but no pipe, device or folder, which could block or never end. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_text(path: Path, most: int) -> str:
+    """A UTF-8 file of at most so many bytes. Raises OSError and ValueError."""
+    with open_regular(path) as f:
+        data = f.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is longer than {most:,} bytes", str(path))
+    return data.decode("utf-8")
 
 
 class Run:
@@ -97,8 +132,13 @@ class Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a line cut short by a killed process is left out."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if usable(line)]
+    """The records of metrics.jsonl; a line cut short by a killed process is left out. Raises RunError."""
+    try:
+        with open_regular(path) as f:
+            lines = f.read().decode("utf-8", errors="replace").splitlines()
+    except OSError as e:
+        raise RunError(f"{path} cannot be read ({e.strerror or e})") from e
+    return [json.loads(line) for line in lines if usable(line)]
 
 
 def append(path: Path, text: str) -> None:
@@ -113,7 +153,7 @@ def append(path: Path, text: str) -> None:
 def usable(line: str) -> bool:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and isinstance(value.get("step"), int)
 
@@ -142,7 +182,7 @@ def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
         except OSError as e:
             raise RunError(f"{path} cannot be locked ({e.strerror or e}); give an --out on a disk that can lock files") from e
         check_folder(path, config)  # again, now that no other training can begin
-        remove_temporary(path, path / "last")
+        remove_temporary(path, path / "last", path / "results")
         write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
         ranks.gather(None)
         yield Run(path)
@@ -162,44 +202,99 @@ def check_folder(path: Path, config: Config) -> None:
 
 def remove_temporary(*folders: Path) -> None:
     """Removes what killed processes were writing."""
-    for file in (f for folder in folders if folder.is_dir() for f in folder.iterdir()):
-        if TEMPORARY.fullmatch(file.name):
-            with suppress(OSError):  # another's file; it does no harm
-                file.unlink()
+    remove_files(lambda name: TEMPORARY.fullmatch(name) is not None, *folders)
+
+
+def remove_files(unwanted: Callable[[str], bool], *folders: Path) -> None:
+    """Removes the files with such names; one that cannot be removed does no harm but take space."""
+    for folder in folders:
+        with suppress(OSError):
+            for file in [f for f in folder.iterdir() if unwanted(f.name)]:
+                with suppress(OSError):
+                    file.unlink()
 
 
 def has_state(path: Path) -> bool:
     """Whether a training has saved anything; before that the folder may begin again with whatever is asked."""
-    return (path / "last" / "state.json").exists()
+    return exists(path / "last" / "state.json")
+
+
+def exists(path: Path) -> bool:
+    """Whether a file is there. Raises RunError where the disk does not say."""
+    try:
+        return path.exists()
+    except OSError as e:
+        raise RunError(f"{path} cannot be read ({e.strerror or e})") from e
+
+
+class WithoutAliases(yaml.SafeLoader):
+    """A few lines of aliases of aliases would say a thousand million values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a configuration has no aliases")
+        return super().compose_node(parent, index)
 
 
 def read_config(path: Path) -> Config:
     """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError where there is no run."""
     file = path / "config.yaml"
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as e:
+        values = WithoutAliases(read_text(file, LONGEST_YAML)).get_single_data()
+    except (FileNotFoundError, NotADirectoryError) as e:
         raise RunError(f"{path} is not a run folder: it has no config.yaml") from e
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
+    except OSError as e:
+        raise RunError(f"{file} cannot be read ({e.strerror or e})") from e
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
         raise RunError(f"{file} is not YAML; the run folder is damaged") from e
     if not isinstance(values, dict):
         raise RunError(f"{file} holds no fields; the run folder is damaged")
-    return from_plain(values, str(file))
+    try:
+        return from_plain(values, str(file))
+    except (ValueError, OverflowError) as e:  # a number of a thousand digits, which Python does not even print
+        raise RunError(f"{file} holds a number out of range; the run folder is damaged") from e
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a run folder. Raises RunError."""
+    return parse_json(path)[0]
+
+
+def parse_json(path: Path) -> tuple[dict[str, Any], str]:
+    """The object and its text."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text := read_text(path, LONGEST_JSON))
     except OSError as e:
-        raise RunError(f"{path} cannot be read ({e.strerror}); is the run complete?") from e
-    except ValueError as e:
+        raise RunError(f"{path} cannot be read ({e.strerror or e}); is the run complete?") from e
+    except (ValueError, RecursionError) as e:
         raise RunError(f"{path} is not JSON; the run folder is damaged") from e
     if not isinstance(value, dict):
         raise RunError(f"{path} does not hold an object; the run folder is damaged")
+    return value, text
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, to the byte. Raises RunError for anything else."""
+    value, text = parse_json(path)
+    seal = value.pop("seal", None)
+    if seal != seal_of(value) or json_text({**value, "seal": seal}) != text:
+        raise RunError(f"{path} does not match its SHA-256; the file is damaged, start again with another --out")
     return value
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    make_folder(path.parent)
+    write_text(path, json_text(value))
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """A JSON object with its SHA-256, so that no flipped bit goes unnoticed."""
+    write_json(path, {**value, "seal": seal_of(value)})
+
+
+def seal_of(value: dict[str, Any]) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def json_text(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -17,11 +17,13 @@ from PIL import Image
 from verydeep.config import Config
 from verydeep.data import augment
 from verydeep.data.batches import Batch, Batches, bounds
+from verydeep.data.order import epoch_order
 from verydeep.data.photo import rescale
-from verydeep.data.record import Photos
+from verydeep.data.record import Names, Photos
 from verydeep.data.source import open_data
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import PhotoError
+from verydeep.ranks import Ranks
 
 SMALL = Config(crop=32, scale=(32, 48), batch=8, workers=0)
 GREY = Statistics((100.0, 100.0, 100.0), ((0.57735, 0.0, 0.0),) * 3, (3000.0, 0.0, 0.0), 1)
@@ -121,7 +123,7 @@ def test_the_factor_is_normal() -> None:
 
 def test_grey_photos_only_change_in_brightness() -> None:
     ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8, 1), 3, 2)
-    photos = Photos("train", ["a"], np.zeros(1, np.int64), lambda _: Image.fromarray(ramp))
+    photos = Photos("train", Names.of(["a"]), np.zeros(1, np.int64), lambda _: Image.fromarray(ramp))
     found = measure(photos, 8, 0)
     assert np.allclose(np.array(found.components)[:, 0], 1 / np.sqrt(3))
     axes = augment.colour_axes(found, "root")
@@ -132,23 +134,17 @@ def test_grey_photos_only_change_in_brightness() -> None:
 
 
 def test_the_streams_of_a_photo_do_not_meet() -> None:
-    streams = [augment.generator(seed, stream, 1, 1).integers(2**60) for seed in range(3) for stream in range(3)]
-    assert len(set(streams)) == 9
+    streams = [augment.generator(seed, stream, 1, 1, turn).integers(2**60) for seed in range(3) for stream in range(4) for turn in range(3)]
+    assert len(set(streams)) == 36
 
 
-# Order
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 1000])
-def test_the_order_is_a_permutation(n: int) -> None:
-    assert sorted(augment.epoch_order(1, 2, n).tolist()) == list(range(n))
-
-
-def test_the_order_changes_with_seed_and_epoch() -> None:
-    orders = {tuple(augment.epoch_order(seed, epoch, 100).tolist()) for seed in range(3) for epoch in range(3)}
-    assert len(orders) == 9
-    first = [augment.epoch_order(0, epoch, 10)[0] for epoch in range(2000)]
-    assert chi_square(list(Counter(first).values())) < 3
+def test_a_photo_shown_again_in_an_epoch_is_drawn_anew() -> None:
+    turns = [[augment.draw(3, 1, id, 60, 40, 32, (32, 40), turn=turn) for id in range(50)] for turn in range(3)]
+    assert turns[0] == drawn(50)
+    assert sum(a == b for a, b in zip(turns[1] + turns[2], turns[0] * 2, strict=True)) < 10
+    shifts = {tuple(augment.draw_colour(3, 1, 7, np.eye(3), 0.1, turn).tolist()) for turn in range(3)}
+    assert len(shifts) == 3
+    assert tuple(augment.draw_colour(3, 1, 7, np.eye(3), 0.1).tolist()) in shifts
 
 
 # Batches
@@ -167,6 +163,10 @@ def test_one_photo_left_over_joins_the_batch_before(photos: int, batch: int, siz
 @pytest.fixture
 def batches(photo_folder: Path) -> Batches:
     return Batches(open_data(str(photo_folder)).split("all"), SMALL, COLOURS)
+
+
+def order_of(photos: Photos, epoch: int) -> list[int]:
+    return epoch_order(0, epoch, photos).ids.tolist()
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -193,7 +193,7 @@ def test_a_batch_holds_what_was_drawn(batches: Batches) -> None:
     assert (number, photos.shape, photos.dtype) == (1, (8, 3, 32, 32), torch.uint8)
     assert photos.is_contiguous(memory_format=torch.channels_last)
     assert (targets.dtype, flips.dtype, shifts.dtype) == (torch.int64, torch.bool, torch.float32)
-    for i, id in enumerate(augment.epoch_order(0, 3, 36)[8:16].tolist()):
+    for i, id in enumerate(order_of(batches.photos, 3)[8:16]):
         photo = batches.photos.open(id)
         scale, top, left, flip = augment.draw(0, 3, id, photo.height, photo.width, 32, (32, 48))
         whole = rescale(photo, scale).astype(int)[top : top + 32, left : left + 32]
@@ -204,7 +204,7 @@ def test_a_batch_holds_what_was_drawn(batches: Batches) -> None:
 
 def test_every_photo_once_an_epoch(batches: Batches) -> None:
     seen: list[int] = []
-    photos = replace(batches.photos, open=lambda id: seen.append(id) or Image.new("RGB", (40, 40)))
+    photos = replace(batches.photos, content=lambda id: seen.append(id) or Image.new("RGB", (40, 40)))
     for _ in Batches(photos, SMALL, COLOURS).epoch(0):
         pass
     assert sorted(seen) == list(range(36))
@@ -232,24 +232,29 @@ def test_a_bad_photo_can_be_skipped(batches: Batches, photo_folder: Path, worker
     config = replace(SMALL, workers=workers)
     rest = list(replace(batches, config=config, on_bad=lambda id, e: bad.append((id, e.photo))).epoch(0))
     assert bad == [(15, str(photo_folder / "2" / "3.jpg"))]
-    place = augment.epoch_order(0, 0, 36).tolist().index(15)
+    place = order_of(batches.photos, 0).index(15)
     for before, after in zip(whole, rest, strict=True):
         kept = [i for i in range(len(before.targets)) if before.number * 8 + i != place]
         assert same(Batch(before.number, *(part[kept] for part in before[1:])), after)
 
 
-def test_a_batch_of_bad_photos_is_left_out(batches: Batches) -> None:
-    lost = set(augment.epoch_order(0, 0, 36)[8:16].tolist())
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_of_bad_photos_is_empty(batches: Batches, workers: int) -> None:
+    whole = list(batches.epoch(0))
+    lost = set(order_of(batches.photos, 0)[8:16])
 
-    def open_or_fail(id: int) -> Image.Image:
+    def content_or_fail(id: int) -> bytes | Image.Image:
         if id in lost:
             raise PhotoError(str(id), "is gone")
-        return Image.new("RGB", (40, 40))
+        return batches.photos.content(id)
 
-    photos, bad = replace(batches.photos, open=open_or_fail), []
-    found = Batches(photos, SMALL, COLOURS, lambda id, e: bad.append(id)).epoch(0)
-    assert [batch.number for batch in found] == [0, 2, 3, 4]
-    assert set(bad) == lost
+    photos, bad = replace(batches.photos, content=content_or_fail), list[int]()
+    found = list(Batches(photos, replace(SMALL, workers=workers), COLOURS, lambda id, e: bad.append(id)).epoch(0))
+    assert [batch.number for batch in found] == [0, 1, 2, 3, 4]
+    assert [len(batch.targets) for batch in found] == [8, 0, 8, 8, 4]
+    assert [(a.shape[1:], a.dtype) for a in found[1][1:]] == [(b.shape[1:], b.dtype) for b in found[0][1:]]
+    assert all(same(a, b) for a, b in zip(whole, found, strict=True) if b.number != 1)
+    assert sorted(bad) == sorted(lost)
 
 
 def test_workers_end_with_the_epoch(batches: Batches) -> None:
@@ -262,6 +267,79 @@ def test_workers_end_with_the_epoch(batches: Batches) -> None:
 
 
 def test_another_error_in_a_worker_is_not_hidden(batches: Batches) -> None:
-    broken = replace(batches.photos, open=lambda id: Image.new("RGB", (40, id // 0)))
+    broken = replace(batches.photos, content=lambda id: Image.new("RGB", (40, id // 0)))
     with pytest.raises(ZeroDivisionError):
         list(Batches(broken, replace(SMALL, workers=2), COLOURS, lambda id, e: None).epoch(0))
+
+
+# Ranks
+
+
+def joined(parts: list[Batch]) -> Batch:
+    """What the ranks hold of a batch, one after another."""
+    return Batch(parts[0].number, *(torch.cat(rows) for rows in zip(*(part[1:] for part in parts), strict=True)))
+
+
+RANKED = replace(SMALL, batch=7)  # 36 photos: 7, 7, 7, 7 and 8, because the one left over joins
+ALL_RANKED = pytest.mark.parametrize("balance", ["none", "sampling"])
+
+
+@ALL_RANKED
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_parts_of_the_ranks_make_the_batch_of_one(batches: Batches, size: int, workers: int, balance: str) -> None:
+    config = replace(RANKED, balance=balance)
+    alone = list(replace(batches, config=config).epoch(2))
+    assert [len(batch.targets) for batch in alone] == [7, 7, 7, 7, 8]
+    ranked = [
+        list(replace(batches, config=replace(config, workers=workers), ranks=Ranks(rank, size)).epoch(2, start))
+        for start in range(6)
+        for rank in range(size)
+    ]
+    for start in range(6):
+        whole = [joined(list(parts)) for parts in zip(*ranked[start * size : (start + 1) * size], strict=True)]
+        assert len(whole) == 5 - start
+        assert all(map(same, whole, alone[start:]))
+    sizes = [len(batch.targets) for batch in (b for rank in ranked[:size] for b in rank)]
+    assert max(sizes) - min(sizes) <= 1 + (size == 1)
+
+
+def test_a_rank_without_photos_gets_an_empty_batch(batches: Batches) -> None:
+    config = replace(SMALL, batch=2)
+    parts = [list(replace(batches, config=config, ranks=Ranks(rank, 3)).epoch(0)) for rank in range(3)]
+    assert {len(batch.targets) for batch in parts[0]} == {0}
+    assert all(map(same, map(joined, map(list, zip(*parts, strict=True))), replace(batches, config=config).epoch(0)))
+
+
+def test_a_photo_that_one_rank_cannot_read_is_missing_in_its_part_only(batches: Batches, photo_folder: Path) -> None:
+    (photo_folder / "2" / "3.jpg").unlink()
+    bad: list[list[int]] = [[], []]
+    skipping = replace(batches, config=RANKED, on_bad=lambda id, e: None)
+    parts = [list(replace(skipping, ranks=Ranks(r, 2), on_bad=lambda id, e, r=r: bad[r].append(id)).epoch(0)) for r in range(2)]
+    assert all(map(same, map(joined, map(list, zip(*parts, strict=True))), skipping.epoch(0)))
+    assert sorted(bad) == [[], [15]]
+
+
+def test_a_photo_shown_twice_in_an_epoch_gets_two_crops(batches: Batches) -> None:
+    """Four photos of one class and 32 of the others: each of the four comes three times."""
+    few = batches.photos.take(np.concatenate([np.arange(4), np.arange(12, 36)]), "train")
+    config = replace(SMALL, balance="sampling", batch=28)
+    order = epoch_order(0, 1, few, balanced=True)
+    (batch,) = replace(batches, photos=few, config=config).epoch(1)
+    rows = [row for row, id in enumerate(order.ids.tolist()) if id == 2]
+    assert len(rows) >= 2
+    assert len({batch.photos[row].numpy().tobytes() for row in rows}) == len(rows)
+    assert len({tuple(batch.shifts[row].tolist()) for row in rows}) == len(rows)
+    for row in rows:
+        photo = few.open(2)
+        turn = int(order.turns[row])
+        expected = augment.cut(photo, augment.draw(0, 1, 2, photo.height, photo.width, 32, (32, 48), turn=turn), 32)
+        assert np.array_equal(batch.photos[row].permute(1, 2, 0).numpy(), expected)
+
+
+def test_what_will_be_asked_for_is_told_in_its_order(batches: Batches) -> None:
+    told: list[list[int]] = []
+    photos = replace(batches.photos, expect=lambda ids: told.append(ids.tolist()))
+    list(replace(batches, photos=photos, config=RANKED, ranks=Ranks(1, 2)).epoch(3, 2))
+    order = order_of(photos, 3)
+    assert told == [order[17:21] + order[24:28] + order[32:36]]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from verydeep.cli import main
-from verydeep.data import photo
+from verydeep.data import limits, photo
 from verydeep.errors import PhotoError
 
 RANDOM = np.random.default_rng(1)
@@ -114,7 +114,9 @@ def test_a_file_that_cannot_be_read_is_a_photo_error(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("side", [8_001, 10_000, 20_000, 65_500])
 def test_a_header_that_claims_too_many_pixels_is_refused(side: int) -> None:
     """Also beyond Pillow's own limits, where it warns (89 million; here an error) and where it refuses (179 million)."""
-    assert re.fullmatch("has (8001 x 8001|more) pixels,? .*than the 64,000,000 allowed", refused(png(side, side, 8, 2, [b""])).reason)
+    assert re.fullmatch(
+        "has (8001 x 8001 pixels and would take 257|more pixels than the 240) MB .*", refused(png(side, side, 8, 2, [b""])).reason
+    )
 
 
 def test_the_command_line_does_not_pass_on_pillows_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,9 +126,9 @@ def test_the_command_line_does_not_pass_on_pillows_warning(tmp_path: Path, capsy
         warnings.simplefilter("always")
         assert main(["predict", "builtin:fashion-a", str(tmp_path / "bomb.png"), "--json"]) == 1
         assert not seen
-        assert "10000 x 10000 pixels, more than" in refused(bomb).reason
+        assert "10000 x 10000 pixels and would take" in refused(bomb).reason
     assert [w.category for w in seen] == [Image.DecompressionBombWarning]  # in the library the caller decides
-    assert "10000 x 10000 pixels, more than the 64,000,000 allowed" in capsys.readouterr().out
+    assert "10000 x 10000 pixels and would take 401 MB to decode, more than the 240 MB allowed" in capsys.readouterr().out
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:
@@ -278,6 +280,62 @@ def test_a_damaged_exif_block_leaves_the_photo_alone() -> None:
     assert found.shape == SMOOTH.shape
 
 
+# Scaled decoding
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest_side", "expected"),
+    [
+        ((640, 427), 256, (640, 427)),
+        ((640, 512), 256, (320, 256)),
+        ((511, 700), 256, (511, 700)),
+        ((1030, 4100), 256, (258, 1025)),
+        ((2400, 1600), 200, (300, 200)),
+        ((1600, 6400), 100, (200, 800)),
+        ((90, 60), 256, (90, 60)),
+    ],
+)
+def test_a_jpeg_is_decoded_no_smaller_than_asked(size: tuple[int, int], smallest_side: int, expected: tuple[int, int]) -> None:
+    data = saved(Image.new("RGB", size), "JPEG")
+    assert photo.decode(data, "some.jpg", smallest_side).size == expected
+    assert photo.decode(data, "some.jpg").size == size
+    assert photo.decode(saved(Image.new("RGB", size), "PNG"), "some.png", smallest_side).size == size
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_scaled_jpeg_shows_the_same_photo_upright(mode: str, progressive: bool) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.fromarray(SMOOTH).resize((480, 400), Image.Resampling.BICUBIC).convert(mode)
+    data = saved(image, "JPEG", exif=exif, quality=95, progressive=progressive)
+    scaled, whole = photo.decode(data, "some.jpg", 100), photo.decode(data, "some.jpg")
+    assert (scaled.mode, scaled.size, whole.size) == ("RGB", (100, 120), (400, 480))
+    assert np.abs(np.asarray(scaled).astype(int) - photo.rescale(whole, 100)).mean() < 2
+
+
+def test_a_scaled_photo_obeys_the_limits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = saved(Image.new("CMYK", (400, 400)), "JPEG", exif=exif)
+    monkeypatch.setattr(limits, "MEMORY", 1_000_000)  # 0.64 MB to decode it, 1.28 to turn it
+    for smallest_side in (None, 50):
+        with pytest.raises(PhotoError, match="400 x 400 pixels and would take 2 MB"):
+            photo.decode(data, "some.jpg", smallest_side)
+
+
+@pytest.mark.parametrize("percent", range(0, 100, 5))
+def test_a_jpeg_cut_short_is_refused_at_any_scale(percent: int) -> None:
+    whole = saved(Image.fromarray(SMOOTH).resize((480, 400)), "JPEG")
+    with pytest.raises(PhotoError):
+        photo.decode(whole[: len(whole) * percent // 100], "some.jpg", 50)
+
+
+def test_a_photo_does_not_keep_its_file_or_decoder() -> None:
+    for format in photo.FORMATS:
+        assert type(photo.decode(saved(Image.fromarray(SMOOTH), format), "some.jpg")) is Image.Image
+
+
 # Sizes
 
 
@@ -337,7 +395,7 @@ def test_thin_photos_are_never_rescaled_whole() -> None:
     code = """
         import resource
         from PIL import Image
-        from verydeep.data import photo
+        from verydeep.data import limits, photo
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
         for size in ((1, 65_500), (65_500, 1)):
             thin = Image.new("RGB", size, "red")
@@ -389,3 +447,13 @@ def test_what_was_encoded_is_decoded() -> None:
 def test_a_side_that_the_resizer_cannot_place_is_refused() -> None:
     with pytest.raises(PhotoError, match="no side may be longer than 65,535"):
         photo.decode(saved(Image.new("L", (1, 65_536)), "PNG"), "long.png")
+
+
+@pytest.mark.parametrize("how", list(Image.Transpose))
+@pytest.mark.parametrize("size", [(7, 5), (5, 7), (1, 9), (64, 64)])
+def test_turning_through_a_file_is_turning(how, size, monkeypatch):
+    pixels = np.random.default_rng(how).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    monkeypatch.setattr(photo, "STRIP", 2 * size[0])
+    expected = Image.fromarray(pixels).transpose(how)
+    turned = photo.turned_through_file(Image.fromarray(pixels), how)
+    assert np.array_equal(np.asarray(turned), np.asarray(expected))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from verydeep.data import statistics
-from verydeep.data.record import Photos
+from verydeep.data.record import Names, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, PhotoError
 
@@ -21,7 +21,7 @@ def coloured(height: int, width: int, centre: float = 128) -> np.ndarray:
 
 
 def photos_of(*arrays: np.ndarray) -> Photos:
-    keys = [str(i) for i in range(len(arrays))]
+    keys = Names.of(str(i) for i in range(len(arrays)))
     return Photos("train", keys, np.zeros(len(arrays), np.int64), lambda id: Image.fromarray(arrays[id]))
 
 

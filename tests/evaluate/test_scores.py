@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from verydeep.evaluate.scores import MISTAKES, Scores
+from verydeep.ranks import ALONE
 
 
 def counted(posteriors, targets, classes=None):
@@ -81,3 +82,12 @@ def test_the_most_confident_mistakes_are_kept():
 def test_of_equally_confident_mistakes_the_first_photos_are_kept():
     scores = counted([[1.0, 0.0]] * 50, [1] * 50)
     assert sorted(-i for _, i, _, _ in scores.mistakes) == list(range(MISTAKES))
+
+
+def test_alone_the_scores_of_all_ranks_are_ones_own():
+    random = np.random.default_rng(2)
+    own = counted(random.dirichlet(np.ones(9), 200).astype(np.float32), random.integers(0, 9, 200))
+    found = own.over(ALONE)
+    assert found.as_dict() == own.as_dict()
+    assert found.confusion.equal(own.confusion)
+    assert sorted(found.mistakes) == sorted(own.mistakes)

@@ -1,11 +1,15 @@
 """Raw pixels in, posteriors out, one file: what a Classifier eats, answers and writes, and what it refuses."""
 
+import hashlib
 import json
 import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from PIL import Image
 import verydeep
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, PhotoError
-from verydeep.net.classifier import METADATA, SEAL, build, checksum, read_classifier
+from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build, checksum, read_classifier, write_tensors
 from verydeep.net.initialise import initialise
 
 CLASSES = ("cat", "dog", "Käse")
@@ -169,10 +173,10 @@ def with_byte(file, position, mask):
 
 
 def test_a_flipped_bit_anywhere_is_found(file):
-    """One random bit each in a quarter of the header's bytes and in a hundred of the tensors'."""
+    """One random bit in every byte of the header and in three hundred of the tensors'."""
     data, rng = file.read_bytes(), random.Random(0)
     header = 8 + struct.unpack("<Q", data[:8])[0]
-    places = [*rng.sample(range(header), header // 4), *rng.sample(range(header, len(data)), 100), len(data) - 1]
+    places = [*range(header), *rng.sample(range(header, len(data)), 300), len(data) - 1]
     accepted = []
     for place in places:
         broken = with_byte(file, place, 1 << rng.randrange(8))
@@ -180,6 +184,60 @@ def test_a_flipped_bit_anywhere_is_found(file):
             read_classifier(broken)
             accepted.append((place, data[place - 20 : place + 20]))
     assert not accepted
+
+
+WRITE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_classifier
+test_classifier.classifier().save({path!r})
+"""
+
+
+def test_two_processes_write_the_same_bytes(file, tmp_path):
+    """Dictionaries of other languages are shuffled anew in every process."""
+    for i in range(2):
+        path = tmp_path / f"{i}.safetensors"
+        subprocess.run([sys.executable, "-c", WRITE.format(here=str(Path(__file__).parent), path=str(path))], check=True)
+        assert path.read_bytes() == file.read_bytes()
+
+
+def test_the_library_reads_what_is_written_here(tmp_path):
+    """safetensors itself as the oracle, for every type, for a scalar and for no values at all."""
+    tensors = {
+        "b": torch.randn(3, 4), "a": torch.randn(5).half(), "f": torch.randn(2, 2, 2).bfloat16(), "d": torch.tensor(7),
+        "e": torch.randn(0, 3), "turned": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "Käse \"\n": torch.randn(1).double(),
+    }  # fmt: skip
+    metadata = {"z": 'Käse "\n\u2028', "a": "\x7f\x01"}
+    checksum = write_tensors(tensors, tmp_path / "x.safetensors", metadata)
+    assert checksum == hashlib.sha256((tmp_path / "x.safetensors").read_bytes()).hexdigest()
+    found = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(t, found[name]) and t.dtype == found[name].dtype for name, t in tensors.items())
+    with safetensors.safe_open(tmp_path / "x.safetensors", framework="pt") as f:
+        assert f.metadata() == metadata
+
+
+def test_a_file_that_is_written_over_does_not_change_a_model_in_use(file):
+    model, data = read_classifier(file), file.read_bytes()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with file.open("r+b") as f:
+        f.write(bytes(len(data)))
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_class_names_too_long_for_a_header_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ModelError, match="too long for a model file"):
+        classifier(classes=tuple(f"{i:0100}" for i in range(20_000))).save(tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float64, torch.complex64])
+def test_types_that_could_not_be_read_are_not_written(tmp_path, dtype):
+    with pytest.raises(ModelError, match=r"expected torch\.float32"):
+        classifier().save(tmp_path / "x.safetensors", dtype)
 
 
 def test_a_file_cut_short_is_refused(file):
@@ -255,14 +313,27 @@ def test_a_header_longer_than_the_file_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     for length in (9, 2**32, 2**63, 2**64 - 1):
         path.write_bytes(struct.pack("<Q", length) + b"{}")
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError, match="shorter than its header"):
             read_classifier(path)
+
+
+def test_a_header_longer_than_any_of_ours_is_not_parsed(file):
+    data = file.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    longer = data[8:end].ljust(LONGEST_HEADER + 8)  # the spaces are allowed
+    file.write_bytes(struct.pack("<Q", len(longer)) + longer + data[end:])
+    with pytest.raises(ModelError, match="has a header of 3,000,008 bytes, expected at most 3,000,000"):
+        read_classifier(file)
+
+
+def test_a_model_larger_than_the_memory_is_not_read(file, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    with pytest.raises(ModelError, match="is larger than the 0 GB of memory"):
+        read_classifier(file)
 
 
 def forged(file, text):
     """The file with another contract text, its checksums made to fit."""
-    import hashlib
-
     tensors = safetensors.torch.load_file(file)
     metadata = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
     safetensors.torch.save_file(tensors, file, metadata)
@@ -282,7 +353,8 @@ def contract_of(file):
         {"batch_norm": True}, {"classes": []}, {"classes": "ab"}, {"classes": [1, 2, 3]}, {"classes": None}, {"classes": ["a"] * 1000},
         {"mean": [1.0, 2.0, 3.0]}, {"mean": [1.0]}, {"mean": ["a", "b", "c"]}, {"mean": [float("nan")] * 3}, {"std": [1.0, 1.0, 1.0]},
         {"scales": [36]}, {"order": "BGR"}, {"range": [0, 1]}, {"task": "boxes"}, {"format": 99}, {"sha256": "0" * 64}, {"sha256": None},
-        {"more": 1},
+        {"more": 1}, {"classes": ["a", "b", "\ud800"]}, {"origin": "\ud800"}, {"scales": [1, 10**400]}, {"mean": [1e300, 0, 0]},
+        {"std": [1e-300, 1, 1]},
     ],
     ids=str,
 )  # fmt: skip
@@ -295,6 +367,23 @@ def test_a_contract_that_does_not_fit_its_tensors_is_refused(file, change):
 def test_a_contract_that_is_no_object_is_refused(file, text):
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         read_classifier(forged(file, text))
+
+
+def test_a_contract_that_says_a_thing_twice_is_refused(file):
+    text = json.dumps(contract_of(file))
+    with pytest.raises(ModelError, match="twice"):
+        read_classifier(forged(file, '{"net": "D", ' + text[1:]))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("net.fc8.bias", torch.int64), ("net.fc8.bias", torch.float64), ("mean", torch.float16)])
+def test_tensors_of_another_type_are_refused(file, name, dtype):
+    """Weights of whole numbers would be read, and fail with the first photo."""
+    tensors = safetensors.torch.load_file(file)
+    tensors[name] = tensors[name].to(dtype)
+    text = json.dumps(contract_of(file) | {"sha256": checksum(tensors)})
+    safetensors.torch.save_file(tensors, file, {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"})
+    with pytest.raises(ModelError, match="another shape or type"):
+        read_classifier(file)
 
 
 def test_a_forged_file_is_read_where_nothing_was_changed(file):
@@ -347,8 +436,10 @@ def test_load_says_what_is_wrong_with_a_path(tmp_path):
         verydeep.load(tmp_path)
     with pytest.raises(ModelError, match="try builtin:fashion-a"):
         verydeep.load("builtin:vgg")
-    with pytest.raises(ModelError, match="/dev/null"):
-        verydeep.load("/dev/null")
+    for name in ("/dev/null", "x" * 5000, "a\0b", "~nobody-of-this-name/x", str(tmp_path / "x" / ("y" * 300) / "z")):
+        with pytest.raises(ModelError) as e:
+            verydeep.load(name)
+        assert len(str(e.value).splitlines()) == 1
 
 
 def test_a_best_that_is_a_folder_or_empty_is_refused(tmp_path):

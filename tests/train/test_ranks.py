@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -124,7 +123,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_if_nothing_had_happe
     os.kill(victim, signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert re.search(r"(exitcode|Signal).*-?9|SIGKILL", errors), errors
+    assert "failed (exitcode: -" in errors  # and was started again
     assert tiny.left(run) == uninterrupted
 
 

@@ -26,6 +26,10 @@ class Room:
             self.left -= bytes if fits else 0
         return fits
 
+    def give_back(self, bytes: int) -> None:
+        with self.lock:
+            self.left += bytes
+
 
 def kept(photos: Photos, room: Room, smallest_side: int | None = None) -> Photos:
     """The same photos, the first that fit decoded only once. What does not fit is decoded each time: pushing others out would not help,
@@ -41,8 +45,9 @@ def kept(photos: Photos, room: Room, smallest_side: int | None = None) -> Photos
         image = images.get(id)
         if image is None:
             image = photos.open(id, smallest_side)
-            if room.take(PIXEL * image.width * image.height):
-                images[id] = image
+            size = PIXEL * image.width * image.height
+            if room.take(size) and images.setdefault(id, image) is not image:  # another thread was faster
+                room.give_back(size)
         return image
 
     return replace(photos, content=content)

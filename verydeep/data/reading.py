@@ -12,13 +12,18 @@ from typing import TypeVar
 from verydeep.errors import PhotoError
 
 T = TypeVar("T")
+MOST_WORKERS = 16
 
 
 def workers_for(asked: int, in_memory: bool) -> int:
-    """The number of decoding threads: as asked, or chosen for -1 (none for photos already in memory)."""
+    """The number of decoding threads: as asked or, for -1, one a core that this process may use and its neighbours do not.
+
+    Photos already in memory need none. Beyond MOST_WORKERS the interpreter's lock is the limit.
+    """
     if asked >= 0:
         return asked
-    return 0 if in_memory else min(8, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if in_memory else max(1, min(MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def in_order(

@@ -10,7 +10,7 @@ from verydeep.data import manifest, shards
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder
 from verydeep.data.manifest import open_manifest
-from verydeep.data.record import DataSet, Shares
+from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
 from verydeep.errors import DataError
 
@@ -55,7 +55,10 @@ def read_places(split: Path) -> dict[str, str]:
     """Key -> split, from the split.csv of a run. Raises DataError."""
     try:
         with split.open(encoding="utf-8", newline="") as lines:
-            return {row["path"]: row["split"] for row in csv.DictReader(lines)}
+            places = {row["path"]: row["split"] for row in csv.DictReader(lines)}
+        if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
+            raise ValueError("it names no splits")
+        return places
     except (OSError, ValueError, KeyError, csv.Error) as e:
         raise DataError(f"{split} cannot be read ({e}); the run folder is damaged") from e
 

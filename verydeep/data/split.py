@@ -41,9 +41,8 @@ def others(data: DataSet, whole: str) -> dict[str, Photos]:
 
 def drawn(keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int) -> npt.NDArray[np.int8]:
     """0, 1 or 2 for each photo: train, val or test."""
-    rank = np.fromiter(
-        (int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8], "big") for key in keys), np.uint64, len(keys)
-    )
+    begun = f"{seed}\0".encode()
+    rank = np.frombuffer(b"".join(hashlib.sha256(begun + key.encode()).digest()[:8] for key in keys), ">u8")
     shuffled = np.lexsort((rank, targets))
     places, first = np.zeros(len(keys), np.int8), 0
     for n in np.bincount(targets, minlength=classes).tolist():

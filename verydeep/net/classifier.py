@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -16,10 +18,13 @@ from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.vgg import VGG
-from verydeep.run import write_atomically
+from verydeep.run import open_regular, write_atomically
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
 AT_ONCE = 32  # photos of a list that go through together
+LONGEST_HEADER = 3_000_000  # bytes: the names of 50,000 classes; read into Python they take up to thirty times as many
+TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+FLOATS = ("F32", "F16", "BF16")
 
 
 class Classifier(nn.Module):
@@ -89,31 +94,51 @@ class Classifier(nn.Module):
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Writes one safetensors file with the contract in its header; dtype float16 halves it. Old or new, never half a file."""
+        if dtype is not None and TYPES.get(dtype) not in FLOATS:
+            raise ModelError(f"dtype is {dtype}; expected torch.float32, torch.float16 or torch.bfloat16")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
         if dtype is not None:
             tensors = {n: t.to(dtype) if n.startswith("net.") and t.is_floating_point() else t for n, t in tensors.items()}
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
         text = to_json(contract)
         blob = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+        if len(json.dumps(blob)) > LONGEST_HEADER // 2:
+            raise ModelError(f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them")
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file. Raises OSError, also where safetensors wraps a full disk in an error of its own."""
-    try:
-        safetensors.torch.save_file(tensors, path, metadata)
-    except safetensors.SafetensorError as e:
-        raise OSError(str(e)) from e
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> str:
+    """A safetensors file, the same bytes for the same tensors; returns their SHA-256. Raises OSError.
+
+    The library's own writer orders the metadata by chance, holds a second copy of the tensors and hides the number of an OSError.
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    names, end = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)), 0  # the widest first: all are aligned
+    for name in names:
+        begin, end = end, end + tensors[name].nbytes
+        header[name] = {"dtype": TYPES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with path.open("wb") as f:
+        parts: Iterable[bytes | memoryview] = chain([len(text).to_bytes(8, "little") + text], (bytes_of(tensors[n]) for n in names))
+        for part in parts:
+            digest.update(part)
+            f.write(part)
+    return digest.hexdigest()
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        t = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        digest.update(t.flatten().view(torch.uint8).numpy().data)
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(bytes_of(tensors[name]))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def build(contract: Contract, device: torch.device | str | None = None) -> Classifier:
@@ -128,27 +153,33 @@ def build(contract: Contract, device: torch.device | str | None = None) -> Class
 def read_classifier(path: Path) -> Classifier:
     """The Classifier of a file that `save` wrote, in float32 on the CPU, in eval mode.
 
-    Header, shapes and the SHA-256 of every byte are checked before use. Raises ModelError.
+    Header, types, shapes and the SHA-256 of every byte are checked before use. Raises ModelError.
     """
     try:
+        if check_header(path) > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+            raise ModelError(f"{path} is larger than the {memory / 1e9:.0f} GB of memory of this machine")
         with safetensors.safe_open(path, framework="pt") as f:
             metadata = f.metadata() or {}
             if METADATA not in metadata:
                 raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
             check_seal(path, metadata)
             contract = from_json(metadata[METADATA], str(path))
-            wanted = {n: tuple(t.shape) for n, t in build(contract, "meta").state_dict().items()}
+            wanted = build(contract, "meta").state_dict()
             check_names(path, wanted, f.keys())
-            for name, shape in wanted.items():
-                if tuple(f.get_slice(name).get_shape()) != shape:
-                    raise ModelError(f"{path}: {name} has another shape than its contract says; the file is damaged")
-            tensors = {name: f.get_tensor(name) for name in wanted}
+            for name, tensor in wanted.items():
+                found = f.get_slice(name)
+                types = FLOATS if name.startswith("net.") and tensor.is_floating_point() else (TYPES[tensor.dtype],)
+                if tuple(found.get_shape()) != tensor.shape or found.get_dtype() not in types:
+                    raise ModelError(f"{path}: {name} has another shape or type than its contract says; the file is damaged")
+            tensors = {name: f.get_tensor(name).clone() for name in wanted}  # a copy, as the file may change once it was checked
     except FileNotFoundError as e:
         raise ModelError(f"{path} does not exist; expected a run folder, a .safetensors file or a built-in name") from e
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read ({e.strerror or e}); expected a run folder or a .safetensors file") from e
     except (ConfigError, TypeError, RecursionError) as e:
         raise ModelError(f"{path}: its contract describes no net ({e}); the file is damaged or not of verydeep") from e
-    except (safetensors.SafetensorError, OSError) as e:
-        raise ModelError(f"{path} cannot be read as safetensors ({e}); it is damaged or of another format") from e
+    except (safetensors.SafetensorError, ValueError) as e:
+        raise ModelError(f"{path} cannot be read as safetensors ({cut(e)}); it is damaged or of another format") from e
     if checksum(tensors) != contract.sha256:
         raise ModelError(f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again")
     classifier = build(contract, "meta")  # no first weights are drawn only to be overwritten
@@ -157,6 +188,22 @@ def read_classifier(path: Path) -> Classifier:
         if getattr(classifier, name).flatten().tolist() != torch.tensor(getattr(contract, name)).tolist():
             raise ModelError(f"{path}: {name} in its contract and in its tensors differ; the file is damaged")
     return classifier.eval()
+
+
+def check_header(path: Path) -> int:
+    """The size of a file whose header may be parsed: it fits the file and is not absurdly long. Raises OSError and ModelError."""
+    with open_regular(path) as f:
+        size, length = os.fstat(f.fileno()).st_size, int.from_bytes(f.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise ModelError(f"{path} cannot be read as safetensors (it is shorter than its header); it is damaged or of another format")
+    if length > LONGEST_HEADER:
+        raise ModelError(f"{path} has a header of {length:,} bytes, expected at most {LONGEST_HEADER:,}; it is no model of verydeep")
+    return size
+
+
+def cut(error: Exception) -> str:
+    """An error that may quote the file, in one line and not too long."""
+    return repr(str(error))[1:161]
 
 
 def check_seal(path: Path, metadata: dict[str, str]) -> None:
@@ -169,4 +216,5 @@ def check_seal(path: Path, metadata: dict[str, str]) -> None:
 def check_names(path: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
     different = sorted(set(wanted) ^ set(found))
     if different:
-        raise ModelError(f"{path}: its layers do not match its contract ({', '.join(different[:3])}); the file is damaged")
+        shown = ", ".join(f"{name[:40]!r}" for name in different[:3])
+        raise ModelError(f"{path}: its layers do not match its contract ({shown}); the file is damaged")

@@ -119,7 +119,7 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
 
 def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:
     """Going on with other arithmetic works, but not to the same bits."""
-    names = ("torch", "threads", "gpu", "bf16", "ranks", "decoder")
+    names = ("torch", "pillow", "threads", "gpu", "bf16", "ranks")
     if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in names if k in then and then[k] != now[k]]:
         run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
 
@@ -171,6 +171,11 @@ def say_data(run: Run, data: DataSet) -> None:
     counts = ", ".join(f"{len(p)} {s}" for s, p in data.splits.items())
     how = " (held out by class, kept in split.csv)" if data.held_out else ""
     run.say(f"data: {data.name}, {len(data.classes)} classes, photos: {counts}{how}")
+    for photos in (data.split("train"), data.split("val")):
+        targets = photos.targets()
+        if len(strange := np.flatnonzero((targets < 0) | (targets >= len(data.classes)))):
+            key, label = photos.keys[int(strange[0])], targets[strange[0]]
+            raise DataError(f"{data.name}: {key} has the label {label}, outside 0 to {len(data.classes) - 1}")
     present = set(data.split("train").targets().tolist())
     if empty := [c for i, c in enumerate(data.classes) if i not in present]:
         raise DataError(f"{data.name}: the class {empty[0]!r} has no training photo; add some or remove the class")

@@ -20,11 +20,14 @@ def load(model: str | Path) -> Classifier:
             raise ModelError(f"{name} is not a built-in net; try builtin:{' or builtin:'.join(BUILTIN)}")
         with resources.as_file(resources.files("verydeep.weights").joinpath(f"{short}.safetensors")) as path:
             return read_classifier(path)
-    path = Path(model).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(model).expanduser()
+        if not path.is_dir():
+            return read_classifier(path)
         best = path / "best.safetensors"
-        if not best.exists():
-            state = "has no best.safetensors yet: its first epoch is not done" if (path / "config.yaml").exists() else "is not a run folder"
-            raise ModelError(f"{path} {state}; expected a run folder, a .safetensors file or builtin:fashion-a")
-        return read_classifier(best)
-    return read_classifier(path)
+        if best.exists():
+            return read_classifier(best)
+        state = "has no best.safetensors yet: its first epoch is not done" if (path / "config.yaml").exists() else "is not a run folder"
+    except (OSError, RuntimeError) as e:  # a folder that may not be looked into, a name too long, a ~ of nobody
+        raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
+    raise ModelError(f"{path} {state}; expected a run folder, a .safetensors file or builtin:fashion-a")

@@ -1,0 +1,68 @@
+"""Fuzzing of manifests: any bytes named .csv or .jsonl are a data set or a DataError, within 2 s and 100 MB.
+
+    python tests/fuzz/fuzz_manifest.py -max_total_time=60
+
+Options are libFuzzer's. The first byte chooses the suffix and how the photos are shared out.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["verydeep", "csv", "json"]):
+    from verydeep.data.manifest import open_manifest
+    from verydeep.errors import VeryDeepError
+
+SECONDS, MEMORY = 2.0, 100_000_000
+UNIT = 1 if sys.platform == "darwin" else 1024
+FOLDER = Path(tempfile.mkdtemp())
+WAYS = [(suffix, shares, root) for suffix in (".csv", ".jsonl") for shares in (None, (0.1, 0.1)) for root in (None, FOLDER)]
+SEEDS = (
+    b"path,label\na.jpg,cat\nb.jpg,dog\n",
+    b'\xef\xbb\xbfpath,label,split,box\n"a,\n.jpg",cat,train,0 0 5 5\nb.jpg,dog,val,"1,2,3.5,4"\n./b.jpg,cat,val,\nc.jpg,cat,test,\n',
+    b'{"path": "a.jpg", "label": "cat"}\n{"path": "b.jpg", "labels": ["dog", "cat"]}\n',
+    b'{"path": "a", "label": "c", "split": "train", "boxes": [{"label": "d", "box": [0, 0, 1, 1]}]}\n'
+    b'{"path": "b", "label": "d", "split": "val", "box": [0, 0, 2, 2]}\n',
+)
+
+
+def read(data: bytes) -> None:
+    suffix, shares, root = WAYS[data[0] % len(WAYS)] if data else WAYS[0]
+    path = FOLDER / f"x{suffix}"
+    path.write_bytes(data[1:])
+    found = open_manifest(path, shares, 0, root)
+    for photos in found.splits.values():
+        assert len(photos.keys) == len(photos)
+    assert found.fingerprint()
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+
+
+def test_one_input(data: bytes) -> None:
+    before, began = peak(), time.process_time()
+    with suppress(VeryDeepError):
+        read(data)
+    assert time.process_time() - began <= SECONDS
+    assert peak() - before <= MEMORY + 2 * len(data)
+
+
+def main() -> None:
+    (corpus := FOLDER / "corpus").mkdir()
+    for way in range(len(WAYS)):
+        for i, data in enumerate(SEEDS):
+            (corpus / f"{way}-{i}").write_bytes(bytes([way]) + data)
+    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

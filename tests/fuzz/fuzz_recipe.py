@@ -1,0 +1,69 @@
+"""Fuzzing of configurations: any config.yaml of a run is a Config or a RunError or ConfigError, within 2 s and 100 MB.
+
+    python tests/fuzz/fuzz_recipe.py -max_total_time=60
+
+Options are libFuzzer's. The seeds are made here, in a temporary folder: the defaults, the recipes, and what YAML has beside fields.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["verydeep", "yaml"]):
+    import yaml
+
+    from verydeep.config import Config, from_plain, plain
+    from verydeep.errors import VeryDeepError
+    from verydeep.run import read_config
+
+SECONDS, MEMORY = 2.0, 100_000_000
+SLOWER = 4.0  # instrumented Python beside plain
+UNIT = 1 if sys.platform == "darwin" else 1024
+FOLDER = Path(tempfile.mkdtemp())
+ODD = (
+    b"crop: 0x7fffffffffffffffffff\nscale: [1:30, .inf]\n",
+    b"&a [*a]",
+    b"<<: {net: A}\ndrop_at: !!set {1, 2}\nlr: !!timestamp 2014-09-04\n",
+    b"net: !!binary aGVsbG8=\nseed: !!omap [a: 1]\nflip: ~\nbalance: [none]\n",
+    b"crop: 0x" + b"f" * 4000,  # more digits than Python prints
+    b"lr: .nan\nmomentum: -.inf\nepochs: 1e9\ndrop_factor: 1_0\n",
+)
+
+
+def read(data: bytes) -> None:
+    (FOLDER / "config.yaml").write_bytes(data)
+    found = read_config(FOLDER)
+    assert from_plain(yaml.safe_load(yaml.safe_dump(plain(found))), "again") == found
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+
+
+def test_one_input(data: bytes) -> None:
+    before, began = peak(), time.process_time()
+    with suppress(VeryDeepError):
+        read(data)
+    assert time.process_time() - began <= SECONDS * SLOWER
+    assert peak() - before <= MEMORY + 2 * len(data)
+
+
+def main() -> None:
+    (corpus := FOLDER / "corpus").mkdir()
+    recipes = [f.read_bytes() for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml")]
+    for i, data in enumerate([yaml.safe_dump(plain(Config())).encode(), *recipes, *ODD]):
+        (corpus / str(i)).write_bytes(data)
+    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

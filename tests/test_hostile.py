@@ -1,0 +1,342 @@
+"""Hostile files wherever a file is read: nothing runs, nothing hangs, memory stays bounded, and one line says what is wrong.
+
+Each is opened in a process of its own, forked from one that has torch: python test_hostile.py reads "kind path" from stdin and
+prints a line of JSON with the outcome, the seconds and the bytes of memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from verydeep.cli import main
+from verydeep.contract import Contract, to_json
+from verydeep.errors import VeryDeepError
+from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build
+from verydeep.net.initialise import initialise
+from verydeep.net.vgg import VGG
+from verydeep.run import LONGEST_JSON, LONGEST_YAML, read_config, read_json, write_sealed
+from verydeep.train.schedule import Schedule
+from verydeep.train.state import Counters, restore, save
+from verydeep.weights.model import load
+
+SECONDS, MEMORY = 2.0, 100_000_000
+UNIT = 1 if sys.platform == "darwin" else 1024
+COLOURS = (100.0, 100.0, 100.0)
+CONTRACT = Contract("A", ("a", "b"), 32, 8, 4, False, "up", COLOURS, (1.0, 1.0, 1.0), (32, 32))
+
+
+@cache
+def trained() -> tuple[VGG, torch.optim.SGD]:
+    torch.manual_seed(0)
+    net = VGG("A", classes=2, crop=32, fc_width=8, base_width=4)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9)
+    net(torch.ones(1, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    return net, optimizer
+
+
+# The child
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "model": load,
+    "state": lambda path: restore(path, *trained()),
+    "config": read_config,
+    "json": read_json,
+}
+
+
+def open_in_a_fork(kind: str, path: str) -> None:
+    if pid := os.fork():
+        if os.waitpid(pid, 0)[1] != 0:
+            print(json.dumps(["it died or hung", 0, 0]), flush=True)
+        return
+    signal.alarm(20)
+    before, began = peak(), time.process_time()
+    try:
+        READERS[kind](Path(path))
+        outcome = "accepted"
+    except VeryDeepError as e:
+        outcome = f"refused: {e}"
+    except BaseException as e:
+        outcome = f"untyped: {e!r}"
+    print(json.dumps([outcome, time.process_time() - began, peak() - before]), flush=True)
+    os._exit(0)
+
+
+# The files
+
+
+class Canary:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def pickles(canary: Path) -> dict[str, Callable[[Path], object]]:
+    bomb = Canary(canary)
+    return {
+        **{f"pickle {n}": lambda path, n=n: path.write_bytes(pickle.dumps(bomb, n)) for n in (0, 2, 5)},  # type: ignore[misc]
+        "torch zip": lambda path: torch.save({"weights": bomb}, path),
+        "torch legacy": lambda path: torch.save({"weights": bomb}, path, _use_new_zipfile_serialization=False),
+        "numpy": lambda path: path.write_bytes(
+            b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (1,)}" + pickle.dumps(bomb)
+        ),
+    }
+
+
+def raw(length: int, header: bytes, body: bytes = b"") -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(struct.pack("<Q", length) + header + body)
+
+
+def headed(header: bytes | dict[str, Any], body: bytes = b"") -> Callable[[Path], object]:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return raw(len(text), text, body)
+
+
+def tensor(begin: int, end: int, shape: list[int] | None = None, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape or [1], "data_offsets": [begin, end]}
+
+
+def fill(text: bytes, before: bytes, after: bytes, length: int) -> bytes:
+    return before + text * ((length - len(before) - len(after)) // len(text)) + after
+
+
+def sealed(contract: str, tensors: dict[str, Any] | None = None) -> Callable[[Path], object]:
+    blob = {METADATA: contract, SEAL: hashlib.sha256(contract.encode()).hexdigest(), "format": "pt"}
+    return headed(json.dumps({"__metadata__": blob, **(tensors or {})}, ensure_ascii=False).encode())
+
+
+def sparse(path: Path) -> None:
+    """A consistent file of 200 GB that takes no room on the disk."""
+    giant = replace(CONTRACT, base_width=4096, sha256="0" * 64)
+    header: dict[str, Any] = {"__metadata__": {METADATA: (text := to_json(giant)), SEAL: hashlib.sha256(text.encode()).hexdigest()}}
+    header["__metadata__"]["format"], end = "pt", 0
+    for name, t in build(giant, "meta").state_dict().items():
+        header[name], end = tensor(end, end + t.nbytes, list(t.shape)), end + t.nbytes
+    headed(header)(path)
+    os.truncate(path, path.stat().st_size + end)
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(path))  # such a name may have a hundred bytes
+
+
+def special(path: Path) -> dict[str, Callable[[], object]]:
+    return {
+        "zero": lambda: path.symlink_to("/dev/zero"),
+        "random": lambda: path.symlink_to("/dev/random"),
+        "pipe": lambda: os.mkfifo(path),
+        "socket": lambda: bind(path),
+        "folder": path.mkdir,
+        "memory": lambda: path.symlink_to("/proc/self/mem"),
+        "loop": lambda: path.symlink_to(path),
+    }
+
+
+THOUSANDS = (
+    b"{" + b",".join(b'"%d":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}' % (i, 4 * i, 4 * i + 4) for i in range(1 << 16)) + b"}"
+)
+HEADERS: dict[str, Callable[[Path], object]] = {
+    "length 2^64": raw(2**64 - 1, b"{}"),
+    "length 2^62": raw(2**62, b"{}"),
+    "longer than the file": raw(1000, b"{}"),
+    "100 MB of header": raw(100_000_000, b"{" + b" " * 99_999_999),
+    "a million tensors": lambda path: path.write_bytes(
+        struct.pack("<Q", 16 * len(THOUSANDS)) + THOUSANDS[:-1] + b"," + (THOUSANDS[1:-1] + b",") * 14 + THOUSANDS[1:]
+    ),
+    "as many tensors as fit": headed(THOUSANDS[: (cut := THOUSANDS.rfind(b"},", 0, LONGEST_HEADER - 2)) + 1] + b"}", bytes(4 * (1 << 16))),
+    "nested": headed(fill(b"[", b"", b"", LONGEST_HEADER)),
+    "nested objects": headed(fill(b'{"a":', b"", b"", LONGEST_HEADER)),
+    "lists": headed(fill(b"[],", b'{"a":[', b"[]]}", LONGEST_HEADER)),
+    "a name of 3 MB": headed(fill(b"x", b'{"', b'":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', LONGEST_HEADER), bytes(4)),
+    "overlapping": headed({"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(6)),
+    "beyond": headed({"a": tensor(0, 1 << 62)}, bytes(4)),
+    "backwards": headed({"a": tensor(4, 0)}, bytes(4)),
+    "gigantic shape": headed({"a": tensor(0, 4, [1 << 40, 1 << 40])}, bytes(4)),
+    "negative": headed({"a": tensor(-4, 0)}, bytes(4)),
+    "twice": headed(
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)
+    ),
+    "dots": headed({"../../x": tensor(0, 4), "/etc/passwd": tensor(4, 8)}, bytes(8)),
+    "control characters": headed({"\n\x1b[2J": tensor(0, 4)}, bytes(4)),
+}
+CONTRACTS: dict[str, Callable[[Path], object]] = {
+    "contract nested": sealed("[" * (LONGEST_HEADER // 2)),
+    "contract of lists": sealed(fill(b"[],", b"[", b"[]]", LONGEST_HEADER - 500).decode()),
+    "contract of objects": sealed(fill(b"{},", b"[", b"{}]", LONGEST_HEADER - 500).decode()),
+    "contract with a long field": sealed('{"format":1,"' + "x" * (LONGEST_HEADER // 2) + '":1}'),
+    "contract of a long format": sealed('{"format":"' + "x" * (LONGEST_HEADER // 2) + '"}'),
+    "contract of many classes": sealed(to_json(CONTRACT).replace('"a", "b"', fill(b'"a",', b"", b'"a"', LONGEST_HEADER // 3).decode())),
+    "contract with a tensor of an odd name": lambda path: sealed(to_json(CONTRACT), {"\n\x1b[2J" * 10_000: tensor(0, 0, [0])})(path),
+    "sparse": sparse,
+}
+LAUGHS = ", ".join(f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+YAML: dict[str, bytes] = {
+    "aliases": f"net: [&a [x,x,x,x,x,x,x,x,x], {LAUGHS}]".encode(),
+    "loop": b"&a [*a]",
+    "python": b"!!python/object/apply:os.mkdir [CANARY]",
+    "nested lists": b"[" * LONGEST_YAML,
+    "nested objects": b"{a: " * (LONGEST_YAML // 4),
+    "nested keys": b"? " * (LONGEST_YAML // 2),
+    "scalars": b"[" + b"a," * (LONGEST_YAML // 2 - 1) + b"]",
+    "a long number": b"crop: " + b"1" * (LONGEST_YAML - 10),
+    "sexagesimal": b"crop: 1" + b":1" * (LONGEST_YAML // 2 - 10),
+    "too long": b"#" * 1_000_000,
+    "too many scalars": b"[" + b"a," * 200_000 + b"]",
+    "too long, deep": b"[" * 1_000_000,
+    "no bool": b"!!bool x",
+    "no int": b"!!int ''",
+    "no date": b"!!timestamp x",
+    "no key": b"? {a: b}\n: c",
+}
+JSON: dict[str, bytes] = {
+    "nested": b"[" * LONGEST_JSON,
+    "nested objects": fill(b'{"a":', b"", b"", LONGEST_JSON),
+    "lists": fill(b"[],", b'{"a":[', b"[]", LONGEST_JSON),
+    "objects": fill(b"{},", b"[", b"{}]", LONGEST_JSON),
+    "a long number": fill(b"1", b'{"a":', b"}", LONGEST_JSON),
+    "too long": fill(b"[],", b"[", b"[]]", 10 * LONGEST_JSON),
+}
+
+
+def forged_state(folder: Path, name: str, write: Callable[[Path], object]) -> str:
+    """A state of which one file was replaced and the sums were made to fit."""
+    save(folder, *trained(), Counters(step=1), Schedule(0.01))
+    value = json.loads((folder / "state.json").read_text())
+    (folder / name).unlink()
+    write(folder / name)
+    if (folder / name).is_file() and not (folder / name).is_symlink() and (folder / name).stat().st_size < 1 << 30:
+        value["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    del value["seal"]
+    write_sealed(folder / "state.json", value)
+    return f"state {folder}"
+
+
+def put(path: Path, write: Callable[[Path], object]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path)
+    return path
+
+
+def all_cases(root: Path) -> dict[str, str]:
+    """Name -> "kind path"."""
+    canary, cases, weights = root / "canary", {}, "weights-1.safetensors"
+    writers = HEADERS | CONTRACTS | pickles(canary) | {
+        name: lambda path, name=name: special(path)[name]() for name in special(root)  # type: ignore[misc]
+    }  # fmt: skip
+    for i, (name, write) in enumerate(writers.items()):
+        if not name.endswith("folder"):
+            cases[f"model: {name}"] = f"model {put(root / f'{i}m' / 'best.safetensors', write)}"
+        if not name.startswith(("contract", "sparse")):
+            cases[f"weights: {name}"] = forged_state(root / f"{i}w" / "last", weights, write)
+        if name in special(root) or name in pickles(canary):
+            cases[f"run: {name}"] = f"model {put(root / f'{i}r' / 'best.safetensors', write).parent}"
+            if name != "loop":  # it leads nowhere, so there is no state
+                cases[f"state.json: {name}"] = f"state {put(root / f'{i}s' / 'state.json', write).parent}"
+            cases[f"config.yaml: {name}"] = f"config {put(root / f'{i}c' / 'config.yaml', write).parent}"
+    for i, (name, data) in enumerate(YAML.items()):
+        data = data.replace(b"CANARY", str(canary).encode())
+        cases[f"config.yaml: {name}, as YAML"] = (
+            f"config {put(root / f'{i}y' / 'config.yaml', lambda path, data=data: path.write_bytes(data)).parent}"  # type: ignore[misc]
+        )
+    for i, (name, data) in enumerate(JSON.items()):
+        cases[f"json: {name}"] = f"json {put(root / f'{i}j' / 'x.json', lambda path, data=data: path.write_bytes(data))}"  # type: ignore[misc]
+        cases[f"state.json: {name}, as JSON"] = (
+            f"state {put(root / f'{i}t' / 'state.json', lambda path, data=data: path.write_bytes(data)).parent}"  # type: ignore[misc]
+        )
+    return cases
+
+
+def test_hostile_files_are_refused_in_one_line_quickly_and_in_little_memory(tmp_path: Path) -> None:
+    cases = all_cases(tmp_path)
+    done = subprocess.run(
+        [sys.executable, __file__], input="\n".join(cases.values()), capture_output=True, text=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = dict(zip(cases, map(json.loads, done.stdout.splitlines()), strict=True))
+    wrong = {}
+    for name, (outcome, seconds, memory) in found.items():
+        path = Path(cases[name].split(" ", 1)[1])
+        size = path.stat().st_size if path.is_file() and "sparse" not in name else 0
+        good = outcome.startswith("refused: ") and len(outcome) < 500 and outcome.isprintable()
+        if not good or seconds > SECONDS or memory > 2 * size + MEMORY:
+            wrong[name] = (outcome[:300], seconds, memory)
+    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
+    assert not (tmp_path / "canary").exists()
+
+
+def test_an_honest_model_takes_twice_its_size(tmp_path: Path) -> None:
+    """So that the bound above is not met by refusing everything."""
+    model = build(replace(CONTRACT, base_width=64, fc_width=256))
+    initialise(model.net, "he")
+    model.save(path := tmp_path / "x.safetensors")
+    done = subprocess.run([sys.executable, __file__], input=f"model {path}", capture_output=True, text=True, check=True)
+    outcome, _, memory = json.loads(done.stdout)
+    assert outcome == "accepted"
+    assert path.stat().st_size > 30_000_000
+    assert memory <= 2 * path.stat().st_size + MEMORY
+
+
+def test_the_canary_would_sing(tmp_path: Path) -> None:
+    for i, write in enumerate(pickles(tmp_path / "canary").values()):
+        write(file := tmp_path / f"{i}.pt")
+        if i < 3:
+            pickle.loads(file.read_bytes())
+            (tmp_path / "canary").rmdir()
+    torch.load(tmp_path / "3.pt", weights_only=False)
+    assert (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "init_from"])
+def test_the_command_line_refuses_a_pickle_in_one_line(
+    tmp_path: Path, photo_folder: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "model.safetensors", str(tmp_path / "run")
+    torch.save({"weights": Canary(tmp_path / "canary")}, path)
+    small = ["--net", "A", "--crop", "32", "--scale", "36", "--fc_width", "8", "--base_width", "4", "--batch", "4", "--workers", "0"]
+    words = {
+        "predict": ["predict", str(path), str(photo_folder)],
+        "evaluate": ["evaluate", str(path), str(photo_folder)],
+        "init_from": ["train", str(photo_folder), "--out", out, *small, "--init_from", str(path)],
+    }[verb]
+    assert main(words) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "model.safetensors" in line]
+    assert len(said) == 1
+    assert "cannot be read as safetensors" in said[0]
+    assert not (tmp_path / "canary").exists()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    safetensors.torch.load(safetensors.torch.save({"a": torch.zeros(1)}))
+    trained()
+    for line in sys.stdin.read().splitlines():
+        open_in_a_fork(*line.split(" ", 1))

@@ -26,7 +26,7 @@ FLOW = [
     ("train",),
     ("report",),
     ("experiment", "predict", "check", "pack"),
-    ("demo",),
+    ("demo", "arguments"),
     ("cli",),
     ("__main__",),
 ]

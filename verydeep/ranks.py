@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from verydeep.errors import ConfigError, RankError
 
@@ -110,9 +112,9 @@ def joined() -> Iterator[Ranks]:
     if gpu := torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with losing_others(ranks):
-        store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         # After a restart the same store may still hold the addresses of those that were killed.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", None, PATIENCE, size, ranks.rank, store)
     yield ranks
     gc.collect()  # what averaged the gradients holds on to the connections, and torch aborts if they end after it

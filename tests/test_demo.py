@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from verydeep.cli import main, recipe_file
+from verydeep.arguments import recipe_file
+from verydeep.cli import main
 from verydeep.config import Config
 
 

@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -144,8 +145,9 @@ def sparse(path: Path) -> None:
 
 
 def bind(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(path))  # such a name may have a hundred bytes
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{short}/s")  # such a name may have a hundred bytes
+        Path(f"{short}/s").rename(path)
 
 
 def special(path: Path) -> dict[str, Callable[[], object]]:

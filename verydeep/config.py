@@ -57,6 +57,8 @@ class Config:
     """Share of each class held out for validation where DATA has no validation split (open)."""
     test_share: float = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
+    most_photos: int | None = None
+    """Train on at most so many photos, the same for every seed, drawn evenly from the classes; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"
     """An unreadable photo stops the work and is named, or is skipped, counted and listed."""
 
@@ -144,6 +146,7 @@ def check(c: Config) -> None:
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
     for name in ("dropout", "momentum", "val_share", "test_share", "keep"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
+    require(c.most_photos is None or c.most_photos >= 1, f"most_photos: {c.most_photos} is too small; it must be 1 or more")
     require(c.seed < 1 << 63, f"seed: {c.seed} is too large; it must be below 2**63")
     require(c.val_share > 0, "val_share: 0 leaves nothing to steer the learning rate by; try 0.1")
     require(c.val_share + c.test_share < 1, "val_share and test_share: together they leave no photo to train on")

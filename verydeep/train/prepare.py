@@ -21,6 +21,7 @@ from verydeep.data.manifest import write_split
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data
+from verydeep.data.split import fewer
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
@@ -55,6 +56,7 @@ def run_training(
     progress = progress or Progress()
     with ranks.first_alone():  # which may fetch the data
         opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
+        opened = fewer(opened, config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)

@@ -105,7 +105,6 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
     [
         ([], "no class folders with photos; expected"),
         ([".cat/1.png", ".dog/2.png"], r"no class folders with photos \(2 hidden files and folders are passed over\); expected"),
-        (["flowers-00000.tar", "flowers.index"], r"holds shards and no class folders; give .*/flowers-\*.tar"),
         (["1.png", "2.png"], "2 photos but no class folders"),
         (["cat/1.png"], r"only one class folder with photos \(cat\)"),
         (["train/cat/1.png"], r"train has only one class folder with photos \(cat\)"),
@@ -130,6 +129,10 @@ def test_what_is_no_data_is_explained(tmp_path: Path) -> None:
         open_data(str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="DATA is empty; expected a folder"):
         open_data("")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "flowers.index").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds shards and no class folders; give .*/flowers-\*.tar"):
+        open_data(str(tmp_path / "shards"))
     with pytest.raises(DataError, match="file of another kind"):
         open_data(str(tmp_path / "photos.zip"))
 

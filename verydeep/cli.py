@@ -269,7 +269,12 @@ def pack_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
     parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
-    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
+    parser.add_argument(
+        "--bad_photos",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="what a file that cannot be read does; photos are decoded only with --smallest_side, so check DATA first",
+    )
     parser.add_argument("--workers", type=int, default=-1, help="threads that read photos; -1 chooses")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")

@@ -79,7 +79,7 @@ def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Im
     except PhotoError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # the latter where warnings are errors
-        raise PhotoError(name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold") from e
+        raise PhotoError(name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller") from e
     except UnidentifiedImageError as e:
         raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
     except MemoryError:

@@ -12,6 +12,7 @@ from verydeep.paper import STRIDE
 
 RESULT_COLUMNS = ("protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "top-5 error", "seconds")
 EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
+NAMED = 5  # of the skipped photos
 LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
@@ -88,8 +89,10 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
     for model in dict.fromkeys(r["model"] for r in results):
         own = [r for r in results if r["model"] == model]
         blocks.append(f"{model} on {own[0]['data']}\n{aligned(RESULT_COLUMNS, results_rows(own))}")
-        if skipped := max(len(r["skipped"]) for r in own):
-            blocks.append(f"{skipped} unreadable photos were skipped")
+        if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):
+            more = ", ..." if len(skipped) > NAMED else ""
+            named = ", ".join(e["photo"] for e in skipped[:NAMED]) + more
+            blocks.append(f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}")
     return "\n".join(blocks)
 
 

@@ -317,13 +317,30 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
 
     run_loop = loop.train
     monkeypatch.setattr("verydeep.train.prepare.train", lambda job: run_loop(replace(job, objective=objective)))
-    with pytest.raises(NonFiniteLoss, match=r"no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001") as e:
+    with pytest.raises(NonFiniteLoss, match=r"the loss is no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001") as e:
         tiny.go(data, run)
     assert e.value.exit_code == 1
     assert tiny.state(run)["counters"]["step"] == 3
     monkeypatch.undo()
     tiny.go(data, run)  # what was kept is good: the run goes on from it
     assert all(p.isfinite().all() for p in verydeep.load(run).net.parameters())
+
+
+def test_a_weight_that_is_no_number_is_not_saved(data, tmp_path, monkeypatch):
+    """The last step of an epoch: its loss was fine, what it left is not."""
+    step = torch.optim.SGD.step
+    steps = []
+
+    def broken(optimizer, *given):
+        step(optimizer, *given)
+        steps.append(1)
+        if len(steps) == 5:
+            optimizer.param_groups[0]["params"][0].data[0] = float("inf")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", broken)
+    with pytest.raises(NonFiniteLoss, match="a weight is no longer a finite number"):
+        tiny.go(data, tmp_path / "run")
+    assert tiny.state(tmp_path / "run")["counters"]["step"] == 3
 
 
 def test_a_rate_of_a_million_stops_with_an_explanation(data, tmp_path):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
+
 from verydeep.errors import ConfigError
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
 
@@ -213,3 +215,12 @@ def from_plain(values: dict[str, Any], where: str) -> Config:
         return Config(**values)
     except ConfigError as e:
         raise ConfigError(f"{where}: {e}") from e
+
+
+class WithoutAliases(yaml.SafeLoader):
+    """A few lines of aliases of aliases would say a thousand million values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a configuration has no aliases")
+        return super().compose_node(parent, index)

@@ -15,7 +15,7 @@ from verydeep.evaluate.views import View
 Protocol = Literal["centre", "dense", "crops", "both"]
 PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense", "crops", "both")
 Scales = Literal["single", "several"] | tuple[int, ...]
-MOST_SCALES, LARGEST_SCALE = 32, 8192
+MOST_SCALES, LARGEST_SCALE = 32, 2048  # a photo of 8:1 at Q = 2048 has 34 megapixels, which take a net 9 GB
 
 
 class Step(NamedTuple):

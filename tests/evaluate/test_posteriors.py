@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,12 @@ def test_a_file_may_hold_several_models_and_be_saved_again(root, tmp_path):
 def test_no_photo_is_opened_where_all_was_saved(root, monkeypatch):
     monkeypatch.setattr("verydeep.evaluate.evaluation.frames", None)
     assert evaluated(root, ["p0.safetensors", "p1.safetensors"])
+
+
+def test_names_need_not_be_text(root, tmp_path):
+    name = shutil.copy(root / "0.safetensors", os.fsdecode(bytes(root) + b"/m\xff.safetensors"))
+    evaluated(root, [Path(name).name], ["centre"], save=tmp_path / "p.safetensors")
+    assert [m.name for m in read_posteriors(tmp_path / "p.safetensors")] == [str(name)]
 
 
 def test_rows_are_written_by_blocks_in_any_order(root, tmp_path, monkeypatch):

@@ -95,9 +95,11 @@ def test_no_photo_is_opened_where_all_was_saved(root, monkeypatch):
 
 
 def test_names_need_not_be_text(root, tmp_path):
-    name = shutil.copy(root / "0.safetensors", os.fsdecode(bytes(root) + b"/m\xff.safetensors"))
-    evaluated(root, [Path(name).name], ["centre"], save=tmp_path / "p.safetensors")
-    assert [m.name for m in read_posteriors(tmp_path / "p.safetensors")] == [str(name)]
+    data = os.fsdecode(bytes(tmp_path) + b"/photos \xff")
+    shutil.copytree(root / "photos", data)
+    found = evaluate_models([str(root / "0.safetensors")], data, ["centre"], save=tmp_path / "p.safetensors", **QUIET)
+    again = evaluate_models([str(tmp_path / "p.safetensors")], data, ["centre"], **QUIET)
+    assert plainly(again) == plainly(found)
 
 
 def test_rows_are_written_by_blocks_in_any_order(root, tmp_path, monkeypatch):
@@ -250,11 +252,8 @@ def test_every_flipped_byte_is_found(root):
     places = [*range(8), *random.integers(8, 8 + length, 40), *random.integers(8 + length, len(data), 40)]
     for at in places:
         bad.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        try:
+        with pytest.raises(ModelError):
             read_posteriors(bad)
-        except ModelError:
-            continue
-        assert json.loads(data[8 : 8 + length]) == parts(bad)[0], at  # a space became another one
 
 
 @pytest.mark.parametrize("size", [0, 4, 8, 300, 3000, -1])

@@ -27,7 +27,7 @@ from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.classifier import Classifier, build
-from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import from_same, from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
@@ -58,7 +58,7 @@ def run_training(
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
-        if ended := finished(run):
+        if ended := finished_at(out):
             run.say(f"{out} is finished: {ended}")
             return ended
         job = prepare(run, opened, config, progress, ranks)
@@ -124,8 +124,9 @@ def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, obje
         run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
 
 
-def finished(run: Run) -> str:
-    return state.read(run.path / "last").counters.finished if has_state(run.path) else ""
+def finished_at(folder: Path) -> str:
+    """Why the training in a run folder ended, or '' where it has not."""
+    return state.read(folder / "last").counters.finished if has_state(folder) else ""
 
 
 def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: Ranks = ALONE) -> Job:
@@ -219,11 +220,23 @@ def first_weights(run: Run, net: VGG, config: Config) -> None:
     sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
     initialise(net, config.init, config.seed, sigma)
     if config.init_from:
-        pairs = from_shallower(net, load(config.init_from).net)
-        fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
-        run.say(
-            f"copied from {config.init_from}: {', '.join(pairs)}{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
-        )
+        start_from(run, net, config.init_from)
+
+
+def start_from(run: Run, net: VGG, model: str) -> None:
+    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1)."""
+    given = load(model)
+    same = given.net.name == net.name
+    pairs = (from_same if same else from_shallower)(net, given.net)
+    fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
+    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
+    run.say(
+        f"copied from {model} (SHA-256 {given.contract.sha256}): {what}"
+        f"{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
+    )
+    if run.writes:
+        origin = {"path": model, "sha256": given.contract.sha256, "net": given.net.name, "copied": pairs}
+        write_json(run.path / "run.json", read_json(run.path / "run.json") | {"started_from": origin})
 
 
 def say_start(job: Job, statistics: Statistics) -> None:
@@ -247,9 +260,12 @@ def say_start(job: Job, statistics: Statistics) -> None:
 
 
 def rate_warning(c: Config) -> str | None:
-    """The paper's rate belongs to its batch of 256: rates go with the batch (Krizhevsky 2014), give or take four."""
+    """The paper's rate belongs to its batch of 256: rates go with the batch (Krizhevsky 2014), give or take four.
+
+    A net that starts from another may be fine-tuned at a tenth of it (section 3.1).
+    """
     fitting = LEARNING_RATE * c.batch / BATCH
-    if fitting / 4 <= c.lr <= fitting * 4:
+    if fitting / (40 if c.init_from else 4) <= c.lr <= fitting * 4:
         return None
     paper = f"{LEARNING_RATE:g} * {c.batch} / {BATCH} = {fitting:.2g}"
     return f"lr {c.lr:g} is far from the paper's rate for a batch of {c.batch} ({paper}); try --lr {fitting:.2g}"

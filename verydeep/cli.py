@@ -166,13 +166,23 @@ def run_train(args: Namespace) -> int:
 def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--protocol", default="centre,dense", help="centre, dense or both with a comma (default: %(default)s)")
-    parser.add_argument("--scales", type=int, metavar="Q", help="smallest side in the test (default: the model's own)")
+    parser.add_argument("--protocol", default="centre,dense", help="centre, dense, crops, both, with commas (default: %(default)s)")
+    parser.add_argument(
+        "--scales", default="single", metavar="Q", help="smallest sides: single, several, or numbers as 256,384,512 (default: %(default)s)"
+    )
     parser.add_argument("--split", help="train, val or test (default: test, else val, else all photos)")
-    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image (default: in dense evaluation)")
+    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image (default: not in the centre crop)")
+    parser.add_argument(
+        "--average", type=Literal["scores", "posteriors"], default="scores", help="over a class map, before soft-max or after it"
+    )
+    parser.add_argument("--pooling", type=Literal["up", "down"] | None, help="how odd sides round in this test (default: the model's own)")
     parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="arithmetic (default: %(default)s)")
     parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="photos at once (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="photos or crops at once (default: %(default)s)")
+    parser.add_argument("--limit", type=int | None, metavar="N", help="test only the first N photos of the split")
+    parser.add_argument(
+        "--save", type=Path | None, metavar="FILE", help="posteriors, as a .safetensors file that may stand as a MODEL later"
+    )
     parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
     parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
     parser.add_argument("--long_photos", type=Literal["stop", "middle"], default="stop", help="what dense evaluation does beyond 8:1")
@@ -182,34 +192,26 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 
 def run_evaluate(args: Namespace) -> int:
     from verydeep.evaluate.evaluation import Settings
-    from verydeep.evaluate.protocol import PROTOCOLS
-    from verydeep.experiment import evaluate_models
+    from verydeep.evaluate.models import evaluate_models
+    from verydeep.evaluate.protocol import protocols_in, scales_in
     from verydeep.hardware import device_for, multiplies_bf16
     from verydeep.ranks import joined
 
-    protocols = args.protocol.split(",")
-    if not protocols or set(protocols) - set(PROTOCOLS):
-        raise ConfigError(f"protocol: {args.protocol!r} is not known; expected {' or '.join(PROTOCOLS)}, or both with a comma")
-    if args.batch < 1:
-        raise ConfigError(f"batch: {args.batch} is too small; it must be 1 or more")
+    protocols, scales = protocols_in(args.protocol), scales_in(args.scales)
     settings = Settings(
-        "centre",
-        args.scales,
-        args.mirror,
-        args.precision,
-        device_for(args.device).type,
-        args.batch,
-        args.workers,
-        args.bad_photos,
-        args.long_photos,
-    )
+        args.mirror, args.precision, device_for(args.device).type, args.batch, args.workers, args.bad_photos, args.long_photos,
+        args.average, args.pooling,
+    )  # fmt: skip
     with joined() as ranks:
         if ranks.first and args.precision == "fp32" and multiplies_bf16(device_for(args.device)):
             print(
                 "hint: --precision bf16 is several times faster on this machine; fp32 is the default because figures are quoted",
                 file=sys.stderr,
             )
-        results = evaluate_models(args.models, args.data, protocols, args.split, settings, args.download, ranks)
+        results = evaluate_models(
+            args.models, args.data, protocols, scales, args.split, settings, limit=args.limit, save=args.save, download=args.download,
+            ranks=ranks,
+        )  # fmt: skip
     if not ranks.first:
         return 0
     if args.json:

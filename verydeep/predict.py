@@ -13,7 +13,8 @@ from verydeep.data import photo
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
 from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.evaluate.protocol import Protocol, answers, mirrored, torch_scorer
+from verydeep.evaluate.evaluation import Settings, answers, entrant
+from verydeep.evaluate.protocol import Protocol, Step
 from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.net.classifier import Classifier
 
@@ -54,14 +55,14 @@ def predictions(
     def on_bad(id: int, e: PhotoError) -> None:
         ready[id] = Row(paths[id], [], e.reason)
 
+    step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
     found = answers(
-        torch_scorer(classifier, place, multiplies_bf16(place)), lambda id: photo.read(Path(paths[id])), range(len(paths)),
-        protocol=protocol, scale=contract.test_scale, crop=contract.crop, mirror=mirrored(protocol),
-        workers=workers_for(workers, False), on_bad=on_bad,
+        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)), settings,
+        workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0
-    for ids, posteriors in found:
-        best = posteriors.topk(min(top, posteriors.shape[1]))
+    for ids, [by_step] in found:
+        best = by_step[step].topk(min(top, len(contract.classes)))
         for id, values, classes in zip(ids, best.values.tolist(), best.indices.tolist(), strict=True):
             ready[id] = Row(paths[id], [(contract.classes[c], p) for c, p in zip(classes, values, strict=True)])
         while upcoming in ready:

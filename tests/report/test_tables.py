@@ -8,7 +8,7 @@ from verydeep.report.tables import aligned, map_side, markdown, rate, results_ro
 RESULT = {
     "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
     "split": "test", "photos": 1200, "top1_errors": 30, "top5_errors": None, "top1_error": 2.5, "top5_error": None,
-    "seconds": 1.25, "skipped": [],
+    "passes": 4.25, "seconds": 1.25, "skipped": [],
 }  # fmt: skip
 
 
@@ -18,7 +18,18 @@ def test_a_rate_shows_what_it_was_divided_from() -> None:
 
 
 def test_a_result_is_one_row() -> None:
-    assert results_rows([RESULT]) == [("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "-", "1.2")]
+    assert results_rows([RESULT]) == [("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "-", "-", "-", "4.2", "1.2")]
+
+
+def test_a_gain_is_against_the_step_before_of_the_same_test_and_of_a_fusion_against_its_best_model() -> None:
+    centre = RESULT | {"protocol": "centre", "top1_error": 4.0, "top5_errors": 12, "top5_error": 1.0}
+    dense, other = centre | {"protocol": "dense", "top1_error": 2.5, "top5_error": 1.25}, centre | {"limit": 100}
+    fused = RESULT | {"protocol": "both", "top1_error": 2.0, "models": [{"top1_error": e, "top5_error": None} for e in (3.0, 2.25)]}
+    fused |= {"crop": None, "mirror": None}
+    rows = results_rows([centre, dense, other, fused])
+    assert [(row[7], row[9]) for row in rows] == [("-", "-"), ("+1.50", "-0.25"), ("-", "-"), ("+0.25", "-")]
+    assert rows[2][4] == "test, first 100"
+    assert rows[3][:4] == ("both, fused", "256", "differs", "differs")
 
 
 @pytest.mark.parametrize("pooling", ["up", "down"])

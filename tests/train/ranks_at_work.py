@@ -49,7 +49,7 @@ def work(data, out, ranks, **changes):
         scores = {}
         for protocol in ("centre", "dense"):
             for batch in (1, 4, 32):
-                s, bad = count(job.classifier, opened.split("train"), Settings(protocol, batch=batch, workers=0), ranks=ranks)
+                s, bad = count(job.classifier, opened.split("train"), Settings(batch=batch, workers=0), ranks=ranks, protocol=protocol)
                 scores[f"{protocol} {batch}"] = [s.as_dict(), s.confusion.tolist(), sorted(id for _, id, _, _ in s.mistakes), bad]
         told = ranks.gather({"rank": ranks.rank, "text": "é" * ranks.rank})
     if ranks.first:

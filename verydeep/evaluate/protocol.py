@@ -1,91 +1,95 @@
-"""How a photo is shown to a net in the test: a crop in the middle, or the whole photo densely (section 3.2)."""
+"""The protocols of section 3.2: every result is a plain mean of components, and a component is a view at one scale.
+
+centre -> dense -> several scales -> crops -> both: the steps of the ladder, on which the same net goes from 9.9 to 7.2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
+from verydeep.contract import Contract
+from verydeep.errors import ConfigError
+from verydeep.evaluate.views import View
 
-from verydeep.data import photo
-from verydeep.data.photo import Pixels
-from verydeep.data.reading import in_order
-from verydeep.errors import LongPhotoError, PhotoError
-from verydeep.net.classifier import Classifier
-
-Protocol = Literal["centre", "dense"]
-LongPhotos = Literal["stop", "middle"]
-PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense")
-Scorer = Callable[[Tensor], Tensor]  # uint8 N x 3 x H x W -> float32 N x K x h x w
-WAITING_PIXELS = 64 << 20  # photos of odd sizes wait for company at most this long
-FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 bytes a pixel and map
+Protocol = Literal["centre", "dense", "crops", "both"]
+PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense", "crops", "both")
+Scales = Literal["single", "several"] | tuple[int, ...]
+MOST_SCALES, LARGEST_SCALE = 32, 8192
 
 
-def shown(image: Image.Image, protocol: Protocol, scale: int, crop: int, long_photos: LongPhotos = "stop") -> Pixels:
-    """What the net sees of a photo at smallest side Q: uint8, crop x crop x 3 or all of it.
+class Step(NamedTuple):
+    """One step of the ladder: a protocol at the single scale, or at all of several."""
 
-    Of a photo beyond 8:1 dense evaluation takes the middle 8:1 part with `middle`, else raises LongPhotoError.
-    """
-    if protocol == "centre":
-        return photo.centre_crop(image, scale, crop)
-    if max(image.size) > photo.MAX_ASPECT * min(image.size):
-        if long_photos == "middle":
-            return photo.middle(image, scale)
-        raise LongPhotoError(
-            "",
-            f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation; "
-            "test its middle part with --long_photos middle, or use --protocol centre",
+    protocol: Protocol
+    several: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.protocol} at {'several scales' if self.several else 'one scale'}"
+
+
+def protocols_in(text: str) -> list[Protocol]:
+    """Protocols separated by commas, in the order of the ladder. Raises ConfigError."""
+    words = text.split(",")
+    if unknown := [w for w in words if w not in PROTOCOLS]:
+        raise ConfigError(f"protocol: {unknown[0]!r} is not known; expected some of {','.join(PROTOCOLS)}, with commas")
+    return [p for p in PROTOCOLS if p in words]
+
+
+def scales_in(text: str) -> Scales:
+    """`single`, `several`, or smallest sides Q separated by commas. Raises ConfigError."""
+    if text == "single":
+        return "single"
+    if text == "several":
+        return "several"
+    words = text.split(",")
+    if len(words) > MOST_SCALES or not all(w.isascii() and w.isdigit() and len(w) < 6 and 0 < int(w) <= LARGEST_SCALE for w in words):
+        raise ConfigError(
+            f"scales: {text[:60]!r} is not understood; expected single, several, or up to {MOST_SCALES} numbers such as 256,384,512"
         )
-    return photo.rescale(image, scale)
+    return tuple(map(int, words))
+
+
+def scales_for(contract: Contract, scales: Scales) -> tuple[int, ...]:
+    """The Q of a test, rising. Raises ConfigError for one below the crop.
+
+    several: {S - 32, S, S + 32} at a crop of 224, in proportion at others and never below the crop; of a jittered net
+    {Smin, (Smin + Smax) / 2, Smax}.
+    """
+    (least, most), crop, own = contract.scales, contract.crop, contract.test_scale
+    found: tuple[int, ...] = (own,)
+    if scales == "several":
+        step = round(crop / 7)
+        found = (least, own, most) if least < most else (max(crop, own - step), own, own + step)
+    elif scales != "single":
+        found = scales
+    if (lowest := min(found)) < crop:
+        raise ConfigError(f"scales: Q = {lowest} is smaller than the crop of {crop}; give {crop} or more")
+    return tuple(sorted(set(found)))
+
+
+def single_for(contract: Contract, scales: Scales) -> int:
+    """The one Q of the first steps: the net's own, or the first number given where its own is not among them."""
+    own = contract.test_scale
+    return own if isinstance(scales, str) or own in scales else scales[0]
+
+
+def steps(protocols: Sequence[Protocol], scales: Scales) -> list[Step]:
+    """The results of a test in the order of the ladder. Dense stands there with one scale and with all."""
+    several = scales == "several" or (scales != "single" and len(set(scales)) > 1)
+    found = {"centre": [Step("centre")], "dense": [Step("dense"), Step("dense", several)]}
+    ladder = [s for p in PROTOCOLS if p in protocols for s in found.get(p, [Step(p, several)])]
+    return list(dict.fromkeys(ladder))
+
+
+def components(step: Step, contract: Contract, scales: Scales) -> tuple[View, ...]:
+    """What the posteriors of a step are the mean of."""
+    own = scales_for(contract, scales) if step.several else (single_for(contract, scales),)
+    if step.protocol != "both":
+        return tuple(View(step.protocol, q) for q in own)
+    return tuple(View(name, q) for name in ("dense", "crops") for q in own)
 
 
 def mirrored(protocol: Protocol) -> bool:
-    """Whether the mirror image is averaged in by default: in the paper's dense test yes, in everyone's centre crop no."""
-    return protocol == "dense"
-
-
-def posteriors(scorer: Scorer, photos: Tensor, mirror: bool) -> Tensor:
-    """Float32 N x K: class scores averaged over space, then soft-max, then the average with the mirror image's."""
-    found = scorer(photos).mean((2, 3)).softmax(1)
-    return (found + scorer(photos.flip(3)).mean((2, 3)).softmax(1)) / 2 if mirror else found
-
-
-def torch_scorer(classifier: Classifier, device: torch.device, bf16: bool = False) -> Scorer:
-    """PyTorch as the engine: moves the classifier to the device in eval mode."""
-    classifier = classifier.to(device).eval()
-
-    @torch.no_grad()
-    def score(photos: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return classifier.score_map(photos.to(device, non_blocking=True)).cpu()
-
-    return score
-
-
-def answers(
-    scorer: Scorer, open_photo: Callable[[int], Image.Image], ids: range | list[int], *, protocol: Protocol, scale: int, crop: int,
-    mirror: bool, batch: int = 32, workers: int = 0, long_photos: LongPhotos = "stop",
-    on_bad: Callable[[int, PhotoError], None] | None = None,
-) -> Iterator[tuple[list[int], Tensor]]:  # fmt: skip
-    """(ids, posteriors N x K) of photos, those of equal size together, not in order; memory stays bounded.
-
-    A bad photo goes to `on_bad`; without it the PhotoError is raised.
-    """
-    waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
-
-    def flush(size: tuple[int, ...]) -> tuple[list[int], Tensor]:
-        members = waiting.pop(size)
-        stack = torch.from_numpy(np.stack([pixels for _, pixels in members])).permute(0, 3, 1, 2)
-        return [id for id, _ in members], posteriors(scorer, stack, mirror)
-
-    for id, pixels in in_order(lambda id: shown(open_photo(id), protocol, scale, crop, long_photos), ids, workers, on_bad, ahead=8):
-        waiting.setdefault(pixels.shape, []).append((id, pixels))
-        if len(waiting[pixels.shape]) >= min(batch, max(1, FORWARD_PIXELS // (pixels.shape[0] * pixels.shape[1]))):
-            yield flush(pixels.shape)
-        elif sum(len(m) * s[0] * s[1] for s, m in waiting.items()) > WAITING_PIXELS:
-            yield flush(max(waiting, key=lambda s: len(waiting[s]) * s[0] * s[1]))
-    while waiting:
-        yield flush(next(iter(waiting)))
+    """Whether the mirror image is averaged in by default: as in the paper, but for everyone's centre crop."""
+    return protocol != "centre"

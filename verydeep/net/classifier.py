@@ -60,11 +60,13 @@ class Classifier(nn.Module):
         return self.score_map(photos).mean((2, 3))
 
     def score_map(self, photos: Tensor) -> Tensor:
-        """Float32 class scores, N x K x h x w, of uint8 photos, N x 3 x H x W; h = w = 1 at crop size (section 3.2)."""
+        """Float32 class scores, N x K x h x w, of uint8 photos, N x 3 x H x W; h = w = 1 at crop size (section 3.2).
+
+        In float64 where the weights are.
+        """
         x = self.normalise(photos)
-        if photos.shape[-2:] == (self.net.crop, self.net.crop):
-            return self.net(x).float()[:, :, None, None]  # type: ignore[no-any-return]
-        return self.net.dense(x).float()
+        found: Tensor = self.net(x)[:, :, None, None] if photos.shape[-2:] == (self.net.crop, self.net.crop) else self.net.dense(x)
+        return found if found.dtype == torch.float64 else found.float()
 
     @torch.no_grad()
     def predict(self, photos: Tensor | Sequence[object]) -> Tensor:

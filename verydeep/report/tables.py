@@ -10,20 +10,49 @@ from verydeep.contract import Contract
 from verydeep.net.sizes import Size
 from verydeep.paper import STRIDE
 
-RESULT_COLUMNS = ("protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "top-5 error", "seconds")
+RESULT_COLUMNS = (
+    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain", "passes", "seconds",
+)  # fmt: skip
+GAIN = (
+    "Gain: points of error less than in the step before, or of a fusion less than its best model alone. "
+    "Passes: what a photo costs, in forward passes of one crop."
+)
+SAME_TEST = ("model", "data", "location", "split", "limit", "photos", "sha256", "average", "pooling", "precision")
 EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
 LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
 def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from."""
+    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from, and their gain on the ladder."""
     return [
         (
-            r["protocol"], ", ".join(map(str, r["scales"])), "yes" if r["mirror"] else "no", class_map(r), r["split"], f"{r['photos']:,}",
-            rate(r["top1_error"], r["top1_errors"]), rate(r["top5_error"], r["top5_errors"]), f"{r['seconds']:.1f}",
+            r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), said(r["mirror"]), class_map(r),
+            where(r), f"{r['photos']:,}", rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
+            rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
+            f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
-        for r in results
+        for r, before in zip(results, [None, *results], strict=False)
     ]  # fmt: skip
+
+
+def said(flag: bool | None) -> str:
+    """None: the models of a fusion differ."""
+    return "differs" if flag is None else "yes" if flag else "no"
+
+
+def where(result: dict[str, Any]) -> str:
+    limit = result.get("limit")
+    return result["split"] if limit is None else f"{result['split']}, first {limit:,}"
+
+
+def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """Points of error less than the step before has, if that is of the same test; of a fusion, than the best of its models alone."""
+    if "models" in result:
+        rates = [m[error] for m in result["models"] if m[error] is not None]
+    else:
+        same = before is not None and all(before.get(name) == result.get(name) for name in SAME_TEST)
+        rates = [before[error]] if before is not None and same and before[error] is not None else []
+    return f"{min(rates) - result[error]:+.2f}" if rates else "-"
 
 
 def rate(percent: float | None, errors: int | None) -> str:
@@ -31,9 +60,13 @@ def rate(percent: float | None, errors: int | None) -> str:
 
 
 def class_map(result: dict[str, Any]) -> str:
-    """Size of the class score map of a square photo."""
-    side = map_side(result["scales"][0], result["crop"], result["pooling"] == "up") if result["protocol"] == "dense" else 1
-    return f"{side} x {side}"
+    """Size of the class score map of a square photo at each Q."""
+    if result["protocol"] not in ("dense", "both"):
+        return "1 x 1"
+    if result["crop"] is None or result["pooling"] is None:
+        return "differs"
+    sides = [map_side(q, result["crop"], result["pooling"] == "up") for q in result["scales"]]
+    return ", ".join(f"{side} x {side}" for side in sides)
 
 
 def map_side(scale: int, crop: int, round_up: bool) -> int:
@@ -90,7 +123,7 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
         blocks.append(f"{model} on {own[0]['data']}\n{aligned(RESULT_COLUMNS, results_rows(own))}")
         if skipped := max(len(r["skipped"]) for r in own):
             blocks.append(f"{skipped} unreadable photos were skipped")
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -147,9 +147,7 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
     batches = Batches(photos, config, statistics, skipped, ranks, device.type == "cuda")
-    settings = Settings(
-        "centre", None, False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos
-    )
+    settings = Settings(False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos)
 
     def validate(progress: Callable[[int], None]) -> Scores:
         scores, bad = count(classifier, validation, settings, progress, ranks)

@@ -1,0 +1,165 @@
+"""Results as records that know how they were made (decision 5), and where those of a run are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import verydeep
+from verydeep.data.record import Photos
+from verydeep.data.source import location
+from verydeep.errors import RunError
+from verydeep.evaluate.evaluation import Entrant, Settings, Tally
+from verydeep.evaluate.posteriors import SavedModel
+from verydeep.evaluate.protocol import Step
+from verydeep.run import make_folder, read_json, write_text
+
+
+class Sample(NamedTuple):
+    """What models are tested on: DATA as given, its split, the photos, and the limit that cut them, if any."""
+
+    data: str
+    split: str
+    photos: Photos
+    limit: int | None
+
+    def about(self) -> dict[str, Any]:
+        return {"data": self.data, "location": location(self.data), "split": self.split, "limit": self.limit}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names of the photos and their classes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.photos.keys.block).data)
+        digest.update(self.photos.targets().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, found: Tally) -> list[dict[str, Any]]:
+    """A record for each step of each model, and of their fusion, as `evaluate --json` prints them: rates in percent beside their counts."""
+    fingerprint = sample.fingerprint()
+    alone = {
+        (m, step): {
+            "model": e.name, **sample.about(), "protocol": step.protocol, **counted(e, sample, found, m, step),
+            **facts(e, m, step, settings, found), "crop": e.contract.crop, "net": e.contract.net, "sha256": e.contract.sha256,
+            "photos_sha256": fingerprint,
+        }
+        for m, e in enumerate(entrants) for step in e.steps
+    }  # fmt: skip
+    if len(entrants) == 1:
+        return list(alone.values())
+    return [*alone.values(), *(fusion(entrants, sample, found, step, alone) for step in entrants[0].steps)]
+
+
+def facts(entrant: Entrant, m: int, step: Step, settings: Settings, found: Tally) -> dict[str, Any]:
+    """How the posteriors of a step were made and what they cost, as they are saved with them too."""
+    if isinstance(entrant.source, SavedModel):
+        return entrant.source.facts[step]
+    views, photos = entrant.steps[step], max(1, found.scores[m, step].photos)
+    seconds = found.spent.waiting + sum(found.spent.seconds.get((m, v), 0.0) for v in views)
+    return {
+        "scales": sorted({v.scale for v in views}), "mirror": settings.mirrors(step.protocol), "average": settings.average,
+        "pooling": settings.pooling or entrant.contract.pooling, "long_photos": settings.long_photos, "precision": settings.precision,
+        "engine": "torch", "device": settings.device, "version": verydeep.__version__,
+        "passes": round(sum(found.spent.pixels[m, v] for v in views) / photos / entrant.contract.crop**2, 3), "seconds": round(seconds, 2),
+    }  # fmt: skip
+
+
+def counted(entrant: Entrant, sample: Sample, found: Tally, m: int, step: Step) -> dict[str, Any]:
+    scores, classes, keys = found.scores[m, step], entrant.contract.classes, sample.photos.keys
+    return {
+        **scores.as_dict(), "right": scores.right(), "tested": scores.tested(),
+        "skipped": [{"photo": e.photo, "reason": e.reason} for _, e in found.skipped],
+        "classes": list(classes), "recall": scores.recall(), "confusion": scores.confusion.tolist(),
+        "mistakes": [
+            {"id": -id, "photo": keys[-id], "truth": classes[t], "answer": classes[a], "probability": round(p, 4)}
+            for p, id, t, a in sorted(scores.mistakes, reverse=True)
+        ],
+    }  # fmt: skip
+
+
+def fusion(
+    entrants: Sequence[Entrant], sample: Sample, found: Tally, step: Step, alone: dict[tuple[int, Step], dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of the average over models; what the models do not share is null there and stands in `models`."""
+    own = [alone[m, step] for m in range(len(entrants))]
+    shared = {name: own[0][name] if all(r[name] == own[0][name] for r in own) else None for name in SHARED}
+    members = [{name: r[name] for name in MEMBER} for r in own]
+    return {
+        "model": " + ".join(e.name for e in entrants), **sample.about(), "protocol": step.protocol,
+        "scales": sorted({q for r in own for q in r["scales"]}), **counted(entrants[0], sample, found, len(entrants), step), **shared,
+        "engine": own[0]["engine"], "device": own[0]["device"], "version": verydeep.__version__,
+        "passes": round(sum(r["passes"] for r in own), 3), "seconds": round(sum(r["seconds"] for r in own), 2),
+        "net": " + ".join(r["net"] for r in own), "sha256": fused_sha256([r["sha256"] for r in own]),
+        "photos_sha256": own[0]["photos_sha256"], "models": members,
+    }  # fmt: skip
+
+
+SHARED = ("mirror", "average", "pooling", "long_photos", "precision", "crop")
+MEMBER = ("model", "net", "sha256", "crop", "scales", "pooling", "mirror", "average", "passes", "top1_error", "top5_error")
+
+
+def fused_sha256(sums: Sequence[str]) -> str:
+    """One sum for several models, whatever their order."""
+    return hashlib.sha256(" ".join(sorted(sums)).encode()).hexdigest()
+
+
+def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings: Settings) -> str:
+    """Another name for every other test: data, split, protocol, Q and what differs from the defaults."""
+    title = re.sub(r"[^\w.-]+", "-", Path(sample.data).name.replace(":", "-")).strip("-") or "data"
+    place = hashlib.sha256(location(sample.data).encode(errors="surrogateescape")).hexdigest()[:8]
+    pooling = settings.pooling if any(settings.pooling not in (None, e.contract.pooling) for e in entrants) else None
+    extras = [
+        "mirror" if settings.mirrors(step.protocol) else "plain",
+        *([settings.precision] if settings.precision != "fp32" else []),
+        *(["posteriors"] if settings.average == "posteriors" and step.protocol in ("dense", "both") else []),
+        *([f"pooling-{pooling}"] if pooling else []),
+        *([f"first-{sample.limit}"] if sample.limit is not None else []),
+    ]
+    scales = sorted({v.scale for e in entrants for v in e.steps[step]})
+    if len(entrants) > 1:  # the models may differ in scales, crops and what their names say, so all that goes into a sum
+        all_of_it = [(e.contract.sha256, [tuple(v) for v in e.steps[step]]) for e in entrants]
+        extras.append(f"fused-{hashlib.sha256(json.dumps(sorted(all_of_it)).encode()).hexdigest()[:12]}")
+    return "-".join([title, place, sample.split, step.protocol, *map(str, scales), *extras])
+
+
+def keep(entrants: Sequence[Entrant], sample: Sample, settings: Settings, results: Sequence[dict[str, Any]]) -> None:
+    """Writes the results of runs into their results folders; a fusion into that of each run in it."""
+    for (own, step), record in zip(entries(entrants), results, strict=True):
+        for e in own:
+            if not isinstance(e.source, SavedModel) and (run := Path(e.name).expanduser()).is_dir():
+                write_compactly(run / "results" / f"{file_name(sample, own, step, settings)}.json", {"results": [record]})
+
+
+def kept(entrants: Sequence[Entrant], sample: Sample, settings: Settings) -> list[dict[str, Any]] | None:
+    """What `keep` wrote, if all of it is there and is of these weights, photos and settings."""
+    found, fingerprint = [], sample.fingerprint()
+    for own, step in entries(entrants):
+        sum = own[0].contract.sha256 if len(own) == 1 else fused_sha256([e.contract.sha256 for e in own])
+        file = Path(own[0].name).expanduser() / "results" / f"{file_name(sample, own, step, settings)}.json"
+        if isinstance(own[0].source, SavedModel) or not file.is_file():
+            return None
+        try:
+            record = dict(read_json(file)["results"][0])
+        except (RunError, LookupError, TypeError, ValueError):
+            return None
+        if (record.get("sha256"), record.get("photos_sha256"), record.get("version")) != (sum, fingerprint, verydeep.__version__):
+            return None
+        found.append(record)
+    return found
+
+
+def entries(entrants: Sequence[Entrant]) -> list[tuple[Sequence[Entrant], Step]]:
+    """Who is in each record, in the order of `records`."""
+    alone: list[tuple[Sequence[Entrant], Step]] = [([e], step) for e in entrants for step in e.steps]
+    return alone + ([(entrants, step) for step in entrants[0].steps] if len(entrants) > 1 else [])
+
+
+def write_compactly(path: Path, value: dict[str, Any]) -> None:
+    """Without a line for each number: the confusion of a thousand classes has a million."""
+    make_folder(path.parent)
+    write_text(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_records import PHOTOS, SCALES, SEVERAL, result, stage, study, wrong_first
+from study_records import SCALES, SEVERAL, result, stage, study, wrong_first
 from test_claims import answered
 
 from verydeep.report import study_figures
-from verydeep.report.claims import JITTER, claims
+from verydeep.report.claims import JITTER, claims, findings
 from verydeep.report.study import seed_words, split_words, write_pages
 from verydeep.report.study_tables import all_tables
 
@@ -126,17 +126,18 @@ def test_several_seeds_are_a_mean_and_a_deviation() -> None:
 
 def test_crops_of_the_first_photos_are_compared_on_those_alone_and_said_so() -> None:
     results, facts = whole_study()
-    first = [i < 100 for i in range(PHOTOS)]
-    import numpy as np
-
     results = [
-        result(r["stages"], wrong_first(20), r["protocol"], r["scales"], np.array(first)) if r["protocol"] in ("crops", "both") else r
+        {**result(r["stages"], wrong_first(20)[:100], r["protocol"], r["scales"]), "limit": 100}
+        if r["protocol"] in ("crops", "both")
+        else r
         for r in results
     ]
     table = next(t for t in all_tables(results, facts) if t.title.startswith("Table 5"))
     # Densely the first 80 photos of all are wrong, so 80 of these 100; of the crops 20 of 100.
     assert table.rows[0][5:8] == ("80.00 / 80.00", "20.00 / 20.00", "20.00 / 20.00")
     assert "on the first 100 test photos" in table.caption
+    both = findings(results, facts)[-2].outcomes["both"][0]
+    assert (both.photos, both.second_better, both.first_better) == (100, 60, 0)
 
 
 def test_top5_is_a_dash_where_it_cannot_fail() -> None:

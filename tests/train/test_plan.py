@@ -14,7 +14,7 @@ from verydeep.config import Config
 from verydeep.errors import ConfigError, Interrupted, RunError
 from verydeep.progress import Progress
 from verydeep.train import loop, plan
-from verydeep.train.plan import run_stages, stages
+from verydeep.train.plan import run_stages, stages, trials
 
 PAPER = Config()
 # Section 3.1 by hand: name, lr, parent.
@@ -65,6 +65,7 @@ def test_an_argument_chooses_the_scales():
 def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
     found = stages(["D"], Config(epochs=40, drop_at=(20, 30)), tuning_epochs=10)
     assert [(s.config.epochs, s.config.drop_at) for s in found] == [(40, (20, 30)), (40, (20, 30)), (10, (5, 8)), (10, (5, 8))]
+    assert stages(["D"], Config(epochs=40, drop_at=(1, 20)), tuning_epochs=2)[-1].config.drop_at == (1,)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,25 @@ def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
 def test_what_cannot_be_planned_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         stages(**{"nets": ["A"], "base": PAPER} | arguments)
+
+
+def asked(found):
+    return [("+".join(s.name for s in t.stages), ",".join(t.protocols), t.scales, t.limit) for t in found]
+
+
+def test_the_tests_of_a_plan():
+    small = Config(crop=32, scale=36)
+    everything, both = "centre,dense,crops,both", "centre,dense"
+    sweeps = {"36": (54, 72), "54": (36, 72), "36-72": (36, 72)}
+    swept = [(f"{net}-{s}-seed0", "dense", (q,), None) for net in "DE" for s, others in sweeps.items() for q in others]
+    singles = [(f"{name}-seed0", both, "several", None) for name in ("A-36", "D-36", "D-54", "E-36", "E-54")]
+    pair = "D-36-72-seed0+E-36-72-seed0"
+    assert asked(trials(stages(["D", "E"], small), None)) == [*singles, (pair, everything, "several", None), *swept]
+    limited = asked(trials(stages(["D", "E"], small), 100))
+    assert limited == [*singles, (pair, both, "several", None), (pair, everything, "several", 100), *swept]
+    alone = asked(trials(stages(["C", "E"], small, which="all"), None))
+    assert ("E-36-72-seed0", everything, "several", None) in alone
+    assert ("C-36-72-seed0", both, "several", None) in alone
 
 
 BASE = tiny.config(scale=36, epochs=1, lr=1e-3)

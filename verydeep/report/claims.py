@@ -55,6 +55,12 @@ def bits(text: str) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
 
 
+def level(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
+    """Bits cut to the length of the shortest, which may be of a test of the first photos only."""
+    found = [bits(t) for t in texts]
+    return [f[: min(map(len, found))] for f in found]
+
+
 def mcnemar(a: int, b: int) -> float:
     """The two-sided p that of a + b photos on which two nets differ, so unequal shares are one's: binomial, exact up to EXACT."""
     n = a + b
@@ -101,8 +107,9 @@ def compare(comparison: Comparison, results: Results, facts: Facts) -> Outcome |
     seeds = tuple(s for s in first if s in second)
     if not seeds:
         return None
-    tested = np.logical_and.reduce([bits(r[s]["tested"]) for r in (first, second) for s in seeds])
-    gains = np.array([bits(second[s]["right"]["top1"]) * 1 - bits(first[s]["right"]["top1"]) for s in seeds])[:, tested]
+    known = level([text for r in (first, second) for s in seeds for text in (r[s]["tested"], r[s]["right"]["top1"])])
+    tested, right = np.logical_and.reduce(known[::2]), np.array(known[1::2], np.int8)
+    gains = (right[len(seeds) :] - right[: len(seeds)])[:, tested]
     if not (n := gains.shape[1]):
         return None
     total = gains.sum(0)

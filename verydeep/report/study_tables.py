@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4, TABLE_5, TABLE_6
-from verydeep.report.claims import JITTER, Facts, Finding, Outcome, Results, Row, bits, results_of
+from verydeep.report.claims import JITTER, Facts, Finding, Outcome, Results, Row, level, results_of
 from verydeep.report.tables import map_side
 
 CLAIM_COLUMNS = (
@@ -65,8 +65,9 @@ def rate_on(result: Mapping[str, Any], other: Mapping[str, Any], top: str) -> fl
     """The error in percent on the photos that both saw; None for a top-5 error that cannot be."""
     if result["right"][top] is None:
         return None
-    tested = bits(result["tested"]) & bits(other["tested"])
-    return 100 * float(np.mean(~bits(result["right"][top])[tested])) if tested.any() else None
+    own, others, right = level([result["tested"], other["tested"], result["right"][top]])
+    tested = own & others
+    return 100 * float(np.mean(~right[tested])) if tested.any() else None
 
 
 def trained(facts: Facts) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
+from verydeep.evaluate.protocol import PROTOCOLS, Protocol, Scales
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
@@ -75,8 +76,8 @@ def stages(
 
 def tuning(base: Config, epochs: int) -> Config:
     """The recipe of a stage that starts from the same net at another S."""
-    drop_at = tuple(sorted({round(e * epochs / base.epochs) for e in base.drop_at}))
-    return replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=drop_at)
+    drop_at = sorted({round(e * epochs / base.epochs) for e in base.drop_at})
+    return replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=tuple(e for e in drop_at if 0 < e < epochs))
 
 
 def stages_of(net: str, base: Config, tuned: Config, seed: int, which: Which) -> list[Stage]:
@@ -111,11 +112,13 @@ class Done(NamedTuple):
 
 
 def run_stages(
-    data: str, plan: Sequence[Stage], out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE
-) -> list[Done]:
+    data: str, plan: Sequence[Stage], out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE,
+    split: Path | None = None,
+) -> list[Done]:  # fmt: skip
     """Trains DATA stage by stage into folders under `out`, going on where it stopped; what is done is not done again.
 
-    Raises what `run_training` raises; after a signal the same call goes on.
+    `split` is the manifest of a split that was drawn for all stages; without it each seed draws its own. Raises what
+    `run_training` raises; after a signal the same call goes on.
     """
     progress, done = progress or Progress(), []
     for stage in plan:  # a folder that does not fit is told before hours are spent on another
@@ -125,7 +128,7 @@ def run_stages(
         if not ended:
             if ranks.first:
                 print(f"stage {i} of {len(plan)}: {stage.name}, {start_words(stage)}", file=sys.stderr, flush=True)
-            ended = run_training(data, at_work(stage, out), out / stage.name, download, progress, ranks)
+            ended = run_training(data, at_work(stage, out), out / stage.name, download, progress, ranks, split)
         done.append(Done(stage, ended))
     return done
 
@@ -155,3 +158,33 @@ def check_stage(stage: Stage, data: str, out: Path) -> None:
             f"{folder} was started from weights {str(then)[:12]}, but {out / stage.parent} now has {now[:12]}; "
             f"remove {folder} to train it anew, or give another --out"
         )
+
+
+class Trial(NamedTuple):
+    """What `evaluate` is asked for a study: models that see the photos together, and are fused where they are two."""
+
+    stages: tuple[Stage, ...]
+    protocols: tuple[Protocol, ...]
+    scales: Scales
+    limit: int | None = None
+
+
+def trials(trained: Sequence[Stage], crops_photos: int | None) -> list[Trial]:
+    """The tests of Tables 3 to 6, and of the three ways to train over the test scale.
+
+    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, of the first
+    `crops_photos` photos or of all; nets trained at all three S densely at each of S, 1.5 S and 2 S.
+    """
+    jittered = [s for s in trained if s.way == WAYS[-1] and s.net in ("D", "E")]
+    found = [Trial((s,), ("centre", "dense"), "several") for s in trained if s not in jittered]
+    for seed in dict.fromkeys(s.config.seed for s in jittered):
+        together = tuple(s for s in jittered if s.config.seed == seed)
+        if crops_photos is not None:  # the other tests see all photos
+            found.append(Trial(together, ("centre", "dense"), "several"))
+        found.append(Trial(together, PROTOCOLS, "several", crops_photos))
+    for s in trained:
+        family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
+        if {other.way for other in family} == set(WAYS):
+            smallest, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
+            found += [Trial((s,), ("dense",), (q,)) for q in (smallest, smallest * 3 // 2, 2 * smallest) if q != own]
+    return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from verydeep.progress import Progress, duration
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run, read_json, write_json
 from verydeep.train import state
+from verydeep.train.cost import seconds_a_photo
 from verydeep.train.loop import Job, cross_entropy, train
 from verydeep.train.skipped import Skipped
 from verydeep.train.track import tracker
@@ -44,17 +45,21 @@ SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to 
 
 
 def run_training(
-    data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE
-) -> str:
+    data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE,
+    split: Path | None = None,
+) -> str:  # fmt: skip
     """Trains DATA into the run folder `out`, or goes on where it stopped; returns why it ended.
 
-    Several ranks share each batch; the first writes into the folder, which all of them must see.
+    Several ranks share each batch; the first writes into the folder, which all of them must see. `split` is the manifest of a
+    split that was drawn for several runs.
 
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
     with ranks.first_alone():  # which may fetch the data
-        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
+        drawn = kept_split(out, data) or split
+        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
+        opened = replace(opened, held_out=opened.held_out or drawn is not None)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
@@ -133,7 +138,7 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     """Everything between a data set and the first step, said on the way."""
     fast_allocation()
     device = device_for(config.device)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
+    bf16 = takes_bf16(config, device)
     resumes, room = has_state(run.path), Room(int(config.keep * free_memory() / ranks.on_this_machine))
     photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
     validation = kept(data.split("val"), room)
@@ -164,6 +169,10 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     if not resumes and run.writes:
         say_start(job, statistics)
     return job
+
+
+def takes_bf16(config: Config, device: torch.device) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
 
 
 def say_data(run: Run, data: DataSet) -> None:
@@ -270,17 +279,5 @@ def rate_warning(c: Config) -> str | None:
 
 
 def estimate(job: Job, x: torch.Tensor) -> float:
-    """Seconds an epoch, from two forward and backward passes that leave the net as it was."""
-    net, targets = job.classifier.net.train(), torch.zeros(len(x), dtype=torch.int64, device=job.device)
-    running = {name: buffer.clone() for name, buffer in net.named_buffers()}  # of batch normalisation
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
-            loss, _ = job.objective(net(x), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        net.zero_grad()
-        if job.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
-    net.load_state_dict(running, strict=False)
-    return seconds / len(x) * len(job.batches.photos)
+    """Seconds an epoch."""
+    return seconds_a_photo(job.classifier.net, x, job.objective, job.bf16) * len(job.batches.photos)

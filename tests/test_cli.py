@@ -46,6 +46,16 @@ WRONG = {
     "missing config": (["train", "nowhere", "--out", "x", "--config", "none.yaml"], 2, "does not exist"),
     "unknown protocol": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--protocol", "ten"], 2, "'ten' is not known"),
     "Q below the crop": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--scales", "16"], 2, "Q = 16 is smaller than the crop"),
+    "scales that are no numbers": (["evaluate", "x", "builtin:fashion-mini", "--scales", "big"], 2, "scales: 'big' is not understood"),
+    "no photos wanted": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--limit", "0"], 2, "limit: 0 is too small"),
+    "unknown average": (["evaluate", "x", "y", "--average", "best"], 2, "average: 'best' is not known"),
+    "unknown pooling": (["evaluate", "x", "y", "--pooling", "out"], 2, "pooling: 'out'"),
+    "a limit in words": (["evaluate", "x", "y", "--limit", "few"], 2, "limit: 'few' is not"),
+    "nowhere to save": (
+        ["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--save", "nowhere/p.safetensors"],
+        1,
+        "nowhere/p.safetensors cannot be saved",
+    ),
     "no batch": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--batch", "0"], 2, "batch: 0"),
     "unknown split": (["evaluate", "builtin:fashion-a", "builtin:fashion-mini", "--split", "dev"], 1, "has no split 'dev'; it has train"),
     "unknown net in the box": (["predict", "builtin:nope", "x.png"], 1, "builtin:nope is not a built-in net; try builtin:fashion-a"),
@@ -123,6 +133,19 @@ def test_tests_that_differ_are_kept_apart(photo_folder: Path, tmp_path: Path) ->
     assert main(["evaluate", str(run), str(photo_folder), "--mirror", "true", "--protocol", "centre"]) == 0
     kept = [json.loads(f.read_text())["results"][0] for f in (run / "results").iterdir()]
     assert sorted((r["protocol"], r["mirror"]) for r in kept) == [("centre", False), ("centre", True), ("dense", True)]
+
+
+def test_the_whole_ladder_saved_and_fused_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = str(tmp_path / "p.safetensors")
+    words = ["builtin:fashion-mini", "--protocol", "centre,dense,crops,both", "--scales", "32,36", "--limit", "4", "--workers", "0"]
+    assert main(["evaluate", "builtin:fashion-a", *words, "--save", saved]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:7]] == ["centre", "dense", "dense", "crops", "both"]
+    assert main(["evaluate", saved, "builtin:fashion-a", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert len(found) == 15
+    assert [r["top1_errors"] for r in found[:5]] == [r["top1_errors"] for r in found[5:10]] == [r["top1_errors"] for r in found[10:]]
+    assert [r["passes"] for r in found[3:15:5]] == [100, 100, 200]
 
 
 def test_a_field_overrules_config_and_config_overrules_the_recipe(photo_folder: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from verydeep.evaluate.scores import MISTAKES, Scores
+from verydeep.evaluate.scores import MISTAKES, Scores, pack, unpack
 from verydeep.ranks import ALONE
 
 
@@ -91,3 +91,35 @@ def test_alone_the_scores_of_all_ranks_are_ones_own():
     assert found.as_dict() == own.as_dict()
     assert found.confusion.equal(own.confusion)
     assert sorted(found.mistakes) == sorted(own.mistakes)
+
+
+@pytest.mark.parametrize("photos", [0, 1, 7, 8, 9, 1000])
+def test_bits_survive_their_text(photos):
+    flags = np.random.default_rng(photos).random(photos) < 0.5
+    text = pack(flags)
+    assert len(text) == 2 * -(-photos // 8)
+    assert np.array_equal(unpack(text, photos), flags)
+
+
+def test_the_first_photo_is_the_highest_bit():
+    assert pack(np.array([True, False, False, False, False, False, True, True, True])) == "8380"
+
+
+@pytest.mark.parametrize(("text", "photos"), [("83", 9), ("8380", 8), ("81", 7), ("8", 4), ("zz", 8)])
+def test_bits_of_another_number_of_photos_are_refused(text, photos):
+    with pytest.raises(ValueError):
+        unpack(text, photos)
+
+
+def test_which_photos_were_tested_and_right():
+    p = np.full((3, 7), 0.05, np.float32)
+    p[:, 2] = 0.7
+    scores = Scores(7, among=9)
+    scores.add([8, 1, 4], torch.from_numpy(p), torch.tensor([2, 0, 6]))
+    found = scores.over(ALONE)
+    assert unpack(found.tested(), 9).nonzero()[0].tolist() == [1, 4, 8]
+    assert unpack(found.right()["top1"], 9).nonzero()[0].tolist() == [8]
+    assert unpack(found.right()["top5"], 9).nonzero()[0].tolist() == [1, 8]
+    few = Scores(5, among=2)
+    few.add([1], torch.eye(5)[:1], torch.tensor([0]))
+    assert few.right() == {"top1": "40", "top5": None}

@@ -11,8 +11,12 @@ import pytest
 
 from verydeep.config import Config
 from verydeep.errors import RunError
+from verydeep.evaluate.evaluation import Settings
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.protocol import PROTOCOLS
 from verydeep.experiment import experiment
-from verydeep.report.page import write_report
+from verydeep.progress import Progress
+from verydeep.report.page import results_of, write_report
 
 TINY = Config(net="A", crop=32, fc_width=8, base_width=4, scale=36, batch=500, epochs=2, drop_at=(1,), workers=0)
 
@@ -81,6 +85,25 @@ def test_markdown_says_the_same(run: Path) -> None:
     assert f"{result['top1_error']:.2f} % ({result['top1_errors']:,})" in text
     assert "{{" not in text
     assert "None" not in text
+
+
+def test_a_fusion_stands_behind_the_ladder_of_the_run(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    models = [str(copy), "builtin:fashion-a"]
+    settings = Settings(workers=0)
+    found = evaluate_models(models, "builtin:fashion-mini", PROTOCOLS, "several", settings=settings, limit=3, progress=Progress("none"))
+    write_report(copy)
+    kept = results_of(copy, found[0]["sha256"], found[0]["location"])
+    assert [(r["protocol"], len(r["scales"]), "models" in r) for r in kept if r["limit"] == 3] == [
+        *[(p, n, False) for p, n in (("centre", 1), ("dense", 1), ("dense", 3), ("crops", 3), ("both", 3))],
+        *[(p, n, True) for p, n in (("centre", 1), ("dense", 1), ("dense", 3), ("crops", 3), ("both", 3))],
+    ]
+    for page in ("report.html", "report.md"):
+        text = (copy / page).read_text(encoding="utf-8")
+        assert "both, fused" in text
+        assert "test, first 3" in text
+        assert f"{copy} + builtin:fashion-a" in text
+        assert "150.0" in text
 
 
 def test_the_same_run_gives_the_same_page(run: Path) -> None:

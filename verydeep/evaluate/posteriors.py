@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class SavedFile:
     """An open file of posteriors. `keys` name its N photos; `targets` int64 N are numbers of `classes`; `tested` bool N."""
 
     path: Path
-    handle: BinaryIO = field(repr=False)
+    handle: int = field(repr=False)  # of the open file, closed with this object; whoever replaces the file changes nothing here
     about: dict[str, Any] = field(repr=False)  # data, location, split, limit
     classes: tuple[str, ...]
     keys: Names
@@ -65,7 +66,7 @@ class SavedModel:
         k = len(self.contract.classes)
         found = np.empty((len(ids), k), "<f4")
         for first, last in runs(ids):
-            data = os.pread(self.file.handle.fileno(), 4 * k * (last - first), self.places[step] + 4 * k * ids[first])
+            data = os.pread(self.file.handle, 4 * k * (last - first), self.places[step] + 4 * k * ids[first])
             if len(data) < 4 * k * (last - first):
                 raise ModelError(f"{self.file.path} became shorter while it was read")
             found[first:last] = np.frombuffer(data, "<f4").reshape(-1, k)
@@ -135,7 +136,8 @@ def read_posteriors(path: Path) -> list[SavedModel]:
         check_header(path)
         with safetensors.safe_open(path, framework="np"):  # its library has checked that the tensors fill the file, side by side
             pass
-        return parse(path, open_regular(path))
+        with open_regular(path) as file:
+            return parse(path, file)
     except FileNotFoundError as e:
         raise ModelError(f"{path} does not exist") from e
     except OSError as e:
@@ -171,7 +173,8 @@ def parse(path: Path, file: BinaryIO) -> list[SavedModel]:
     contracts = [from_json(json.dumps(model["contract"]), str(path)) for model in about["models"]]
     if not contracts or targets.min() < 0 or targets.max() >= len(contracts[0].classes):
         raise ValueError("it holds no model, or its targets are out of range")
-    saved = SavedFile(path, file, about, contracts[0].classes, keys, targets, tested.astype(bool))
+    saved = SavedFile(path, os.dup(file.fileno()), about, contracts[0].classes, keys, targets, tested.astype(bool))
+    weakref.finalize(saved, os.close, saved.handle)
     for m, (model, contract) in enumerate(zip(about["models"], contracts, strict=True)):
         facts = {step_of(r): checked(r["facts"]) for r in model["results"]}
         if len(facts) != len(model["results"]) or not facts or not isinstance(model["name"], str):

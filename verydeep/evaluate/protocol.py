@@ -15,7 +15,7 @@ from verydeep.evaluate.views import View
 Protocol = Literal["centre", "dense", "crops", "both"]
 PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense", "crops", "both")
 Scales = Literal["single", "several"] | tuple[int, ...]
-MOST_SCALES, LARGEST_SCALE = 32, 8192
+MOST_SCALES, LARGEST_SCALE = 32, 2048  # a photo of 8:1 at Q = 2048 has 34 megapixels, which take a net 9 GB
 
 
 class Step(NamedTuple):
@@ -83,8 +83,9 @@ def steps(protocols: Sequence[Protocol], scales: Scales) -> list[Step]:
 
 
 def components(step: Step, contract: Contract, scales: Scales) -> tuple[View, ...]:
-    """What the posteriors of a step are the mean of."""
-    own = scales_for(contract, scales) if step.several else (single_for(contract, scales),)
+    """What the posteriors of a step are the mean of. Raises ConfigError for a Q below the crop."""
+    all_of_them = scales_for(contract, scales)
+    own = all_of_them if step.several else (single_for(contract, scales),)
     if step.protocol != "both":
         return tuple(View(step.protocol, q) for q in own)
     return tuple(View(name, q) for name in ("dense", "crops") for q in own)

@@ -149,7 +149,9 @@ def kept(entrants: Sequence[Entrant], sample: Sample, settings: Settings) -> lis
             return None
         if (record.get("sha256"), record.get("photos_sha256"), record.get("version")) != (sum, fingerprint, verydeep.__version__):
             return None
-        found.append(record)
+        if [m.get("sha256") for m in record.get("models", [record])] != [e.contract.sha256 for e in own]:
+            return None  # the same models in another order, whose classes may be numbered otherwise
+        found.append({**record, "model": " + ".join(e.name for e in own)})
     return found
 
 

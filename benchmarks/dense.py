@@ -1,0 +1,72 @@
+"""Dense evaluation at three scales with mirror images against the 150 crops of the same photos: seconds a photo, and their ratio.
+
+    python benchmarks/dense.py --photos 1 --repeats 2
+
+Net D, crop 224, Q = 256, 384, 512, photos of 4:3, random weights and pixels made here, which cost what real ones do. Both are
+the components of one pass of `evaluate`, rescaling included, and they take turns; medians. The target is a quarter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+
+from verydeep.contract import Contract
+from verydeep.evaluate.evaluation import Settings, Spent, answers, entrant
+from verydeep.evaluate.protocol import Step
+from verydeep.hardware import device_for
+from verydeep.net.classifier import build
+from verydeep.net.initialise import initialise
+
+SCALES, STEPS = (256, 384, 512), (Step("dense", several=True), Step("crops", several=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--net", default="D")
+    parser.add_argument("--crop", type=int, default=224, help="Q goes with it: 8/7, 12/7 and 16/7 of the crop")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--batch", type=int, default=32)
+    args = parser.parse_args()
+
+    scales = tuple(q * args.crop // 224 for q in SCALES)
+    classes = tuple(f"class {i}" for i in range(1000))
+    contract = Contract(args.net, classes, args.crop, 4096, 64, False, "up", (120.0,) * 3, (1.0,) * 3, (scales[0], scales[2]))
+    classifier = build(contract)
+    initialise(classifier.net, "he")
+    random = np.random.default_rng(0)
+    size = (scales[1] * 3 // 2, scales[1] * 2, 3)
+    photos = [Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)) for _ in range(args.photos)]
+    settings = Settings(precision=args.precision, device=device_for(args.device).type, batch=args.batch)
+
+    seconds: dict[str, list[float]] = {step.protocol: [] for step in STEPS}
+    passes = dict[str, float]()
+    for _ in range(args.repeats):
+        for step in STEPS:
+            spent, began = Spent(), time.perf_counter()
+            for _ids, _found in answers(
+                [entrant("", classifier, [step], scales)], photos.__getitem__, range(len(photos)), settings, spent=spent
+            ):
+                pass
+            seconds[step.protocol].append((time.perf_counter() - began) / len(photos))
+            passes[step.protocol] = sum(spent.pixels.values()) / len(photos) / args.crop**2
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"net {args.net}, crop {args.crop}, Q = {', '.join(map(str, scales))}, {args.photos} photos of 4:3, {args.precision}, {where}")
+    for name, taken in seconds.items():
+        print(
+            f"{name:<6} {statistics.median(taken):9.3f} s a photo   {passes[name]:6.1f} passes   ({', '.join(f'{t:.3f}' for t in taken)})"
+        )
+    ratios = [d / c for d, c in zip(seconds["dense"], seconds["crops"], strict=True)]
+    print(f"dense costs {statistics.median(ratios):.3f} of crops (pixels: {passes['dense'] / passes['crops']:.3f}; target: 0.25 or less)")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+import yaml
 
 import verydeep
+from verydeep.arguments import recipe_file
 from verydeep.config import Config
 from verydeep.errors import ConfigError, Interrupted, RunError
 from verydeep.progress import Progress
@@ -189,3 +191,20 @@ def test_other_fields_other_data_and_other_weights_are_refused_before_any_traini
     net.save(out / "D-36-seed0" / "best.safetensors")
     with pytest.raises(RunError, match=r"D-54-seed0 was started from weights"):
         go(data, out)
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"), [("fashion-mini", (36, 54, (36, 72))), ("fashion", (36, 54, (36, 72))), ("imagenet", (256, 384, (256, 512)))]
+)
+def test_the_recipes_of_the_experiment(name, scales):
+    text = recipe_file(name).read_text()
+    config = Config(**yaml.safe_load(text))
+    assert tuple(s.config.scale for s in stages(["E"], config)[1:]) == scales
+    header = " ".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))
+    assert f"--recipe {name}" in header
+    assert "Cost (" in header
+    assert "Expect" in header
+
+
+def test_the_recipe_of_the_paper_is_the_papers():
+    assert Config(**yaml.safe_load(recipe_file("imagenet").read_text())) == PAPER

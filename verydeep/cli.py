@@ -75,6 +75,8 @@ def parse(verb: str, words: list[str]) -> Namespace:
     """The arguments of a verb. Raises ConfigError with one line for wrong usage."""
     import jsonargparse
 
+    if verb == "study" and any(word.split("=")[0] == "--net" for word in words):
+        raise ConfigError("net: a study trains several; give --nets, such as --nets A,B")
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
     globals()[f"{verb}_arguments"](parser)
@@ -146,9 +148,11 @@ def study_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder; an interrupted one goes on, or grows")
     parser.add_argument("--nets", default="A,A-LRN,B,C,D,E", help="columns of Table 1, and shallow-B, with commas (default: %(default)s)")
-    parser.add_argument("--seeds", default="0", help="with commas; from three on all must agree (default: %(default)s)")
     parser.add_argument(
-        "--train_scales", type=Literal["table3", "first", "all"], default="table3", help="S of each net: as in Table 3, the first, or all"
+        "--seeds", default="0", help="with commas; from three on all must agree; --seed draws the split (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--train_scales", type=Literal["table3", "first", "all"], default="table3", help="S of each net: as in Table 3, ..."
     )
     parser.add_argument("--tuning_epochs", type=int | None, help="epochs of stages that start from the same net (default: as the others)")
     parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only (default: all)")

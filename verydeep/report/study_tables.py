@@ -99,32 +99,34 @@ def all_tables(results: Results, facts: Facts) -> list[Table]:
 def table_3(m: Measured) -> Table:
     """One test scale."""
     paper = {(n, s): (q, a, b) for n, s, q, a, b in TABLE_3}
-    rows = []
+    rows, own = [], list[Mapping[str, Any]]()
     for net, way in trained(m.facts):
         dense, centre = Row(net, way, "dense"), Row(net, way, "centre")
-        if not m.found(dense) and not m.found(centre):
+        if not (found := [*m.found(dense), *m.found(centre)]):
             continue
+        own += found
         printed = paper.get((net, way))
         theirs = (f"{way} | {printed[0]}", f"{printed[1]} / {printed[2]}") if printed else ("-", "-")
         rows.append((net, s_here(m.facts, net, way), *q_of(m.found(dense)), m.pair(centre), m.pair(dense), *theirs))
     columns = ("net", "train S", "test Q", "class map", "centre crop", "dense", "paper: S | Q", "paper: dense")
-    return Table("Table 3: one test scale", caption(m, [r for r in m.results if len(r["stages"]) == 1]), columns, rows)
+    return Table("Table 3: one test scale", caption(m, own), columns, rows)
 
 
 def table_4(m: Measured) -> Table:
     """Several test scales."""
     paper = {(n, s): (qs, a, b) for n, s, qs, a, b in TABLE_4}
-    rows = []
+    rows, own = [], list[Mapping[str, Any]]()
     for net, way in trained(m.facts):
         one, more = Row(net, way, "dense"), Row(net, way, "dense", True)
-        if not m.found(more):
+        if not (found := m.found(more)):
             continue
+        own += found
         printed = paper.get((net, way))
         theirs = (", ".join(map(str, printed[0])), f"{printed[1]} / {printed[2]}") if printed else ("-", "-")
         s, centre = s_here(m.facts, net, way), m.pair(Row(net, way, "centre"))
-        rows.append((net, s, *q_of(m.found(more)), centre, m.pair(one), m.pair(more), *theirs))
+        rows.append((net, s, *q_of(found), centre, m.pair(one), m.pair(more), *theirs))
     columns = ("net", "train S", "test Q", "class maps", "centre crop, one Q", "dense, one Q", "dense, all Q", "paper: Q", "paper: dense")
-    return Table("Table 4: several test scales", caption(m, [r for r in m.results if len(r["scales"]) > 1]), columns, rows)
+    return Table("Table 4: several test scales", caption(m, own), columns, rows)
 
 
 def table_5(m: Measured) -> Table:
@@ -184,7 +186,7 @@ def map_note(results: Results) -> str:
         f"At a crop of {crop} and Q from {scales[0]} to {scales[-1]} the class maps have {sides[0]} to {sides[1]} cells a side; "
         f"in the paper, at a crop of 224 and Q from 224 to 512, {theirs[0]} to {theirs[1]}."
     )
-    if scales[0] < 2 * crop and any(q % 32 for q in scales):
+    if up and scales[0] < 2 * crop and any(q % 32 for q in scales):
         text += (
             " Where Q is no multiple of 32 the last row and column of the map hang over the photo's border, by a larger part of so "
             "small a map. Dense evaluation can hurt there, so the centre crop stands beside it."

@@ -151,9 +151,7 @@ def study_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", default="0", help="with commas; from three on all must agree; --seed draws the split (default: %(default)s)"
     )
-    parser.add_argument(
-        "--train_scales", type=Literal["table3", "first", "all"], default="table3", help="S of each net: as in Table 3, ..."
-    )
+    parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help="which S each net is trained at")
     parser.add_argument("--tuning_epochs", type=int | None, help="epochs of stages that start from the same net (default: as the others)")
     parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only (default: all)")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it takes; write nothing")

@@ -26,7 +26,6 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from verydeep.config import Config
-from verydeep.data.augment import mirror
 from verydeep.data.batches import Batches
 from verydeep.data.keep import Room, kept
 from verydeep.data.record import Photos, files
@@ -69,7 +68,7 @@ def ours(photos: Photos, workers: int, batch: int) -> Callable[[], float]:
     def epoch() -> int:
         seen = 0
         for b in batches.epoch(next(epochs)):
-            x = mirror(b.photos, b.flips).float() - MEAN + b.shifts[:, :, None, None]
+            x = b.photos.float().sub_(MEAN).add_(b.shifts[:, :, None, None])
             seen += len(x.contiguous(memory_format=torch.channels_last))
         return seen
 

@@ -260,7 +260,7 @@ def test_the_command_line(photo_folder: Path, tmp_path: Path, capsys: pytest.Cap
     out = str(tmp_path / "a" / "f-%05d.tar")
     assert main(["pack", str(photo_folder), "--out", out]) == 0
     said = capsys.readouterr().out
-    assert "1 shards, 0.00 GB, photos: 36 all" in said
+    assert "1 shard, 0.3 MB, photos: 36 in all" in said
     assert f"the index: {tmp_path}/a/f.index" in said
     assert main(["pack", str(photo_folder), "--out", out]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -46,6 +46,9 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
         done = run(shlex.split(command + small), tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert "'verydeep train' would run" in (tmp_path / "check.html").read_text(encoding="utf-8").replace("&#39;", "'")
+    from_folder, from_shards = (next((tmp_path / "runs" / run / "last").glob("weights*")).read_bytes() for run in ("mine", "shards"))
+    assert from_folder == from_shards
     for script in blocks("README.md", "python"):
         done = run([sys.executable, "-W", "error", "-c", script], tmp_path)
         assert done.returncode == 0, done.stderr

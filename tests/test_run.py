@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -176,8 +180,44 @@ def test_a_process_killed_while_it_began_is_no_stranger(tmp_path: Path) -> None:
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(RunError, match="cannot be used as a run folder"), open_run(tmp_path / "run", SMALL):
+    with pytest.raises(RunError, match=r"run cannot be created \(File exists\)"), open_run(tmp_path / "run", SMALL):
         pass
+
+
+def write_into(folder: Path) -> None:
+    with open_run(folder, SMALL) as run:
+        run.say("x")
+        run.record({"step": 1, "epoch": 1})
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
+def test_a_link_out_of_the_folder_is_not_written_through(tmp_path: Path, name: str) -> None:
+    """A run folder from a stranger could point anywhere."""
+    (tmp_path / "mine").write_text("mine")
+    with open_run(tmp_path / "run", SMALL):
+        pass
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+
+    with pytest.raises(RunError, match="Too many levels of symbolic links"):
+        write_into(tmp_path / "run")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    with open_run(tmp_path, SMALL):
+        pass
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    before = signal.signal(signal.SIGALRM, lambda *ignored: pytest.fail("it waits"))
+    signal.alarm(20)
+    try:
+        with pytest.raises(RunError, match="No such device or address"):
+            write_into(tmp_path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # Reading
@@ -331,28 +371,55 @@ def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypat
     assert calls == [f"flush {temporary}", f"rename {temporary}", f"flush {tmp_path}"]
 
 
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is flushed from now on."""
+    fsync, found = os.fsync, list[str]()
+    monkeypatch.setattr(os, "fsync", lambda handle: found.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle))
+    return found
+
+
+def test_a_new_run_folder_survives_a_power_cut_with_those_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = flushed(monkeypatch)
+    with open_run(tmp_path / "a" / "b" / "run", SMALL):
+        pass
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} < set(found)
+
+
+def test_a_folder_that_may_be_written_but_not_listed_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os_open = os.open
+
+    def unlistable(path: object, *given: int) -> int:
+        if Path(str(path)) == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return os_open(str(path), *given)
+
+    monkeypatch.setattr(os, "open", unlistable)
+    with open_run(tmp_path / "run", SMALL):
+        pass
+    assert read_config(tmp_path / "run") == SMALL
+
+
 # Log and metrics
+
+
+def always_full(path: Path, *ignored: object, **also_ignored: object) -> IO[str]:
+    return io.open("/dev/full", "a")  # noqa: UP020  not the one that is replaced
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize(("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))])
-def test_a_full_disk_is_one_clear_line(tmp_path: Path, name: str, act: Callable[[Run], None]) -> None:
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]) -> None:
     with open_run(tmp_path, SMALL) as run:
-        (tmp_path / name).unlink(missing_ok=True)
-        (tmp_path / name).symlink_to("/dev/full")
+        monkeypatch.setattr(verydeep.run, "open", always_full, raising=False)
         with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
             act(run)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_log_that_fails_hides_no_other_error(tmp_path: Path) -> None:
-    with open_run(tmp_path, SMALL):
-        pass
-    (tmp_path / "log.txt").unlink(missing_ok=True)
-    (tmp_path / "log.txt").symlink_to("/dev/full")
-
+def test_a_log_that_fails_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         with open_run(tmp_path, SMALL) as run:
+            monkeypatch.setattr(verydeep.run, "open", always_full, raising=False)
             with suppress(RunError, OSError):
                 run.say("x")
             raise KeyError
@@ -370,21 +437,41 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
     run.forget_after(3, 9)
     assert names(tmp_path) == []
     for step in range(1, 6):
-        run.record({"step": step, "loss": 1 / step})
+        run.record({"step": step, "epoch": 1, "loss": 1 / step})
     run.forget_after(3, 9)
     assert steps(run) == [1, 2, 3]
-    run.record({"step": 4, "loss": 0.25})
+    run.record({"step": 4, "epoch": 1, "loss": 0.25})
     assert steps(run) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
-    "junk", [b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b"", b"[" * 100_000]
+    "junk",
+    [
+        *(b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b"", b"[" * 100_000),
+        *(b'{"step": 1, "val_top1_error": 1}', b'{"step": 1, "epoch": "1", "val_top1_error": 1}', b"1" * 100_000),
+    ],
 )
 def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
     run = Run(tmp_path)
-    run.record({"step": 1})
+    run.record({"step": 1, "epoch": 1})
     with run.metrics.open("ab") as f:
         f.write(junk)
     run.forget_after(5, 9)
-    run.record({"step": 2})
+    run.record({"step": 2, "epoch": 1})
     assert steps(run) == [1, 2]
+
+
+def test_records_are_read_in_little_memory(tmp_path: Path) -> None:
+    """One by one, and a line without end in pieces."""
+    run = Run(tmp_path)
+    with run.metrics.open("w") as f:
+        f.writelines(f'{{"step":{i},"epoch":1}}\n' for i in range(5_000))
+        f.write("[" * 2_000_000)
+    tracemalloc.start()
+    try:
+        run.forget_after(4_000, 9)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 200_000
+    assert steps(run) == list(range(4_001))

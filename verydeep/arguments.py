@@ -12,6 +12,16 @@ from verydeep.errors import ConfigError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+VERBS = {
+    "demo": "train, test and explain a net on embedded photos, start to finish",
+    "check": "say what is wrong with the photos of DATA, and what will be done about it",
+    "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
+    "study": "the paper's experiment on DATA: several nets in stages, then its tables and what its claims come to",
+    "evaluate": "count the errors of models on DATA",
+    "predict": "say what is on photos",
+    "report": "write the report of a run again",
+    "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
+}
 DATA_HELP = (
     "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
     "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"

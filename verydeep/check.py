@@ -106,7 +106,7 @@ def verdict(data: DataSet, facts: Facts) -> dict[str, Any]:
 
 def text(record: dict[str, Any]) -> str:
     """The record for a reader: errors first, the verdict last."""
-    photos = ", ".join(f"{n:,} {split}" for split, n in record["photos"].items())
+    photos = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items())
     lines = [f"{record['data']}: {len(record['classes'])} classes, photos: {photos}"]
     for severity, title in TITLES.items():
         some = [f for f in record["findings"] if f["severity"] == severity]
@@ -136,6 +136,6 @@ def finding_lines(f: dict[str, Any]) -> list[str]:
 def example_words(e: dict[str, Any]) -> str:
     """One named thing, on one line whatever its name holds."""
     name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in e["name"])
-    place = f" [{e['split']}, {', '.join(e['labels'])}]" if "group" in e else ""
+    place = f" [{'' if e['split'] == 'all' else e['split'] + ', '}{', '.join(e['labels'])}]" if "group" in e else ""
     group = f"group {e['group'] + 1}: " if "group" in e else ""
     return f"{group}{name}{place}" + (f" ({e['words']})" if e.get("words") else "")

@@ -10,22 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
-from verydeep.arguments import DATA_HELP, MODEL_HELP, config_arguments, config_of, numbers_in, plainly, recipe_first
+from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, config_arguments, config_of, numbers_in, plainly, recipe_first
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-
-VERBS = {
-    "demo": "train, test and explain a net on embedded photos, start to finish",
-    "check": "say what is wrong with the photos of DATA, and what will be done about it",
-    "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
-    "study": "the paper's experiment on DATA: several nets in stages, then its tables and what its claims come to",
-    "evaluate": "count the errors of models on DATA",
-    "predict": "say what is on photos",
-    "report": "write the report of a run again",
-    "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -284,7 +273,12 @@ def pack_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
     parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
-    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
+    parser.add_argument(
+        "--bad_photos",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="what a file that cannot be read does; photos are decoded only with --smallest_side, so check DATA first",
+    )
     parser.add_argument("--workers", type=int, default=-1, help="threads that read photos; -1 chooses")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")

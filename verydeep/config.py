@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
+
 from verydeep.errors import ConfigError
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
 
@@ -57,6 +59,8 @@ class Config:
     """Share of each class held out for validation where DATA has no validation split (open)."""
     test_share: float = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
+    most_photos: int | None = None
+    """Train on at most so many photos, the same for every seed, drawn evenly from the classes; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"
     """An unreadable photo stops the work and is named, or is skipped, counted and listed."""
 
@@ -144,6 +148,7 @@ def check(c: Config) -> None:
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
     for name in ("dropout", "momentum", "val_share", "test_share", "keep"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
+    require(c.most_photos is None or c.most_photos >= 1, f"most_photos: {c.most_photos} is too small; it must be 1 or more")
     require(c.seed < 1 << 63, f"seed: {c.seed} is too large; it must be below 2**63")
     require(c.val_share > 0, "val_share: 0 leaves nothing to steer the learning rate by; try 0.1")
     require(c.val_share + c.test_share < 1, "val_share and test_share: together they leave no photo to train on")
@@ -210,3 +215,12 @@ def from_plain(values: dict[str, Any], where: str) -> Config:
         return Config(**values)
     except ConfigError as e:
         raise ConfigError(f"{where}: {e}") from e
+
+
+class WithoutAliases(yaml.SafeLoader):
+    """A few lines of aliases of aliases would say a thousand million values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("a configuration has no aliases")
+        return super().compose_node(parent, index)

@@ -74,8 +74,8 @@ def pack(data: str, out: str, settings: Settings, download: bool = False, progre
 
 def summary(record: dict[str, Any]) -> str:
     """What was written, in lines."""
-    counts = ", ".join(f"{n} {split}" for split, n in record["photos"].items())
-    lines = [f"{len(record['shards'])} shards, {record['bytes'] / 1e9:.2f} GB, photos: {counts}"]
+    counts, n = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items()), len(record["shards"])
+    lines = [f"{n:,} shard{'s' * (n > 1)}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
         lines.append(f"rescaled to smallest side {record['smallest_side']}: {record['rescaled']} photos")
     lines += [f"skipped: {e['photo']}: {e['reason']}" for e in record["skipped"]]

@@ -20,18 +20,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import BufferedReader
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.config import Config, WithoutAliases, different_fields, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.ranks import ALONE, Ranks
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
 LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
+LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, fifty times as many as are written
 LONGEST_YAML = 16_000  # a configuration is a tenth of that; the parser takes a second for it
 
 
@@ -60,11 +62,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder where there is none, to stay. Raises RunError."""
+    """Creates a folder and those above it where there are none, to stay. Raises RunError."""
     try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            flush_folder(folder.parent)
+        new = list(takewhile(lambda f: not f.is_dir(), (folder, *folder.parents)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for f in new:
+            with suppress(PermissionError):  # what may be written but not listed cannot be flushed
+                flush_folder(f.parent)
     except OSError as e:
         raise RunError(f"{folder} cannot be created ({e.strerror or e}); free some space, or give another --out") from e
 
@@ -78,6 +82,11 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def at_once(path: str, flags: int) -> int:
+    """Opens no link that a stranger laid to a file elsewhere, and waits for no reader of a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -103,14 +112,7 @@ class Run:
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        self.best, self.metrics = path / "best.safetensors", path / "metrics.jsonl"
 
     def say(self, message: str) -> None:
         if not self.writes:
@@ -125,37 +127,44 @@ class Run:
 
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
+
+        def copy(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8") as f:
+                for r in read_metrics(self.metrics):
+                    if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs):
+                        f.write(json.dumps(r) + "\n")
+
         if self.writes and self.metrics.exists():
-            found = read_metrics(self.metrics)
-            kept = [r for r in found if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs)]
-            write_text(self.metrics, "".join(f"{json.dumps(r)}\n" for r in kept))
+            write_atomically(self.metrics, copy)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a line cut short by a killed process is left out. Raises RunError."""
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of metrics.jsonl one by one; a line cut short by a killed process is left out. Raises RunError."""
     try:
         with open_regular(path) as f:
-            lines = f.read().decode("utf-8", errors="replace").splitlines()
+            while line := f.readline(LONGEST_RECORD):
+                if record := record_in(line):
+                    yield record
     except OSError as e:
         raise RunError(f"{path} cannot be read ({e.strerror or e})") from e
-    return [json.loads(line) for line in lines if usable(line)]
 
 
 def append(path: Path, text: str) -> None:
     """Opens and closes the file, so that a full disk is told here and never hides another error later on."""
     try:
-        with path.open("a", encoding="utf-8") as f:
+        with open(path, "a", encoding="utf-8", newline="", opener=at_once) as f:
             f.write(text)
     except OSError as e:
         raise RunError(f"{path} cannot be written ({e.strerror or e})") from e
 
 
-def usable(line: str) -> bool:
+def record_in(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and isinstance(value.get("step"), int)
+        return None
+    whole = isinstance(value, dict) and isinstance(value.get("step"), int) and isinstance(value.get("epoch"), int)
+    return value if whole else None
 
 
 @contextmanager
@@ -170,8 +179,8 @@ def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
         return
     try:
         check_folder(path, config)  # before a folder of something else gets a lock file
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
+        make_folder(path)
+        lock = open(path / ".lock", "a", opener=at_once)  # noqa: SIM115  held to the end
     except OSError as e:
         raise RunError(f"{path} cannot be used as a run folder ({e.strerror or e}); give another --out") from e
     with lock:
@@ -225,15 +234,6 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError as e:
         raise RunError(f"{path} cannot be read ({e.strerror or e})") from e
-
-
-class WithoutAliases(yaml.SafeLoader):
-    """A few lines of aliases of aliases would say a thousand million values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("a configuration has no aliases")
-        return super().compose_node(parent, index)
 
 
 def read_config(path: Path) -> Config:

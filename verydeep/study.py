@@ -15,6 +15,7 @@ from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
+from verydeep.data.split import fewer
 from verydeep.dry_run import net_of, rehearse
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.evaluation import Settings
@@ -67,7 +68,7 @@ def study(data: str, config: Config, asked: Asked, out: Path, download: bool = F
     trained = [*plan, *finished_before(plan, config, asked, out)]
     results = tested(trained, limit_for(asked, opened), data, config, out, ranks, progress)
     record = about | {
-        "photos": {s: len(p) for s, p in opened.splits.items()}, "classes": len(opened.classes), "split": default_split(opened),
+        "photos": counts(opened, config), "classes": len(opened.classes), "split": default_split(opened),
         "nets": [n for n in TABLE_1 if n in {s.net for s in trained}], "seeds": sorted({s.config.seed for s in trained}),
         "train_scales": asked.which, "crops_photos": asked.crops_photos, "made_with": machine() | {"ranks": ranks.size},
         "stages": {s.name: facts(s, len(opened.classes), out, results) for s in trained}, "results": results,
@@ -103,8 +104,7 @@ def dry_run(data: str, config: Config, asked: Asked, out: Path, download: bool =
     plan = plan_of(config, asked)
     opened = open_for(data, config, out, download)
     check_study(out, identity(data, opened, config, asked))
-    photos = {s: len(p) for s, p in opened.splits.items()}
-    return rehearse(plan, out, opened.classes, photos, default_split(opened), limit_for(asked, opened))
+    return rehearse(plan, out, opened.classes, counts(opened, config), default_split(opened), limit_for(asked, opened))
 
 
 def plan_of(config: Config, asked: Asked) -> list[Stage]:
@@ -112,6 +112,11 @@ def plan_of(config: Config, asked: Asked) -> list[Stage]:
     if asked.crops_photos is not None and asked.crops_photos < 1:
         raise ConfigError(f"crops_photos: {asked.crops_photos} is too small; it must be 1 or more")
     return stages(asked.nets, config, asked.seeds, asked.which, asked.tuning_epochs)
+
+
+def counts(opened: DataSet, config: Config) -> dict[str, int]:
+    """Photos by split, of the training photos those that are trained on."""
+    return {split: len(photos) for split, photos in fewer(opened, config.most_photos).splits.items()}
 
 
 def limit_for(asked: Asked, opened: DataSet) -> int | None:

@@ -111,7 +111,7 @@ def jitter(photo: Image.Image) -> Figure:
             geometry = draw(0, epoch, 7, photo.height, photo.width, CROP, scales)
             pixels = cut(photo, geometry, CROP)
             x, y = epoch * pitch, r * row
-            picture(ax, pixels[:, ::-1] if geometry.flip else pixels, x, y, CROP, CROP)
+            picture(ax, pixels, x, y, CROP, CROP)
             frame(ax, x, y, CROP)
             ax.text(x + CROP / 2, y + CROP + 10, f"$S$ = {geometry.scale}", ha="center", va="top")
             if r == 0:

@@ -82,15 +82,14 @@ def test_half_are_mirrored_and_none_if_not_asked() -> None:
 
 def test_a_crop_is_cut_where_it_was_drawn() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    found = augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, True), 32)
+    found = augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, False), 32)
     assert np.array_equal(found, pixels[3:35, 7:39])
 
 
-def test_mirror_turns_only_the_chosen() -> None:
-    photos = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
-    found = augment.mirror(photos, torch.tensor([False, True]))
-    assert found[0].equal(photos[0])
-    assert found[1].numpy().tolist() == photos[1].numpy()[:, :, ::-1].tolist()
+def test_a_mirrored_crop_is_cut_at_the_same_place_and_turned() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    straight, turned = (augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, flip), 32) for flip in (False, True))
+    assert np.array_equal(turned, straight[:, ::-1])
 
 
 # Colour
@@ -189,16 +188,16 @@ def test_an_epoch_can_start_at_any_batch(batches: Batches, start: int) -> None:
 
 
 def test_a_batch_holds_what_was_drawn(batches: Batches) -> None:
-    number, photos, targets, flips, shifts = list(batches.epoch(3))[1]
+    number, photos, targets, shifts = list(batches.epoch(3))[1]
     assert (number, photos.shape, photos.dtype) == (1, (8, 3, 32, 32), torch.uint8)
     assert photos.is_contiguous(memory_format=torch.channels_last)
-    assert (targets.dtype, flips.dtype, shifts.dtype) == (torch.int64, torch.bool, torch.float32)
+    assert (targets.dtype, shifts.dtype) == (torch.int64, torch.float32)
     for i, id in enumerate(order_of(batches.photos, 3)[8:16]):
         photo = batches.photos.open(id)
         scale, top, left, flip = augment.draw(0, 3, id, photo.height, photo.width, 32, (32, 48))
         whole = rescale(photo, scale).astype(int)[top : top + 32, left : left + 32]
-        assert np.abs(whole - photos[i].permute(1, 2, 0).numpy()).max() <= 2
-        assert (targets[i], flips[i]) == (id // 12, flip)
+        assert np.abs((whole[:, ::-1] if flip else whole) - photos[i].permute(1, 2, 0).numpy()).max() <= 2
+        assert targets[i] == id // 12
         assert shifts[i].tolist() == augment.draw_colour(0, 3, id, ROTATION * [50, 20, 3], 0.1).tolist()
 
 
@@ -214,7 +213,6 @@ def test_without_colour_nothing_is_shifted(batches: Batches) -> None:
     off = Batches(batches.photos, replace(SMALL, colour="off", flip=False), COLOURS)
     for batch in off.epoch(0):
         assert not batch.shifts.any()
-        assert not batch.flips.any()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

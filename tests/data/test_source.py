@@ -103,7 +103,8 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "no class folders with photos"),
+        ([], "no class folders with photos; expected"),
+        ([".cat/1.png", ".dog/2.png"], r"no class folders with photos \(2 hidden files and folders are passed over\); expected"),
         (["1.png", "2.png"], "2 photos but no class folders"),
         (["cat/1.png"], r"only one class folder with photos \(cat\)"),
         (["train/cat/1.png"], r"train has only one class folder with photos \(cat\)"),
@@ -126,6 +127,12 @@ def test_what_is_no_data_is_explained(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match="does not exist"):
         open_data(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="DATA is empty; expected a folder"):
+        open_data("")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "flowers.index").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds shards and no class folders; give .*/flowers-\*.tar"):
+        open_data(str(tmp_path / "shards"))
     with pytest.raises(DataError, match="file of another kind"):
         open_data(str(tmp_path / "photos.zip"))
 

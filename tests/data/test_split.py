@@ -16,7 +16,7 @@ from PIL import Image
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet, Names, Photos, compact
 from verydeep.data.source import read_places
-from verydeep.data.split import divide, settle
+from verydeep.data.split import divide, fewer, settle
 from verydeep.errors import DataError
 
 CLASSES = tuple("abcdefgh")
@@ -190,3 +190,21 @@ def test_a_damaged_split_is_explained(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"split\.csv"):
         settle(data_of([3, 3]), read_places(tmp_path / "split.csv"))
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(any), st.integers(1, 120))
+def test_fewer_photos_come_from_all_classes_by_their_share(sizes: list[int], most: int) -> None:
+    data = data_of(sizes, "train")
+    found = fewer(data, most).split("train")
+    assert len(found) == min(most, sum(sizes))
+    counts = np.bincount(found.targets(), minlength=len(sizes))
+    assert all(abs(n - size * len(found) / sum(sizes)) <= 1 for n, size in zip(counts, sizes, strict=True))
+    kept = set(found.keys)
+    assert list(found.keys) == [key for key in data.split("train").keys if key in kept]
+
+
+def test_the_same_photos_are_taken_whatever_their_order_and_again() -> None:
+    few = fewer(data_of([9, 5, 20], "train"), 11)
+    assert set(few.split("train").keys) == set(fewer(data_of([9, 5, 20], "train", seed=3), 11).split("train").keys)
+    assert keys(fewer(few, 11)) == keys(few)
+    assert keys(fewer(data_of([4, 2], "train"), None)) == keys(data_of([4, 2], "train"))

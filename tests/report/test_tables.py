@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from verydeep.net.vgg import VGG
-from verydeep.report.tables import aligned, map_side, markdown, rate, results_rows
+from verydeep.report.tables import aligned, map_side, markdown, rate, results_rows, results_text
 
 RESULT = {
     "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
@@ -48,3 +48,13 @@ def test_markdown_keeps_bars_out_of_the_cells() -> None:
 
 def test_columns_are_aligned() -> None:
     assert aligned(("a", "long"), [("wide cell", "1")]) == "a          long\nwide cell  1"
+
+
+def test_skipped_photos_are_named_once_and_the_first_of_many() -> None:
+    def said(*names: str) -> str:
+        skipped = [{"photo": name, "reason": "is empty"} for name in names]
+        return results_text([{**RESULT, "skipped": skipped}] * 2).splitlines()[-1]
+
+    assert said("cat/1.jpg") == "1 unreadable photo was skipped: cat/1.jpg"
+    assert said("1.jpg", "2.jpg") == "2 unreadable photos were skipped: 1.jpg, 2.jpg"
+    assert said(*"abcdefg") == "7 unreadable photos were skipped: a, b, c, d, e, ..."

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from verydeep.progress import Progress
 from verydeep.run import open_run
 from verydeep.train import loop
 from verydeep.train.prepare import prepare, rate_warning, remember
+from verydeep.train.skipped import Skipped
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,11 @@ def test_a_last_batch_of_fewer_photos_than_parts_gives_the_gradients_of_the_whol
 
 
 @pytest.mark.parametrize(("size", "number", "photos"), [(6, 0, 6), (7, 4, 2)])
-def test_gradients_are_those_of_the_mean_loss_of_mirrored_shifted_photos(data, tmp_path, size, number, photos):
+def test_gradients_are_those_of_the_mean_loss_of_shifted_photos(data, tmp_path, size, number, photos):
     found, sums, job, batch = gradients_of(data, tmp_path / "run", number, batch=size, colour="root")
     assert len(batch.targets) == photos
-    assert photos == 2 or batch.flips.any()
-    assert not batch.flips.all()
-    turned = [p.flip(-1) if flip else p for p, flip in zip(batch.photos, batch.flips, strict=True)]
     mean = torch.tensor(job.classifier.contract.mean).view(3, 1, 1)
-    x = torch.stack([p.double() - mean + s.view(3, 1, 1) for p, s in zip(turned, batch.shifts, strict=True)])
+    x = torch.stack([p.double() - mean + s.view(3, 1, 1) for p, s in zip(batch.photos, batch.shifts, strict=True)])
     net = job.classifier.net
     net.zero_grad()
     loss = F.cross_entropy(net(x), batch.targets)
@@ -316,13 +315,30 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
 
     run_loop = loop.train
     monkeypatch.setattr("verydeep.train.prepare.train", lambda job: run_loop(replace(job, objective=objective)))
-    with pytest.raises(NonFiniteLoss, match=r"no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001") as e:
+    with pytest.raises(NonFiniteLoss, match=r"the loss is no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001") as e:
         tiny.go(data, run)
     assert e.value.exit_code == 1
     assert tiny.state(run)["counters"]["step"] == 3
     monkeypatch.undo()
     tiny.go(data, run)  # what was kept is good: the run goes on from it
     assert all(p.isfinite().all() for p in verydeep.load(run).net.parameters())
+
+
+def test_a_weight_that_is_no_number_is_not_saved(data, tmp_path, monkeypatch):
+    """The last step of an epoch: its loss was fine, what it left is not."""
+    step = torch.optim.SGD.step
+    steps = []
+
+    def broken(optimizer, *given):
+        step(optimizer, *given)
+        steps.append(1)
+        if len(steps) == 5:
+            optimizer.param_groups[0]["params"][0].data[0] = float("inf")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", broken)
+    with pytest.raises(NonFiniteLoss, match="a weight is no longer a finite number"):
+        tiny.go(data, tmp_path / "run")
+    assert tiny.state(tmp_path / "run")["counters"]["step"] == 3
 
 
 def test_a_rate_of_a_million_stops_with_an_explanation(data, tmp_path):
@@ -355,6 +371,31 @@ def test_changed_photos_are_refused(tmp_path):
     next((tmp_path / "data" / "train" / "c0").iterdir()).unlink()
     with pytest.raises(RunError, match=r"other photos .*'train': 12.* then, .*'train': 11.* now"):
         tiny.go(data, tmp_path / "run", epochs=1)
+
+
+@pytest.mark.parametrize("name", ["run.json", "statistics.json"])
+def test_a_flipped_bit_in_what_a_run_was_begun_with_is_found(data, tmp_path, monkeypatch, name):
+    """Another mean would train on as if nothing was."""
+    run = tmp_path / "run"
+    stopped_at(4, monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        tiny.go(data, run)
+    monkeypatch.undo()
+    text = (run / name).read_bytes()
+    for place in range(0, len(text), 29):
+        (run / name).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+        with pytest.raises(RunError, match=rf"{name} (does not match its SHA-256|is not JSON)"):
+            tiny.go(data, run)
+
+
+def test_what_a_run_was_begun_with_is_flushed_before_the_first_state(tmp_path, monkeypatch):
+    """Otherwise a power cut could leave a state without its split."""
+    fsync, found = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda handle: found.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name) or fsync(handle))
+    tiny.go(manifest(tmp_path, *[("a", "")] * 6, *[("b", "")] * 6), tmp_path / "run", epochs=1)
+    files = [name.split(".")[1] for name in found if name.startswith(".")]
+    assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics"}
+    assert (tmp_path / "run" / "split.csv").read_text().count("train") > 5
 
 
 def test_another_place_of_the_photos_is_refused(data, tmp_path):
@@ -409,6 +450,25 @@ def test_a_skipped_photo_is_listed_once(damaged, tmp_path, workers):
     assert lines[0].startswith(f"train/c1/{victim.name},is damaged")
     assert tiny.metrics(run)[-1]["step"] == 9
     assert json.loads((run / "statistics.json").read_text())["photos"] == 14
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"x" * 200_000, "field larger than"), (b'a\xff\0b,"c', None), ("/dev/zero", "not a regular file"), ("mine", "symbolic links")],
+)
+def test_an_odd_list_of_skipped_photos_is_one_clear_error(damaged, tmp_path, content, message):
+    data, _ = damaged
+    run = tmp_path / "run"
+    (tmp_path / "mine").write_text("mine\n")
+    tiny.go(data, run, epochs=1, bad_photos="skip")
+    (run / "skipped.csv").unlink()
+    (run / "skipped.csv").symlink_to(tmp_path / content) if isinstance(content, str) else (run / "skipped.csv").write_bytes(content)
+    with (
+        nullcontext() if message is None else pytest.raises(RunError, match=rf"skipped\.csv cannot be .*{message}"),
+        open_run(run, tiny.config(epochs=1, bad_photos="skip")) as opened,
+    ):
+        Skipped(opened, open_data(data).split("train"), "skip").list("train/c1/x.png", "is gone")
+    assert (tmp_path / "mine").read_text() == "mine\n"
 
 
 def lost_on_the_way(data, monkeypatch, damage):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from verydeep.data.order import COLOURS, CROPS, generator
@@ -40,8 +39,8 @@ def draw(
 
 
 def cut(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
-    """The crop of a geometry, not yet mirrored: uint8 crop x crop x 3."""
-    return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop))
+    """The crop of a geometry, mirrored where it says so: uint8 crop x crop x 3."""
+    return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop), geometry.flip)
 
 
 def draw_colour(seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float, turn: int = 0) -> npt.NDArray[np.float32]:
@@ -58,8 +57,3 @@ def colour_axes(statistics: Statistics, how: str) -> npt.NDArray[np.float64]:
     values = np.asarray(statistics.eigenvalues)
     steps = {"root": np.sqrt(values), "literal": values / 255.0, "off": np.zeros(3)}[how]
     return np.asarray(np.asarray(statistics.components) * steps, dtype=np.float64)
-
-
-def mirror(photos: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
-    """Mirrors the photos of a batch, N x 3 x H x W, where flips, N, is true."""
-    return torch.where(flips[:, None, None, None], photos.flip(3), photos)

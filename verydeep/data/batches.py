@@ -27,17 +27,15 @@ class Member(NamedTuple):
 
     pixels: Pixels
     target: int
-    flip: bool
     shift: npt.NDArray[np.float32]
 
 
 class Batch(NamedTuple):
-    """Crops as they were cut; mirroring and colour happen on the device (`augmented`)."""
+    """Crops as they were cut and mirrored; colour happens on the device (`augmented`)."""
 
     number: int
     photos: torch.Tensor  # uint8 N x 3 x crop x crop, channels last in memory
     targets: torch.Tensor  # int64 N
-    flips: torch.Tensor  # bool N
     shifts: torch.Tensor  # float32 N x 3, grey levels
 
 
@@ -102,7 +100,7 @@ class Batches:
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
-        return Member(augment.cut(photo, geometry, c.crop), int(self.targets[id]), geometry.flip, shift)
+        return Member(augment.cut(photo, geometry, c.crop), int(self.targets[id]), shift)
 
     def collate(self, number: int, members: list[Member]) -> Batch:
         crop, n = self.config.crop, len(members)
@@ -112,7 +110,6 @@ class Batches:
             number,
             torch.from_numpy(photos).permute(0, 3, 1, 2),
             torch.tensor([m.target for m in members], dtype=torch.int64),
-            torch.tensor([m.flip for m in members], dtype=torch.bool),
             torch.from_numpy(shifts),
         )
         return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch

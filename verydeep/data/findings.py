@@ -18,13 +18,16 @@ class Kind(NamedTuple):
     hint: str = ""  # what to try
 
 
-STOPS = "Training and testing stop and name the photo; with --bad_photos skip it is left out and listed in skipped.csv."
-REPAIR = "Repair or remove them, or add --bad_photos skip."
+STOPS = (
+    "Training and testing stop and name the photo; with --bad_photos skip it is left out and listed, "
+    "in training in skipped.csv, in a test with its result."
+)
+REPAIR = "Repair or remove them."
 KINDS = {
     "truncated": Kind("error", "photos", "damaged or cut short", STOPS, REPAIR),
-    "empty-file": Kind("error", "photos", "empty files", STOPS, REPAIR),
+    "empty-file": Kind("error", "photos", "of 0 bytes", STOPS, REPAIR),
     "no-photo": Kind("error", "photos", "named like photos but not JPEG, PNG, WebP, BMP, GIF or TIFF", STOPS, REPAIR),
-    "too-big": Kind("error", "photos", "beyond the limits of size or memory", STOPS, "Make them smaller, or add --bad_photos skip."),
+    "too-big": Kind("error", "photos", "beyond the limits of size or memory", STOPS, "Make them smaller."),
     "unreadable": Kind("error", "photos", "not readable for another reason", STOPS, REPAIR),
     "missing-from-train": Kind("error", "classes", "without a training photo", "Training stops and names the class.",
         "Add photos of it to train, or remove the class."),

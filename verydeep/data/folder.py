@@ -71,8 +71,12 @@ def class_names(folder: Path, root: Path, at_least: int) -> dict[str, Names]:
             f"{folder} holds {len(loose)} photos but no class folders; put the photos of each class into a folder of its name, "
             "or give a manifest (CSV: path,label)"
         )
+    if not classes and (index := next(folder.glob("[!.]*.index"), None)):
+        raise DataError(f"{folder} holds shards and no class folders; give {index.with_suffix('')}-*.tar")
     what = f"only one class folder with photos ({next(iter(classes))})" if classes else "no class folders with photos"
-    raise DataError(f"{folder} has {what}; expected at least two folders, each named after a class and holding its photos")
+    hidden = sum(is_hidden(p.name) for p in folder.iterdir())
+    passed = f" ({hidden} hidden files and folders are passed over)" if hidden and not classes else ""
+    raise DataError(f"{folder} has {what}{passed}; expected at least two folders, each named after a class and holding its photos")
 
 
 def labelled(root: Path, split: str, found: dict[str, Names], classes: list[str]) -> Photos:

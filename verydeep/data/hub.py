@@ -143,7 +143,8 @@ def label_column(features: dict[str, Any], where: str) -> tuple[str, ...]:
     if chosen := [name for name in LABELS if name in (given or simple)]:
         return (chosen[0],)
     what = f"{len(given)} columns of classes ({', '.join(given)})" if given else "no column of classes"
-    raise DataError(f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)})")
+    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if list(features) == ["image"] else ""
+    raise DataError(f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}")
 
 
 def label_feature(features: dict[str, Any], where: str) -> Any:

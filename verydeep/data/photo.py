@@ -79,7 +79,7 @@ def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Im
     except PhotoError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # the latter where warnings are errors
-        raise PhotoError(name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold") from e
+        raise PhotoError(name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller") from e
     except UnidentifiedImageError as e:
         raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
     except MemoryError:
@@ -185,8 +185,8 @@ def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:
     return round(height * smallest_side / short), round(width * smallest_side / short)
 
 
-def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None) -> Pixels:
-    """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3.
+def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None, mirror: bool = False) -> Pixels:
+    """The photo at smallest side S, or only its window (top, left, height, width) there, mirrored afterwards or not: uint8 H x W x 3.
 
     A window is that part of the whole rescaled photo but for rounding: in rare cases up to 2 grey levels differ.
     """
@@ -194,7 +194,8 @@ def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int,
     top, left, rows, columns = window or (0, 0, height, width)
     down, across = photo.height / height, photo.width / width
     box = (left * across, top * down, min((left + columns) * across, photo.width), min((top + rows) * down, photo.height))
-    return np.asarray(photo.resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+    rescaled = photo.resize((columns, rows), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(rescaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else rescaled)
 
 
 def centre_window(height: int, width: int, crop: int) -> tuple[int, int, int, int]:

@@ -113,7 +113,7 @@ class Cache:
     def allow(self, needed: int, what: str) -> None:
         if needed > self.limit:
             raise DataError(
-                f"{self.url}: {what} {needed / GB:.2f} GB, more than the {self.limit / GB:.2f} GB that fetched shards may take; "
+                f"{self.url}: {what} {needed / GB:.3g} GB, more than the {self.limit / GB:.3g} GB that fetched shards may take; "
                 f"set VERYDEEP_CACHE_GB={-(-needed // GB) + 1} or more, or pack with a smaller --shard_mb"
             )
 

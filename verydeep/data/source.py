@@ -27,6 +27,8 @@ def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = 
     shares such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits
     instead. Raises DataError.
     """
+    if not data.strip():
+        raise DataError(f"DATA is empty; {EXPECTED}")
     if data.startswith("builtin:"):
         return open_builtin(data.removeprefix("builtin:"), download)
     if data.startswith("hub:") or shards.is_pattern(data):

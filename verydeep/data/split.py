@@ -41,9 +41,7 @@ def others(data: DataSet, whole: str) -> dict[str, Photos]:
 
 def drawn(keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int) -> npt.NDArray[np.int8]:
     """0, 1 or 2 for each photo: train, val or test."""
-    begun = f"{seed}\0".encode()
-    rank = np.frombuffer(b"".join(hashlib.sha256(begun + key.encode()).digest()[:8] for key in keys), ">u8")
-    shuffled = np.lexsort((rank, targets))
+    shuffled = by_class_and_hash(keys, targets, str(seed))
     places, first = np.zeros(len(keys), np.int8), 0
     for n in np.bincount(targets, minlength=classes).tolist():
         val, test = held_out_counts(n, shares)
@@ -60,6 +58,24 @@ def held_out_counts(n: int, shares: tuple[float, float]) -> tuple[int, int]:
     while val + test >= n > 0:
         val, test = (val, test - 1) if test >= val else (val - 1, test)
     return val, test
+
+
+def fewer(data: DataSet, most: int | None) -> DataSet:
+    """The data with at most so many training photos, in the same order: of each class its share, chosen by their keys alone."""
+    photos = data.split("train")
+    if most is None or most >= len(photos):
+        return data
+    shuffled, counts = by_class_and_hash(photos.keys, photos.targets(), "fewer"), np.bincount(photos.targets())
+    within = np.concatenate([(np.arange(n) + 0.5) / n for n in counts.tolist()])  # a photo's place in its class, from 0 to 1
+    chosen = np.sort(shuffled[np.argsort(within, kind="stable")[:most]])
+    return replace(data, splits={**data.splits, "train": photos.take(chosen, "train")})
+
+
+def by_class_and_hash(keys: Names, targets: npt.NDArray[np.int64], start: str) -> npt.NDArray[np.intp]:
+    """All positions class by class, each class shuffled by a hash of its photos' keys."""
+    begun = f"{start}\0".encode()
+    rank = np.frombuffer(b"".join(hashlib.sha256(begun + key.encode()).digest()[:8] for key in keys), ">u8")
+    return np.lexsort((rank, targets))
 
 
 def settle(data: DataSet, places: dict[str, str]) -> DataSet:

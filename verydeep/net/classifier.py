@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(contract.std).view(1, 3, 1, 1))
 
     def normalise(self, photos: Tensor) -> Tensor:
-        """Float32 N x 3 x H x W with the mean subtracted (section 2.1). Raises ModelError for anything but raw pixels."""
+        """N x 3 x H x W with the mean subtracted (section 2.1), of the type of the mean. Raises ModelError for anything but raw pixels."""
         if photos.ndim != 4 or photos.shape[1] != 3 or photos.dtype != torch.uint8:
             given = f"{str(photos.dtype).removeprefix('torch.')} of shape {tuple(photos.shape)}"
             hint = (
@@ -53,7 +53,7 @@ class Classifier(nn.Module):
                 else "add a batch dimension, colours first"
             )
             raise ModelError(f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {hint}")
-        return (photos.float() - self.mean) / self.std
+        return photos.to(self.mean.dtype).sub_(self.mean).div_(self.std)
 
     def forward(self, photos: Tensor) -> Tensor:
         """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: the FC form at crop size, dense and averaged over space elsewhere."""

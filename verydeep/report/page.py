@@ -80,7 +80,7 @@ def place(result: dict[str, Any], own: str) -> tuple[object, ...]:
 
 def learning(run: Path) -> dict[str, Any]:
     """The epochs of a run, its curves, when and why the rate dropped, and why training ended."""
-    records = read_metrics(run / "metrics.jsonl")
+    records = list(read_metrics(run / "metrics.jsonl"))
     steps, epochs = [r for r in records if "loss" in r], [r for r in records if "train_loss" in r]
     if not epochs:
         raise RunError(f"{run} has no finished epoch to report; let 'verydeep train' go on")

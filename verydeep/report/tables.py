@@ -19,6 +19,7 @@ GAIN = (
 )
 SAME_TEST = ("model", "data", "location", "split", "limit", "photos", "sha256", "average", "pooling", "precision")
 EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
+NAMED = 5  # of the skipped photos
 LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
@@ -121,8 +122,10 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
     for model in dict.fromkeys(r["model"] for r in results):
         own = [r for r in results if r["model"] == model]
         blocks.append(f"{model} on {own[0]['data']}\n{aligned(RESULT_COLUMNS, results_rows(own))}")
-        if skipped := max(len(r["skipped"]) for r in own):
-            blocks.append(f"{skipped} unreadable photos were skipped")
+        if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):
+            more = ", ..." if len(skipped) > NAMED else ""
+            named = ", ".join(e["photo"] for e in skipped[:NAMED]) + more
+            blocks.append(f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}")
     return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
 
 

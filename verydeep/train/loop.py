@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.config import Config
-from verydeep.data.augment import mirror
 from verydeep.data.batches import Batch, Batches
 from verydeep.errors import NonFiniteLoss
 from verydeep.evaluate.scores import Scores
@@ -141,11 +140,10 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
 
 
 def augmented(job: Job, batch: Batch, rows: Tensor) -> Tensor:
-    """Normalised float32 crops of a batch's rows, mirrored and shifted in colour on the device, never clipped."""
-    photos = batch.photos[rows].to(job.device, non_blocking=True)
-    x = job.classifier.normalise(mirror(photos, batch.flips[rows].to(job.device, non_blocking=True)))
+    """Normalised float32 crops of a batch's rows, shifted in colour on the device, never clipped."""
+    x = job.classifier.normalise(batch.photos[rows].to(job.device, non_blocking=True))
     shifts = batch.shifts[rows].to(job.device, non_blocking=True)[:, :, None, None] / job.classifier.std
-    return (x + shifts).contiguous(memory_format=torch.channels_last)
+    return x.add_(shifts).contiguous(memory_format=torch.channels_last)
 
 
 def whole(now: Counters, meter: Meter, net: torch.nn.Module) -> Counters:

@@ -14,7 +14,7 @@ from verydeep.evaluate.protocol import PROTOCOLS, Protocol, Scales
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import check_folder, has_state, read_config, read_json
+from verydeep.run import check_folder, has_state, read_config, read_sealed
 from verydeep.train.prepare import finished_at, kept_split, run_training
 from verydeep.weights.model import load
 
@@ -152,7 +152,7 @@ def check_stage(stage: Stage, data: str, out: Path) -> None:
     kept_split(folder, data)
     if stage.parent is None or not has_state(folder):
         return
-    then = read_json(folder / "run.json").get("started_from", {}).get("sha256")
+    then = read_sealed(folder / "run.json").get("started_from", {}).get("sha256")
     if then != (now := load(out / stage.parent).contract.sha256):
         raise RunError(
             f"{folder} was started from weights {str(then)[:12]}, but {out / stage.parent} now has {now[:12]}; "

@@ -21,6 +21,7 @@ from verydeep.data.manifest import write_split
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data
+from verydeep.data.split import fewer
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
@@ -32,7 +33,7 @@ from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import Run, has_state, open_run, read_json, write_json
+from verydeep.run import Run, has_state, open_run, read_sealed, write_atomically, write_sealed
 from verydeep.train import state
 from verydeep.train.cost import seconds_a_photo
 from verydeep.train.loop import Job, cross_entropy, train
@@ -59,7 +60,7 @@ def run_training(
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
         opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
-        opened = replace(opened, held_out=opened.held_out or drawn is not None)
+        opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
@@ -92,7 +93,7 @@ def kept_split(out: Path, data: str) -> Path | None:
     """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
     if not has_state(out) or not (out / "run.json").exists():
         return None
-    if (old := read_json(out / "run.json").get("location")) != location(data):
+    if (old := read_sealed(out / "run.json").get("location")) != location(data):
         raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
     return out / "split.csv" if (out / "split.csv").exists() else None
 
@@ -111,10 +112,10 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
         for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl"):
             (run.path / earlier).unlink(missing_ok=True)
         if data.held_out:
-            write_split(data, run.path / "split.csv")
-        write_json(file, found)
+            write_atomically(run.path / "split.csv", partial(write_split, data))
+        write_sealed(file, found)
         return
-    old = read_json(file)
+    old = read_sealed(file)
     warn_of_other_machine(run, old.get("made_with", {}), made_with)
     if old.get("fingerprint") != found["fingerprint"]:
         raise RunError(
@@ -201,11 +202,11 @@ def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
     """Statistics of the training photos, measured once and kept in the run."""
     file = run.path / "statistics.json"
     if file.exists():
-        kept = read_json(file)
+        kept = read_sealed(file)
         return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])
     skipped = Skipped(run, photos, config.bad_photos)
     found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
-    write_json(file, found._asdict())
+    write_sealed(file, found._asdict())
     return found
 
 
@@ -243,7 +244,7 @@ def start_from(run: Run, net: VGG, model: str) -> None:
     )
     if run.writes:
         origin = {"path": model, "sha256": given.contract.sha256, "net": given.net.name, "copied": pairs}
-        write_json(run.path / "run.json", read_json(run.path / "run.json") | {"started_from": origin})
+        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin})
 
 
 def say_start(job: Job, statistics: Statistics) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
+from pathlib import Path
 
 from verydeep.data.record import Photos
-from verydeep.errors import PhotoError
-from verydeep.run import Run
+from verydeep.errors import PhotoError, RunError
+from verydeep.run import Run, append, exists, open_regular
 
 
 class Skipped:
@@ -19,11 +21,8 @@ class Skipped:
     def __init__(self, run: Run, photos: Photos, policy: str) -> None:
         self.file = run.path / "skipped.csv"
         self.run, self.photos, self.policy = run, photos, policy
-        self.known: set[str] = set()
+        self.known = listed(self.file) if exists(self.file) else set()
         self.unlisted: list[tuple[str, str]] = []
-        if self.file.exists():
-            with self.file.open(encoding="utf-8", newline="") as lines:
-                self.known = {row[0] for row in csv.reader(lines) if row}
 
     def __call__(self, id: int, e: PhotoError) -> None:
         if self.policy == "stop":
@@ -39,6 +38,15 @@ class Skipped:
     def list(self, key: str, reason: str) -> None:
         if key not in self.known and self.run.writes:
             self.known.add(key)
-            with self.file.open("a", encoding="utf-8", newline="") as out:
-                csv.writer(out).writerow((key, reason))
+            csv.writer(row := io.StringIO()).writerow((key, reason))
+            append(self.file, row.getvalue())
             self.run.say(f"skipped {key}: {reason}")
+
+
+def listed(file: Path) -> set[str]:
+    """The photos that a run has skipped before. Raises RunError."""
+    try:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8", errors="replace", newline="") as lines:
+            return {row[0] for row in csv.reader(lines) if row}
+    except (OSError, csv.Error) as e:
+        raise RunError(f"{file} cannot be read ({e}); repair or remove it") from e

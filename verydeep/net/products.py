@@ -1,0 +1,96 @@
+"""3x3 convolutions on maps of 2x2 and 4x4 as plain matrix products, for training in bf16 on a CPU.
+
+There a library's direct convolutions reach a tenth to a third of what a matrix product of the same size reaches
+(docs/decisions/0003). A 4x4 map is unfolded into rows of the nine pixels that each output sees; on a 2x2 map every output
+sees every pixel, so the whole map is one row and the weights become one matrix. Sums are fp32, as in the direct form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SIDES = (2, 4)
+LEAST_PHOTOS = 32  # below this reading the weights takes longer than the products
+
+
+def pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether this convolution, x N x C x s x s with weights K x C x 3 x 3, is worth it: small maps, wide layers, bf16 on a CPU."""
+    n, channels, height, width = x.shape
+    return (
+        height == width
+        and height in SIDES
+        and weight.shape[-1] == 3
+        and min(channels, weight.shape[0]) >= 64
+        and n >= LEAST_PHOTOS
+        and x.device.type == "cpu"
+        and (x.dtype == torch.bfloat16 or (torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16))
+    )
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """N x K x s x s of x, N x C x s x s, by weights K x C x 3 x 3 with padding 1, channels last in memory.
+
+    Under autocast x, weights and bias are taken in its type, as a convolution's are.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        x, weight, bias = (t.to(torch.get_autocast_dtype("cpu")) for t in (x, weight, bias))
+    with torch.autocast("cpu", enabled=False):
+        return Products.apply(x, weight, bias)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class Products(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        side = x.shape[-1]
+        ctx.save_for_backward(x, weight)
+        y = torch.addmm(bias.repeat(4) if side == 2 else bias, rows_of(x), matrix_of(weight, side))
+        return y.view(len(x), side, side, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        side, width = x.shape[-1], weight.shape[0]
+        flat = gradient.permute(0, 2, 3, 1).reshape(-1, width)  # (N s s) x K
+        if side == 2:
+            to_x = flat.reshape(len(x), -1) @ matrix_of(weight, 2).T  # N x 4 C
+            to_weight = weight_of_pairs(rows_of(x).T @ flat.reshape(len(x), -1), weight.shape)
+        else:
+            # The gradient of a convolution is one with the weights turned round and the channels exchanged.
+            to_x = rows_of(gradient) @ matrix_of(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
+            to_weight = (rows_of(x).T @ flat).view(3, 3, -1, width).permute(3, 2, 0, 1)
+        return to_x.view(len(x), side, side, -1).permute(0, 3, 1, 2), to_weight, flat.sum(0)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """What outputs see of maps N x C x s x s: (N s s) x 9 C, or N x 4 C of a side of two."""
+    x = x.permute(0, 2, 3, 1)  # N x s x s x C
+    if x.shape[1] == 2:
+        return x.reshape(len(x), -1)
+    n, side, _, channels = x.shape
+    windows = F.pad(x, (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)  # N x s x s x C x 3 x 3
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(n * side * side, 9 * channels)
+
+
+def matrix_of(weight: Tensor, side: int) -> Tensor:
+    """Weights K x C x 3 x 3 as 9 C x K, or for a side of two as 4 C x 4 K: from each pixel to each output."""
+    if side > 2:
+        return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
+    # Output (a, b) sees pixel (i, j) through weight (1 + i - a, 1 + j - b).
+    rows = [torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a in (0, 1) for b in (0, 1)], 1) for i in (0, 1) for j in (0, 1)]
+    return torch.cat(rows)
+
+
+def weight_of_pairs(pairs: Tensor, shape: torch.Size) -> Tensor:
+    """The transpose of `matrix_of` for a side of two: the gradient K x C x 3 x 3 of the sum over pixel pairs, 4 C x 4 K."""
+    width, channels = shape[:2]
+    pairs = pairs.view(2, 2, channels, 2, 2, width)
+    total = torch.zeros(shape, dtype=torch.promote_types(pairs.dtype, torch.float32))
+    for i, j, a, b in torch.cartesian_prod(*[torch.arange(2)] * 4).tolist():
+        total[:, :, 1 + i - a, 1 + j - b] += pairs[i, j, :, a, b].T
+    return total.to(pairs.dtype)

@@ -25,8 +25,8 @@ FLOW = [
     ("evaluate",),
     ("train",),
     ("report",),
-    ("experiment", "predict", "check", "pack"),
-    ("demo", "arguments"),
+    ("experiment", "predict", "check", "pack", "dry_run"),
+    ("demo", "study", "arguments"),
     ("cli",),
     ("__main__",),
 ]

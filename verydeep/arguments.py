@@ -5,8 +5,28 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from verydeep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+VERBS = {
+    "demo": "train, test and explain a net on embedded photos, start to finish",
+    "check": "say what is wrong with the photos of DATA, and what will be done about it",
+    "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
+    "study": "the paper's experiment on DATA: several nets in stages, then its tables and what its claims come to",
+    "evaluate": "count the errors of models on DATA",
+    "predict": "say what is on photos",
+    "report": "write the report of a run again",
+    "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
+}
+DATA_HELP = (
+    "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
+    "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
+)
+MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
 
 
 def plainly(message: str) -> str:
@@ -43,3 +63,28 @@ def recipe_file(name: str) -> Path:
     if name not in recipes():
         raise ConfigError(f"recipe {name!r} is not known; expected one of {', '.join(recipes())}, or --config FILE")
     return Path(str(resources.files("verydeep.recipes").joinpath(f"{name}.yaml")))
+
+
+def config_arguments(parser: ArgumentParser) -> None:
+    from verydeep.config import Config
+
+    parser.add_argument("--recipe", metavar="NAME", help=f"a named set of fields: {', '.join(recipes())}")
+    parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file of fields")
+    parser.add_class_arguments(Config, as_group=False)
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def config_of(args: Namespace) -> Any:
+    import dataclasses
+
+    from verydeep.config import Config
+
+    return Config(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Config)})
+
+
+def numbers_in(name: str, text: str) -> list[int]:
+    """Whole numbers separated by commas. Raises ConfigError naming the argument."""
+    words = text.split(",")
+    if not all(w.isascii() and w.isdigit() and len(w) < 19 for w in words):
+        raise ConfigError(f"{name}: {text[:60]!r} is not understood; expected whole numbers such as 0,1,2")
+    return [int(w) for w in words]

@@ -10,26 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
-from verydeep.arguments import plainly, recipe_first, recipes
+from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, config_arguments, config_of, numbers_in, plainly, recipe_first
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-
-VERBS = {
-    "demo": "train, test and explain a net on embedded photos, start to finish",
-    "check": "say what is wrong with the photos of DATA, and what will be done about it",
-    "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
-    "evaluate": "count the errors of models on DATA",
-    "predict": "say what is on photos",
-    "report": "write the report of a run again",
-    "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
-}
-DATA_HELP = (
-    "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
-)
-MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,30 +64,15 @@ def parse(verb: str, words: list[str]) -> Namespace:
     """The arguments of a verb. Raises ConfigError with one line for wrong usage."""
     import jsonargparse
 
+    if verb == "study" and any(word.split("=")[0] == "--net" for word in words):
+        raise ConfigError("net: a study trains several; give --nets, such as --nets A,B")
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
     globals()[f"{verb}_arguments"](parser)
     try:
-        return parser.parse_args(recipe_first(words, "demo" if verb == "demo" else None) if verb in ("train", "demo") else words)
+        return parser.parse_args(recipe_first(words, "demo" if verb == "demo" else None) if verb in ("train", "demo", "study") else words)
     except jsonargparse.ArgumentError as e:
         raise ConfigError(f"{plainly(str(e))}; see verydeep {verb} --help") from e
-
-
-def config_arguments(parser: ArgumentParser) -> None:
-    from verydeep.config import Config
-
-    parser.add_argument("--recipe", metavar="NAME", help=f"a named set of fields: {', '.join(recipes())}")
-    parser.add_argument("--config", action="config", metavar="FILE", help="a YAML file of fields")
-    parser.add_class_arguments(Config, as_group=False)
-    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
-
-
-def config_of(args: Namespace) -> Any:
-    import dataclasses
-
-    from verydeep.config import Config
-
-    return Config(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Config)})
 
 
 def demo_arguments(parser: ArgumentParser) -> None:
@@ -160,6 +130,38 @@ def run_train(args: Namespace) -> int:
         return 0
     print_results(record["results"])
     print(f"the report: {record['report']}")
+    return 0
+
+
+def study_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder; an interrupted one goes on, or grows")
+    parser.add_argument("--nets", default="A,A-LRN,B,C,D,E", help="columns of Table 1, and shallow-B, with commas (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", default="0", help="with commas; from three on all must agree; --seed draws the split (default: %(default)s)"
+    )
+    parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help="which S each net is trained at")
+    parser.add_argument("--tuning_epochs", type=int | None, help="epochs of stages that start from the same net (default: as the others)")
+    parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only (default: all)")
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it takes; write nothing")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    config_arguments(parser)
+
+
+def run_study(args: Namespace) -> int:
+    from verydeep.dry_run import text
+    from verydeep.ranks import joined
+    from verydeep.study import Asked, dry_run, study, summary
+
+    asked = Asked(args.nets.split(","), numbers_in("seeds", args.seeds), args.train_scales, args.tuning_epochs, args.crops_photos)
+    if args.dry_run:
+        record = dry_run(args.data, config_of(args), asked, args.out, args.download)
+        print(json.dumps(record) if args.json else text(record))
+        return 0
+    with joined() as ranks:
+        record = study(args.data, config_of(args), asked, args.out, args.download, ranks)
+    if ranks.first:
+        print(json.dumps(record) if args.json else summary(record, args.out))
     return 0
 
 

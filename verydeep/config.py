@@ -42,7 +42,7 @@ class Config:
     init_sigma: float | None = None
     """Standard deviation of the Gaussian, instead of its variance; Caffe's AlexNet used 0.01."""
     init_from: str | None = None
-    """Run or .safetensors of a shallower net whose first four convolutions and FC layers are copied (section 3.1)."""
+    """Run or .safetensors to start from: a shallower net gives four convolutions and its FC layers, the same net all (section 3.1)."""
 
     scale: int | tuple[int, int] = 256
     """S, the smallest side after rescaling: one number, or [Smin, Smax] drawn per photo (section 3.1)."""

@@ -60,3 +60,35 @@ TABLE_3: tuple[tuple[str, str, int, float, float], ...] = (
     ("E", "384", 384, 26.9, 8.7),
     ("E", "[256;512]", 384, 25.5, 8.0),
 )
+
+# Table 4, several test scales: (net, train S, test Qs, top-1 error %, top-5 error %), ILSVRC-2012 validation, dense.
+TABLE_4: tuple[tuple[str, str, tuple[int, int, int], float, float], ...] = (
+    ("B", "256", (224, 256, 288), 28.2, 9.6),
+    ("C", "256", (224, 256, 288), 27.7, 9.2),
+    ("C", "384", (352, 384, 416), 27.8, 9.2),
+    ("C", "[256;512]", (256, 384, 512), 26.3, 8.2),
+    ("D", "256", (224, 256, 288), 26.6, 8.6),
+    ("D", "384", (352, 384, 416), 26.5, 8.6),
+    ("D", "[256;512]", (256, 384, 512), 24.8, 7.5),
+    ("E", "256", (224, 256, 288), 26.9, 8.7),
+    ("E", "384", (352, 384, 416), 26.7, 8.6),
+    ("E", "[256;512]", (256, 384, 512), 24.8, 7.5),
+)
+
+# Table 5, jittered nets at Q = 256, 384, 512: (net, protocol, top-1 error %, top-5 error %), ILSVRC-2012 validation.
+TABLE_5: tuple[tuple[str, str, float, float], ...] = (
+    ("D", "dense", 24.8, 7.5),
+    ("D", "crops", 24.6, 7.5),
+    ("D", "both", 24.4, 7.2),
+    ("E", "dense", 24.8, 7.5),
+    ("E", "crops", 24.6, 7.4),
+    ("E", "both", 24.4, 7.1),
+)
+
+# Table 6, posteriors of several nets averaged: (nets, protocol, top-1 val %, top-5 val %, top-5 test %).
+TABLE_6: tuple[tuple[str, str, float, float, float | None], ...] = (
+    ("7 nets", "dense", 24.7, 7.5, 7.3),
+    ("D+E", "dense", 24.0, 7.1, 7.0),
+    ("D+E", "crops", 23.9, 7.2, None),
+    ("D+E", "both", 23.7, 6.8, 6.8),
+)

@@ -12,7 +12,7 @@ from torch import nn
 from verydeep.data.builtin import open_builtin
 from verydeep.data.photo import centre_crop
 from verydeep.errors import ConfigError
-from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import from_same, from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 
 
@@ -110,9 +110,33 @@ def test_four_convolutions_and_three_fc_layers_of_a_go_to_deeper_nets(net):
             assert torch.equal(value, random[name]), name
 
 
-def test_a_is_copied_from_a():
-    a, other = made("A", seed=1), made("A", seed=2)
-    assert from_shallower(other, a) == [f"{s} -> {t}" for s, t in [(n, n) for n in ("conv1_1", "conv2_1", "conv3_1", "conv3_2")] + FC]
+@pytest.mark.parametrize("net", ["A", "E"])
+def test_the_same_net_gives_everything(net):
+    first, other = made(net, seed=1, batch_norm=True), made(net, seed=2, batch_norm=True)
+    with torch.no_grad():
+        for tensor in first.state_dict().values():
+            tensor += 1
+    pairs = from_same(other, first)
+    assert [p.split(" -> ")[0] for p in pairs if p.startswith("conv")] == [layer.name for block in first.blocks for layer in block]
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+def test_the_same_net_for_other_classes_and_crops_keeps_two_fc_layers_random():
+    before = made("D", seed=2, classes=3, crop=64)
+    other = made("D", seed=2, classes=3, crop=64)
+    pairs = from_same(other, made("D", seed=1, classes=10))
+    assert {"fc6 -> fc6", "fc8 -> fc8"}.isdisjoint(pairs)
+    assert "fc7 -> fc7" in pairs
+    assert torch.equal(other.fc6.weight, before.fc6.weight)
+    assert not torch.equal(other.conv5_3.weight, before.conv5_3.weight)
+
+
+@pytest.mark.parametrize(("options", "layer"), [({"base_width": 32}, "conv1_1"), ({"batch_norm": True}, "bn1_1")])
+def test_the_same_net_of_another_width_is_refused_and_nothing_copied(options, layer):
+    net, before = made("D", seed=2), made("D", seed=2)
+    with pytest.raises(ConfigError, match=rf"init_from: {layer} of the other net D"):
+        from_same(net, made("D", seed=1, **options))
+    assert all(same(net, before))
 
 
 def test_the_last_layer_stays_random_where_classes_differ():

@@ -27,7 +27,7 @@ from verydeep.errors import DataError, Interrupted, NonFiniteLoss, PhotoError, R
 from verydeep.progress import Progress
 from verydeep.run import open_run
 from verydeep.train import loop
-from verydeep.train.prepare import prepare, rate_warning
+from verydeep.train.prepare import prepare, rate_warning, remember
 from verydeep.train.skipped import Skipped
 
 
@@ -46,6 +46,7 @@ def uninterrupted(data, tmp_path_factory):
 def job_of(data, run, **changes):
     config = tiny.config(**changes)
     with open_run(run, config) as opened:
+        remember(opened, open_data(data), data)
         return prepare(opened, open_data(data), config, Progress("none"))
 
 
@@ -681,6 +682,11 @@ def test_without_a_tracker_there_is_no_such_folder(data, tmp_path):
 )
 def test_a_rate_far_from_the_papers_is_warned_of(batch, lr, warned):
     assert bool(rate_warning(tiny.config(batch=batch, lr=lr))) == warned
+
+
+def test_fine_tuning_at_a_tenth_of_the_rate_is_no_reason_to_warn():
+    assert rate_warning(tiny.config(batch=256, lr=1e-3, init_from="a")) is None
+    assert "far from" in str(rate_warning(tiny.config(batch=256, lr=1e-4, init_from="a")))
 
 
 def test_the_warning_names_a_fitting_rate():

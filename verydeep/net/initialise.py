@@ -38,6 +38,28 @@ def initialise(net: VGG, how: str = "glorot", seed: int = 0, sigma: float | None
                 module.bias.zero_()
 
 
+def from_same(net: VGG, other: VGG) -> list[str]:
+    """Copies every layer of a net of the same column, as fine-tuning at another S does; returns pairs `from -> to`.
+
+    An FC layer of another shape (other classes, other crop) keeps its random weights. Raises ConfigError, with nothing
+    copied, if a convolution or its batch normalisation differs in shape.
+    """
+    layers, given = dict(net.named_children()), dict(other.named_children())
+    differing = [name for name in {**layers, **given} if shapes(layers.get(name)) != shapes(given.get(name))]
+    if unfit := [name for name in differing if not name.startswith("fc")]:
+        raise ConfigError(
+            f"init_from: {unfit[0]} of the other net {other.name} differs in shape from that here; give the same base_width and batch_norm"
+        )
+    copied = [name for name in layers if name not in differing]
+    for name in copied:
+        layers[name].load_state_dict(given[name].state_dict())
+    return [f"{name} -> {name}" for name in copied]
+
+
+def shapes(layer: nn.Module | None) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in layer.state_dict().items()} if layer else {}
+
+
 def from_shallower(net: VGG, shallow: VGG) -> list[str]:
     """Copies the first four convolutions and the three FC layers of a shallower net; returns pairs `from -> to`.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,13 +28,14 @@ from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.classifier import Classifier, build
-from verydeep.net.initialise import from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import from_same, from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run, read_sealed, write_atomically, write_sealed
 from verydeep.train import state
+from verydeep.train.cost import seconds_a_photo
 from verydeep.train.loop import Job, cross_entropy, train
 from verydeep.train.skipped import Skipped
 from verydeep.train.track import tracker
@@ -45,22 +46,25 @@ SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to 
 
 
 def run_training(
-    data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE
-) -> str:
+    data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE,
+    split: Path | None = None,
+) -> str:  # fmt: skip
     """Trains DATA into the run folder `out`, or goes on where it stopped; returns why it ended.
 
-    Several ranks share each batch; the first writes into the folder, which all of them must see.
+    Several ranks share each batch; the first writes into the folder, which all of them must see. `split` is the manifest of a
+    split that was drawn for several runs.
 
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
     with ranks.first_alone():  # which may fetch the data
-        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, split=kept_split(out, data))
-        opened = fewer(opened, config.most_photos)
+        drawn = kept_split(out, data) or split
+        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
+        opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
-        if ended := finished(run):
+        if ended := finished_at(out):
             run.say(f"{out} is finished: {ended}")
             return ended
         job = prepare(run, opened, config, progress, ranks)
@@ -126,15 +130,16 @@ def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, obje
         run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
 
 
-def finished(run: Run) -> str:
-    return state.read(run.path / "last").counters.finished if has_state(run.path) else ""
+def finished_at(folder: Path) -> str:
+    """Why the training in a run folder ended, or '' where it has not."""
+    return state.read(folder / "last").counters.finished if has_state(folder) else ""
 
 
 def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Everything between a data set and the first step, said on the way."""
     fast_allocation()
     device = device_for(config.device)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
+    bf16 = takes_bf16(config, device)
     resumes, room = has_state(run.path), Room(int(config.keep * free_memory() / ranks.on_this_machine))
     photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
     validation = kept(data.split("val"), room)
@@ -165,6 +170,10 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     if not resumes and run.writes:
         say_start(job, statistics)
     return job
+
+
+def takes_bf16(config: Config, device: torch.device) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
 
 
 def say_data(run: Run, data: DataSet) -> None:
@@ -219,11 +228,23 @@ def first_weights(run: Run, net: VGG, config: Config) -> None:
     sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
     initialise(net, config.init, config.seed, sigma)
     if config.init_from:
-        pairs = from_shallower(net, load(config.init_from).net)
-        fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
-        run.say(
-            f"copied from {config.init_from}: {', '.join(pairs)}{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
-        )
+        start_from(run, net, config.init_from)
+
+
+def start_from(run: Run, net: VGG, model: str) -> None:
+    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1)."""
+    given = load(model)
+    same = given.net.name == net.name
+    pairs = (from_same if same else from_shallower)(net, given.net)
+    fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
+    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
+    run.say(
+        f"copied from {model} (SHA-256 {given.contract.sha256}): {what}"
+        f"{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
+    )
+    if run.writes:
+        origin = {"path": model, "sha256": given.contract.sha256, "net": given.net.name, "copied": pairs}
+        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin})
 
 
 def say_start(job: Job, statistics: Statistics) -> None:
@@ -247,26 +268,17 @@ def say_start(job: Job, statistics: Statistics) -> None:
 
 
 def rate_warning(c: Config) -> str | None:
-    """The paper's rate belongs to its batch of 256: rates go with the batch (Krizhevsky 2014), give or take four."""
+    """The paper's rate belongs to its batch of 256: rates go with the batch (Krizhevsky 2014), give or take four.
+
+    A net that starts from another may be fine-tuned at a tenth of it (section 3.1).
+    """
     fitting = LEARNING_RATE * c.batch / BATCH
-    if fitting / 4 <= c.lr <= fitting * 4:
+    if fitting / (40 if c.init_from else 4) <= c.lr <= fitting * 4:
         return None
     paper = f"{LEARNING_RATE:g} * {c.batch} / {BATCH} = {fitting:.2g}"
     return f"lr {c.lr:g} is far from the paper's rate for a batch of {c.batch} ({paper}); try --lr {fitting:.2g}"
 
 
 def estimate(job: Job, x: torch.Tensor) -> float:
-    """Seconds an epoch, from two forward and backward passes that leave the net as it was."""
-    net, targets = job.classifier.net.train(), torch.zeros(len(x), dtype=torch.int64, device=job.device)
-    running = {name: buffer.clone() for name, buffer in net.named_buffers()}  # of batch normalisation
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
-            loss, _ = job.objective(net(x), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        net.zero_grad()
-        if job.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
-    net.load_state_dict(running, strict=False)
-    return seconds / len(x) * len(job.batches.photos)
+    """Seconds an epoch."""
+    return seconds_a_photo(job.classifier.net, x, job.objective, job.bf16) * len(job.batches.photos)

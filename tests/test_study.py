@@ -137,6 +137,7 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
         (["--net", "D"], 2, "net: a study trains several"),
         (["--seeds", "one"], 2, "seeds: 'one' is not understood"),
         (["--crops_photos", "0"], 2, "crops_photos: 0 is too small"),
+        (["--test_photos", "0"], 2, "test_photos: 0 is too small"),
         (["--scale", "[36,72]"], 2, "scale: [36;72] is jittered"),
     ],
 )

@@ -142,6 +142,7 @@ def study_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help="which S each net is trained at")
     parser.add_argument("--tuning_epochs", type=int | None, help="epochs of stages that start from the same net (default: as the others)")
+    parser.add_argument("--test_photos", type=int | None, metavar="N", help="test on the first N photos only (default: all)")
     parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only (default: all)")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it takes; write nothing")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
@@ -153,7 +154,9 @@ def run_study(args: Namespace) -> int:
     from verydeep.ranks import joined
     from verydeep.study import Asked, dry_run, study, summary
 
-    asked = Asked(args.nets.split(","), numbers_in("seeds", args.seeds), args.train_scales, args.tuning_epochs, args.crops_photos)
+    asked = Asked(
+        args.nets.split(","), numbers_in("seeds", args.seeds), args.train_scales, args.tuning_epochs, args.crops_photos, args.test_photos
+    )
     if args.dry_run:
         record = dry_run(args.data, config_of(args), asked, args.out, args.download)
         print(json.dumps(record) if args.json else text(record))

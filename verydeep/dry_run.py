@@ -20,7 +20,7 @@ from verydeep.progress import duration
 from verydeep.report.tables import aligned
 from verydeep.run import has_state
 from verydeep.train.cost import seconds_a_photo
-from verydeep.train.plan import Stage, Trial, trials
+from verydeep.train.plan import Limits, Stage, Trial, trials
 from verydeep.train.prepare import SAMPLE_PIXELS, finished_at, takes_bf16
 
 STAGE_COLUMNS = ("stage", "parameters", "multiply-adds", "starts from", "rate", "epochs", "time", "state")
@@ -35,13 +35,13 @@ class Speed(NamedTuple):
 
 
 def rehearse(
-    plan: Sequence[Stage], out: Path, classes: Sequence[str], photos: Mapping[str, int], split: str, crops_photos: int | None
+    plan: Sequence[Stage], out: Path, classes: Sequence[str], photos: Mapping[str, int], split: str, limits: Limits
 ) -> dict[str, Any]:
     """The plan as plain values: stages and tests with their sizes, and times measured on this machine. photos: by split."""
     nets = {s.net: net_of(s.config, len(classes), "meta") for s in plan}
     speeds = {s.net: measure(s.config, len(classes)) for s in {s.net: s for s in plan}.values()}
     stages = [stage_values(s, out, nets[s.net], speeds[s.net], photos) for s in plan]
-    tests = [trial_values(t, classes, speeds, photos[split]) for t in trials(plan, crops_photos)]
+    tests = [trial_values(t, classes, speeds, photos[split]) for t in trials(plan, limits)]
     seconds = {"training": sum(s["seconds_left"] for s in stages), "tests": sum(t["seconds"] for t in tests)}
     return {"out": str(out), "photos": dict(photos), "split": split, "stages": stages, "tests": tests, "seconds": seconds}
 

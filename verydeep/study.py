@@ -31,7 +31,7 @@ from verydeep.report.study import seed_words, write_pages
 from verydeep.report.study_tables import all_tables
 from verydeep.report.tables import aligned
 from verydeep.run import make_folder, read_json, read_metrics, write_json, write_text
-from verydeep.train.plan import Stage, Trial, Which, run_stages, stages, trials
+from verydeep.train.plan import Limits, Stage, Trial, Which, run_stages, stages, trials
 from verydeep.train.prepare import finished_at
 
 FORMAT = 1
@@ -46,6 +46,7 @@ class Asked(NamedTuple):
     which: Which = "table3"
     tuning_epochs: int | None = None
     crops_photos: int | None = None
+    test_photos: int | None = None
 
 
 def study(data: str, config: Config, asked: Asked, out: Path, download: bool = False, ranks: Ranks = ALONE) -> dict[str, Any]:
@@ -66,11 +67,12 @@ def study(data: str, config: Config, asked: Asked, out: Path, download: bool = F
     run_stages(data, plan, out, download, progress, ranks, split)
     ranks.gather(None)  # by then the first has saved the last best net
     trained = [*plan, *finished_before(plan, config, asked, out)]
-    results = tested(trained, limit_for(asked, opened), data, config, out, ranks, progress)
+    results = tested(trained, limits_for(asked, opened), data, config, out, ranks, progress)
     record = about | {
         "photos": counts(opened, config), "classes": len(opened.classes), "split": default_split(opened),
         "nets": [n for n in TABLE_1 if n in {s.net for s in trained}], "seeds": sorted({s.config.seed for s in trained}),
-        "train_scales": asked.which, "crops_photos": asked.crops_photos, "made_with": machine() | {"ranks": ranks.size},
+        "train_scales": asked.which, "crops_photos": asked.crops_photos, "test_photos": asked.test_photos,
+        "made_with": machine() | {"ranks": ranks.size},
         "stages": {s.name: facts(s, len(opened.classes), out, results) for s in trained}, "results": results,
     }  # fmt: skip
     if ranks.first:
@@ -104,13 +106,14 @@ def dry_run(data: str, config: Config, asked: Asked, out: Path, download: bool =
     plan = plan_of(config, asked)
     opened = open_for(data, config, out, download)
     check_study(out, identity(data, opened, config, asked))
-    return rehearse(plan, out, opened.classes, counts(opened, config), default_split(opened), limit_for(asked, opened))
+    return rehearse(plan, out, opened.classes, counts(opened, config), default_split(opened), limits_for(asked, opened))
 
 
 def plan_of(config: Config, asked: Asked) -> list[Stage]:
     """The stages that are asked for. Raises ConfigError before anything is trained."""
-    if asked.crops_photos is not None and asked.crops_photos < 1:
-        raise ConfigError(f"crops_photos: {asked.crops_photos} is too small; it must be 1 or more")
+    for name in ("crops_photos", "test_photos"):
+        if (n := getattr(asked, name)) is not None and n < 1:
+            raise ConfigError(f"{name}: {n} is too small; it must be 1 or more")
     return stages(asked.nets, config, asked.seeds, asked.which, asked.tuning_epochs)
 
 
@@ -119,10 +122,12 @@ def counts(opened: DataSet, config: Config) -> dict[str, int]:
     return {split: len(photos) for split, photos in fewer(opened, config.most_photos).splits.items()}
 
 
-def limit_for(asked: Asked, opened: DataSet) -> int | None:
-    """How many photos are tested in crops, where that is not all."""
+def limits_for(asked: Asked, opened: DataSet) -> Limits:
+    """How many photos are tested, where that is not all of them."""
     n = len(opened.split(default_split(opened)))
-    return asked.crops_photos if asked.crops_photos is not None and asked.crops_photos < n else None
+    photos = asked.test_photos if asked.test_photos is not None and asked.test_photos < n else None
+    crops = asked.crops_photos if asked.crops_photos is not None and asked.crops_photos < (photos or n) else None
+    return Limits(photos, crops)
 
 
 def open_for(data: str, config: Config, out: Path, download: bool) -> DataSet:
@@ -180,7 +185,7 @@ def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Pa
 
 
 def tested(
-    trained: Sequence[Stage], crops_photos: int | None, data: str, config: Config, out: Path, ranks: Ranks, progress: Progress
+    trained: Sequence[Stage], limits: Limits, data: str, config: Config, out: Path, ranks: Ranks, progress: Progress
 ) -> list[dict[str, Any]]:
     """The records of all tests, each with the names of its stages; those of unchanged weights are taken from the run folders."""
     settings = Settings(
@@ -188,7 +193,7 @@ def tested(
         bad_photos=config.bad_photos, long_photos="middle",
     )  # fmt: skip
     found = []
-    for trial in trials(trained, crops_photos):
+    for trial in trials(trained, limits):
         records = evaluate_models(
             [str(out / s.name) for s in trial.stages], data, trial.protocols, trial.scales, settings=settings, limit=trial.limit,
             again=False, ranks=ranks, progress=progress,

@@ -51,5 +51,6 @@ def study(results: list[dict[str, Any]], stages: dict[str, dict[str, Any]], **ch
         "photos": {"train": 6000, "val": 1000, "test": PHOTOS},
         "classes": 10, "held_out": False, "split": "test", "config": config, "nets": sorted({f["net"] for f in stages.values()}),
         "seeds": sorted({f["seed"] for f in stages.values()}), "train_scales": "table3", "tuning_epochs": None, "crops_photos": None,
+        "test_photos": None,
         "made_with": machine(), "stages": stages, "results": results,
     } | changes  # fmt: skip

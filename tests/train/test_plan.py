@@ -16,7 +16,7 @@ from verydeep.config import Config
 from verydeep.errors import ConfigError, Interrupted, RunError
 from verydeep.progress import Progress
 from verydeep.train import loop, plan
-from verydeep.train.plan import run_stages, stages, trials
+from verydeep.train.plan import Limits, run_stages, stages, trials
 
 PAPER = Config()
 # Section 3.1 by hand: name, lr, parent.
@@ -98,10 +98,12 @@ def test_the_tests_of_a_plan():
     swept = [(f"{net}-{s}-seed0", "dense", (q,), None) for net in "DE" for s, others in sweeps.items() for q in others]
     singles = [(f"{name}-seed0", both, "several", None) for name in ("A-36", "D-36", "D-54", "E-36", "E-54")]
     pair = "D-36-72-seed0+E-36-72-seed0"
-    assert asked(trials(stages(["D", "E"], small), None)) == [*singles, (pair, everything, "several", None), *swept]
-    limited = asked(trials(stages(["D", "E"], small), 100))
+    assert asked(trials(stages(["D", "E"], small))) == [*singles, (pair, everything, "several", None), *swept]
+    limited = asked(trials(stages(["D", "E"], small), Limits(crops=100)))
     assert limited == [*singles, (pair, both, "several", None), (pair, everything, "several", 100), *swept]
-    alone = asked(trials(stages(["C", "E"], small, which="all"), None))
+    few = asked(trials(stages(["D", "E"], small), Limits(500, 100)))
+    assert few == [(*test[:3], 100 if "crops" in test[1] else 500) for test in limited]
+    alone = asked(trials(stages(["C", "E"], small, which="all")))
     assert ("E-36-72-seed0", everything, "several", None) in alone
     assert ("C-36-72-seed0", both, "several", None) in alone
 

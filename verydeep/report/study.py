@@ -106,6 +106,6 @@ def command(study: Mapping[str, Any]) -> str:
     """The command that goes on with this study or repeats it."""
     words = ["verydeep", "study", study["data"], "--config", "study.yaml", "--out", "NEW", "--nets", ",".join(study["nets"])]
     words += ["--seeds", ",".join(map(str, study["seeds"])), "--train_scales", study["train_scales"]]
-    for name in ("tuning_epochs", "crops_photos"):
+    for name in ("tuning_epochs", "crops_photos", "test_photos"):
         words += [f"--{name}", str(study[name])] if study[name] is not None else []
     return shlex.join(words)

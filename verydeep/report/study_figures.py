@@ -60,13 +60,14 @@ def over_scales(results: Results, facts: Facts) -> Figure | None:
 
 
 def single(results: Results, facts: Facts, net: str) -> Results:
-    """The dense results of a net at one test scale on all photos."""
+    """The dense results of a net at one test scale, those on the most photos."""
+    most = max((r["photos"] for r in results), default=0)
     return [
         r
         for r in results
         if len(r["stages"]) == len(r["scales"]) == 1
         and r["protocol"] == "dense"
-        and r.get("limit") is None
+        and r["photos"] == most
         and facts[r["stages"][0]]["net"] == net
     ]
 

@@ -160,6 +160,16 @@ def check_stage(stage: Stage, data: str, out: Path) -> None:
         )
 
 
+class Limits(NamedTuple):
+    """Only so many of the first photos of the split are tested: by all tests, and in crops. None is all."""
+
+    photos: int | None = None
+    crops: int | None = None
+
+
+ALL = Limits()
+
+
 class Trial(NamedTuple):
     """What `evaluate` is asked for a study: models that see the photos together, and are fused where they are two."""
 
@@ -169,22 +179,22 @@ class Trial(NamedTuple):
     limit: int | None = None
 
 
-def trials(trained: Sequence[Stage], crops_photos: int | None) -> list[Trial]:
+def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
     """The tests of Tables 3 to 6, and of the three ways to train over the test scale.
 
-    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, of the first
-    `crops_photos` photos or of all; nets trained at all three S densely at each of S, 1.5 S and 2 S.
+    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may be
+    limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
     """
     jittered = [s for s in trained if s.way == WAYS[-1] and s.net in ("D", "E")]
-    found = [Trial((s,), ("centre", "dense"), "several") for s in trained if s not in jittered]
+    found = [Trial((s,), ("centre", "dense"), "several", limits.photos) for s in trained if s not in jittered]
     for seed in dict.fromkeys(s.config.seed for s in jittered):
         together = tuple(s for s in jittered if s.config.seed == seed)
-        if crops_photos is not None:  # the other tests see all photos
-            found.append(Trial(together, ("centre", "dense"), "several"))
-        found.append(Trial(together, PROTOCOLS, "several", crops_photos))
+        if limits.crops is not None:  # the other tests see more photos
+            found.append(Trial(together, ("centre", "dense"), "several", limits.photos))
+        found.append(Trial(together, PROTOCOLS, "several", limits.photos if limits.crops is None else limits.crops))
     for s in trained:
         family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
         if {other.way for other in family} == set(WAYS):
             smallest, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
-            found += [Trial((s,), ("dense",), (q,)) for q in (smallest, smallest * 3 // 2, 2 * smallest) if q != own]
+            found += [Trial((s,), ("dense",), (q,), limits.photos) for q in (smallest, smallest * 3 // 2, 2 * smallest) if q != own]
     return found

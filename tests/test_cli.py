@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,11 +29,21 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert "--json" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("verb", "names"), [("evaluate", ("split", "mirror", "pooling", "limit")), ("study", ("tuning_epochs", "crops_photos"))]
+)
+def test_help_says_what_null_means(verb: str, names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    entries = {e.split()[0]: " ".join(e.split()) for e in capsys.readouterr().out.split("\noptions:")[1].split("\n  --")[1:]}
+    assert all(re.search(r"null: .*default: null", entries[name]) for name in names), entries
+
+
 WRONG = {
     "no verb": ([], 2, "usage"),
     "unknown verb": (["fly"], 2, "'fly' is not a verb; expected one of demo"),
     "missing DATA": (["train", "--out", "x"], 2, "missing: DATA"),
-    "missing RUN": (["train", "photos"], 2, "missing: --out RUN"),
+    "missing RUN": (["train", "photos"], 2, "missing: --out;"),
     "missing folder": (["train", "nowhere", "--out", "x"], 1, "nowhere does not exist; expected a folder"),
     "unknown recipe": (["train", "nowhere", "--out", "x", "--recipe", "nope"], 2, "recipe 'nope' is not known; expected one of demo"),
     "recipe without a name": (["train", "nowhere", "--out", "x", "--recipe"], 2, "--recipe needs a name"),

@@ -42,10 +42,11 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
     (photo_folder / "1").rename(photo_folder / "cat")
     assert any("train photos" in c for c in commands)
     for command in commands:
-        small = " --base_width 8 --fc_width 32 --epochs 2" if "verydeep train" in command else ""
+        small = " --base_width 8 --fc_width 32 --epochs 2" if any(verb in command for verb in ("verydeep train", "verydeep study")) else ""
         done = run(shlex.split(command + small), tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert "seeds 0, 1, 2" in (tmp_path / "runs" / "study" / "study.html").read_text(encoding="utf-8")
     assert "'verydeep train' would run" in (tmp_path / "check.html").read_text(encoding="utf-8").replace("&#39;", "'")
     from_folder, from_shards = (next((tmp_path / "runs" / run / "last").glob("weights*")).read_bytes() for run in ("mine", "shards"))
     assert from_folder == from_shards
@@ -55,10 +56,16 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
 
 
 def test_the_links_lead_somewhere() -> None:
-    for readme in READMES:
-        links = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / readme).read_text(encoding="utf-8"))
-        assert links
-        assert all((ROOT / link).exists() for link in links), links
+    """Of both READMEs and every page of docs; an anchor is left to the reader's browser."""
+    for page in (*(ROOT / readme for readme in READMES), *(ROOT / "docs").rglob("*.md")):
+        links = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        assert links or page.parent != ROOT
+        assert not [link for link in links if not (page.parent / link).exists()], page
+
+
+def test_each_number_of_a_decision_is_used_once() -> None:
+    numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: str, tmp_path: Pat
     assert go(photos, tmp_path / "out", *words) == 0
     text = capsys.readouterr().out
     assert re.search(r"E-36-72-seed0 +[\d,]+ +[\d,]+ +E-54-seed0 +0\.0001 +2 ", text)
-    assert "the rate drops on val, the tables are of test" in text
+    assert "val steers the training, the tables count test" in text
 
 
 def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ VERBS = {
     "demo": "train, test and explain a net on embedded photos, start to finish",
     "check": "say what is wrong with the photos of DATA, and what will be done about it",
     "train": "train a net on DATA into a run folder, or go on where it stopped; then test it and write the report",
-    "study": "the paper's experiment on DATA: several nets in stages, then its tables and what its claims come to",
-    "evaluate": "count the errors of models on DATA",
+    "study": "the paper's experiment on DATA: train several nets in stages, set up its tables, and see which of its claims hold",
+    "evaluate": "count the errors of models on DATA by the tests of the paper, each model alone and several fused",
     "predict": "say what is on photos",
     "report": "write the report of a run again",
     "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
@@ -27,6 +27,23 @@ DATA_HELP = (
     "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
 )
 MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
+WORDS = {
+    "nets": "columns of Table 1, or shallow-B, with commas; B to E start from A, so A comes with them (default: %(default)s)",
+    "seeds": "every net is trained once from each, with commas; from three on all must agree before a claim is decided. "
+    "--seed only draws the split (default: %(default)s)",
+    "train_scales": "which S each net is trained at: those of Table 3, only the first, or all three",
+    "tuning_epochs": "epochs of the stages that start from the same net at a smaller S; null: as many as the others",
+    "dry_run": "say what would be done and how long it would take; write nothing",
+    "protocol": "how a photo is shown, with commas: centre (one crop), dense (the whole photo), crops (5 x 5 of them), "
+    "both (dense and crops averaged) (default: %(default)s)",
+    "scales": "smallest sides of the rescaled photo: single (the model's own), several (three that fit how it was trained), "
+    "or numbers such as 256,384,512 (default: %(default)s)",
+    "average": "what dense evaluation averages over the class map: scores, before soft-max, or posteriors, after it",
+    "pooling": "how max-pooling rounds odd sides in this test; null: as in training",
+    "save": "keep the posteriors in a .safetensors file, which may stand as a MODEL later",
+    "bad_photos": "an unreadable photo stops the test and is named, or is skipped, counted and listed",
+    "long_photos": "a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there",
+}
 
 
 def plainly(message: str) -> str:
@@ -39,7 +56,7 @@ def plainly(message: str) -> str:
         words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
         return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
-        spelled = {"out": "--out RUN", "data": "DATA", "model": "MODEL", "models": "MODEL", "photos": "PHOTO_OR_FOLDER", "runs": "RUN"}
+        spelled = {"out": "--out", "data": "DATA", "model": "MODEL", "models": "MODEL", "photos": "PHOTO_OR_FOLDER", "runs": "RUN"}
         return f"what is required is missing: {', '.join(spelled.get(name, name) for name in found[1].split(', '))}"
     return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
 

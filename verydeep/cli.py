@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
-from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, config_arguments, config_of, numbers_in, plainly, recipe_first
+from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, WORDS, config_arguments, config_of, numbers_in, plainly, recipe_first
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
@@ -136,15 +136,15 @@ def run_train(args: Namespace) -> int:
 def study_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder; an interrupted one goes on, or grows")
-    parser.add_argument("--nets", default="A,A-LRN,B,C,D,E", help="columns of Table 1, and shallow-B, with commas (default: %(default)s)")
+    parser.add_argument("--nets", default="A,A-LRN,B,C,D,E", help=WORDS["nets"])
+    parser.add_argument("--seeds", default="0", help=WORDS["seeds"])
+    parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help=WORDS["train_scales"])
+    parser.add_argument("--tuning_epochs", type=int | None, help=WORDS["tuning_epochs"])
+    parser.add_argument("--test_photos", type=int | None, metavar="N", help="test on the first N photos only; null: on all")
+    parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only; null: on all")
     parser.add_argument(
-        "--seeds", default="0", help="with commas; from three on all must agree; --seed draws the split (default: %(default)s)"
+        "--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it would take; write nothing"
     )
-    parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help="which S each net is trained at")
-    parser.add_argument("--tuning_epochs", type=int | None, help="epochs of stages that start from the same net (default: as the others)")
-    parser.add_argument("--test_photos", type=int | None, metavar="N", help="test on the first N photos only (default: all)")
-    parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only (default: all)")
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it takes; write nothing")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     config_arguments(parser)
 
@@ -171,26 +171,20 @@ def run_study(args: Namespace) -> int:
 def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--protocol", default="centre,dense", help="centre, dense, crops, both, with commas (default: %(default)s)")
-    parser.add_argument(
-        "--scales", default="single", metavar="Q", help="smallest sides: single, several, or numbers as 256,384,512 (default: %(default)s)"
-    )
-    parser.add_argument("--split", help="train, val or test (default: test, else val, else all photos)")
-    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image (default: not in the centre crop)")
-    parser.add_argument(
-        "--average", type=Literal["scores", "posteriors"], default="scores", help="over a class map, before soft-max or after it"
-    )
-    parser.add_argument("--pooling", type=Literal["up", "down"] | None, help="how odd sides round in this test (default: the model's own)")
+    parser.add_argument("--protocol", default="centre,dense", help=WORDS["protocol"])
+    parser.add_argument("--scales", default="single", metavar="Q", help=WORDS["scales"])
+    parser.add_argument("--split", help="train, val or test; null: test if DATA has it, else val, else all photos")
+    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image; null: yes, except for the centre crop")
+    parser.add_argument("--average", type=Literal["scores", "posteriors"], default="scores", help=WORDS["average"])
+    parser.add_argument("--pooling", type=Literal["up", "down"] | None, help=WORDS["pooling"])
     parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="arithmetic (default: %(default)s)")
     parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="photos or crops at once (default: %(default)s)")
-    parser.add_argument("--limit", type=int | None, metavar="N", help="test only the first N photos of the split")
-    parser.add_argument(
-        "--save", type=Path | None, metavar="FILE", help="posteriors, as a .safetensors file that may stand as a MODEL later"
-    )
+    parser.add_argument("--batch", type=int, default=32, help="photos or crops that go through the net at once (default: %(default)s)")
+    parser.add_argument("--limit", type=int | None, metavar="N", help="test only the first N photos of the split; null: all")
+    parser.add_argument("--save", type=Path | None, metavar="FILE", help=WORDS["save"])
     parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
-    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help="what an unreadable photo does")
-    parser.add_argument("--long_photos", type=Literal["stop", "middle"], default="stop", help="what dense evaluation does beyond 8:1")
+    parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help=WORDS["bad_photos"])
+    parser.add_argument("--long_photos", type=Literal["stop", "middle"], default="stop", help=WORDS["long_photos"])
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
 

@@ -60,7 +60,7 @@ class Config:
     test_share: float = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
     most_photos: int | None = None
-    """Train on at most so many photos, the same for every seed, drawn evenly from the classes; for short studies (open)."""
+    """Train on at most so many photos, of each class its share, the same for every seed; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"
     """An unreadable photo stops the work and is named, or is skipped, counted and listed."""
 

@@ -24,7 +24,7 @@ from verydeep.train.plan import Limits, Stage, Trial, trials
 from verydeep.train.prepare import SAMPLE_PIXELS, finished_at, takes_bf16
 
 STAGE_COLUMNS = ("stage", "parameters", "multiply-adds", "starts from", "rate", "epochs", "time", "state")
-TRIAL_COLUMNS = ("test of", "protocols", "Q", "photos", "passes a photo", "time")
+TRIAL_COLUMNS = ("test of", "protocols", "Q", "photos", "passes", "time")
 
 
 class Speed(NamedTuple):
@@ -118,9 +118,10 @@ def text(record: Mapping[str, Any]) -> str:
     left = record["seconds"]
     return "\n".join(
         [
-            f"photos: {photos}; the rate drops on val, the tables are of {record['split']}", "",
+            f"photos: {photos}; val steers the training, the tables count {record['split']}", "",
             aligned(STAGE_COLUMNS, stages), "", aligned(TRIAL_COLUMNS, tests), "",
-            f"estimated from a moment's measurement on this machine: {duration(left['training'])} of training that is left, "
-            f"{duration(left['tests'])} of tests where none is kept; reading photos may take longer",
+            "Passes: what a photo costs, in forward passes of one crop. Times follow from a moment's measurement on this machine.",
+            f"Still to do: {duration(left['training'])} of training, and {duration(left['tests'])} of tests if no result is kept from an "
+            "earlier call. Where reading photos is slower than the net, it takes longer.",
         ]
     )  # fmt: skip

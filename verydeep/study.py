@@ -96,7 +96,7 @@ def summary(record: dict[str, Any], out: Path) -> str:
     for table in all_tables(record["results"], record["stages"]):
         lines += [f"{table.title}. {table.caption}", aligned(table.columns, table.rows), ""]
     for f in findings(record["results"], record["stages"]):
-        said_of = [f"{protocol} {said(f, protocol)}" for protocol, v in f.verdicts.items() if v]
+        said_of = [f"{protocol}: {said(f, protocol)}" for protocol, v in f.verdicts.items() if v]
         lines.append(f"{f.claim.sentence} {'; '.join(said_of).capitalize() or 'Not tested'}.")
     return "\n".join([*lines, seed_words(record["seeds"]), f"the page: {out / 'study.html'}"])
 

@@ -178,9 +178,9 @@ def test_a_claim_without_its_nets_says_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_one_seed_speaks_of_two_nets_and_several_of_signs() -> None:
-    assert "about these two nets, not about the method" in seed_words([0])
-    assert "two cannot say much" in seed_words([0, 1])
-    assert "all of them must have the same sign" in seed_words([0, 1, 2])
+    assert "about the two nets that were compared, not about the method" in seed_words([0])
+    assert "Two cannot say much" in seed_words([0, 1])
+    assert "All of them must have the same sign" in seed_words([0, 1, 2])
 
 
 def test_the_page_says_which_photos_steered_and_which_were_counted() -> None:

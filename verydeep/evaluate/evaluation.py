@@ -188,7 +188,7 @@ def mean(parts: Sequence[Tensor]) -> Tensor:
 
 
 def fused(entrants: Sequence[Entrant], found: Found) -> dict[Step, Tensor]:
-    """The average of the models' posteriors, classes numbered as the first model does (section 4.5)."""
+    """The average of the models' posteriors, classes numbered as the first model does (section 4.4)."""
     numbers = [{c: i for i, c in enumerate(e.contract.classes)} for e in entrants]
     order = [torch.tensor([own[c] for c in entrants[0].contract.classes]) for own in numbers]
     return {step: mean([own[step][:, o] for own, o in zip(found, order, strict=True)]) for step in entrants[0].steps}

@@ -1,4 +1,4 @@
-"""`evaluate`: several models on the same photos by several protocols, each alone and fused (section 3.2 and 4.5)."""
+"""`evaluate`: several models on the same photos by several protocols, each alone and fused (sections 3.2 and 4.4)."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def verdict(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome]) ->
 
 
 def claims() -> list[Claim]:
-    """Sections 4.1 to 4.5. Where nets are compared, the centre crop is asked as well as the paper's dense test."""
+    """Sections 4.1 to 4.4. Where nets are compared, the centre crop is asked as well as the paper's dense test."""
     jittered = [n for n, s, *_ in TABLE_3 if s == JITTER]
     deeper = (*nets("A", "B"), *nets("B", "C"), *nets("C", "D"))
     return [

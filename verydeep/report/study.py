@@ -16,6 +16,14 @@ from verydeep.report.claims import JITTER, LEVEL, SEEDS_THAT_AGREE, Finding, fin
 from verydeep.run import write_text
 
 PROTOCOL_WORDS = {"dense": "dense, the paper's way", "centre": "centre crop", "crops": "crops", "both": "crops and dense"}
+DEPTH_WORDS = (
+    "Left: the nets trained at the first S, on the photos of the tables above. Right: the same nets in Table 3 of the paper. "
+    "Lines pass through the means of the seeds; where there are several seeds, each is a dot. C and D have 16 weight layers both."
+)
+SCALES_WORDS = (
+    "One test scale at a time, on all test photos; one line for each way to train. Lines pass through the means of the seeds; "
+    "where there are several seeds, each is a dot."
+)
 
 
 def write_pages(out: Path, study: Mapping[str, Any]) -> Path:
@@ -37,10 +45,10 @@ def gather(study: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the two templates show."""
     facts, results = study["stages"], study["results"]
     charts = [
-        (title, figures.svg_uri(figure))
-        for title, figure in (
-            ("Error and depth", study_figures.depth(results, facts)),
-            ("Error and test scale", study_figures.over_scales(results, facts)),
+        (title, words, figures.svg_uri(figure))
+        for title, words, figure in (
+            ("Error and depth", DEPTH_WORDS, study_figures.depth(results, facts)),
+            ("Error and test scale", SCALES_WORDS, study_figures.over_scales(results, facts)),
         )
         if figure
     ]
@@ -59,7 +67,7 @@ def needs(finding: Finding) -> str:
     """What a claim needs to be tested."""
     rows = [row for c in finding.claim.comparisons for row in c[:2]]
     nets = sorted({net for row in rows for net in row.nets.split("+")})
-    return f"it needs {' and '.join(nets)}" + (" with jitter" if all(row.way == JITTER for row in rows) else "")
+    return f"it needs {', '.join(nets[:-1])} and {nets[-1]}" + (" with jitter" if all(row.way == JITTER for row in rows) else "")
 
 
 def split_words(study: Mapping[str, Any]) -> str:
@@ -82,11 +90,11 @@ def split_words(study: Mapping[str, Any]) -> str:
 def seed_words(seeds: list[int]) -> str:
     if len(seeds) == 1:
         return (
-            "One seed was trained. So each verdict is about these two nets, not about the method: another seed may turn it. "
-            f"Add seeds with --seeds; from {SEEDS_THAT_AGREE} on all of them must agree."
+            "One seed was trained. So each verdict is about the two nets that were compared, not about the method: "
+            f"another seed may turn it. Add seeds with --seeds; from {SEEDS_THAT_AGREE} on all of them must agree."
         )
-    agree = "all of them must have the same sign" if len(seeds) >= SEEDS_THAT_AGREE else "two cannot say much about the method"
-    return f"{len(seeds)} seeds were trained ({', '.join(map(str, seeds))}); {agree}."
+    agree = "All of them must have the same sign" if len(seeds) >= SEEDS_THAT_AGREE else "Two cannot say much about the method"
+    return f"{len(seeds)} seeds were trained ({', '.join(map(str, seeds))}). {agree}."
 
 
 def rules(found: list[Finding]) -> str:

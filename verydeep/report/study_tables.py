@@ -21,7 +21,7 @@ CLAIM_COLUMNS = (
     "only second right",
     "p",
     "fewer errors, points",
-    "95 %",
+    "95 % interval",
     "paper",
 )
 STAGE_COLUMNS = ("stage", "S", "starts from", "rate", "epochs", "parameters", "multiply-adds", "validation error", "weights")

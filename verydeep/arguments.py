@@ -55,6 +55,28 @@ def recipe_first(words: list[str], default: str | None) -> list[str]:
     return ["--config", str(recipe_file(words[at + 1])), *words[:at], *words[at + 2 :]]
 
 
+def start_first(words: list[str]) -> list[str]:
+    """--from MODEL becomes --init_from MODEL, and the shape of that net comes before everything else, so that recipes and fields overrule.
+
+    Raises ConfigError and ModelError.
+    """
+    words = [w for word in words for w in (word.split("=", 1) if word.startswith("--from=") else [word])]
+    if "--from" not in words:
+        return words
+    at = words.index("--from")
+    if at + 1 == len(words):
+        raise ConfigError(f"--from needs a model: {MODEL_HELP}")
+    from verydeep.weights.model import load
+
+    start = load(words[at + 1]).contract
+    shape: list[str] = []
+    for name in ("net", "crop", "fc_width", "base_width", "batch_norm", "pooling"):
+        shape += [f"--{name}", str(getattr(start, name))]
+    low, high = start.scales
+    shape += ["--scale", str(low) if low == high else f"[{low},{high}]"]
+    return [*shape, *words[:at], "--init_from", *words[at + 1 :]]
+
+
 def recipes() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
-from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, config_arguments, config_of, numbers_in, plainly, recipe_first
+from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, config_arguments, config_of, numbers_in, plainly, recipe_first, start_first
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ def parse(verb: str, words: list[str]) -> Namespace:
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
     globals()[f"{verb}_arguments"](parser)
+    if verb in ("train", "demo", "study"):
+        words = recipe_first(words, "demo" if verb == "demo" else None)
     try:
-        return parser.parse_args(recipe_first(words, "demo" if verb == "demo" else None) if verb in ("train", "demo", "study") else words)
+        return parser.parse_args(start_first(words) if verb == "train" else words)
     except jsonargparse.ArgumentError as e:
         raise ConfigError(f"{plainly(str(e))}; see verydeep {verb} --help") from e
 
@@ -113,6 +115,7 @@ def run_check(args: Namespace) -> int:
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on")
+    parser.add_argument("--from", metavar="MODEL", help="fine-tune this model, whose net, crop and S are the defaults then; as --init_from")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     config_arguments(parser)
 

@@ -114,7 +114,7 @@ def test_a_list_of_synsets_beside_caffes_settles_its_order(root: Path) -> None:
         ("ILSVRC2012_validation_ground_truth.txt", "1\n2\n3\n1\n", "put map_clsloc.txt beside it"),
         ("LOC_val_solution.csv", f"ImageId,PredictionString\n{NAMES[0]},n01440764 1 2\n", "expected synset x0 y0 x1 y1"),
         ("LOC_val_solution.csv", "a,b\n1,2\n", "cannot be read"),
-        ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn09999999\n", "n09999999, which is none of the 3 classes"),
+        ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn09999999\n", "n09999999, which is none of the 3 classes here"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(root: Path, file: str | None, text: str, said: str) -> None:

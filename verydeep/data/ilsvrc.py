@@ -62,9 +62,7 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
     order = sorted(trained or named)
     truth, boxes = validation_truth(root, place.val, order)
     if strange := next((s for s in truth.values() if s not in order), None):
-        raise DataError(
-            f"{root}: a validation photo is of {strange}, which is none of the {len(order)} classes known; {place.train or root} lacks its folder"
-        )
+        raise DataError(f"{root}: a validation photo is of {strange}, which is none of the {len(order)} classes here; add its folder")
     number = {synset: i for i, synset in enumerate(order)}
     keys = sorted((p.name for p in place.val.iterdir() if p.suffix.lower() in photo.SUFFIXES), key=natural)
     if unlisted := next((k for k in keys if Path(k).stem not in truth), None):
@@ -79,7 +77,7 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
 def class_names() -> dict[str, str]:
     """Synset -> name of the 1,000 classes, in the order of the synsets: the n-th is output n of a published net."""
     text = resources.files("verydeep.data").joinpath("ilsvrc-synsets.txt").read_text(encoding="utf-8")
-    return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))  # type: ignore[misc]
+    return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
 def training_photos(root: Path, folder: Path) -> dict[str, Names]:

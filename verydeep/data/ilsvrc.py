@@ -61,9 +61,9 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
     trained = training_photos(root, place.train) if place.train else {}
     order = sorted(trained or named)
     truth, boxes = validation_truth(root, place.val, order)
-    if strange := next((s for s in truth.values() if s not in order), None):
-        raise DataError(f"{root}: a validation photo is of {strange}, which is none of the {len(order)} classes here; add its folder")
     number = {synset: i for i, synset in enumerate(order)}
+    if strange := next((s for s in truth.values() if s not in number), None):
+        raise DataError(f"{root}: a validation photo is of {strange}, which is none of the {len(order)} classes here; add its folder")
     keys = sorted((p.name for p in place.val.iterdir() if p.suffix.lower() in photo.SUFFIXES), key=natural)
     if unlisted := next((k for k in keys if Path(k).stem not in truth), None):
         raise DataError(f"{root}: {unlisted} is not in the list of validation photos; the list or the folder is of another data set")

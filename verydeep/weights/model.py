@@ -1,4 +1,4 @@
-"""MODEL of the command line becomes a Classifier: a run folder, a .safetensors file, or a built-in name."""
+"""MODEL of the command line becomes a Classifier: a run folder, a .safetensors file, a built-in name, or another toolkit's file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier, read_classifier
+from verydeep.weights.read import read_foreign
+from verydeep.weights.recognise import layout_of
 
 BUILTIN = ("fashion-a",)
 
@@ -23,7 +25,7 @@ def load(model: str | Path) -> Classifier:
     try:
         path = Path(model).expanduser()
         if not path.is_dir():
-            return read_classifier(path)
+            return read_file(path)
         best = path / "best.safetensors"
         if best.exists():
             return read_classifier(best)
@@ -31,3 +33,9 @@ def load(model: str | Path) -> Classifier:
     except (OSError, RuntimeError) as e:  # a folder that may not be looked into, a name too long, a ~ of nobody
         raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
     raise ModelError(f"{path} {state}; expected a run folder, a .safetensors file or builtin:fashion-a")
+
+
+def read_file(path: Path) -> Classifier:
+    """Our own file, or one of Caffe, MatConvNet, Keras, torchvision, timm or ONNX."""
+    layout = layout_of(path)
+    return read_classifier(path) if layout is None or layout.origin == "verydeep" else read_foreign(path)

@@ -25,7 +25,7 @@ FLOW = [
     ("evaluate",),
     ("train",),
     ("report",),
-    ("experiment", "predict", "check", "pack", "dry_run"),
+    ("experiment", "predict", "check", "pack", "published", "dry_run"),
     ("demo", "study", "arguments"),
     ("cli",),
     ("__main__",),

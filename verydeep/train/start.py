@@ -15,7 +15,8 @@ from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_same, from_shallower, initialise
 from verydeep.run import Run, read_sealed, write_sealed
 from verydeep.train.skipped import Skipped
-from verydeep.weights.model import load
+from verydeep.weights.model import load_or_features
+from verydeep.weights.read import Features
 
 LONGEST_ORIGIN = 300  # characters: a net that started from one that started from one ...
 Triple = tuple[float, float, float]
@@ -31,8 +32,16 @@ class Inherited(NamedTuple):
 
 
 def start_of(config: Config, resumes: bool) -> Classifier | None:
-    """The net that a new run starts from, if it starts from one. Raises ModelError."""
-    return load(config.init_from) if config.init_from and not resumes else None
+    """The net that a new run starts from, if it starts from one. Raises ModelError.
+
+    Of a file without FC layers those of the result are of a size that fits nothing, so that none is taken from it.
+    """
+    if not config.init_from or resumes:
+        return None
+    found = load_or_features(config.init_from)
+    if isinstance(found, Features):
+        return found.classifier(("",), config.crop, fc_width=1 if config.fc_width > 1 else 2)
+    return found
 
 
 def inherited(run: Run, start: Classifier | None) -> Inherited | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -44,7 +45,7 @@ class Errors(NamedTuple):
 
     def __str__(self) -> str:
         at = f" at Q = {','.join(map(str, self.Q))}" if self.Q else ""
-        return f"{self.protocol}{at}: {self.top1:g}/{self.top5:g}"
+        return f"{self.protocol}{at}: {self.top1}/{self.top5}"
 
 
 @dataclass(frozen=True)
@@ -126,23 +127,31 @@ def by_hand(found: Entry) -> str:
     return f"put {found.file} into {found.path.parent} by hand"
 
 
-def digests(path: Path) -> dict[str, str]:
-    """SHA-256, its first eight digits, SHA-1 and MD5 of a file, in one pass. Raises OSError."""
-    sums = {kind: hashlib.new(kind, usedforsecurity=kind == "sha256") for kind in ("sha256", "sha1", "md5")}
+def digests(path: Path, kinds: Iterable[str] = KINDS) -> dict[str, str]:
+    """Checksums of a file, in one pass. Raises OSError."""
+    sums = {kind: hashlib.new(kind.removesuffix("_prefix"), usedforsecurity=kind.startswith("sha256")) for kind in kinds}
     with open_regular(path) as f:
         while chunk := f.read(CHUNK):
             for one in sums.values():
                 one.update(chunk)
-    found = {kind: one.hexdigest() for kind, one in sums.items()}
-    return found | {"sha256_prefix": found["sha256"][:8]}
+    return {kind: one.hexdigest()[: 8 if kind == "sha256_prefix" else None] for kind, one in sums.items()}
 
 
-def differing(found: Entry, sums: dict[str, str]) -> str | None:
-    """The first checksum of a file that is not the stated one, in words; None where all agree."""
-    for kind in KINDS:
-        if kind in found.checksums and sums[kind] != found.checksums[kind].value:
-            return f"its {words(kind)} is {sums[kind]}, expected {found.checksums[kind].value}"
-    return None
+def differing(found: Entry, path: Path) -> str | None:
+    """The first checksum of a file that is not the stated one, in words; None where all agree. Raises OSError."""
+    stated = {kind: found.checksums[kind].value for kind in KINDS if kind in found.checksums}
+    sums = digests(path, stated)
+    return next((f"its {words(k)} is {sums[k]}, expected {value}" for k, value in stated.items() if sums[k] != value), None)
+
+
+def check_file(found: Entry, path: Path) -> None:
+    """Raises ModelError unless a file is the published one."""
+    try:
+        wrong = differing(found, path)
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
+    if wrong:
+        raise ModelError(f"{path} is not the published file ({wrong}); delete it and fetch it again")
 
 
 def strongest(found: Entry) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from verydeep.errors import ModelError
 from verydeep.progress import Progress
 from verydeep.run import flush_folder
-from verydeep.weights.catalogue import Entry, by_hand, differing, digests, strongest, words
+from verydeep.weights.catalogue import Entry, by_hand, check_file, differing, strongest, words
 
 TRIES = 3  # of one mirror, each going on where the last stopped
 TIMEOUT = 30  # seconds without a byte
@@ -54,6 +54,7 @@ def fetch(entry: Entry, progress: Progress | None = None) -> Path:
     target, progress = entry.path, progress or Progress()
     if entry.builtin or target.is_file():
         check_file(entry, target)
+        warn_of_weak_checksum(entry, target)
         return target
     if os.environ.get("VERYDEEP_OFFLINE", "0") not in ("", "0"):
         raise ModelError(f"{entry.name}: VERYDEEP_OFFLINE is set and {target} is not there; {by_hand(entry)}, from {places(entry)}")
@@ -109,7 +110,7 @@ def from_mirror(entry: Entry, url: str, target: Path, progress: Progress) -> Non
                     raise Broken(why) from e
     else:
         raise Broken(why)
-    if wrong := differing(entry, digests(part.file)):
+    if wrong := differing(entry, part.file):
         part.remove()
         raise Broken(f"the file is not the published one ({wrong}), and was deleted")
     with part.file.open("rb+") as f:
@@ -168,17 +169,6 @@ def read_note(part: Part) -> dict[str, Any]:
 
 def write_note(part: Part, url: str, version: str) -> None:
     part.note.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
-
-
-def check_file(entry: Entry, path: Path) -> None:
-    """Raises ModelError unless a file in the cache is the published one."""
-    try:
-        wrong = differing(entry, digests(path))
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
-    if wrong:
-        raise ModelError(f"{path} is not the published file ({wrong}); delete it and fetch it again")
-    warn_of_weak_checksum(entry, path)
 
 
 def warn_of_weak_checksum(entry: Entry, path: Path) -> None:

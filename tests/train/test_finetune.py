@@ -17,6 +17,8 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, Interrupted, ModelError
 from verydeep.net.classifier import build
 from verydeep.run import read_config, read_sealed
+from verydeep.weights import torchvision
+from verydeep.weights.eats import ContractWarning
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +224,25 @@ def test_the_command_line_fine_tunes_and_goes_on(data, tmp_path, start, capsys):
 def test_the_recipe_names_its_command():
     text = recipe_file("finetune").read_text()
     assert "--from MODEL --recipe finetune" in text
+
+
+def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp_path_factory):
+    """A file of torchvision's without its classifier; the run takes its crop and S from the configuration."""
+    given = verydeep.load(made(tmp_path_factory, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)))
+    path = tmp_path / "features.safetensors"
+    torchvision.write({n: t for n, t in given.net.state_dict().items() if n.startswith("conv")}, path)
+    with pytest.warns(ContractWarning):
+        words = start_first(["data", "--from", str(path)])
+    assert words[:4] == ["--net", "A", "--base_width", "4"]
+    assert "--crop" not in words
+    with pytest.warns(ContractWarning):
+        job = job_of(data, tmp_path / "run", init_from=str(path), freeze="pool5")
+    net, contract = job.classifier.net, job.classifier.contract
+    assert all(torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if n.startswith("conv"))
+    assert [getattr(net, fc).weight.shape[0] for fc in ("fc6", "fc7", "fc8")] == [16, 16, 3]
+    assert contract.mean == pytest.approx((123.675, 116.28, 103.53))
+    with pytest.warns(ContractWarning):
+        again = job_of(data, tmp_path / "again", init_from=str(path), freeze="pool5").classifier.net
+    assert torch.equal(net.fc6.weight, again.fc6.weight), "fresh layers are drawn by the run's seed"
+    with pytest.warns(ContractWarning), pytest.raises(ConfigError, match="fc6 is not taken from"):
+        job_of(data, tmp_path / "frozen", init_from=str(path), freeze="fc6")

@@ -26,6 +26,7 @@ from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.data.writing import Writer
 from verydeep.errors import ConfigError, DataError, PhotoError
+from verydeep.evaluate.models import evaluate_models
 from verydeep.pack import Settings, pack
 from verydeep.progress import Progress
 from verydeep.train.prepare import run_training
@@ -92,6 +93,20 @@ def test_training_on_undivided_shards_keeps_the_split_of_the_folder(photo_folder
     assert (tmp_path / "folder" / "split.csv").read_text() == (tmp_path / "shards" / "split.csv").read_text()
     kept = open_data(str(tmp_path / "f.tar"), split=tmp_path / "shards" / "split.csv")
     assert kept.fingerprint() == open_data(str(photo_folder), (0.2, 0.2)).fingerprint()
+
+
+def test_a_net_trained_on_a_folder_is_tested_on_the_photos_it_held_out_of_its_shards(photo_folder: Path, tmp_path: Path) -> None:
+    """Without them all photos would count, those that it was trained on too."""
+    run = tmp_path / "run"
+    run_training(str(photo_folder), config(epochs=1), run, progress=Progress("none"))
+    packed(photo_folder, tmp_path / "f-%03d.tar")
+    folder, shards = (evaluate_models([str(run)], data) for data in (str(photo_folder), str(tmp_path / "f-*.tar")))
+    for a, b in zip(folder, shards, strict=True):
+        assert (a["split"], a["photos"], a["right"], a["confusion"]) == (b["split"], b["photos"], b["right"], b["confusion"])
+    assert folder[0]["split"] == "test"
+    (photo_folder / "1" / "0.png").unlink()
+    packed(photo_folder, tmp_path / "g-%03d.tar")
+    assert evaluate_models([str(run)], str(tmp_path / "g-*.tar"))[0]["split"] == "all"
 
 
 def test_rescaling_once(photo_folder: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_averages_of_maps_are_those_of_a_slow_loop(mirror):
     maps = {flipped: torch.randn(3, 5, 2, 4, generator=random) * 3 for flipped in (False, True)}
     photos = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     photos[..., 0] = 1  # so that the scorer can tell a photo from its mirror image
-    found = averaged(lambda x: maps[bool(x[0, 0, 0, 7])], photos, mirror)
+    found = averaged(lambda x: torch.stack([maps[bool(p[0, 0, 7])][n % 3] for n, p in enumerate(x)]), photos, mirror)
     for n in range(3):
         ways = []
         for flipped in [False, True] if mirror else [False]:
@@ -215,7 +215,7 @@ def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
     assert {s[0] for s in sizes if s[2] == 32} == {3, 4}  # 75 crops by four, and three centre crops
     sizes.clear()
     run(classifier, [noise(40, 40, s) for s in range(3)], [Step("crops")], (40,), batch=2)
-    assert {s[0] for s in sizes} == {2, 1}
+    assert {s[0] for s in sizes} == {4, 2}  # with their mirror images
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch):

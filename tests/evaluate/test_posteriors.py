@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_a_file_may_hold_several_models_and_be_saved_again(root, tmp_path):
 def test_no_photo_is_opened_where_all_was_saved(root, monkeypatch):
     monkeypatch.setattr("verydeep.evaluate.evaluation.frames", None)
     assert evaluated(root, ["p0.safetensors", "p1.safetensors"])
+
+
+def test_names_need_not_be_text(root, tmp_path):
+    data = os.fsdecode(bytes(tmp_path) + b"/photos \xff")
+    shutil.copytree(root / "photos", data)
+    found = evaluate_models([str(root / "0.safetensors")], data, ["centre"], save=tmp_path / "p.safetensors", **QUIET)
+    again = evaluate_models([str(tmp_path / "p.safetensors")], data, ["centre"], **QUIET)
+    assert plainly(again) == plainly(found)
 
 
 def test_rows_are_written_by_blocks_in_any_order(root, tmp_path, monkeypatch):
@@ -243,11 +252,8 @@ def test_every_flipped_byte_is_found(root):
     places = [*range(8), *random.integers(8, 8 + length, 40), *random.integers(8 + length, len(data), 40)]
     for at in places:
         bad.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        try:
+        with pytest.raises(ModelError):
             read_posteriors(bad)
-        except ModelError:
-            continue
-        assert json.loads(data[8 : 8 + length]) == parts(bad)[0], at  # a space became another one
 
 
 @pytest.mark.parametrize("size", [0, 4, 8, 300, 3000, -1])

@@ -66,8 +66,11 @@ def fewer(data: DataSet, most: int | None) -> DataSet:
     if most is None or most >= len(photos):
         return data
     shuffled, counts = by_class_and_hash(photos.keys, photos.targets(), "fewer"), np.bincount(photos.targets())
-    within = np.concatenate([(np.arange(n) + 0.5) / n for n in counts.tolist()])  # a photo's place in its class, from 0 to 1
-    chosen = np.sort(shuffled[np.argsort(within, kind="stable")[:most]])
+    shares = counts * most / len(photos)
+    taken = shares.astype(np.int64)
+    taken[np.argsort(taken - shares, kind="stable")[: most - taken.sum()]] += 1  # the largest remainders round up
+    first = np.cumsum(counts) - counts
+    chosen = np.sort(np.concatenate([shuffled[f : f + n] for f, n in zip(first, taken, strict=True)]))
     return replace(data, splits={**data.splits, "train": photos.take(chosen, "train")})
 
 

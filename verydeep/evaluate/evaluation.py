@@ -189,7 +189,8 @@ def mean(parts: Sequence[Tensor]) -> Tensor:
 
 def fused(entrants: Sequence[Entrant], found: Found) -> dict[Step, Tensor]:
     """The average of the models' posteriors, classes numbered as the first model does (section 4.5)."""
-    order = [torch.tensor([e.contract.classes.index(c) for c in entrants[0].contract.classes]) for e in entrants]
+    numbers = [{c: i for i, c in enumerate(e.contract.classes)} for e in entrants]
+    order = [torch.tensor([own[c] for c in entrants[0].contract.classes]) for own in numbers]
     return {step: mean([own[step][:, o] for own, o in zip(found, order, strict=True)]) for step in entrants[0].steps}
 
 

@@ -13,7 +13,7 @@ import torch
 
 from verydeep.contract import class_key
 from verydeep.data.record import DataSet
-from verydeep.data.source import location, open_data
+from verydeep.data.source import location, open_data, read_places
 from verydeep.errors import ConfigError, DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.evaluation import DEFAULTS, Entrant, Settings, entrant, tally
@@ -206,14 +206,15 @@ def run_of(model: str, data: str) -> Path | None:
 
 
 def holds(data: str, run: Path) -> bool:
-    """Whether DATA is what a run was trained on, there or moved elsewhere: the folder that holds all its photos."""
+    """Whether DATA is what a run was trained on: there, moved elsewhere, or packed into shards, wherever all its photos are by name."""
     if read_json(run / "run.json").get("location") == location(data):
         return True
-    root = Path(data).expanduser()
-    if data.startswith("builtin:") or not root.is_dir():
+    if data.startswith("builtin:"):
         return False
-    split = open_data(data, split=run / "split.csv")
-    return all((root / key).is_file() for photos in split.splits.values() for key in photos.keys)
+    root, names = Path(data).expanduser(), read_places(run / "split.csv")
+    if root.is_dir():
+        return all((root / name).is_file() for name in names)
+    return set(names) <= {key for photos in open_data(data).splits.values() for key in photos.keys}
 
 
 def default_split(data: DataSet) -> str:

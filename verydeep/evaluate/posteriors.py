@@ -104,7 +104,7 @@ def layout(tensors: Mapping[str, tuple[str, list[int]]], metadata: dict[str, str
 
 
 def sealed(about: dict[str, Any]) -> dict[str, str]:
-    text = json.dumps(about, ensure_ascii=False)
+    text = json.dumps(about)  # in ASCII, since names of files need not be text
     return {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.contract import to_json
 from verydeep.data.record import Names
 from verydeep.errors import RunError
 from verydeep.evaluate.evaluation import Entrant, Found
-from verydeep.evaluate.posteriors import BLOCK, FORMAT, digest_after, layout, sealed, tensor_name
+from verydeep.evaluate.posteriors import BLOCK, FORMAT, digest_after, layout, runs, sealed, tensor_name
 from verydeep.evaluate.protocol import Step
 from verydeep.ranks import Ranks
 from verydeep.run import write_atomically
@@ -23,13 +25,14 @@ from verydeep.run import write_atomically
 class Saving:
     """Rows of one rank in a temporary file beside `path`; `finish` makes the whole of it. A context: it leaves no litter.
 
-    The rows come in the order in which photos are tested, so they are put in their places at the end, through a map of the
-    final file, and are never in memory together. The ranks' files must be on a disk that the first rank sees.
+    The rows come in the order in which photos are tested, so they are put in their places at the end, and are never in memory
+    together. The ranks' files must be on a disk that the first rank sees.
     """
 
     def __init__(self, path: Path, entrants: Sequence[Entrant], ranks: Ranks) -> None:
         self.path, self.entrants, self.ranks = path, entrants, ranks
         self.columns = [(m, step) for m, e in enumerate(entrants) for step in e.steps]
+        layout({}, sealed({"models": [contract_values(e) for e in entrants]}))  # too long a header is told before the work
         row = ("<f4", (len(self.columns), len(entrants[0].contract.classes)))
         self.kind = np.dtype([("id", "<i8"), ("rows", *row)])
         self.part = path.with_name(f".{path.name}.rank{ranks.rank}.{os.getpid()}.tmp")
@@ -87,37 +90,35 @@ class Saving:
             **{name: ("F32", [n, k]) for name in names},
         }  # fmt: skip
         header, places = layout(tensors, sealed(about))
+        tested = np.zeros(n, np.uint8)
         with temporary.open("wb+") as f:
-            f.truncate(max(end for _, end in places.values()))
-            rows = [np.memmap(f, "<f4", "r+", places[name][0], (n, k)) for name in names]
-            tested = np.zeros(n, np.uint8)
             for part in parts:
                 with part.open("rb") as own:
                     while len(block := np.frombuffer(own.read(max(1, BLOCK // self.kind.itemsize) * self.kind.itemsize), self.kind)):
                         tested[block["id"]] = 1
-                        for c, column in enumerate(rows):
-                            column[block["id"]] = block["rows"][:, c]
-            for column in rows:
-                column[tested == 0] = np.nan
-                column.flush()
-            for name, values in (
-                ("ends", keys.ends.astype("<i8")),
-                ("targets", targets.astype("<i8")),
-                ("keys", keys.block),
-                ("tested", tested),
-            ):
+                        for c, name in enumerate(names):
+                            put(f, places[name][0], block["id"].tolist(), block["rows"][:, c])
+            unknown = np.full((1, k), np.nan, "<f4")
+            for id in np.flatnonzero(tested == 0).tolist():
+                for name in names:
+                    put(f, places[name][0], [id], unknown)
+            small = {"ends": keys.ends.astype("<i8"), "targets": targets.astype("<i8"), "keys": keys.block, "tested": tested}
+            for name, values in small.items():
                 f.seek(places[name][0])
                 f.write(np.ascontiguousarray(values).data)
-            f.flush()
             about["sha256"] = digest_after(f, len(header))
             f.seek(0)
             f.write(layout(tensors, sealed(about))[0])
 
 
+def put(file: BinaryIO, begin: int, ids: list[int], rows: npt.NDArray[np.float32]) -> None:
+    """Writes rows of a tensor that begins there. Not through a map: a full disk would end the process without a word."""
+    width = 4 * rows.shape[1]
+    for first, last in runs(ids):
+        file.seek(begin + width * ids[first])
+        file.write(rows[first:last].tobytes())
+
+
 def contract_values(entrant: Entrant) -> dict[str, Any]:
     """The contract as its own text holds it."""
-    import json
-
-    from verydeep.contract import to_json
-
     return dict(json.loads(to_json(entrant.contract)))

@@ -51,8 +51,15 @@ def posteriors(scorer: Scorer, photos: Tensor, mirror: bool, average: Average = 
 
     average: with `posteriors` soft-max comes first, at every place of the map.
     """
-    found = over_space(scorer(photos), average)
-    return ((found + over_space(scorer(photos.flip(3)), average)) / 2 if mirror else found).cpu()
+    if not mirror:
+        return over_space(scorer(photos), average).cpu()
+    together = 2 * len(photos) * photos.shape[2] * photos.shape[3] <= FORWARD_PIXELS  # the weights are then prepared once
+    ways = (
+        over_space(scorer(torch.cat([photos, photos.flip(3)])), average).chunk(2)
+        if together
+        else [over_space(scorer(way), average) for way in (photos, photos.flip(3))]
+    )
+    return ((ways[0] + ways[1]) / 2).cpu()
 
 
 def over_space(map: Tensor, average: Average) -> Tensor:
@@ -65,8 +72,8 @@ def component(
 ) -> tuple[Tensor, int]:  # fmt: skip
     """(posteriors N x K, pixels through the net) of photos in one view, averaged over mirror images and crops.
 
-    What is of one size goes through together, at most `batch` inputs and FORWARD_PIXELS at a time; of 50 crops each is one
-    input. `progress` is told the share that is done.
+    What is of one size goes through together, at most `batch` inputs and FORWARD_PIXELS at a time; of 25 crops each is one
+    input, and its mirror image goes with it as far as FORWARD_PIXELS allow. `progress` is told the share that is done.
     """
     sizes: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
     each = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +42,9 @@ MODEL_HELP = (
 )
 
 
+SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
+
+
 def plainly(message: str) -> str:
     """The parser's message in one line and in the user's words."""
     message = " ".join(message.split())
@@ -51,7 +55,7 @@ def plainly(message: str) -> str:
         words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
         return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
-        spelled = {
+        as_typed = {
             "out": "--out RUN",
             "data": "DATA",
             "model": "MODEL",
@@ -60,7 +64,7 @@ def plainly(message: str) -> str:
             "runs": "RUN",
             "to": "--to FORMAT",
         }
-        return f"what is required is missing: {', '.join(spelled.get(name, name) for name in found[1].split(', '))}"
+        return f"what is required is missing: {', '.join(as_typed.get(name, name) for name in found[1].split(', '))}"
     return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
 
 
@@ -86,18 +90,30 @@ def start_first(words: list[str]) -> list[str]:
     at = words.index("--from")
     if at + 1 == len(words):
         raise ConfigError(f"--from needs a model: {MODEL_HELP}")
+    return [*shape_of(words[at + 1], words), *words[:at], "--init_from", *words[at + 1 :]]
+
+
+def shape_of(model: str, words: list[str]) -> list[str]:
+    """The fields of a start as arguments; a run that goes on has them already, and does not need the start again."""
+    from verydeep.run import has_state, read_config
+
+    given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [b for a, b in pairwise(words) if a == "--out"]
+    if given and has_state(run := Path(given[-1])) and (config := read_config(run)).init_from == model:
+        return [w for name in SHAPE for w in (f"--{name}", spelled(getattr(config, name)))]
     from verydeep.weights.model import load_or_features
     from verydeep.weights.read import Features
 
-    found = load_or_features(words[at + 1])
-    shape: list[str] = []
-    for name in ("net", "base_width", "batch_norm", "pooling"):
-        shape += [f"--{name}", str(getattr(found if isinstance(found, Features) else found.contract, name))]
-    if not isinstance(found, Features):  # convolutions take crops of any size
-        low, high = found.contract.scales
-        shape += ["--crop", str(found.contract.crop), "--fc_width", str(found.contract.fc_width)]
-        shape += ["--scale", str(low) if low == high else f"[{low},{high}]"]
-    return [*shape, *words[:at], "--init_from", *words[at + 1 :]]
+    found = load_or_features(model)
+    if isinstance(found, Features):  # convolutions take crops of any size
+        return [w for name in SHAPE[:4] for w in (f"--{name}", spelled(getattr(found, name)))]
+    low, high = found.contract.scales
+    shape = [w for name in SHAPE[:-1] for w in (f"--{name}", spelled(getattr(found.contract, name)))]
+    return [*shape, "--scale", spelled(low if low == high else (low, high))]
+
+
+def spelled(value: object) -> str:
+    """A field as the command line takes it."""
+    return f"[{value[0]},{value[1]}]" if isinstance(value, tuple) else str(value)
 
 
 def recipes() -> list[str]:

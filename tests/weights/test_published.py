@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import test_catalogue
 import torch
+from PIL import Image
 
 import verydeep
 from verydeep.cli import main
 from verydeep.contract import Contract
+from verydeep.data import photo
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
@@ -169,3 +171,21 @@ def test_constant_weights_are_not_independent():
     for layer in net.convolutions():
         torch.nn.init.zeros_(layer.weight)
     assert judged(signs(net))[0] is True
+
+
+def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_path):
+    """Three validation photos, their classes by Caffe's list; the answers against the toy net itself."""
+    made, _ = listed
+    photos = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)  # the catalogue's S here is [40;80], so Q = 60
+    truth = []
+    for i, pixels in enumerate(photos, 1):
+        path = tmp_path / "ilsvrc" / "val" / f"ILSVRC2012_val_{i:08d}.PNG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        crop = torch.from_numpy(photo.centre_crop(Image.fromarray(pixels), 60, 32).copy()).permute(2, 0, 1)[None]
+        truth.append(int(made(crop).argmax()) if i < 3 else 7)
+    (tmp_path / "ilsvrc" / "val.txt").write_text("".join(f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1)))
+    assert main(["evaluate", "torchvision-a", str(tmp_path / "ilsvrc"), "--protocol", "centre", "--json"]) == 0
+    (r,) = json.loads(capsys.readouterr().out)["results"]
+    wrong = int(made(crop).argmax()) != 7
+    assert (r["split"], r["photos"], r["top1_errors"], r["scales"]) == ("val", 3, int(wrong), [60])

@@ -162,7 +162,7 @@ def verified(source: str) -> dict[str, Any]:
         else "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
     )  # fmt: skip
     checks = [
-        {"check": "whole", "ok": True, "words": whole},
+        {"check": "whole", "ok": True if sealed or name else None, "words": whole},
         {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
         {"check": "learnt", "ok": learnt, "words": f"{'not random' if learnt else 'like random weights'}: {how}"},
         {"check": "known", "ok": None, "words": f"it is {known}" if known else "it is none of the published nets of the catalogue"},

@@ -26,6 +26,7 @@ h5py = pytest.importorskip("h5py")
 os.environ["KERAS_BACKEND"] = "torch"
 keras: Any = pytest.importorskip("keras")
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")  # in Keras
 PLANS = {"D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 FORMS = ("x.weights.h5", "x.keras", "x.h5")
 
@@ -78,8 +79,8 @@ def test_logits_of_a_keras_net(tmp_path: Path, name: str, form: str, named: bool
     keras.utils.clear_session()
     path = saved(model := vgg(name, named=named), tmp_path / form)
     assert recognise(path).origin == "keras"
-    if not named and form == "x.h5":
-        pytest.skip("Keras numbers such layers from anywhere, see test_legacy_files_without_names")
+    if not named:  # the first layer of the next net has a higher number
+        path = saved(model := vgg(name, named=named), tmp_path / form)
     with pytest.warns(ContractWarning, match="bgr-255"):
         classifier = read_foreign(path)
     assert classifier.contract.net == name
@@ -127,14 +128,6 @@ def test_layers_without_names_in_the_files_of_2_13(tmp_path: Path) -> None:
                         f[f"_layer_checkpoint_dependencies{separator}{place}{number}/vars/{j}"] = ours.theirs(weights)[f"{layer}/{p}"]
             f["optimizer/vars/1"] = np.ones(3, np.float32)
         toy.same(ours.read(path).tensors, weights)
-
-
-def test_legacy_files_without_names(tmp_path: Path) -> None:
-    keras.utils.clear_session()
-    path = saved(model := vgg(named=False), tmp_path / "x.h5")
-    classifier = read_foreign(path, "bgr-255")
-    with torch.no_grad():
-        agree(keras_logits(model, toy.photo()), classifier(toy.photo()))
 
 
 @pytest.mark.parametrize("form", FORMS)

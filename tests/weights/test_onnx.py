@@ -36,7 +36,9 @@ def keras_state(made: torch.nn.Module, bias: str = "Squeeze:0") -> dict[str, tor
             label = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}[layer]
             if n == "fc6.weight":
                 t = t.reshape(toy.FC_WIDTH, -1, 2, 2).permute(0, 2, 3, 1).flatten(1)
-            found[f"functional_1/{label}_1/{'MatMul' if p == 'weight' else 'BiasAdd'}/ReadVariableOp:0"] = t.T.contiguous()
+            found[f"functional_1/{label}_1/{'MatMul' if p == 'weight' else 'BiasAdd'}/ReadVariableOp:0"] = (
+                t.T.contiguous() if t.ndim == 2 else t
+            )
     return found
 
 

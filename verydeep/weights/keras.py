@@ -28,7 +28,7 @@ from verydeep.weights.shapes import PLAIN, Found, describe, parameters, reading,
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
 NAMED = re.compile(r"block\d_conv\d|fc\d|predictions")
-NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\]vars[/\\][01]")  # layers/conv2d_3/vars/0
+NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)")  # conv2d_3/vars/0
 HEAD = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 STRANGERS = {"Rescaling", "Normalization", "Lambda", "Permute", "BatchNormalization"}  # layers that change what the weights mean
 PARAMETERS = {"weight": "kernel", "bias": "bias"}

@@ -71,7 +71,7 @@ def blobs(layers: list[Any]) -> Iterator[tuple[str, Any]]:
         seen.add(name)
         sides = (*kernel.sides, 1, 1)[: max(4, len(kernel.sides))]  # MATLAB drops sides of 1 at the end
         columns = kernel._replace(sides=sides).shaped().transpose(3, 2, 0, 1)
-        weight = from_numpy(np.ascontiguousarray(columns, dtype=np.float32))
+        weight = from_numpy(np.array(columns, dtype=np.float32, order="C"))
         yield f"{name}/0", weight.flatten(1) if name in FC else weight
         yield f"{name}/1", from_numpy(bias.data.astype(np.float32))
 
@@ -158,7 +158,9 @@ def matrix_of(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
     elif kind == CHARACTERS or kind in NUMERIC:
         code, numbers = next(parts, (0, memoryview(b"")))
         found = np.frombuffer(numbers, NUMBERS[code])
-        value = "".join(chr(c) for c in found[:1000].tolist()) if kind == CHARACTERS else Array(found, shape)
+        value = (
+            found[:1000].tobytes().decode("utf-8" if found.itemsize == 1 else "utf-16-le") if kind == CHARACTERS else Array(found, shape)
+        )
     else:
         value = None
     return bytes(name[:64]).decode("latin-1"), value

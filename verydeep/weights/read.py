@@ -19,7 +19,7 @@ from verydeep.paper import STRIDE
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.eats import FINGERPRINTS, Colours, ContractWarning, Eats, Known, eats_of
 from verydeep.weights.recognise import Layout, recognise
-from verydeep.weights.shapes import Found, Shape, describe, reading, without_fc
+from verydeep.weights.shapes import Found, Shape, describe, reading, shown, without_fc
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def read_foreign(
     """
     found = open_foreign(Path(path), eats, classes, origin, licence)
     if isinstance(found, Features):
-        shown = f" but {', '.join(name[:40] for name in found.left[:3])}" if found.left else ""
+        but = f" but {shown(found.left[:3])}" if found.left else ""
         raise ModelError(
-            f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{shown}; a net whose FC layers are random classifies "
+            f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are random classifies "
             "nothing, so none is made; for activations and fine-tuning take verydeep.weights.read.read_features"
         )
     return found
@@ -91,12 +91,12 @@ def open_foreign(
 ) -> Classifier | Features:
     """A Classifier, or Features where the file has no FC layers."""
     found, layout = take(path)
-    if "fc6.weight" not in found.tensors:
+    if not any(name.startswith("fc") for name in found.tensors):
         return features_of(path, found, layout, eats, origin, licence)
     if found.left:
-        shown = ", ".join(name[:40] for name in found.left[:3])
         raise ModelError(
-            f"{path} has layers that no VGG has ({shown}), so it would not answer as it did; read_features takes its convolutions"
+            f"{path} has layers that no VGG has ({shown(found.left[:3])}), so it would not answer as it did; read_features takes "
+            "its convolutions"
         )
     with reading(path, f"a file of {layout.origin}"):
         shape = describe(found.tensors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
@@ -52,7 +52,9 @@ def reading(path: Path, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError as e:
         raise ModelError(f"{path} does not exist; expected {what}") from e
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError, EOFError) as e:
+    except ModelError:
+        raise
+    except Exception as e:  # HDF5, zlib, zip, pickle and torch have a dozen of their own between them
         raise ModelError(f"{path} cannot be read as {what} ({cut(e)}); it is damaged or of another format") from e
 
 
@@ -79,8 +81,7 @@ def rename(found: Mapping[str, Tensor], names: Names) -> Found:
                 if more := sorted(set(left) & set(names("E", batch_norm).values())):
                     raise ValueError(f"it has {more[0]} but not all layers that go with it")
                 return Found({ours: found[theirs] for ours, theirs in taken.items()}, tuple(left))
-    shown = ", ".join(name[:60] for name in sorted(found)[:3]) or "nothing"
-    raise ValueError(f"no net of Table 1 has such layers; it holds {shown}")
+    raise ValueError(f"no net of Table 1 has such layers; it holds {shown(sorted(found)[:3]) or 'nothing'}")
 
 
 def describe(tensors: Mapping[str, Tensor]) -> Shape:
@@ -136,6 +137,11 @@ def check(tensors: Mapping[str, Tensor], shape: Shape) -> None:
 def finite(tensor: Tensor) -> bool:
     """Without a mask of the size of fc6."""
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+
+
+def shown(names: Iterable[str]) -> str:
+    """Names that stand in a file, for one line of a message."""
+    return ", ".join(repr(name[:40])[1:-1] for name in names)
 
 
 def without_fc(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ WEIGHTS_VERBS = {
     "verify": "whether a model is whole, finite, learnt and known; exit 1 if it is not",
 }
 DATA_HELP = (
-    "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
+    "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), shards (photos-*.tar, here "
+    "or on an object store), builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
 )
 MODEL_HELP = (
     "a run folder, a .safetensors file, builtin:fashion-a, a published net of 'verydeep weights list', or a file of Caffe, Keras, "

@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(s.status)
             return
         begin = 0
-        if wanted and s.ranges and self.headers.get("If-Range") == s.tag:
+        if wanted and s.ranges and self.headers.get("If-Range") in (None, s.tag):
             begin = int(wanted.removeprefix("bytes=").rstrip("-"))
             if begin >= len(s.content):
                 self.send_error(416)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from verydeep.errors import ConfigError
 
@@ -20,13 +22,24 @@ VERBS = {
     "evaluate": "count the errors of models on DATA by the tests of the paper, each model alone and several fused",
     "predict": "say what is on photos",
     "report": "write the report of a run again",
+    "weights": "published nets: list, fetch NAME, convert IN --to FORMAT OUT, show MODEL, verify MODEL",
     "pack": "copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same",
 }
+WEIGHTS_VERBS = {
+    "list": "published nets with origin, what they eat, licence and published errors, and whether they are at hand",
+    "fetch": "fetch a published net into $VERYDEEP_WEIGHTS or the user's cache; a broken download goes on",
+    "convert": "write a model for another toolkit, or with its contract as .safetensors",
+    "show": "the contract of a model, and its tensors with their statistics",
+    "verify": "whether a model is whole, finite, learnt and known; exit 1 if it is not",
+}
 DATA_HELP = (
-    "a folder of class folders (or of train, val, test), a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
+    "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), shards (photos-*.tar, here "
+    "or on an object store), builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
 )
-MODEL_HELP = "a run folder, a .safetensors file or builtin:fashion-a"
+MODEL_HELP = (
+    "a run folder, a .safetensors file, builtin:fashion-a, a published net of 'verydeep weights list', or a file of Caffe, Keras, "
+    "torchvision, timm, MatConvNet or ONNX"
+)
 WORDS = {
     "nets": "columns of Table 1, or shallow-B, with commas; B to E start from A, so A comes with them (default: %(default)s)",
     "seeds": "every net is trained once from each, with commas; from three on all must agree before a claim is decided. "
@@ -44,6 +57,7 @@ WORDS = {
     "bad_photos": "an unreadable photo stops the test and is named, or is skipped, counted and listed",
     "long_photos": "a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there",
 }
+SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
 
 
 def plainly(message: str) -> str:
@@ -56,8 +70,16 @@ def plainly(message: str) -> str:
         words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
         return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
-        spelled = {"out": "--out", "data": "DATA", "model": "MODEL", "models": "MODEL", "photos": "PHOTO_OR_FOLDER", "runs": "RUN"}
-        return f"what is required is missing: {', '.join(spelled.get(name, name) for name in found[1].split(', '))}"
+        as_typed = {
+            "out": "--out",
+            "data": "DATA",
+            "model": "MODEL",
+            "models": "MODEL",
+            "photos": "PHOTO_OR_FOLDER",
+            "runs": "RUN",
+            "to": "--to FORMAT",
+        }
+        return f"what is required is missing: {', '.join(as_typed.get(name, name) for name in found[1].split(', '))}"
     return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
 
 
@@ -70,6 +92,43 @@ def recipe_first(words: list[str], default: str | None) -> list[str]:
     if at + 1 == len(words):
         raise ConfigError(f"--recipe needs a name: {', '.join(recipes())}")
     return ["--config", str(recipe_file(words[at + 1])), *words[:at], *words[at + 2 :]]
+
+
+def start_first(words: list[str]) -> list[str]:
+    """--from MODEL becomes --init_from MODEL, and the shape of that net comes before everything else, so that recipes and fields overrule.
+
+    Raises ConfigError and ModelError.
+    """
+    words = [w for word in words for w in (word.split("=", 1) if word.startswith("--from=") else [word])]
+    if "--from" not in words:
+        return words
+    at = words.index("--from")
+    if at + 1 == len(words):
+        raise ConfigError(f"--from needs a model: {MODEL_HELP}")
+    return [*shape_of(words[at + 1], words), *words[:at], "--init_from", *words[at + 1 :]]
+
+
+def shape_of(model: str, words: list[str]) -> list[str]:
+    """The fields of a start as arguments; a run that goes on has them already, and does not need the start again."""
+    from verydeep.run import has_state, read_config
+
+    given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [b for a, b in pairwise(words) if a == "--out"]
+    if given and has_state(run := Path(given[-1])) and (config := read_config(run)).init_from == model:
+        return [w for name in SHAPE for w in (f"--{name}", spelled(getattr(config, name)))]
+    from verydeep.weights.model import load_or_features
+    from verydeep.weights.read import Features
+
+    found = load_or_features(model)
+    if isinstance(found, Features):  # convolutions take crops of any size
+        return [w for name in SHAPE[:4] for w in (f"--{name}", spelled(getattr(found, name)))]
+    low, high = found.contract.scales
+    shape = [w for name in SHAPE[:-1] for w in (f"--{name}", spelled(getattr(found.contract, name)))]
+    return [*shape, "--scale", spelled(low if low == high else (low, high))]
+
+
+def spelled(value: object) -> str:
+    """A field as the command line takes it."""
+    return f"[{value[0]},{value[1]}]" if isinstance(value, tuple) else str(value)
 
 
 def recipes() -> list[str]:
@@ -105,3 +164,42 @@ def numbers_in(name: str, text: str) -> list[int]:
     if not all(w.isascii() and w.isdigit() and len(w) < 19 for w in words):
         raise ConfigError(f"{name}: {text[:60]!r} is not understood; expected whole numbers such as 0,1,2")
     return [int(w) for w in words]
+
+
+def pack_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--out", required=True, metavar="PATTERN", help="where the shards go, such as shards/flowers-%%05d.tar")
+    parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
+    parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
+    parser.add_argument(
+        "--bad_photos",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="what a file that cannot be read does; photos are decoded only with --smallest_side, so check DATA first",
+    )
+    parser.add_argument("--workers", type=int, default=-1, help="threads that read photos; -1 chooses")
+    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+
+
+def weights_arguments(parser: ArgumentParser, verb: str = "") -> None:
+    """What one verb of `weights` takes; without one, the list of them. Raises ConfigError for another."""
+    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
+    if verb not in WEIGHTS_VERBS:
+        width = max(map(len, WEIGHTS_VERBS)) + 2
+        parser.add_argument("verb", choices=list(WEIGHTS_VERBS), help="; ".join(f"{v:<{width}}{w}" for v, w in WEIGHTS_VERBS.items()))
+        return
+    parser.add_argument("--verb", help=argparse.SUPPRESS)
+    if verb == "fetch":
+        parser.add_argument("name", metavar="NAME", help="a name of 'verydeep weights list'")
+    elif verb != "list":
+        parser.add_argument("source", metavar="MODEL", help=MODEL_HELP)
+    if verb == "convert":
+        parser.add_argument("out", metavar="OUT", type=Path, help="the file to write")
+        formats = Literal["safetensors", "torchvision", "keras", "caffe", "caffe-v1", "timm"]
+        parser.add_argument("--to", type=formats, required=True, help="the layout to write; safetensors carries the contract")
+        eats = "what a foreign file eats, such as bgr-255 or rgb-01-std (default: what is known of it, else what is usual)"
+        parser.add_argument("--eats", type=str | None, help=eats)
+        parser.add_argument("--fold_mean", "--fold-mean", action="store_true", help="fold another mean into conv1_1; borders differ then")
+        parser.add_argument("--keep", action="store_true", help="change no weight; the file then needs the model's own mean and std")

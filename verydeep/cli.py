@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
-from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, WORDS, config_arguments, config_of, numbers_in, plainly, recipe_first
+from verydeep import arguments
+from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, WEIGHTS_VERBS, WORDS, config_arguments, config_of, numbers_in
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
 
         with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
+            warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
             args = parse(verb, words[1:])
             return int(globals()[f"run_{verb}"](args))
     except VeryDeepError as e:
@@ -68,11 +70,15 @@ def parse(verb: str, words: list[str]) -> Namespace:
         raise ConfigError("net: a study trains several; give --nets, such as --nets A,B")
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(prog=f"verydeep {verb}", description=VERBS[verb], exit_on_error=False, allow_abbrev=False)
-    globals()[f"{verb}_arguments"](parser)
+    if verb == "weights" and words and words[0] in WEIGHTS_VERBS:
+        parser.prog, parser.description, words = f"verydeep weights {words[0]}", WEIGHTS_VERBS[words[0]], ["--verb", *words]
+    (globals() | vars(arguments))[f"{verb}_arguments"](parser, *words[1:2] * (verb == "weights"))
+    if verb in ("train", "demo", "study"):
+        words = arguments.recipe_first(words, "demo" if verb == "demo" else None)
     try:
-        return parser.parse_args(recipe_first(words, "demo" if verb == "demo" else None) if verb in ("train", "demo", "study") else words)
+        return parser.parse_args(arguments.start_first(words) if verb == "train" else words)
     except jsonargparse.ArgumentError as e:
-        raise ConfigError(f"{plainly(str(e))}; see verydeep {verb} --help") from e
+        raise ConfigError(f"{arguments.plainly(str(e))}; see {parser.prog} --help") from e
 
 
 def demo_arguments(parser: ArgumentParser) -> None:
@@ -113,6 +119,7 @@ def run_check(args: Namespace) -> int:
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on")
+    parser.add_argument("--from", metavar="MODEL", help="fine-tune this model, whose net, crop and S are the defaults then; as --init_from")
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     config_arguments(parser)
 
@@ -264,23 +271,6 @@ def run_report(args: Namespace) -> int:
     return 0
 
 
-def pack_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", required=True, metavar="PATTERN", help="where the shards go, such as shards/flowers-%%05d.tar")
-    parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
-    parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
-    parser.add_argument(
-        "--bad_photos",
-        type=Literal["stop", "skip"],
-        default="stop",
-        help="what a file that cannot be read does; photos are decoded only with --smallest_side, so check DATA first",
-    )
-    parser.add_argument("--workers", type=int, default=-1, help="threads that read photos; -1 chooses")
-    parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
-    parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
-
-
 def run_pack(args: Namespace) -> int:
     from verydeep.pack import Settings, pack, summary
 
@@ -288,3 +278,17 @@ def run_pack(args: Namespace) -> int:
     record = pack(args.data, args.out, settings, args.download)
     print(json.dumps(record) if args.json else summary(record))
     return 0
+
+
+def run_weights(args: Namespace) -> int:
+    from verydeep import published
+
+    given = {k: v for k, v in vars(args).items() if k not in ("verb", "json")}
+    done, text = {
+        "list": (published.listed, published.list_text), "fetch": (published.fetched, published.fetched_text),
+        "convert": (published.converted, lambda r: r["words"]), "show": (published.shown, published.show_text),
+        "verify": (published.verified, published.verify_text),
+    }[args.verb]  # fmt: skip
+    record: Any = done(**given)  # type: ignore[operator]
+    print(json.dumps(record) if args.json else text(record))  # type: ignore[operator]
+    return 1 if args.verb == "verify" and not record["good"] else 0

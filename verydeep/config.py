@@ -42,7 +42,9 @@ class Config:
     init_sigma: float | None = None
     """Standard deviation of the Gaussian, instead of its variance; Caffe's AlexNet used 0.01."""
     init_from: str | None = None
-    """Run or .safetensors to start from: a shallower net gives four convolutions and its FC layers, the same net all (section 3.1)."""
+    """Model to start from: a shallower net gives four convolutions and its FC layers, the same net all, both their mean (section 3.1)."""
+    freeze: str | None = None
+    """Last layer that keeps the start's weights, with all before it, such as conv3_3 or pool4 (appendix A trains all or some)."""
 
     scale: int | tuple[int, int] = 256
     """S, the smallest side after rescaling: one number, or [Smin, Smax] drawn per photo (section 3.1)."""
@@ -53,7 +55,7 @@ class Config:
     colour_sigma: float = 0.1
     """Standard deviation of the RGB shift's random factor (Krizhevsky 2012)."""
     input_std: float = 1.0
-    """Divisor of the pixels after the mean is subtracted; the paper does not divide (section 2.1)."""
+    """Divisor of the pixels after the mean is subtracted; the paper does not divide, and at 1 a start keeps its own (section 2.1)."""
 
     val_share: float = 0.1
     """Share of each class held out for validation where DATA has no validation split (open)."""
@@ -73,6 +75,12 @@ class Config:
     """Parts the batch is worked through in, to save memory; the step stays one (section 3.1)."""
     lr: float = LEARNING_RATE
     """Learning rate at the start (section 3.1)."""
+    lr_features: float = 1.0
+    """Factor of the rate for the convolutions (open; copied layers keep the full rate, section 3.1)."""
+    lr_fc: float = 1.0
+    """Factor of the rate for fc6 and fc7."""
+    lr_last: float = 1.0
+    """Factor of the rate for fc8, which is new where the classes are; fine-tuning often gives it 10."""
     momentum: float = 0.9
     """Momentum of gradient descent (section 3.1)."""
     weight_decay: float = 5e-4
@@ -144,7 +152,7 @@ def check(c: Config) -> None:
         require(getattr(c, name) >= 1, f"{name}: {getattr(c, name)} is too small; it must be 1 or more")
     for name in ("weight_decay", "least_gain", "colour_sigma", "drops", "seed"):
         require(getattr(c, name) >= 0, f"{name}: {getattr(c, name)} is negative; it must be 0 or more")
-    for name in ("lr", "input_std"):
+    for name in ("lr", "input_std", "lr_features", "lr_fc", "lr_last"):
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
     for name in ("dropout", "momentum", "val_share", "test_share", "keep"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
@@ -154,6 +162,9 @@ def check(c: Config) -> None:
     require(c.val_share + c.test_share < 1, "val_share and test_share: together they leave no photo to train on")
     require(c.drop_factor > 1, f"drop_factor: {c.drop_factor} would not lower the rate; the paper divides by 10")
     require(c.workers >= -1, f"workers: {c.workers} is not a number of threads; -1 chooses")
+    require(
+        c.freeze is None or bool(c.init_from), f"freeze and init_from: random weights up to {c.freeze} would never learn; add --from MODEL"
+    )
     low, high = c.scales
     require(low <= high, f"scale: [{low}, {high}] runs backwards; give [Smin, Smax]")
     require(low >= c.crop, f"scale and crop: S = {low} is smaller than the crop of {c.crop}; a crop would not fit")

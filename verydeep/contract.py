@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from verydeep.errors import ModelError
 from verydeep.paper import TABLE_1
 
 FORMAT = 1
+SYNSET = re.compile(r"(n\d{8})( .*)?")
 SMALLEST_STD = 1e-30  # float32 and its inverse hold it
 
 
@@ -39,6 +41,12 @@ class Contract:
     def test_scale(self) -> int:
         """Q for a single test scale: S, or (Smin + Smax) / 2 of a jittered net (section 4.1)."""
         return sum(self.scales) // 2
+
+
+def class_key(name: str) -> str:
+    """What tells a class from the others: of ImageNet's the synset, whatever words follow it; else the whole name."""
+    found = SYNSET.fullmatch(name)
+    return found[1] if found else name
 
 
 def to_json(contract: Contract) -> str:

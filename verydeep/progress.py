@@ -19,25 +19,25 @@ class Progress:
         self.style = style if style != "auto" else "bar" if sys.stderr.isatty() else "lines"
 
     @contextmanager
-    def bar(self, total: int, label: str, done: int = 0) -> Iterator[Advance]:
-        """Inside the `with`, call advance(photos, words) as photos are done."""
+    def bar(self, total: int, label: str, done: int = 0, unit: str = "photos") -> Iterator[Advance]:
+        """Inside the `with`, call advance(n, words) as photos, or what `unit` names, are done."""
         if self.style == "bar":
-            with drawn_bar(total, label, done) as advance:
+            with drawn_bar(total, label, done, unit) as advance:
                 yield advance
         elif self.style == "lines":
-            yield lines(total, label, done)
+            yield lines(total, label, done, unit)
         else:
             yield lambda n, words: None
 
 
 @contextmanager
-def drawn_bar(total: int, label: str, done: int) -> Iterator[Advance]:
+def drawn_bar(total: int, label: str, done: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Rich
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total} photos"),
+        TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
     )  # fmt: skip
     with Rich(*columns, console=Console(stderr=True), transient=True) as rich:
@@ -52,7 +52,7 @@ def drawn_bar(total: int, label: str, done: int) -> Iterator[Advance]:
         yield advance
 
 
-def lines(total: int, label: str, done: int) -> Advance:
+def lines(total: int, label: str, done: int, unit: str) -> Advance:
     began, first, last = time.perf_counter(), done, time.perf_counter()
 
     def advance(n: int, words: str) -> None:
@@ -63,7 +63,7 @@ def lines(total: int, label: str, done: int) -> Advance:
             return
         last, rate = now, (done - first) / max(now - began, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate else ""
-        print(f"{label}: {done}/{total} photos, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
+        print(f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
 
     return advance
 

@@ -49,10 +49,10 @@ def normal(x):
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        (torch.rand(1, 3, 32, 32), "multiply 0-1 floats by 255"),
+        (torch.rand(1, 3, 32, 32), "values from .* to .* look like pixels of 0-1: .photos \\* 255"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "int64"),
         (pixels(3, 32, 32), "add a batch dimension"),
-        (pixels(1, 32, 32, 3), "colours first"),
+        (pixels(1, 32, 32, 3), "its colours stand last"),
         (pixels(1, 1, 32, 32), "expected raw pixels"),
     ],
 )
@@ -450,3 +450,37 @@ def test_a_best_that_is_a_folder_or_empty_is_refused(tmp_path):
     (tmp_path / "best.safetensors").touch()
     with pytest.raises(ModelError):
         verydeep.load(tmp_path)
+
+
+RAW = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+TORCHVISION = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+MISTAKES = {
+    "0-1": (RAW / 255, r"values from 0 to 1 look like pixels of 0-1: \(photos \* 255\).round\(\).to\(torch.uint8\)"),
+    "0-1 of half precision": ((RAW / 255).half(), "float16 .* look like pixels of 0-1"),
+    "a dark photo of 0-1": (RAW / 2550, "pixels of 0-1"),
+    "0-255": (RAW.float(), r"values from 0 to 255 look like pixels of 0-255: photos.round\(\).to\(torch.uint8\)"),
+    "whole numbers": (RAW.long(), "int64 .* pixels of 0-255"),
+    "as torchvision": (
+        (RAW / 255 - TORCHVISION[0]) / TORCHVISION[1],
+        "normalised pixels, a mean subtracted and divided by a standard deviation",
+    ),
+    "as Caffe": (RAW.float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1), "normalised pixels, a mean subtracted and in 0-255"),
+    "-1 to 1": (RAW / 127.5 - 1, "normalised pixels"),
+    "16 bits": (RAW.int() * 257, "pixels of more than 8 bits"),
+    "not finite": (RAW / 0.0, "no finite numbers"),
+    "one photo": (RAW[0], r"add a batch dimension with photo\[None\]$"),
+    "one photo, colours last": (RAW[0].permute(1, 2, 0), r"photo\[None\], colours first"),
+    "colours last": (RAW.permute(0, 2, 3, 1), r"photos.permute\(0, 3, 1, 2\) puts them first"),
+    "grey": (RAW[:, :1], "grey photos need three equal colours"),
+    "none": (RAW[:0].float(), "convert the photos as they were decoded"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_no_raw_pixels_is_recognised(name):
+    photos, said = MISTAKES[name]
+    classifier = verydeep.load("builtin:fashion-a")
+    with pytest.raises(ModelError, match=said):
+        classifier(photos)
+    with pytest.raises(ModelError, match="expected raw pixels, uint8 of shape N x 3 x H x W in RGB"):
+        classifier.predict(photos if len(photos) else RAW.float())

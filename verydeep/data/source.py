@@ -9,6 +9,7 @@ from pathlib import Path
 from verydeep.data import manifest, shards
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder
+from verydeep.data.ilsvrc import open_ilsvrc, recognise
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
@@ -40,7 +41,8 @@ def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = 
     if split:
         return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
-        return open_folder(path, shares, seed)
+        place = recognise(path)
+        return open_ilsvrc(path, place) if place else open_folder(path, shares, seed)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, shares, seed)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from verydeep.contract import class_key
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data, read_places
 from verydeep.errors import ConfigError, DataError, ModelError
@@ -124,13 +125,13 @@ def check_classes(entrants: Sequence[Entrant]) -> None:
 
 def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> Numbers:
     """The model's number of each class of the data, int64. Raises DataError if the model lacks one."""
-    number = {c: i for i, c in enumerate(known)}
-    if strange := [c for c in classes if c not in number]:
+    number = {class_key(c): i for i, c in enumerate(known)}
+    if strange := [c for c in classes if class_key(c) not in number]:
         raise DataError(
             f"{model}: {data} has the class {strange[0]!r}, which the model does not know; it knows "
             f"{', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
         )
-    return np.array([number[c] for c in classes], np.int64)
+    return np.array([number[class_key(c)] for c in classes], np.int64)
 
 
 def photos_for(entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool) -> tuple[DataSet, Sample]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -47,12 +48,7 @@ class Classifier(nn.Module):
         """N x 3 x H x W with the mean subtracted (section 2.1), of the type of the mean. Raises ModelError for anything but raw pixels."""
         if photos.ndim != 4 or photos.shape[1] != 3 or photos.dtype != torch.uint8:
             given = f"{str(photos.dtype).removeprefix('torch.')} of shape {tuple(photos.shape)}"
-            hint = (
-                "multiply 0-1 floats by 255 and convert to uint8; do not subtract a mean"
-                if photos.is_floating_point()
-                else "add a batch dimension, colours first"
-            )
-            raise ModelError(f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {hint}")
+            raise ModelError(f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {looks_like(photos)}")
         return photos.to(self.mean.dtype).sub_(self.mean).div_(self.std)
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -107,6 +103,30 @@ class Classifier(nn.Module):
         if len(json.dumps(blob)) > LONGEST_HEADER // 2:
             raise ModelError(f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them")
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
+
+
+def looks_like(photos: Tensor) -> str:
+    """What a tensor that is no batch of raw pixels probably is, by its shape and values, and what to do."""
+    if photos.ndim == 3:
+        return "one photo: add a batch dimension with photo[None]" + ("" if photos.shape[0] == 3 else ", colours first")
+    if photos.ndim == 4 and photos.shape[1] != 3 and photos.shape[3] == 3:
+        return "its colours stand last: photos.permute(0, 3, 1, 2) puts them first"
+    if photos.ndim != 4 or photos.shape[1] != 3:
+        return "grey photos need three equal colours, transparent ones no fourth; stack photos of one size as N x 3 x H x W"
+    if photos.is_complex() or not photos.numel() or photos.is_meta:
+        return "convert the photos as they were decoded"
+    low, high = float(photos.min()), float(photos.max())
+    values = f"values from {low:.4g} to {high:.4g} look like"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "some values are no finite numbers, so they are no pixels"
+    if low < 0:
+        how = "divided by a standard deviation" if max(-low, high) < 20 else "in 0-255 units"
+        return f"{values} normalised pixels, a mean subtracted and {how}; give the pixels before that, the net subtracts its own mean"
+    if high > 255:
+        return f"{values} pixels of more than 8 bits; scale them to 0-255 and convert to uint8"
+    if high <= 1:
+        return f"{values} pixels of 0-1: (photos * 255).round().to(torch.uint8)"
+    return f"{values} pixels of 0-255: photos.round().to(torch.uint8)"
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> str:

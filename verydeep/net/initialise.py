@@ -38,11 +38,11 @@ def initialise(net: VGG, how: str = "glorot", seed: int = 0, sigma: float | None
                 module.bias.zero_()
 
 
-def from_same(net: VGG, other: VGG) -> list[str]:
+def from_same(net: VGG, other: VGG, last: bool = True) -> list[str]:
     """Copies every layer of a net of the same column, as fine-tuning at another S does; returns pairs `from -> to`.
 
-    An FC layer of another shape (other classes, other crop) keeps its random weights. Raises ConfigError, with nothing
-    copied, if a convolution or its batch normalisation differs in shape.
+    An FC layer of another shape (other classes, other crop) keeps its random weights, and so does fc8 without `last`.
+    Raises ConfigError, with nothing copied, if a convolution or its batch normalisation differs in shape.
     """
     layers, given = dict(net.named_children()), dict(other.named_children())
     differing = [name for name in {**layers, **given} if shapes(layers.get(name)) != shapes(given.get(name))]
@@ -50,7 +50,7 @@ def from_same(net: VGG, other: VGG) -> list[str]:
         raise ConfigError(
             f"init_from: {unfit[0]} of the other net {other.name} differs in shape from that here; give the same base_width and batch_norm"
         )
-    copied = [name for name in layers if name not in differing]
+    copied = [name for name in layers if name not in differing and (last or name != "fc8")]
     for name in copied:
         layers[name].load_state_dict(given[name].state_dict())
     return [f"{name} -> {name}" for name in copied]
@@ -60,11 +60,12 @@ def shapes(layer: nn.Module | None) -> dict[str, tuple[int, ...]]:
     return {name: tuple(t.shape) for name, t in layer.state_dict().items()} if layer else {}
 
 
-def from_shallower(net: VGG, shallow: VGG) -> list[str]:
+def from_shallower(net: VGG, shallow: VGG, last: bool = True) -> list[str]:
     """Copies the first four convolutions and the three FC layers of a shallower net; returns pairs `from -> to`.
 
-    By position A's convolutions do not fit B to E; each goes to the next one of its shape. An FC layer of
-    another shape (other classes, other crop) keeps its random weights. Raises ConfigError if a convolution finds no place.
+    By position A's convolutions do not fit B to E; each goes to the next one of its shape. An FC layer of another shape
+    (other classes, other crop) keeps its random weights, and so does fc8 without `last`. Raises ConfigError if a convolution
+    finds no place.
     """
     pairs: list[tuple[str, str]] = []
     names = {id(m): name for name, m in (*net.named_modules(), *shallow.named_modules())}
@@ -74,7 +75,9 @@ def from_shallower(net: VGG, shallow: VGG) -> list[str]:
         if target is None:
             raise ConfigError(f"init_from: {names[id(source)]} of the shallower net {shallow.name} has no layer of its shape in {net.name}")
         pairs.append((names[id(source)], names[id(target)]))
-    pairs += [(fc, fc) for fc in ("fc6", "fc7", "fc8") if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape]
+    pairs += [
+        (fc, fc) for fc in ("fc6", "fc7", "fc8")[: 3 if last else 2] if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape
+    ]
     with torch.no_grad():
         for a, b in pairs:
             getattr(net, b).weight.copy_(getattr(shallow, a).weight)

@@ -56,7 +56,7 @@ class VGG(nn.Module):
             raise ConfigError("classes, fc_width and base_width must be 1 or more, pooling up or down, dropout in [0, 1)")
         self.name, self.classes, self.crop, self.fc_width, self.base_width = net, classes, crop, fc_width, base_width
         self.batch_norm, self.dropout, self.round_up = batch_norm, dropout, pooling == "up"
-        self.blocks = column(net)
+        self.blocks, self.frozen = column(net), tuple[str, ...]()
         channels = 3
         for layer in (layer for block in self.blocks for layer in block):
             width = max(1, layer.width * base_width // 64)
@@ -170,6 +170,29 @@ class VGG(nn.Module):
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+    def freeze(self, last: str) -> None:
+        """All layers up to this one, by a name that `taps` knows, keep their weights and the statistics of their batch normalisation.
+
+        They get no gradient, and their activations are not kept for one. Raises ConfigError.
+        """
+        names = self.tap_names()
+        if last not in names or last == "fc8":
+            raise ConfigError(f"freeze: {last!r} is no layer of net {self.name} with others after it; it has {', '.join(names[:-1])}")
+        upto = names[: names.index(last) + 1]
+        layers = [n for n in upto if n.startswith(("conv", "fc"))]
+        norms = [n.replace("conv", "bn") for n in layers if self.batch_norm and n.startswith("conv")]
+        self.frozen = (*layers, *norms)
+        for name in self.frozen:
+            getattr(self, name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> VGG:
+        """Frozen layers stay as in a test."""
+        super().train(mode)
+        for name in self.frozen:
+            getattr(self, name).eval()
+        return self
 
     def convolutions(self) -> list[Convolution]:
         """All convolutions in order."""

@@ -17,6 +17,7 @@ from verydeep.data.batches import Batch, Batches
 from verydeep.errors import NonFiniteLoss
 from verydeep.evaluate.scores import Scores
 from verydeep.net.classifier import Classifier
+from verydeep.net.vgg import VGG
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run
@@ -64,7 +65,7 @@ class Job:
 def train(job: Job) -> str:
     """Trains from the last saved state, or from the net as it is, to the end of the schedule; returns why it ended."""
     c, run, net = job.config, job.run, job.classifier.net
-    optimizer = torch.optim.SGD(net.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
+    optimizer = torch.optim.SGD(parts(net, c), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
     now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
     run.forget_after(now.step, now.epoch)
     together = job.ranks.together(net, job.device)
@@ -77,7 +78,7 @@ def train(job: Job) -> str:
                 for batch in job.batches.epoch(now.epoch, now.batch):
                     # Rate
                     for group in optimizer.param_groups:
-                        group["lr"] = schedule.rate
+                        group["lr"] = schedule.rate * group["factor"]
                     # Forward, backward, step
                     if n := signals.agree(len(batch.targets)):
                         sums = gradients(job, together, batch, now.step, n)
@@ -121,6 +122,16 @@ def train(job: Job) -> str:
             signals.agree()
             signals.leave(f"saved after epoch {now.epoch} in {run.path}; the same command resumes")
     return now.finished
+
+
+def parts(net: VGG, c: Config) -> list[dict[str, Any]]:
+    """The parameters that are trained, in groups with the factor of their rate."""
+    factors = {"fc6": c.lr_fc, "fc7": c.lr_fc, "fc8": c.lr_last}
+    found: dict[float, list[Tensor]] = {}
+    for name, p in net.named_parameters():
+        if p.requires_grad:
+            found.setdefault(factors.get(name.partition(".")[0], c.lr_features), []).append(p)
+    return [{"params": p, "factor": factor} for factor, p in found.items()]
 
 
 def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,22 +13,18 @@ import numpy.typing as npt
 import torch
 
 from verydeep.config import Config
-from verydeep.contract import Contract
 from verydeep.data.batches import Batches
 from verydeep.data.keep import Room, kept
 from verydeep.data.manifest import write_split
-from verydeep.data.reading import workers_for
-from verydeep.data.record import DataSet, Photos
+from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
-from verydeep.data.statistics import Statistics, measure
+from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
-from verydeep.net.classifier import Classifier, build
-from verydeep.net.initialise import from_same, from_shallower, gain_table, gain_warning, gains, initialise
-from verydeep.net.vgg import VGG
+from verydeep.net.initialise import gain_table, gain_warning, gains
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration
 from verydeep.ranks import ALONE, Ranks
@@ -38,8 +33,8 @@ from verydeep.train import state
 from verydeep.train.cost import seconds_a_photo
 from verydeep.train.loop import Job, cross_entropy, train
 from verydeep.train.skipped import Skipped
+from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
 from verydeep.train.track import tracker
-from verydeep.weights.model import load
 
 HOUR = 3600
 SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
@@ -144,11 +139,14 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
     validation = kept(data.split("val"), room)
     say_data(run, data)
+    eats = inherited(run, start := start_of(config, resumes))
     with ranks.first_alone():
-        statistics = statistics_of(run, photos, config)
-    classifier = begin(config, data, statistics)
+        statistics = statistics_of(run, photos, config, eats)
+    classifier = begin(config, data, statistics, eats)
     if not resumes:
-        first_weights(run, classifier.net, config)
+        first_weights(run, classifier, config, start)
+    if config.freeze:
+        classifier.net.freeze(config.freeze)
     classifier.to(device)
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
@@ -198,61 +196,16 @@ def class_weights(targets: npt.NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(len(targets) / (len(counts) * counts)).float()
 
 
-def statistics_of(run: Run, photos: Photos, config: Config) -> Statistics:
-    """Statistics of the training photos, measured once and kept in the run."""
-    file = run.path / "statistics.json"
-    if file.exists():
-        kept = read_sealed(file)
-        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])
-    skipped = Skipped(run, photos, config.bad_photos)
-    found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
-    write_sealed(file, found._asdict())
-    return found
-
-
-def begin(config: Config, data: DataSet, statistics: Statistics) -> Classifier:
-    """A new Classifier with its contract."""
-    red, green, blue = (round(v, 4) for v in statistics.mean)
-    mean, std = (red, green, blue), (config.input_std, config.input_std, config.input_std)
-    contract = Contract(
-        config.net, data.classes, config.crop, config.fc_width, config.base_width, config.batch_norm, config.pooling,
-        mean, std, config.scales, origin=f"trained by verydeep on {data.name}",
-    )  # fmt: skip
-    classifier = build(contract)
-    classifier.net.dropout = config.dropout
-    return classifier
-
-
-def first_weights(run: Run, net: VGG, config: Config) -> None:
-    """Random weights, then those of a shallower net where one is named."""
-    sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
-    initialise(net, config.init, config.seed, sigma)
-    if config.init_from:
-        start_from(run, net, config.init_from)
-
-
-def start_from(run: Run, net: VGG, model: str) -> None:
-    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1)."""
-    given = load(model)
-    same = given.net.name == net.name
-    pairs = (from_same if same else from_shallower)(net, given.net)
-    fresh = [fc for fc in ("fc6", "fc7", "fc8") if not any(pair.endswith(f"-> {fc}") for pair in pairs)]
-    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
-    run.say(
-        f"copied from {model} (SHA-256 {given.contract.sha256}): {what}"
-        f"{'; of another shape and random: ' + ', '.join(fresh) if fresh else ''}"
-    )
-    if run.writes:
-        origin = {"path": model, "sha256": given.contract.sha256, "net": given.net.name, "copied": pairs}
-        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin})
-
-
 def say_start(job: Job, statistics: Statistics) -> None:
     """The gain table, the literature's traps, and how long it will take."""
     c, run, net = job.config, job.run, job.classifier.net
     n = sum(p.numel() for p in net.parameters())
     run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
-    run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in statistics.mean)} over {statistics.photos} photos")
+    measured = f"over {statistics.photos} photos" if not c.init_from else "of the net it starts from"
+    run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in job.classifier.contract.mean)} {measured}")
+    if net.frozen:
+        trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        run.say(f"frozen up to {c.freeze}: {trained:,} of {n:,} parameters are trained")
     first = next(batch for batch in job.batches.epoch(0) if len(batch.targets))
     x = job.classifier.normalise(first.photos[: max(8, SAMPLE_PIXELS // c.crop**2)].to(job.device))
     rows = gains(net, x)

@@ -116,7 +116,8 @@ def restore(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> t
     if not exists(folder / "state.json"):
         return None
     state = read(folder)
-    weights, parameters = net.state_dict(), dict(net.named_parameters())
+    weights = net.state_dict()
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}  # the frozen have no momenta
     step = state.counters.step
     found = load(folder / f"weights-{step}.safetensors", state, weights)
     buffers = load(folder / f"optimizer-{step}.safetensors", state, parameters)

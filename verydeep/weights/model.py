@@ -1,12 +1,17 @@
-"""MODEL of the command line becomes a Classifier: a run folder, a .safetensors file, or a built-in name."""
+"""MODEL of the command line becomes a Classifier: a run folder, a file of ours or of another toolkit, a built-in or a published name."""
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import resources
 from pathlib import Path
 
+from verydeep.data.ilsvrc import class_names
 from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier, read_classifier
+from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file
+from verydeep.weights.read import Features, open_foreign, read_foreign
+from verydeep.weights.recognise import layout_of
 
 BUILTIN = ("fashion-a",)
 
@@ -22,8 +27,10 @@ def load(model: str | Path) -> Classifier:
             return read_classifier(path)
     try:
         path = Path(model).expanduser()
+        if name in catalogue() and not path.exists():
+            return published(catalogue()[name], at_hand(name))
         if not path.is_dir():
-            return read_classifier(path)
+            return read_file(path)
         best = path / "best.safetensors"
         if best.exists():
             return read_classifier(best)
@@ -31,3 +38,30 @@ def load(model: str | Path) -> Classifier:
     except (OSError, RuntimeError) as e:  # a folder that may not be looked into, a name too long, a ~ of nobody
         raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
     raise ModelError(f"{path} {state}; expected a run folder, a .safetensors file or builtin:fashion-a")
+
+
+def load_or_features(model: str | Path) -> Classifier | Features:
+    """As `load`, but of a foreign file without FC layers its convolutions. Raises ModelError."""
+    path = Path(model).expanduser()
+    if not str(model).startswith("builtin:") and path.is_file():
+        layout = layout_of(path)
+        if layout is not None and layout.origin != "verydeep":
+            return open_foreign(path)
+    return load(model)
+
+
+def read_file(path: Path) -> Classifier:
+    """Our own file, or one of Caffe, MatConvNet, Keras, torchvision, timm or ONNX."""
+    layout = layout_of(path)
+    return read_classifier(path) if layout is None or layout.origin == "verydeep" else read_foreign(path)
+
+
+def published(entry: Entry, path: Path) -> Classifier:
+    """The net of a catalogue's file, with the contract that the catalogue knows. Raises ModelError for another file."""
+    check_file(entry, path)
+    classes = [f"{synset} {name}" for synset, name in class_names().items()]
+    found = read_foreign(path, entry.eats, classes, origin=f"{entry.name}: {entry.origin}", licence=entry.licence)
+    if (found.contract.net, found.contract.batch_norm) != (entry.net, entry.batch_norm):
+        raise ModelError(f"{path} holds net {found.contract.net}, and {entry.name} is net {entry.net}; delete it and fetch it again")
+    found.contract = dataclasses.replace(found.contract, scales=entry.scales or found.contract.scales)
+    return found

@@ -1,0 +1,151 @@
+"""The catalogue: facts with their sources, names as models, and files that are not what they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+import verydeep
+import verydeep.published  # before a test changes the catalogue
+from verydeep import paper
+from verydeep.cli import main
+from verydeep.contract import Contract, class_key
+from verydeep.errors import ModelError
+from verydeep.net.classifier import build
+from verydeep.weights import catalogue, torchvision
+from verydeep.weights.catalogue import Stated, at_hand, differing, digests, whose
+from verydeep.weights.eats import EATS, Eats
+
+ENTRIES = catalogue.catalogue()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERYDEEP_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_says_what_it_is_and_who_says_so(name):
+    e = ENTRIES[name]
+    assert e.net in paper.TABLE_1
+    assert e.eats in EATS
+    assert e.origin
+    assert e.licences
+    assert all(one.says and one.source for one in e.licences)
+    assert all(one.source for one in (*e.checksums.values(), *e.urls))
+    assert all(u.value.startswith(("http://", "https://")) and u.value.endswith(e.file) for u in e.urls)
+    assert e.builtin or e.urls
+    lengths = {"sha256": 64, "sha256_prefix": 8, "sha1": 40, "md5": 32, "tensors_sha256": 64}
+    assert all(re.fullmatch(f"[0-9a-f]{{{lengths[kind]}}}", one.value) for kind, one in e.checksums.items())
+    assert all(0 < one.top5 < one.top1 < 100 and one.data and one.protocol for one in e.errors)
+
+
+def test_nothing_on_the_network_is_called_checked():
+    assert all(not one.checked for e in ENTRIES.values() if not e.builtin for one in (*e.checksums.values(), *e.urls))
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name.startswith("torchvision")])
+def test_torchvisions_names_carry_the_first_digits_of_their_sha256(name):
+    e = ENTRIES[name]
+    stated = e.checksums.get("sha256") or e.checksums["sha256_prefix"]
+    assert e.file.removesuffix(".pth").endswith(f"-{stated.value[:8]}")
+    assert e.batch_norm == ("_bn-" in e.file)
+
+
+@pytest.mark.parametrize("name", [name for name, e in ENTRIES.items() if not e.builtin])
+def test_sizes_are_those_of_the_nets_in_float32(name):
+    """Beside the weights a file has names: a thousandth at most."""
+    e = ENTRIES[name]
+    with torch.device("meta"):
+        net = verydeep.VGG(e.net, batch_norm=e.batch_norm)
+    least = 4 * sum(t.numel() for t in net.state_dict().values() if t.ndim)
+    assert 0.9985 * least < e.size < 1.0015 * least
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("oxford-d", "25.6/8.1 24.8/7.5 24.6/7.5 24.4/7.2"), ("oxford-e", "25.5/8.0 24.8/7.5 24.6/7.4 24.4/7.1")]
+)
+def test_the_errors_of_the_papers_nets_are_those_of_its_tables(name, expected):
+    """The jittered nets: Table 3 at Q = 384, then Tables 4 and 5 at three scales, dense, crops, both."""
+    steps = [("dense", (384,)), *((p, (256, 384, 512)) for p in ("dense", "crops", "both"))]
+    found = {(e.protocol, e.Q): f"{e.top1}/{e.top5}" for e in ENTRIES[name].errors}
+    assert " ".join(found[step] for step in steps) == expected
+
+
+def test_the_net_in_the_box_is_the_one_listed():
+    e = ENTRIES["builtin:fashion-a"]
+    assert e.path.stat().st_size == e.size
+    assert verydeep.load(e.name).contract.sha256 == e.checksums["tensors_sha256"].value
+
+
+def test_checksums_are_those_of_hashlib(tmp_path):
+    path, data = tmp_path / "file", bytes(range(256)) * 9999
+    path.write_bytes(data)
+    assert digests(path) == {
+        "sha256": hashlib.sha256(data).hexdigest(), "sha256_prefix": hashlib.sha256(data).hexdigest()[:8],
+        "sha1": hashlib.sha1(data).hexdigest(), "md5": hashlib.md5(data).hexdigest(),
+    }  # fmt: skip
+    assert whose(digests(path)) is None
+
+
+def toy(path, classes=1000):
+    """A narrow net A in torchvision's own layout; returns it."""
+    rgb = Eats("RGB", *EATS["rgb-01-std"].rgb())
+    contract = Contract("A", tuple(map(str, range(classes))), 32, 8, 2, False, "down", rgb.mean, rgb.std, (36, 36))
+    made = build(contract).eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torchvision.write(made.net.state_dict(), path)
+    return made
+
+
+@pytest.fixture
+def listed(cache, monkeypatch):
+    """torchvision-a, if its file were a toy that is in the cache."""
+    path = cache / "toy.safetensors"
+    made = toy(path)
+    sums = {"sha256": Stated(digests(path)["sha256"], "a test", True)}
+    e = replace(ENTRIES["torchvision-a"], file="toy.safetensors", checksums=sums, scales=(40, 80))
+    monkeypatch.setattr(catalogue, "catalogue", lambda: {"torchvision-a": e})
+    monkeypatch.setattr("verydeep.weights.model.catalogue", lambda: {"torchvision-a": e})
+    monkeypatch.setattr("verydeep.published.catalogue", lambda: {"torchvision-a": e})
+    return made, e
+
+
+def test_a_name_is_a_model_with_its_contract(listed):
+    made, e = listed
+    found = verydeep.load("torchvision-a")
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.allclose(found(x), made(x), atol=1e-5)
+    c = found.contract
+    assert (c.net, c.scales, c.licence) == ("A", (40, 80), e.licence)
+    assert c.origin.startswith("torchvision-a: ")
+    assert c.classes[0] == "n01440764 tench, Tinca tinca"
+    assert class_key(c.classes[999]) == "n15075141"
+
+
+def test_a_damaged_file_is_no_model(listed):
+    _, e = listed
+    e.path.write_bytes(e.path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match=r"is not the published file .its SHA-256 is .* delete it and fetch it again"):
+        verydeep.load("torchvision-a")
+    assert differing(e, e.path)
+
+
+def test_a_net_that_is_not_at_hand_names_the_command(capsys):
+    with pytest.raises(ModelError, match=r"oxford-d is not at hand; 'verydeep weights fetch oxford-d' brings it \(528 MiB\), or put VGG_"):
+        verydeep.load("oxford-d")
+    with pytest.raises(ModelError, match="oxford-z is not in the catalogue; it has builtin:fashion-a, oxford-d"):
+        at_hand("oxford-z")
+    assert main(["predict", "oxford-d", "x.png"]) == 1
+    assert "weights fetch oxford-d" in capsys.readouterr().err
+
+
+def test_a_run_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verydeep.load("builtin:fashion-a").save(tmp_path / "oxford-d")
+    assert verydeep.load("oxford-d").contract.crop == 32

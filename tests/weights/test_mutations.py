@@ -1,0 +1,139 @@
+"""Damaged files of every format: an error of ours or a net, in little time and memory, and never the end of the process.
+
+Each format's files are opened in a process of its own: python test_mutations.py FORMAT FOLDER COUNT prints what was found as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+FORMATS = ("caffe-v1", "caffe-v2", "onnx", "pth", "legacy pth", "timm", "mat", "compressed mat", "h5", "weights.h5", "keras")
+FEW, MANY, MEMORY, SECONDS = 150, 10_000, 100_000_000, 5.0
+
+
+def written(kind: str, folder: Path) -> bytes:
+    made, path = toy.net("A", crop=32), folder / "honest"
+    weights = toy.tensors(made)
+    if kind.startswith("caffe"):
+        return (toy.caffe_v1 if kind == "caffe-v1" else toy.caffe_v2)(weights)
+    if kind == "onnx":
+        return toy.onnx_model(toy.zoo_state(made))
+    if kind.endswith("pth"):
+        torch.save(toy.torchvision_state(made), path, _use_new_zipfile_serialization=kind == "pth")
+    elif kind == "timm":
+        from safetensors.torch import save_file
+
+        save_file(toy.timm_state(made), path)
+    elif kind.endswith("mat"):
+        from scipy.io import savemat
+
+        savemat(path := path.with_suffix(".mat"), toy.mat_variables(made), do_compression=kind.startswith("compressed"))
+    else:
+        write_keras(weights, path, kind)
+        path = folder / f"honest.{kind}"
+    return path.read_bytes()
+
+
+def write_keras(weights: dict[str, torch.Tensor], path: Path, kind: str) -> None:
+    from verydeep.weights import keras
+
+    keras.write(weights, path.with_name(f"honest.{'h5' if kind == 'h5' else 'weights.h5'}"))
+    if kind == "keras":
+        import zipfile
+
+        with zipfile.ZipFile(path.with_name("honest.keras"), "w") as archive:
+            archive.writestr("config.json", json.dumps({"config": {"layers": [{"class_name": "Conv2D", "config": {}}]}}))
+            archive.write(path.with_name("honest.weights.h5"), "model.weights.h5")
+
+
+def mutations(data: bytes, count: int, chance: random.Random) -> Iterator[bytes]:
+    """Cuts at many places, flipped lengths near the beginning and the end, and random bytes anywhere."""
+    for i in range(count):
+        changed, kind = bytearray(data), i % 4
+        if kind == 0:
+            yield data[: chance.choice((chance.randrange(len(data)), chance.randrange(300), len(data) - chance.randrange(300)))]
+            continue
+        area = {1: len(data), 2: min(3000, len(data)), 3: len(data)}[kind]
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            at = chance.randrange(area) if chance.random() < 0.7 else len(data) - 1 - chance.randrange(min(4000, len(data)))
+            changed[at] = chance.choice((0, 255, 127, 128, changed[at] ^ 1 << chance.randrange(8), chance.randrange(256)))
+        if kind == 3:
+            at = chance.randrange(len(data) - 8)
+            changed[at : at + 8] = struct.pack("<Q", chance.choice((0, 2**31, 2**32 - 1, 2**62, 2**64 - 1, chance.randrange(1 << 20))))
+        yield bytes(changed)
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def open_all(kind: str, folder: Path, count: int) -> None:
+    from verydeep.errors import VeryDeepError
+    from verydeep.weights.read import open_foreign
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    path = folder / "mutated"
+    path.write_bytes(honest := written(kind, folder))
+    open_foreign(path, "bgr-255")
+    before, slowest, outcomes, untyped = peak(), 0.0, Counter[str](), list[str]()
+    for i, data in enumerate(mutations(honest, count, random.Random(kind))):
+        path.write_bytes(data)
+        began = time.process_time()
+        try:
+            open_foreign(path, "bgr-255")
+            outcomes["read"] += 1
+        except VeryDeepError as e:
+            outcomes["refused"] += 1
+            if len(str(e)) > 700 or not str(e).isprintable():
+                untyped.append(f"{i}: {str(e)[:200]!r}")
+        except BaseException as e:
+            untyped.append(f"{i}: {e!r:.200}")
+        slowest = max(slowest, time.process_time() - began)
+    memory = peak() - before
+    print(json.dumps({"outcomes": outcomes, "untyped": untyped, "slowest": slowest, "memory": memory, "size": len(honest)}))
+
+
+def check(kind: str, folder: Path, count: int, seconds: float) -> None:
+    pytest.importorskip("scipy" if kind.endswith("mat") else "h5py")
+    done = subprocess.run(
+        [sys.executable, __file__, kind, str(folder), str(count)], capture_output=True, text=True, timeout=seconds,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert not found["untyped"], found["untyped"][:5]
+    assert sum(found["outcomes"].values()) == count
+    assert found["outcomes"]["refused"] > count // 5
+    assert found["slowest"] < SECONDS
+    assert found["memory"] <= 2 * found["size"] + MEMORY
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_some_damaged_files(kind: str, tmp_path: Path) -> None:
+    check(kind, tmp_path, FEW, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+def test_ten_thousand_damaged_files(kind: str, tmp_path: Path) -> None:
+    check(kind, tmp_path, MANY, 1800)
+
+
+if __name__ == "__main__":
+    open_all(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,71 @@
+"""ONNX, from an encoder written here by hand, in the names of three exporters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+from verydeep.errors import ModelError
+from verydeep.weights import onnx
+from verydeep.weights.read import open_foreign, read_features, read_foreign
+from verydeep.weights.recognise import recognise
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("name", ["D", "E"])
+def test_the_names_of_the_zoo_and_of_torch(tmp_path: Path, name: str, raw: bool) -> None:
+    made = toy.net(name)
+    for names, state, usual in (("zoo", toy.zoo_state(made), "rgb-01-std"), ("torch", toy.torchvision_state(made), "rgb-01-std")):
+        path = toy.put(tmp_path / "x", toy.onnx_model(state, raw))
+        assert recognise(path)[:3] == ("onnx", names, usual)
+        toy.same(onnx.read(path)[0].tensors, toy.tensors(made))
+        assert open_foreign(path, usual).net is not None
+
+
+def keras_state(made: torch.nn.Module, bias: str = "Squeeze:0") -> dict[str, torch.Tensor]:
+    """As tf2onnx writes a Keras net: kernels channels first, FC weights in x out on inputs of channels last."""
+    found, state = {}, made.state_dict()
+    for n, t in state.items():
+        layer, p = n.split(".")
+        if layer.startswith("conv"):
+            found[f"functional_1/block{layer[4]}_conv{layer[6]}_1/{'convolution/ReadVariableOp:0' if p == 'weight' else bias}"] = t
+        else:
+            label = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}[layer]
+            if n == "fc6.weight":
+                t = t.reshape(toy.FC_WIDTH, -1, 2, 2).permute(0, 2, 3, 1).flatten(1)
+            found[f"functional_1/{label}_1/{'MatMul' if p == 'weight' else 'BiasAdd'}/ReadVariableOp:0"] = (
+                t.T.contiguous() if t.ndim == 2 else t
+            )
+    return found
+
+
+@pytest.mark.parametrize("bias", ["Squeeze:0", "BiasAdd/ReadVariableOp:0"])
+def test_the_names_of_keras(tmp_path: Path, bias: str) -> None:
+    made = toy.net("D")
+    path = toy.put(tmp_path / "x", toy.onnx_model(keras_state(made, bias)))
+    assert recognise(path)[:3] == ("onnx", "keras", "bgr-255")
+    toy.same(onnx.read(path)[0].tensors, toy.tensors(made))
+
+
+def test_another_head_is_told_and_never_replaced(tmp_path: Path) -> None:
+    state = {n: t for n, t in keras_state(toy.net("D")).items() if "conv" in n}
+    path = toy.put(tmp_path / "x", toy.onnx_model(state | {"functional_1/dense_1/MatMul/ReadVariableOp:0": torch.ones(512, 4)}))
+    with pytest.raises(ModelError, match="no fc6, fc7 and fc8 but functional_1/dense_1"):
+        read_foreign(path, "bgr-255")
+    assert read_features(path, "bgr-255").left == ("functional_1/dense_1/MatMul/ReadVariableOp:0",)
+
+
+def test_an_extra_layer_is_not_left_out_silently(tmp_path: Path) -> None:
+    state = toy.torchvision_state(toy.net("D")) | {"attention.weight": torch.ones(3)}
+    with pytest.raises(ModelError, match="attention"):
+        read_foreign(toy.put(tmp_path / "x", toy.onnx_model(state)), "rgb-01-std")
+
+
+def test_numbers_in_another_file_are_refused(tmp_path: Path) -> None:
+    there = toy.field(13, toy.field(1, "location") + toy.field(2, "/etc/passwd")) + toy.field(14, 1)
+    tensor = toy.field(1, 3) + toy.field(2, 1) + toy.field(8, "features.0.weight") + there
+    with pytest.raises(ModelError, match="another file"):
+        onnx.read(toy.put(tmp_path / "x", toy.field(1, 8) + toy.field(7, toy.field(5, tensor))))

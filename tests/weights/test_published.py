@@ -1,0 +1,191 @@
+"""The verbs of `weights`: what they print, and that random, damaged and infinite weights are told from learnt ones."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import test_catalogue
+import torch
+from PIL import Image
+
+import verydeep
+from verydeep.cli import main
+from verydeep.contract import Contract
+from verydeep.data import photo
+from verydeep.net.classifier import build
+from verydeep.net.initialise import initialise
+from verydeep.net.vgg import VGG
+from verydeep.weights.catalogue import catalogue
+from verydeep.weights.randomness import correlation, edge, judged, signs
+
+cache, listed = test_catalogue.cache, test_catalogue.listed
+
+
+def said(capsys, *words, status=0):
+    assert main(["weights", *map(str, words)]) == status
+    return capsys.readouterr()
+
+
+def saved(path, how="glorot", seed=0, change=None):
+    contract = Contract("A", ("a", "b"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36))
+    made = build(contract)
+    initialise(made.net, how, seed)
+    if change:
+        change(made.net)
+    made.save(path)
+    return path
+
+
+def test_list_has_every_name_with_licence_and_protocol(capsys):
+    text = said(capsys, "list").out
+    assert all(f"{name} " in text for name in catalogue())
+    assert "dense at Q = 384: 25.6/8.1" in text
+    assert "CC BY 4.0, or CC BY-NC" in text
+    rows = {r["name"]: r for r in json.loads(said(capsys, "list", "--json").out)}
+    assert rows["builtin:fashion-a"]["at_hand"]
+    assert not rows["oxford-e"]["at_hand"]
+    assert rows["oxford-d"]["checksums"]["sha1"]["checked"] is False
+
+
+def test_fetch_of_what_is_at_hand_says_where_and_under_which_licence(capsys, listed):
+    assert "licence: BSD 3-Clause (torchvision's own" in said(capsys, "fetch", "torchvision-a").out
+    assert "is not in the catalogue" in said(capsys, "fetch", "oxford-z", status=1).err
+
+
+def test_show_reckons_as_numpy_does(capsys, tmp_path):
+    path = saved(tmp_path / "net.safetensors", change=lambda net: net.fc7.weight.data[:2].zero_())
+    r = json.loads(said(capsys, "show", path, "--json").out)
+    net = verydeep.load(path).net
+    assert r["contract"]["mean"] == [1, 2, 3]
+    assert [t["name"] for t in r["tensors"]] == list(net.state_dict())
+    for t in r["tensors"]:
+        x = net.state_dict()[t["name"]].numpy().astype(np.float64)
+        assert t["shape"] == list(x.shape)
+        expected = {"mean": x.mean(), "std": x.std(), "least": x.min(), "most": x.max(), "zeros": (x == 0).mean()}
+        assert all(math.isclose(t[k], v, rel_tol=1e-9, abs_tol=1e-12) for k, v in expected.items())
+    text = said(capsys, "show", path).out
+    assert "fc7.weight      8x8" in text
+    assert "25.0" in text
+    assert "classes     2: a, b" in text
+
+
+@pytest.mark.parametrize("how", ["glorot", "he", "gaussian"])
+def test_a_random_net_is_called_random(capsys, tmp_path, how):
+    for seed in range(3):
+        r = said(capsys, "verify", saved(tmp_path / f"{seed}.safetensors", how, seed), status=1)
+        assert "NO   like random weights: neighbouring weights correlate by more than 6 standard errors in 0 of 8" in r.out
+
+
+def test_the_net_in_the_box_is_called_learnt_and_known(capsys):
+    r = json.loads(said(capsys, "verify", "builtin:fashion-a", "--json").out)
+    assert (r["good"], r["published"]) == (True, "builtin:fashion-a")
+    assert [c["ok"] for c in r["checks"]] == [True, True, True, None]
+
+
+def test_a_value_that_is_not_finite_is_named(capsys, tmp_path):
+    def break_it(net):
+        net.conv4_1.bias.data[1] = torch.nan
+
+    path = saved(tmp_path / "net.safetensors", change=break_it)
+    assert "not finite: conv4_1.bias" in said(capsys, "verify", path, status=1).out
+    assert "not finite" in said(capsys, "show", path).out
+
+
+def test_a_damaged_file_is_an_error(capsys, tmp_path):
+    path = saved(tmp_path / "net.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert "do not match their SHA-256" in said(capsys, "verify", path, status=1).err
+
+
+def test_a_published_file_is_known_wherever_it_lies(capsys, listed, tmp_path):
+    _, e = listed
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(e.path.read_bytes())
+    out = said(capsys, "verify", copy, status=1).out  # a toy with first weights
+    assert "its checksum is that of torchvision-a" in out
+    assert "it is torchvision-a" in out
+
+
+def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path):
+    made, e = listed
+    out = tmp_path / "out.safetensors"
+    assert "1000 classes, mean [123.675, 116.28, 103.53]" in said(capsys, "convert", e.path, "--to", "safetensors", out).out
+    found = verydeep.load(out)
+    assert found.contract.licence == e.licence
+    assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.allclose(found(x), made(x), atol=1e-5)
+    back = tmp_path / "back.pth"
+    assert "largest difference" in said(capsys, "convert", out, "--to", "torchvision", back).out
+    assert back.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        ([], 2, "missing: verb"),
+        (["fly"], 2, "'fly'"),
+        (["convert", "builtin:fashion-a", "x.safetensors"], 2, "--to"),
+        (["convert", "builtin:fashion-a", "x.h5", "--to", "safetensors"], 2, "must end in .safetensors"),
+        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--eats", "bgr-255"], 2, "carries its contract"),
+        (["convert", "builtin:fashion-a", "x.pth", "--to", "torchvision"], 1, "give fold_mean"),
+        (["show", "nowhere.pth"], 1, "nowhere.pth does not exist"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line(capsys, tmp_path, monkeypatch, words, status, expected):
+    monkeypatch.chdir(tmp_path)
+    err = said(capsys, *words, status=status).err
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_the_correlation_of_neighbours_by_a_slow_loop():
+    w = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = (w - w.mean()).numpy()
+    products = []
+    for kernel in x.reshape(-1, 3, 3):
+        for i in range(3):
+            for j in range(2):
+                products += [kernel[i, j] * kernel[i, j + 1], kernel[j, i] * kernel[j + 1, i]]
+    assert len(products) == 6 * 12
+    assert correlation(w) == pytest.approx(np.mean(products) / np.mean(x**2) * math.sqrt(72))
+    assert correlation(torch.randn(3, 2, 1, 1)) is None
+    smooth = torch.arange(3.0).view(1, 1, 1, 3).expand(16, 4, 3, 3)
+    assert correlation(smooth.double()) > 6
+
+
+def test_the_edge_is_that_of_numpys_singular_values():
+    w = torch.randn(12, 5, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    m = w.flatten(1).numpy()
+    expected = np.linalg.svd(m, compute_uv=False)[0] / np.sqrt((m**2).mean()) / (math.sqrt(12) + math.sqrt(45))
+    assert edge(w) == pytest.approx(expected)
+    assert edge(w.transpose(0, 1)) > 0
+    assert edge(torch.ones(4, 3, 3, 3).double()) > 1.25
+
+
+def test_constant_weights_are_not_independent():
+    net = VGG("A", classes=2, crop=32, fc_width=4, base_width=2)
+    for layer in net.convolutions():
+        torch.nn.init.zeros_(layer.weight)
+    assert judged(signs(net))[0] is True
+
+
+def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_path):
+    """Three validation photos, their classes by Caffe's list; the answers against the toy net itself."""
+    made, _ = listed
+    photos = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)  # the catalogue's S here is [40;80], so Q = 60
+    truth = []
+    for i, pixels in enumerate(photos, 1):
+        path = tmp_path / "ilsvrc" / "val" / f"ILSVRC2012_val_{i:08d}.PNG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        crop = torch.from_numpy(photo.centre_crop(Image.fromarray(pixels), 60, 32).copy()).permute(2, 0, 1)[None]
+        truth.append(int(made(crop).argmax()) if i < 3 else 7)
+    (tmp_path / "ilsvrc" / "val.txt").write_text("".join(f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1)))
+    assert main(["evaluate", "torchvision-a", str(tmp_path / "ilsvrc"), "--protocol", "centre", "--json"]) == 0
+    (r,) = json.loads(capsys.readouterr().out)["results"]
+    wrong = int(made(crop).argmax()) != 7
+    assert (r["split"], r["photos"], r["top1_errors"], r["scales"]) == ("val", 3, int(wrong), [60])

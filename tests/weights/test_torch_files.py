@@ -1,0 +1,158 @@
+"""torchvision's and timm's names in pickles and in safetensors; the numbers of modules were counted by hand."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import toy
+from torch import nn
+
+from verydeep.errors import ModelError
+from verydeep.net.vgg import VGG
+from verydeep.weights import timm, torch_file, torchvision
+from verydeep.weights.eats import ContractWarning
+from verydeep.weights.model import load
+from verydeep.weights.read import read_features, read_foreign
+from verydeep.weights.recognise import recognise
+
+
+def zipped(state: object, path: Path) -> None:
+    torch.save(state, path)
+
+
+def legacy(state: object, path: Path) -> None:
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def bare(state: dict[str, torch.Tensor], path: Path) -> None:
+    safetensors.torch.save_file(state, path)
+
+
+@pytest.mark.parametrize("save", [zipped, legacy, bare])
+@pytest.mark.parametrize(("name", "batch_norm"), list(toy.TORCHVISION))
+def test_every_number_is_read(tmp_path: Path, name: str, batch_norm: bool, save: Callable[..., None]) -> None:
+    made = toy.net(name, batch_norm)
+    save(OrderedDict(toy.torchvision_state(made)), path := tmp_path / "x")
+    assert recognise(path).origin == "torchvision"
+    toy.same(torchvision.read(path, save is not bare).tensors, toy.tensors(made))
+    save(toy.timm_state(made), path)
+    assert recognise(path).origin == "timm"
+    toy.same(timm.read(path, save is not bare).tensors, toy.tensors(made))
+
+
+@pytest.mark.parametrize("module", [torchvision, timm])
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, module: object, ending: str) -> None:
+    made = toy.net("D", True)
+    wanted = (toy.torchvision_state if module is torchvision else toy.timm_state)(made)
+    module.write(toy.tensors(made), path := tmp_path / f"x{ending}")  # type: ignore[attr-defined]
+    found = torch.load(path, weights_only=True) if ending == ".pth" else safetensors.torch.load_file(path)
+    assert set(found) == set(wanted)
+    assert all(torch.equal(found[n], t) for n, t in wanted.items())
+
+
+@pytest.mark.parametrize(
+    "prefix", [lambda n: f"module.{n}", lambda n: n.replace("features.", "features.module."), lambda n: f"module.module.{n}"]
+)
+def test_prefixes_and_checkpoints(tmp_path: Path, prefix: Callable[[str], str]) -> None:
+    made = toy.net("A", True)
+    torch.save({"epoch": 3, "state_dict": toy.torchvision_state(made, prefix)}, path := tmp_path / "x")
+    assert recognise(path).origin == "torchvision"
+    toy.same(torchvision.read(path, True).tensors, toy.tensors(made))
+
+
+def of_modules(made: VGG) -> nn.Module:
+    """torchvision's net as a Sequential, built from Table 1 by another loop."""
+    layers: list[nn.Module] = []
+    for block in made.blocks:
+        for convolution in (getattr(made, layer.name) for layer in block):
+            layers.append(nn.Conv2d(convolution.in_channels, convolution.out_channels, 3, padding=1))
+            layers += [nn.BatchNorm2d(convolution.out_channels), nn.ReLU()] if made.batch_norm else [nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    fc = [nn.Linear(made.fc6.in_features, toy.FC_WIDTH), nn.ReLU(), nn.Dropout(), nn.Linear(toy.FC_WIDTH, toy.FC_WIDTH), nn.ReLU()]
+    net = nn.Module()
+    net.features, net.classifier = nn.Sequential(*layers), nn.Sequential(*fc, nn.Dropout(), nn.Linear(toy.FC_WIDTH, toy.CLASSES))
+    return net.double().eval()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path: Path, batch_norm: bool) -> None:
+    made = toy.net("B", batch_norm)
+    other = of_modules(made)
+    other.load_state_dict(toy.torchvision_state(made))
+    torch.save(other.float().state_dict(), path := tmp_path / "x.pth")
+    with pytest.warns(ContractWarning, match="rgb-01-std"):
+        classifier = load(path)  # a foreign file is a MODEL
+    photos = toy.photo()
+    mean, std = (torch.tensor(c, dtype=torch.float64).view(1, 3, 1, 1) for c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    other = other.double()
+    with torch.no_grad():
+        expected = other.classifier(other.features((photos.double() / 255 - mean) / std).flatten(1))  # type: ignore[operator]
+        found = classifier(photos).double()
+    assert torch.allclose(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert classifier.contract.pooling == "down"
+
+
+def test_fc_layers_of_nan_are_no_fc_layers(tmp_path: Path) -> None:
+    """torchvision's features-only D has the keys and shapes of D, and NaN in its classifier."""
+    made = toy.net("D")
+    state = {n: t * torch.nan if n.startswith("classifier") else t for n, t in toy.torchvision_state(made).items()}
+    torch.save(state, path := tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"no fc6, fc7 and fc8.*random classifies nothing.*read_features"):
+        read_foreign(path, "rgb-255-rounded")
+    features = read_features(path, "rgb-255-rounded")
+    assert not any(n.startswith("fc") for n in features.tensors)
+    assert features.mean == pytest.approx((122.99925, 116.9991, 103.9992))
+    state["features.0.weight"] = state["features.0.weight"] * torch.inf
+    torch.save(state, path)
+    with pytest.raises(ModelError, match="not finite"):
+        read_features(path, "rgb-255-rounded")
+
+
+class Canary:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+class Hoard:
+    def __reduce__(self) -> tuple[type[bytearray], tuple[int]]:
+        return bytearray, (4 << 30,)
+
+
+@pytest.mark.parametrize("save", [zipped, legacy])
+def test_a_pickle_that_does_anything_else_is_not_opened(tmp_path: Path, save: Callable[..., None]) -> None:
+    state = toy.torchvision_state(toy.net("A"))
+    for bad, said in ((Canary(tmp_path / "canary"), "mkdir"), (Hoard(), "bytearray")):
+        save(state | {"features.99": bad}, path := tmp_path / "x.pth")
+        with pytest.raises(ModelError, match=rf"{said}.*nothing of it was run"):
+            read_foreign(path, "rgb-01-std")
+    path.write_bytes(pickle.dumps(state | {"a": Canary(tmp_path / "canary")}, 4))
+    with pytest.raises(ModelError):
+        load(path)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_tensor_that_repeats_one_number_is_refused(tmp_path: Path) -> None:
+    """A pickle of a kilobyte can describe a tensor of a terabyte."""
+    state = toy.torchvision_state(toy.net("A"))
+    torch.save(state | {"classifier.0.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}, path := tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="larger than its numbers"):
+        read_foreign(path, "rgb-01-std")
+
+
+def test_longer_pickles_are_not_walked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_file, "LONGEST_PICKLE", 1000)
+    for save in (zipped, legacy):
+        save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
+        with pytest.raises(ModelError):
+            torchvision.read(path, True)

@@ -1,0 +1,189 @@
+"""The verb `weights`: published nets listed, fetched, converted; any model's weights shown and verified."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verydeep.errors import ConfigError, ModelError
+from verydeep.net.classifier import Classifier
+from verydeep.report.tables import aligned
+from verydeep.weights import randomness
+from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, whose
+from verydeep.weights.convert import convert
+from verydeep.weights.fetch import fetch
+from verydeep.weights.model import load, load_or_features, published
+from verydeep.weights.read import Features, open_foreign
+from verydeep.weights.recognise import layout_of
+
+LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
+LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
+
+
+def listed() -> list[dict[str, Any]]:
+    """What the catalogue knows, as plain values, and whether each file is at hand."""
+    return [record_of(e) for e in catalogue().values()]
+
+
+def record_of(e: Entry) -> dict[str, Any]:
+    return {
+        "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.eats, "file": str(e.path),
+        "bytes": e.size, "bytes_exact": e.exact, "at_hand": e.path.is_file(),
+        "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
+        "checksums": {kind: one._asdict() for kind, one in e.checksums.items()}, "urls": [one._asdict() for one in e.urls],
+    }  # fmt: skip
+
+
+def list_text(records: list[dict[str, Any]]) -> str:
+    """For a terminal; errors stand with their protocol, and licences as each source states them."""
+    rows = []
+    for r in records:
+        e = catalogue()[r["name"]]
+        licence = ", or ".join(one.says for one in e.licences)
+        net = f"{e.net}{' + batch norm' if e.batch_norm else ''}"
+        errors = [str(one) for one in e.errors] or ["none published with a protocol"]
+        rows.append((e.name, net, f"{e.size / 2**20:.0f}", "yes" if r["at_hand"] else "no", e.eats, errors[0], licence, e.origin))
+        rows += [("", "", "", "", "", more, "", "") for more in errors[1:]]
+    return "\n".join(
+        [
+            aligned(LIST_COLUMNS, rows), "",
+            "Checksums and addresses are as their sources state them (--json names them); no file was fetched to check this list.",
+        ]
+    )  # fmt: skip
+
+
+def fetched(name: str) -> dict[str, Any]:
+    """Fetches a published net and loads it once. Raises ModelError."""
+    found = entry(name)
+    path = fetch(found)
+    if not found.builtin:
+        published(found, path)
+    return record_of(found)
+
+
+def fetched_text(r: dict[str, Any]) -> str:
+    licence = "; ".join(f"{one['says']} ({one['source']})" for one in r["licences"])
+    return f"{r['name']} is in {r['file']}; licence: {licence}"
+
+
+def converted(source: str, to: str, out: Path, eats: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
+    """Writes a model for another toolkit, or as a file of ours that carries its contract. Raises ModelError and ConfigError."""
+    found = opened(source, eats)
+    if to != "safetensors":
+        report = convert(found, to, out, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # which it checks
+        return {"file": str(out), "words": str(report)} | {k: getattr(report, k) for k in ("to", "folded", "inside", "border", "outputs")}
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"out: {out} is for safetensors, so its name must end in .safetensors")
+    if isinstance(found, Features):
+        raise ModelError(
+            f"{source} has no FC layers, so it is no classifier to keep with its contract; 'verydeep train DATA --from' takes it"
+        )
+    try:
+        found.save(out)
+    except OSError as e:
+        raise ModelError(f"{out} cannot be written ({e.strerror or e})") from e
+    c = found.contract
+    words = f"{out}: net {c.net}, {len(c.classes)} classes, mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
+    return {"file": str(out), "to": to, "words": words, "contract": dataclasses.asdict(c)}
+
+
+def opened(source: str, eats: str | None = None) -> Classifier | Features:
+    """A model, or convolutions alone; a file that is a published one gets what the catalogue knows of it, unless `eats` is said."""
+    path = Path(source).expanduser()
+    if not path.is_file() or source.startswith("builtin:"):
+        if eats is not None:
+            raise ConfigError(f"eats: {source} carries its contract; leave it out")
+        return load(source)
+    layout = layout_of(path)
+    if layout is None or layout.origin == "verydeep":
+        if eats is not None:
+            raise ConfigError(f"eats: {source} carries its contract; leave it out")
+        return load(source)
+    if eats is not None:
+        return open_foreign(path, eats)
+    name = whose(digests(path))
+    return published(catalogue()[name], path) if name else load_or_features(path)
+
+
+def shown(source: str) -> dict[str, Any]:
+    """Contract and tensors of a model with their statistics. Raises ModelError."""
+    found = opened(source)
+    tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
+    if isinstance(found, Features):
+        contract = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "tensors"}
+    else:
+        contract = dataclasses.asdict(found.contract)
+    return {"model": source, "contract": contract, "tensors": [tensor_record(n, t) for n, t in tensors.items() if t.is_floating_point()]}
+
+
+def tensor_record(name: str, tensor: torch.Tensor) -> dict[str, Any]:
+    """Shape and statistics of float values, reckoned in float64; a value that is not finite makes them null."""
+    x = tensor.detach().double().flatten()
+    values = {
+        "mean": float(x.mean()), "std": float(x.std(correction=0)), "least": float(x.min()), "most": float(x.max()),
+        "zeros": float((x == 0).double().mean()),
+    }  # fmt: skip
+    return {"name": name, "shape": list(tensor.shape), **{k: v if math.isfinite(v) else None for k, v in values.items()}}
+
+
+def show_text(r: dict[str, Any]) -> str:
+    c = dict(r["contract"])
+    classes = c.pop("classes", ())
+    facts = [f"{name:<12}{rounded(value) if name in ('mean', 'std') else value}" for name, value in c.items() if value not in ("", ())]
+    if classes:
+        facts.append(f"{'classes':<12}{len(classes)}: {', '.join(classes[:6])}{', ...' if len(classes) > 6 else ''}")
+    rows = [
+        (
+            t["name"], "x".join(map(str, t["shape"])),
+            *("not finite" if t[k] is None else f"{t[k]:.4g}" for k in ("mean", "std", "least", "most")), f"{100 * t['zeros']:.1f}",
+        )
+        for t in r["tensors"]
+    ]  # fmt: skip
+    return "\n".join([*facts, "", aligned(LAYER_COLUMNS, rows)])
+
+
+def verified(source: str) -> dict[str, Any]:
+    """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError where it cannot be read."""
+    path = at_hand(source) if source in catalogue() and not Path(source).exists() else Path(source).expanduser()
+    best = path / "best.safetensors" if path.is_dir() else path
+    found, name = opened(source), whose(digests(best)) if best.is_file() else None
+    tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
+    own = layout_of(best) if best.is_file() else None
+    sealed = own is not None and own.origin == "verydeep"
+    known = name or (own_name(found) if isinstance(found, Classifier) else None)
+    infinite = [n for n, t in tensors.items() if not bool(t.isfinite().all())]
+    learnt, how = randomness.judged(randomness.signs(net_of(found)))
+    whole = (
+        "contract and tensors match the SHA-256 they carry" if sealed else f"its checksum is that of {name}" if name
+        else "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
+    )  # fmt: skip
+    checks = [
+        {"check": "whole", "ok": True if sealed or name else None, "words": whole},
+        {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
+        {"check": "learnt", "ok": learnt, "words": f"{'not random' if learnt else 'like random weights'}: {how}"},
+        {"check": "known", "ok": None, "words": f"it is {known}" if known else "it is none of the published nets of the catalogue"},
+    ]
+    return {"model": source, "published": known, "good": not infinite and learnt, "checks": checks}
+
+
+def own_name(found: Classifier) -> str | None:
+    """The catalogue's name of tensors with this fingerprint."""
+    sums = {n: e.checksums["tensors_sha256"].value for n, e in catalogue().items() if "tensors_sha256" in e.checksums}
+    return next((name for name, value in sums.items() if value == found.contract.sha256), None)
+
+
+def net_of(found: Classifier | Features) -> Any:
+    return found.classifier(("",), 32, 1).net if isinstance(found, Features) else found.net
+
+
+def verify_text(r: dict[str, Any]) -> str:
+    marks = {True: "yes", False: "NO", None: "-"}
+    return "\n".join([f"{c['check']:<8}{marks[c['ok']]:<5}{c['words']}" for c in r["checks"]])
+
+
+def rounded(colours: Any) -> list[float]:
+    return [round(c, 3) for c in colours]

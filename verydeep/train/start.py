@@ -1,0 +1,121 @@
+"""Where a net starts: random weights, or another net's with what it eats (section 3.1, appendix A)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from verydeep.config import Config
+from verydeep.contract import Contract
+from verydeep.data.reading import workers_for
+from verydeep.data.record import DataSet, Photos
+from verydeep.data.statistics import Statistics, measure
+from verydeep.errors import ConfigError
+from verydeep.net.classifier import Classifier, build
+from verydeep.net.initialise import from_same, from_shallower, initialise
+from verydeep.run import Run, read_sealed, write_sealed
+from verydeep.train.skipped import Skipped
+from verydeep.weights.model import load_or_features
+from verydeep.weights.read import Features
+
+LONGEST_ORIGIN = 300  # characters: a net that started from one that started from one ...
+Triple = tuple[float, float, float]
+
+
+class Inherited(NamedTuple):
+    """What a run takes over from the contract of the net it starts from; colours in 0-255 units."""
+
+    mean: Triple
+    std: Triple
+    origin: str
+    licence: str
+
+
+def start_of(config: Config, resumes: bool) -> Classifier | None:
+    """The net that a new run starts from, if it starts from one. Raises ModelError.
+
+    Of a file without FC layers those of the result are of a size that fits nothing, so that none is taken from it.
+    """
+    if not config.init_from or resumes:
+        return None
+    found = load_or_features(config.init_from)
+    if isinstance(found, Features):
+        return found.classifier(("",), config.crop, fc_width=1 if config.fc_width > 1 else 2)
+    return found
+
+
+def inherited(run: Run, start: Classifier | None) -> Inherited | None:
+    """What a run takes over from its start, which one that goes on has written down; None from random weights."""
+    if start:
+        c = start.contract
+        return Inherited(c.mean, c.std, c.origin[:LONGEST_ORIGIN], c.licence)
+    file = run.path / "run.json"
+    kept = read_sealed(file).get("started_from", {}) if file.exists() else {}
+    if "mean" not in kept:  # random weights, or a run of a version that measured its own mean
+        return None
+    return Inherited(tuple(kept["mean"]), tuple(kept["std"]), kept["origin"], kept["licence"])
+
+
+def statistics_of(run: Run, photos: Photos, config: Config, eats: Inherited | None) -> Statistics:
+    """Statistics of the training photos, measured once and kept in the run; not measured where nothing needs them."""
+    file = run.path / "statistics.json"
+    if file.exists():
+        kept = read_sealed(file)
+        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])
+    if eats and config.colour == "off":
+        return Statistics(eats.mean, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 0)
+    skipped = Skipped(run, photos, config.bad_photos)
+    found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
+    write_sealed(file, found._asdict())
+    return found
+
+
+def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited | None) -> Classifier:
+    """A new Classifier with its contract; mean, standard deviation and licence are those of its start."""
+    red, green, blue = (round(v, 4) for v in statistics.mean)
+    mean, std, origin = (red, green, blue), (config.input_std,) * 3, f"trained by verydeep on {data.name}"
+    if eats:
+        mean, std, origin = (
+            eats.mean,
+            eats.std if config.input_std == 1 else std,
+            f"{origin}, from a net {eats.origin or 'of unknown origin'}",
+        )
+    contract = Contract(
+        config.net, data.classes, config.crop, config.fc_width, config.base_width, config.batch_norm, config.pooling,
+        mean, std, config.scales, origin=origin, licence=eats.licence if eats else "",
+    )  # fmt: skip
+    classifier = build(contract)
+    classifier.net.dropout = config.dropout
+    return classifier
+
+
+def first_weights(run: Run, classifier: Classifier, config: Config, start: Classifier | None) -> None:
+    """Random weights, then those of another net where one is named."""
+    sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
+    initialise(classifier.net, config.init, config.seed, sigma)
+    if start and config.init_from:
+        start_from(run, classifier, config.init_from, start, config.freeze)
+
+
+def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, freeze: str | None) -> None:
+    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1).
+
+    The last layer is new unless the classes are the same. Raises ConfigError where a layer that shall be frozen is new.
+    """
+    net, given = classifier.net, start.contract
+    same, last = start.net.name == net.name, given.classes == classifier.contract.classes
+    pairs = (from_same if same else from_shallower)(net, start.net, last)
+    copied = {pair.split(" -> ")[1] for pair in pairs}
+    fresh = [name for name, _ in net.named_children() if name not in copied]
+    if freeze:
+        net.freeze(freeze)
+        if random := next((name for name in fresh if name in net.frozen), None):
+            raise ConfigError(f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers")
+    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
+    random_fc = [name for name in fresh if name.startswith("fc")]
+    why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
+    run.say(f"copied from {model} (SHA-256 {given.sha256}): {what}{why}")
+    if run.writes:
+        origin = {"path": model, "sha256": given.sha256, "net": start.net.name, "copied": pairs}
+        taken = Inherited(given.mean, given.std, given.origin[:LONGEST_ORIGIN], given.licence)._asdict()
+        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin | taken})

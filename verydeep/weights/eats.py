@@ -1,4 +1,4 @@
-"""What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 7)."""
+"""What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_nothing_dangerous(path: Path) -> None:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             assert name not in ("eval", "exec", "yaml.load", "os.system"), name
-            if name == "torch.load":  # a pickle, in the one file that looks through it first (docs/decisions/0010-foreign-weights.md)
+            if name == "torch.load":  # a pickle, in the one file that looks through it first (docs/decisions/0011-foreign-weights.md)
                 assert path == PACKAGE / "weights" / "torch_file.py"
                 assert "weights_only=True" in [ast.unparse(k) for k in node.keywords]
         if isinstance(node, ast.keyword):

@@ -1,7 +1,7 @@
 """Tensors by name from a `.pth` or a safetensors file of PyTorch; their names belong to torchvision.py and timm.py.
 
 A `.pth` file holds a pickle, which may run anything. This is the one file that calls torch.load: with weights_only=True, and only after
-every name that the pickle imports was found among ten that build tensors (docs/decisions/0010-foreign-weights.md).
+every name that the pickle imports was found among ten that build tensors (docs/decisions/0011-foreign-weights.md).
 """
 
 from __future__ import annotations

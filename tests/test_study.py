@@ -124,7 +124,7 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
     assert len(tested) == 4
     assert len(set(tested.values())) == 1, "all seeds share one split"
     text = capsys.readouterr().out
-    assert "B is better than shallow-B. Dense " in text
+    assert "B is better than shallow-B. Dense: " in text
     assert "2 seeds were trained" in text
 
 

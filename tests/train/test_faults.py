@@ -476,8 +476,7 @@ def test_a_signal_to_the_command_saves_and_leaves_within_5_s(data, tmp_path, uni
         began = time.perf_counter()
         stderr = training.stderr.read()
         assert training.wait() == code
-        crowd = max(1, os.getloadavg()[0] / os.cpu_count())  # processes for each core; ending takes the interpreter a second of its own
-        assert time.perf_counter() - began < 5 * crowd
+        assert time.perf_counter() - began < 5
     assert_one_clear_line(stderr, run, f"interrupted by {number.name}: saved")
     tiny.go(data, run, **LONGER)
     assert tiny.left(run) == uninterrupted_longer

@@ -14,7 +14,7 @@ from test_claims import answered
 from verydeep.report import study_figures
 from verydeep.report.claims import JITTER, claims, findings
 from verydeep.report.study import seed_words, split_words, write_pages
-from verydeep.report.study_tables import all_tables
+from verydeep.report.study_tables import all_tables, border_share, dense_note
 
 
 class Page(HTMLParser):
@@ -115,6 +115,18 @@ def test_the_other_tables(pages: tuple[Page, str]) -> None:
     assert [*table_5, "24.8 / 7.5", "24.6 / 7.5", "24.4 / 7.2"] in rows
     table_6 = ["D+E", "[36;72]", "36, 54, 72", "2 x 2, 3 x 3", "-", "7.50 / 7.50", "5.00 / 5.00", "2.50 / 2.50"]
     assert [*table_6, "24.0 / 7.1", "23.9 / 7.2", "23.7 / 6.8"] in rows
+
+
+def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> None:
+    results, _ = whole_study()
+    assert dense_note(results) == ""
+    bad = [result(["D-54-seed0"], wrong_first(40), "centre", [54]), result(["D-54-seed0"], wrong_first(280), "dense", [54])]
+    words = dense_note([*results[:3], *bad])
+    assert "in 1 of 2 tests" in words
+    assert "70.0 against 10.0 % (D-54-seed0, Q = 54)" in words
+    assert "2 x 2 in block 5, where 56 %" in words
+    taps = [(i + a, j + b) for i in range(5) for j in range(5) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    assert border_share(5) == pytest.approx(sum(not (0 <= y < 5 and 0 <= x < 5) for y, x in taps) / len(taps))
 
 
 def test_several_seeds_are_a_mean_and_a_deviation() -> None:

@@ -58,6 +58,7 @@ def gather(study: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": study, "facts": facts, "findings": found, "needs": {f.claim.sentence: needs(f) for f in found},
         "tables_of_the_paper": study_tables.all_tables(results, facts), "charts": charts, "map_note": study_tables.map_note(results),
+        "dense_note": study_tables.dense_note(results),
         "splits": split_words(study), "seed_words": seed_words(study["seeds"]), "rules": rules(found),
         "protocol_words": PROTOCOL_WORDS, "own": yaml.safe_dump(own, sort_keys=False).strip(), "command": command(study),
     }  # fmt: skip

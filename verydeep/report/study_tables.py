@@ -24,6 +24,7 @@ CLAIM_COLUMNS = (
     "95 % interval",
     "paper",
 )
+MUCH_WORSE = 1.5  # times the error of the centre crop
 STAGE_COLUMNS = ("stage", "S", "starts from", "rate", "epochs", "parameters", "multiply-adds", "validation error", "weights")
 
 
@@ -192,6 +193,36 @@ def map_note(results: Results) -> str:
             "small a map. Dense evaluation can hurt there, so the centre crop stands beside it."
         )
     return text
+
+
+def dense_note(results: Results) -> str:
+    """A plain word where dense evaluation is much worse than the centre crop of the same net, and why that is so on small photos."""
+    pairs = [
+        (centre, dense)
+        for dense in results
+        if dense["protocol"] == "dense" and len(dense["scales"]) == 1
+        for centre in results
+        if centre["protocol"] == "centre" and all(centre[same] == dense[same] for same in ("stages", "photos", "scales"))
+    ]
+    worse = [(c, d) for c, d in pairs if d["top1_error"] > MUCH_WORSE * c["top1_error"]]
+    if not worse:
+        return ""
+    centre, dense = max(worse, key=lambda pair: pair[1]["top1_error"] - pair[0]["top1_error"])
+    side = dense["crop"] // 16
+    return (
+        f"Do not read the dense columns as a test of these nets: in {len(worse)} of {len(pairs)} tests at one Q dense evaluation is "
+        f"much worse than the centre crop of the same net, at the worst {dense['top1_error']:.1f} against {centre['top1_error']:.1f} % "
+        f"({', '.join(dense['stages'])}, Q = {dense['scales'][0]}). A net trained at a crop of {dense['crop']} has maps of "
+        f"{side} x {side} in block 5, where {100 * border_share(side):.0f} % of what a 3x3 layer looks at is the border's zeros "
+        f"(at 224: {100 * border_share(14):.0f} %). Shown a larger photo, the same layers see neighbours instead, which they never "
+        "learnt from. "
+        "Read the centre crop and the crops, or train at a larger crop."
+    )
+
+
+def border_share(side: int) -> float:
+    """The share of zeros of the padding in all 3x3 neighbourhoods of a map of side x side."""
+    return 1 - ((3 * side - 2) / (3 * side)) ** 2
 
 
 def outcome_rows(finding: Finding) -> list[tuple[str, ...]]:

@@ -103,10 +103,7 @@ def opened(source: str, eats: str | None = None) -> Classifier | Features:
         if eats is not None:
             raise ConfigError(f"eats: {source} carries its contract; leave it out")
         return load(source)
-    if eats is not None:
-        return open_foreign(path, eats)
-    name = whose(digests(path))
-    return published(catalogue()[name], path) if name else load_or_features(path)
+    return load_or_features(path) if eats is None else open_foreign(path, eats)
 
 
 def shown(source: str) -> dict[str, Any]:

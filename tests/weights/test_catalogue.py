@@ -19,6 +19,7 @@ from verydeep.net.classifier import build
 from verydeep.weights import catalogue, torchvision
 from verydeep.weights.catalogue import Stated, at_hand, differing, digests, whose
 from verydeep.weights.eats import EATS, Eats
+from verydeep.weights.model import load_or_features
 
 ENTRIES = catalogue.catalogue()
 
@@ -126,6 +127,18 @@ def test_a_name_is_a_model_with_its_contract(listed):
     assert c.origin.startswith("torchvision-a: ")
     assert c.classes[0] == "n01440764 tench, Tinca tinca"
     assert class_key(c.classes[999]) == "n15075141"
+
+
+def test_a_published_file_is_known_by_its_content_whatever_its_name(listed, tmp_path, recwarn):
+    _, e = listed
+    renamed = tmp_path / "downloaded.bin"
+    renamed.write_bytes(e.path.read_bytes())
+    for found in (verydeep.load(renamed), load_or_features(str(renamed))):
+        assert found.contract == verydeep.load("torchvision-a").contract
+    assert not recwarn.list  # nothing is guessed
+    renamed.write_bytes(e.path.read_bytes() + b" ")
+    with pytest.raises(ModelError):
+        verydeep.load(renamed)
 
 
 def test_a_damaged_file_is_no_model(listed):

@@ -56,7 +56,7 @@ def test_std_is_folded_exactly(tmp_path: Path, batch_norm: bool) -> None:
 
 def test_another_mean_is_folded_only_on_request_and_the_border_is_reported(tmp_path: Path) -> None:
     source = classifier("rgb-01-std")
-    with pytest.raises(ModelError, match=r"give fold_mean.*or keep"):
+    with pytest.raises(ModelError, match=r"give --fold-mean.*or --keep"):
         convert(source, "caffe", tmp_path / "x.caffemodel")
     assert not (tmp_path / "x.caffemodel").exists()
     source = Classifier(source.net, replace(source.contract, mean=(10.0, 200.0, 90.0))).eval()

@@ -131,7 +131,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         (["convert", "builtin:fashion-a", "x.safetensors"], 2, "--to"),
         (["convert", "builtin:fashion-a", "x.h5", "--to", "safetensors"], 2, "must end in .safetensors"),
         (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--eats", "bgr-255"], 2, "carries its contract"),
-        (["convert", "builtin:fashion-a", "x.pth", "--to", "torchvision"], 1, "give fold_mean"),
+        (["convert", "builtin:fashion-a", "x.pth", "--to", "torchvision"], 1, "give --fold-mean"),
         (["show", "nowhere.pth"], 1, "nowhere.pth does not exist"),
     ],
 )  # fmt: skip

@@ -65,8 +65,8 @@ def convert(
     folded = tuple(n for n, old, new in (("std", std, new_std), ("mean", mean, new_mean)) if not alike(old, new))
     if "mean" in folded and not fold_mean:
         raise ModelError(
-            f"its mean is {short(mean)}, nets of {to} have {short(new_mean)} (RGB, 0-255); give fold_mean to fold the difference into "
-            "conv1_1, which changes what the border sees, or keep to leave all weights as they are and feed the net its own mean"
+            f"its mean is {short(mean)}, nets of {to} have {short(new_mean)} (RGB, 0-255); give --fold-mean to fold the difference into "
+            "conv1_1, which changes what the border sees, or --keep to leave all weights as they are and feed the net its own mean"
         )
     try:
         write(turn(fold(tensors, mean, std, new_mean, new_std) if folded else tensors, wanted.order), to, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from verydeep.data.ilsvrc import class_names
 from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier, read_classifier
-from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file
+from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file, digests, whose
 from verydeep.weights.read import Features, open_foreign, read_foreign
 from verydeep.weights.recognise import layout_of
 
@@ -46,19 +46,35 @@ def load_or_features(model: str | Path) -> Classifier | Features:
     if not str(model).startswith("builtin:") and path.is_file():
         layout = layout_of(path)
         if layout is not None and layout.origin != "verydeep":
-            return open_foreign(path)
+            return known(path) or open_foreign(path)
     return load(model)
 
 
 def read_file(path: Path) -> Classifier:
     """Our own file, or one of Caffe, MatConvNet, Keras, torchvision, timm or ONNX."""
     layout = layout_of(path)
-    return read_classifier(path) if layout is None or layout.origin == "verydeep" else read_foreign(path)
+    if layout is None or layout.origin == "verydeep":
+        return read_classifier(path)
+    return known(path) or read_foreign(path)
+
+
+def known(path: Path) -> Classifier | None:
+    """The net of a file that is one of the catalogue's, whatever its name. Raises ModelError."""
+    try:
+        name = whose(digests(path))
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
+    return of_entry(catalogue()[name], path) if name else None
 
 
 def published(entry: Entry, path: Path) -> Classifier:
-    """The net of a catalogue's file, with the contract that the catalogue knows. Raises ModelError for another file."""
+    """The net of a file that must be this one of the catalogue. Raises ModelError for another file."""
     check_file(entry, path)
+    return of_entry(entry, path)
+
+
+def of_entry(entry: Entry, path: Path) -> Classifier:
+    """A net with the contract that the catalogue knows."""
     classes = [f"{synset} {name}" for synset, name in class_names().items()]
     found = read_foreign(path, entry.eats, classes, origin=f"{entry.name}: {entry.origin}", licence=entry.licence)
     if (found.contract.net, found.contract.batch_norm) != (entry.net, entry.batch_norm):

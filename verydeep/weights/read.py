@@ -156,7 +156,7 @@ def contract_of(path: Path, found: Found, layout: Layout, eats: str | Eats | Non
         return known, usual._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
     warnings.warn(
         f"{path} does not say what its net eats; it was taken for {layout.usual}, as is usual for {layout.origin} ({layout.form}): "
-        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. Say eats= if you know better",
+        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. Say --eats (in Python eats=) if you know better",
         ContractWarning, stacklevel=4,
     )  # fmt: skip
     return known, usual

@@ -301,6 +301,17 @@ def test_a_csv_manifest(tmp_path: Path) -> None:
         data.split("train").open(1)
 
 
+def test_a_manifest_may_name_photos_that_lie_elsewhere(tmp_path: Path) -> None:
+    (here := tmp_path / "here").mkdir()
+    grow(tmp_path, "a.png", "b.png")
+    data = open_data(csv_file(here, f"path,label,split\n{tmp_path / 'a.png'},cat,train\n../b.png,dog,train\n"))
+    assert [data.split("train").open(i).getpixel((0, 0)) for i in (0, 1)] == [(255, 0, 0)] * 2
+    assert [data.split("train").name(i) for i in (0, 1)] == [str(tmp_path / "a.png"), str(here / "../b.png")]
+    write_split(data, here / "split.csv")
+    again = open_data(str(here / "photos.csv"), split=here / "split.csv")
+    assert again.split("train").open(0).getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_a_byte_order_mark_and_windows_lines_are_no_trouble(tmp_path: Path) -> None:
     data = open_data(csv_file(tmp_path, "\ufeffpath,label\r\na.png,cat\r\nb.png,dog\r\n"))
     assert (data.classes, keys(data)) == (("cat", "dog"), {"all": ["a.png", "b.png"]})

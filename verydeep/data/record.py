@@ -132,7 +132,8 @@ class Photos:
         return len(self.keys)
 
     def name(self, id: int) -> str:
-        return self.place + self.keys[id]
+        key = self.keys[id]
+        return key if os.path.isabs(key) else self.place + key
 
     def open(self, id: int, smallest_side: int | None = None) -> Image.Image:
         """The upright RGB photo; with `smallest_side` a big one may be decoded smaller, its sides no shorter than that.
@@ -170,9 +171,9 @@ class Photos:
 
 
 def files(root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None) -> Photos:
-    """Photos in files below a folder, by their paths relative to it."""
+    """Photos in files, by their paths relative to a folder or by absolute ones."""
     place, names = os.path.join(root, ""), Names.of(keys)
-    return Photos(split, names, labels, lambda id: photo.file_bytes(Path(place + names[id])), place, boxes or {})
+    return Photos(split, names, labels, lambda id: photo.file_bytes(Path(place, names[id])), place, boxes or {})
 
 
 @dataclass(frozen=True)

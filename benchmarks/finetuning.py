@@ -56,7 +56,7 @@ def write_manifest(stamps: Path, seed: int, path: Path) -> list[tuple[Path, int]
 def arms(weights: str, crop: int, epochs: int) -> dict[str, Config]:
     shape = {"crop": crop, "scale": crop * 8 // 7, "fc_width": 512, "colour": "off"}
     common = shape | {"batch": 16, "epochs": epochs, "drop_at": (epochs * 3 // 4,)}
-    tuned = {"net": "D", "init_from": weights, "freeze": "pool4", "lr": 0.001, "lr_fc": 10, "lr_last": 10}
+    tuned = {"net": "D", "init_from": weights, "freeze": "pool4", "init": "gaussian", "init_sigma": 0.01, "lr": 0.001, "lr_last": 10}
     return {
         "real convolutions, block 5 and FC trained": Config(**common | tuned),
         "random weights, net D, lr 0.01": Config(**common | {"net": "D", "lr": 0.01}),

@@ -21,7 +21,7 @@ from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteri
 from verydeep.evaluate.protocol import Protocol, Scales, Step, components, steps
 from verydeep.evaluate.results import Sample
 from verydeep.evaluate.saving import Saving
-from verydeep.progress import Progress
+from verydeep.progress import Progress, several
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import read_json
 from verydeep.weights.model import load
@@ -193,8 +193,8 @@ def same_photos(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
     file, photos = entrant.source.file, sample.photos
     if not (np.array_equal(file.keys.block, photos.keys.block) and np.array_equal(file.keys.ends, photos.keys.ends)):
         raise DataError(
-            f"{file.path} holds the posteriors of {len(file.keys):,} photos of {file.about['split']}, and the test is of {len(photos):,} "
-            f"photos of {sample.split}, not the same ones; the same split and --limit are needed"
+            f"{file.path} holds the posteriors of {several(len(file.keys), 'photos')} of {file.about['split']}, and the test is of "
+            f"{several(len(photos), 'photos')} of {sample.split}, not the same ones; the same split and --limit are needed"
         )
     if not np.array_equal(class_numbers(opened.classes, opened.name, file.classes, entrant.name)[photos.targets()], file.targets):
         raise DataError(f"{file.path} was made when photos of {sample.data} had other classes; make it again")

@@ -193,7 +193,7 @@ def test_photos_with_several_labels_are_checked_and_said_not_to_train(photo_fold
 def test_data_that_cannot_be_used_is_its_own_diagnosis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(1).save(tmp_path / "alone.png")
     assert main(["check", str(tmp_path)]) == 1
-    assert "holds 1 photos but no class folders" in capsys.readouterr().err
+    assert "holds 1 photo but no class folders" in capsys.readouterr().err
 
 
 def test_names_cannot_break_the_text_or_the_page(photo_folder: Path, tmp_path: Path) -> None:

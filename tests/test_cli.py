@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from verydeep.cli import VERBS, main
+from verydeep.cli import VERBS, main, parse
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
 
@@ -49,7 +49,18 @@ WRONG = {
     "recipe without a name": (["train", "nowhere", "--out", "x", "--recipe"], 2, "--recipe needs a name"),
     "a word for a number": (["train", "nowhere", "--out", "x", "--epochs", "many"], 2, "epochs: 'many' is not a whole number"),
     "a word for a switch": (["train", "nowhere", "--out", "x", "--flip", "maybe"], 2, "flip: 'maybe' is not true or false"),
-    "a pair without brackets": (["train", "nowhere", "--out", "x", "--scale", "72,128"], 2, "expected one number, or two as [72,128]"),
+    "a word for a side": (
+        ["train", "nowhere", "--out", "x", "--scale", "big"],
+        2,
+        "scale: 'big' is not understood; expected one number, or two",
+    ),
+    "three sides": (["train", "nowhere", "--out", "x", "--scale", "72,128,256"], 2, "or two with a comma; write 72,128 or [72,128]"),
+    "a word for a list": (
+        ["train", "nowhere", "--out", "x", "--drop_at", "six"],
+        2,
+        "drop_at: 'six' is not a list of whole numbers; write 6,10",
+    ),
+    "a word in a list": (["train", "nowhere", "--out", "x", "--drop_at", "[6,x]"], 2, "drop_at: 'x' is not a whole number"),
     "unknown net": (["train", "nowhere", "--out", "x", "--net", "F"], 2, "net: 'F' is not known; expected one of 'A', 'A-LRN'"),
     "unknown field": (["train", "nowhere", "--out", "x", "--nett", "A"], 2, "--nett"),
     "crop off the grid": (["train", "nowhere", "--out", "x", "--crop", "100"], 2, "crop: 100 is not a multiple of 32"),
@@ -90,6 +101,22 @@ def test_wrong_input_gives_one_clear_line(
     assert expected in said
     assert not words or len(said.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir()), "nothing may be left behind"
+
+
+@pytest.mark.parametrize("verb", ["train", "study"])
+@pytest.mark.parametrize(
+    ("words", "drop_at", "scale"),
+    [
+        (["--drop_at", "6,10", "--scale", "256,512"], (6, 10), (256, 512)),
+        (["--drop_at=6, 10", "--scale=256, 512"], (6, 10), (256, 512)),
+        (["--drop_at", "[6,10]", "--scale", "[256,512]"], (6, 10), (256, 512)),
+        (["--drop_at", "6", "--scale", "256"], (6,), 256),
+        (["--drop_at", "[]"], (), 256),
+    ],
+)
+def test_lists_need_no_brackets(verb: str, words: list[str], drop_at: tuple[int, ...], scale: object) -> None:
+    found = parse(verb, ["photos", "--out", "run", *words])
+    assert (found.drop_at, found.scale) == (drop_at, scale)
 
 
 def test_train_evaluate_predict_report(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

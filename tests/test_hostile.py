@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import resource
@@ -24,16 +25,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from verydeep.cli import main
 from verydeep.contract import Contract, to_json
 from verydeep.errors import VeryDeepError
+from verydeep.evaluate import posteriors
+from verydeep.evaluate.evaluation import Settings
+from verydeep.evaluate.models import evaluate_models
 from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
+from verydeep.progress import Progress
 from verydeep.run import LONGEST_JSON, LONGEST_YAML, read_config, read_json, write_sealed
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save
@@ -62,8 +69,15 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
+def evaluated(path: Path, save: Path | None = None) -> object:
+    """Tests what may be posteriors on the photos beside it."""
+    settings = Settings(workers=0)
+    return evaluate_models([str(path)], str(path.parent / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none"))
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "model": load,
+    "posteriors": evaluated,
     "state": lambda path: restore(path, *trained()),
     "config": read_config,
     "json": read_json,
@@ -228,6 +242,156 @@ JSON: dict[str, bytes] = {
 }
 
 
+Change = Callable[[dict[str, Any], dict[str, Any], bytes], bytes | None]
+ROWS = "0 centre single"
+
+
+def saved_posteriors(root: Path) -> Path:
+    """The posteriors of a small net for two photos beside it."""
+    for name in ("a", "b"):
+        (root / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (36, 36), (50, 100, 150)).save(root / "photos" / name / "0.png")
+    model = build(CONTRACT)
+    initialise(model.net, "he")
+    model.save(root / "model.safetensors")
+    evaluated(root / "model.safetensors", root / "good.safetensors")
+    return root / "good.safetensors"
+
+
+def forged(good: Path, change: Change, path: Path, seal: bool = True) -> None:
+    """The file with other facts, tensors or bytes, and all sums made to fit."""
+    data = good.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8:end]), data[end:]
+    about = json.loads(header["__metadata__"][posteriors.METADATA])
+    body = change(header, about, body) or body
+    header["__metadata__"] |= posteriors.sealed(about | {"sha256": hashlib.sha256(body).hexdigest()})
+    headed(json.dumps(header, ensure_ascii=False).encode(), body)(path)
+
+
+def rows_of(values: list[float]) -> Change:
+    return lambda h, a, b: b[: (at := h[ROWS]["data_offsets"][0])] + np.array(values, "<f4").tobytes() + b[at + 4 * len(values) :]
+
+
+def bytes_of(name: str, values: Any, kind: str) -> Change:
+    """A tensor of other bytes, no more than before."""
+    return lambda h, a, b: b[: (at := h[name]["data_offsets"][0])] + (new := np.array(values, kind).tobytes()) + b[at + len(new) :]
+
+
+def described(name: str, **values: Any) -> Change:
+    return lambda h, a, b: h[name].update(values)
+
+
+def facts(**values: Any) -> Change:
+    return lambda h, a, b: a["models"][0]["results"][0]["facts"].update(values)
+
+
+def contract(**values: Any) -> Change:
+    return lambda h, a, b: a["models"][0]["contract"].update(values)
+
+
+def without_rows(h: dict[str, Any], a: dict[str, Any], b: bytes) -> bytes:
+    """The last tensor but for the small ones is that of the rows; those behind it move down."""
+    begin, end = h.pop(ROWS)["data_offsets"]
+    for found in h.values():
+        if found.get("data_offsets", [0])[0] >= end:
+            found["data_offsets"] = [at - (end - begin) for at in found["data_offsets"]]
+    return b[:begin] + b[end:]
+
+
+def many_photos(good: Path, photos: int) -> Callable[[Path], object]:
+    """A file as long as so many photos would make it, of zeros that take no room on the disk."""
+
+    def write(path: Path) -> None:
+        data, end = good.read_bytes(), 0
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        for name, kind, shape in (
+            ("ends", "I64", [photos]),
+            ("targets", "I64", [photos]),
+            (ROWS, "F32", [photos, 2]),
+            ("keys", "U8", [photos]),
+            ("tested", "U8", [photos]),
+        ):
+            header[name] = tensor(end, end := end + posteriors.WIDTH[kind] * math.prod(shape), shape, kind)
+        headed(header)(path)
+        os.truncate(path, path.stat().st_size + end)
+
+    return write
+
+
+POSTERIORS: dict[str, Change] = {
+    "not a number": rows_of([np.nan]),
+    "negative": rows_of([-0.5, 1.5]),
+    "infinite": rows_of([np.inf]),
+    "not summing to one": rows_of([0.5, 0.4]),
+    "rows of bytes": described(ROWS, dtype="U8", shape=[2, 8]),
+    "rows of integers": described(ROWS, dtype="I32"),
+    "rows the other way round": described(ROWS, shape=[1, 4]),
+    "rows in three dimensions": described(ROWS, shape=[2, 2, 1]),
+    "no rows": without_rows,
+    "ends without a dimension": described("ends", shape=[1, 2]),
+    "tested without a dimension": lambda h, a, b: h["tested"].update(shape=[], data_offsets=[0, 1]),
+    "ends that fall": bytes_of("ends", [13, 6], "<i8"),
+    "ends below zero": bytes_of("ends", [-1], "<i8"),
+    "ends beyond the end": bytes_of("ends", [6, 1 << 62], "<i8"),
+    "names that are no text": bytes_of("keys", [0xFF, 0xFE], "u1"),
+    "a name within a name": bytes_of("keys", [ord("a"), 0], "u1"),
+    "names of other photos": bytes_of("keys", list(b"c/0.png"), "u1"),
+    "names in control characters": bytes_of("keys", list(b"\x1b[2J"), "u1"),
+    "targets below zero": bytes_of("targets", [-1], "<i8"),
+    "targets beyond the classes": bytes_of("targets", [1 << 40], "<i8"),
+    "targets of another class": bytes_of("targets", [1], "<i8"),
+    "tested by 7": bytes_of("tested", [7], "u1"),
+    "a photo not tested": bytes_of("tested", [0], "u1"),
+    "other classes": contract(classes=["x", "y"]),
+    "other classes in control characters": contract(classes=["\n\x1b[2J" * 1000, "y"]),
+    "fewer classes": contract(classes=["a"]),
+    "a class of a megabyte": contract(classes=["a", "x" * 1_000_000]),
+    "a contract of lists": contract(classes=[[]] * 700_000),
+    "a contract of nothing": lambda h, a, b: a["models"][0].update(contract={}),
+    "no model": lambda h, a, b: a.update(models=[]),
+    "models that are text": lambda h, a, b: a.update(models="a" * 1_000_000),
+    "a name of a megabyte": lambda h, a, b: a["models"][0].update(name="x" * 1_000_000),
+    "a name in control characters, of another test": lambda h, a, b: a["models"][0].update(name="\n\x1b[2J") or facts(scales=[48])(h, a, b),
+    "another protocol": lambda h, a, b: a["models"][0]["results"][0].update(protocol="ten"),
+    "a protocol of lists": lambda h, a, b: a["models"][0]["results"][0].update(protocol=[[]]),
+    "scales without end": facts(scales=[32] * 500_000),
+    "scales of another test": facts(scales=[48]),
+    "an average of a megabyte": facts(average="x" * 1_000_000),
+    "an average in control characters": facts(average="\n\x1b[2J"),
+    "absurd passes": facts(passes=10**4000),
+    "passes that are not a number": facts(passes=float("nan")),
+    "endless seconds": facts(seconds=float("inf")),
+    "negative seconds": facts(seconds=-1.0),
+    "an absurd limit": lambda h, a, b: a.update(limit=10**4000),
+    "a negative limit": lambda h, a, b: a.update(limit=-1),
+    "a split of a megabyte": lambda h, a, b: a.update(split="x" * 1_000_000),
+    "a format of lists": lambda h, a, b: a.update(format=[[]] * 500_000),
+    "huge facts": lambda h, a, b: a.update(more=[[]] * 600_000, format=2),
+    "another key beside them": lambda h, a, b: h["__metadata__"].update(more="x" * 1_000_000),
+    "a name twice in the header": lambda h, a, b: h.update({"1 centre single": dict(h[ROWS])}),
+}
+
+
+def posteriors_cases(root: Path) -> dict[str, str]:
+    """Name -> "kind path"; the photos they are of lie beside them."""
+    root.mkdir()
+    good, cases = saved_posteriors(root), {}
+    data = good.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    cut = {f"cut after {n} bytes": data[:n] for n in (1, 8, 9, end - 1, end, end + 20, len(data) - 1)}
+    flipped = {f"byte {n} of its length": data[:n] + bytes([data[n] ^ 1 << n]) + data[n + 1 :] for n in range(8)}
+    for i, (name, raw_bytes) in enumerate((cut | flipped | {"a byte more": data + b"\0"}).items()):
+        (path := root / f"cut{i}.safetensors").write_bytes(raw_bytes)
+        cases[f"posteriors: {name}"] = f"posteriors {path}"
+    for i, (name, change) in enumerate(POSTERIORS.items()):
+        forged(good, change, path := root / f"{i}.safetensors")
+        cases[f"posteriors: {name}"] = f"posteriors {path}"
+    for name, photos in (("millions of photos", 1 << 22), ("more photos than memory, sparse", 1 << 38)):
+        cases[f"posteriors: {name}"] = f"posteriors {put(root / f'{photos}.safetensors', many_photos(good, photos))}"
+    return cases
+
+
 def forged_state(folder: Path, name: str, write: Callable[[Path], object]) -> str:
     """A state of which one file was replaced and the sums were made to fit."""
     save(folder, *trained(), Counters(step=1), Schedule(0.01))
@@ -273,7 +437,7 @@ def all_cases(root: Path) -> dict[str, str]:
         cases[f"state.json: {name}, as JSON"] = (
             f"state {put(root / f'{i}t' / 'state.json', lambda path, data=data: path.write_bytes(data)).parent}"  # type: ignore[misc]
         )
-    return cases
+    return cases | posteriors_cases(root / "posteriors")
 
 
 def test_hostile_files_are_refused_in_one_line_quickly_and_in_little_memory(tmp_path: Path) -> None:

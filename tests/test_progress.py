@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from verydeep import progress
-from verydeep.progress import Progress, duration
+from verydeep.progress import Progress, duration, several
 
 
 def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +32,16 @@ def test_auto_draws_no_bar_where_stderr_is_no_terminal() -> None:
     assert Progress().style == "lines"
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (1_036_800, "12 days")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (0.3, "less than a second"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (1_036_800, "12 days")]
+)
 def test_durations_as_people_say_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "plural", "words"),
+    [(1, "epochs", "1 epoch"), (1, "classes", "1 class"), (0, "photos", "0 photos"), (2000, "entries", "2,000 entries")],
+)
+def test_one_thing_is_said_as_one(count: int, plural: str, words: str) -> None:
+    assert several(count, plural) == words

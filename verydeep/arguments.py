@@ -57,6 +57,7 @@ WORDS = {
     "bad_photos": "an unreadable photo stops the test and is named, or is skipped, counted and listed",
     "long_photos": "a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there",
 }
+SEVERAL = {"--drop_at": r"\d+(\s*,\s*\d+)*", "--scale": r"\d+(\s*,\s*\d+)+"}  # fields of several numbers, spelled without brackets
 SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
 
 
@@ -64,10 +65,13 @@ def plainly(message: str) -> str:
     """The parser's message in one line and in the user's words."""
     message = " ".join(message.split())
     if found := re.fullmatch(r'Parser key "(\w+)": Does not validate against any .*Given value: (.*)', message):
-        return f"{found[1]}: {found[2]!r} is not understood; expected one number, or two as [72,128]"
+        return f"{found[1]}: {found[2]!r} is not understood; expected one number, or two with a comma; write 72,128 or [72,128]"
     if found := re.fullmatch(r'Parser key "(\w+)": Expected a (.*)\. Got value: (.*)', message):
         kind = found[2].removeprefix("typing.")
-        words = {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(kind)
+        words = {
+            "<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false",
+            "<class 'tuple'>": "a list of whole numbers; write 6,10 or [6,10]",
+        }.get(kind)  # fmt: skip
         return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
         as_typed = {
@@ -81,6 +85,12 @@ def plainly(message: str) -> str:
         }
         return f"what is required is missing: {', '.join(as_typed.get(name, name) for name in found[1].split(', '))}"
     return re.sub(r'^Parser key "(\w+)":', r"\1:", message)
+
+
+def bracketed(words: list[str]) -> list[str]:
+    """`--drop_at 6,10`, as everybody writes it, becomes `--drop_at [6,10]`, as the parser does."""
+    words = [w for word in words for w in (word.split("=", 1) if word.split("=", 1)[0] in SEVERAL else [word])]
+    return [f"[{w}]" if before in SEVERAL and re.fullmatch(SEVERAL[before], w, re.ASCII) else w for before, w in pairwise(["", *words])]
 
 
 def recipe_first(words: list[str], default: str | None) -> list[str]:

@@ -19,7 +19,7 @@ from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
 from verydeep.errors import DataError
-from verydeep.progress import Progress
+from verydeep.progress import Progress, several
 from verydeep.report.audit import write_page
 from verydeep.report.tables import aligned
 
@@ -107,7 +107,7 @@ def verdict(data: DataSet, facts: Facts) -> dict[str, Any]:
 def text(record: dict[str, Any]) -> str:
     """The record for a reader: errors first, the verdict last."""
     photos = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items())
-    lines = [f"{record['data']}: {len(record['classes'])} classes, photos: {photos}"]
+    lines = [f"{record['data']}: {several(len(record['classes']), 'classes')}, photos: {photos}"]
     for severity, title in TITLES.items():
         some = [f for f in record["findings"] if f["severity"] == severity]
         lines += ["", title] * bool(some)

@@ -74,7 +74,7 @@ def parse(verb: str, words: list[str]) -> Namespace:
         parser.prog, parser.description, words = f"verydeep weights {words[0]}", WEIGHTS_VERBS[words[0]], ["--verb", *words]
     (globals() | vars(arguments))[f"{verb}_arguments"](parser, *words[1:2] * (verb == "weights"))
     if verb in ("train", "demo", "study"):
-        words = arguments.recipe_first(words, "demo" if verb == "demo" else None)
+        words = arguments.recipe_first(arguments.bracketed(words), "demo" if verb == "demo" else None)
     try:
         return parser.parse_args(arguments.start_first(words) if verb == "train" else words)
     except jsonargparse.ArgumentError as e:

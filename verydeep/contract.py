@@ -56,9 +56,17 @@ def to_json(contract: Contract) -> str:
 def from_json(text: str, where: str) -> Contract:
     """Parses what `to_json` wrote. Raises ModelError naming `where` for anything else."""
     try:
-        values: dict[str, Any] = json.loads(text, object_pairs_hook=without_doubles)
-        if not isinstance(values, dict):
+        return from_values(json.loads(text, object_pairs_hook=without_doubles), where)
+    except (ValueError, RecursionError) as e:
+        raise ModelError(f"{where}: its contract cannot be read ({e}); the file is damaged or not of verydeep") from e
+
+
+def from_values(parsed: object, where: str) -> Contract:
+    """The contract of what was parsed from JSON. Raises ModelError naming `where`."""
+    try:
+        if not isinstance(parsed, dict):
             raise TypeError("not an object")
+        values: dict[str, Any] = dict(parsed)
         found = values.pop("format", None)
         if found != FORMAT:
             raise ModelError(f"{where}: its contract has format {found!r:.20}, this version reads {FORMAT}; try a newer verydeep")

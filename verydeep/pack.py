@@ -30,7 +30,7 @@ from verydeep.data.shards import Family, family
 from verydeep.data.source import open_data
 from verydeep.data.writing import Part, Scale, Writer, index_of, scaled
 from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.progress import Progress
+from verydeep.progress import Progress, several
 
 QUALITY = 95
 AHEAD = 8
@@ -77,7 +77,7 @@ def summary(record: dict[str, Any]) -> str:
     counts, n = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items()), len(record["shards"])
     lines = [f"{n:,} shard{'s' * (n > 1)}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
-        lines.append(f"rescaled to smallest side {record['smallest_side']}: {record['rescaled']} photos")
+        lines.append(f"rescaled to smallest side {record['smallest_side']}: {several(record['rescaled'], 'photos')}")
     lines += [f"skipped: {e['photo']}: {e['reason']}" for e in record["skipped"]]
     return "\n".join([*lines, f"the index: {record['index']}"])
 

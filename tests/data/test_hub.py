@@ -145,7 +145,7 @@ WRONG = {
     "two labels": ({"train": lambda: table(left=label(), right=label())}, r"has 2 columns of classes \(left, right\)"),
     "some labels missing": (
         {"train": lambda: table(label=label(values=[0, 1, -1, 0, 1, 2]))},
-        "1 photos of the split 'train' have no label",
+        "1 photo of the split 'train' has no label",
     ),
     "all labels missing": ({"train": lambda: table(label=label(values=[-1] * 6))}, "none of its photos has a label"),
     "another split": ({"train": lambda: table(label=label()), "extra": lambda: table(label=label())}, "the split 'extra' beside train"),

@@ -1,5 +1,7 @@
 """Small maps as matrix products against the direct convolution in fp64."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,6 +57,24 @@ def test_under_autocast_it_is_as_good_as_the_direct_convolution(side):
     for a, b, truth in zip(fast, direct, exact, strict=True):
         assert a.dtype == b.dtype
         assert (a - truth).abs().max() < 1.5 * (b - truth).abs().max() + 1e-6
+
+
+@pytest.mark.parametrize("side", products.SIDES)
+@pytest.mark.parametrize("learns", list(itertools.product((False, True), repeat=3)), ids=str)
+def test_what_is_frozen_costs_no_gradient_and_changes_no_other(side, learns, monkeypatch):
+    shapes = (3, 5, side, side), (6, 5, 3, 3), (6,)
+    whole = [noise(*shape).requires_grad_() for shape in shapes]
+    partly = [t.detach().clone().requires_grad_(needed) for t, needed in zip(whole, learns, strict=True)]
+    upstream = noise(3, 6, side, side)
+    products.convolve(*whole).backward(upstream)
+    unneeded = [((0,), "to_input"), ((1,), "to_weight")]
+    for name in [name for needed, name in unneeded if not any(learns[i] for i in needed)]:
+        monkeypatch.setattr(products, name, None)  # a call would fail
+    y = products.convolve(*partly)
+    if any(learns):
+        y.backward(upstream)
+    for found, expected, needed in zip(partly, whole, learns, strict=True):
+        assert torch.equal(found.grad, expected.grad) if needed else found.grad is None
 
 
 def test_it_pays_in_bf16_on_many_wide_small_maps():

@@ -1,5 +1,7 @@
 """The fast convolution against the direct one in fp64."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,24 @@ def test_an_upstream_gradient_of_any_layout_is_understood():
     x, weight, bias = noise(3, 4, 8, 8), noise(5, 4, 3, 3), noise(5)
     fast, direct = both_ways(x, weight, bias, noise(1, 5, 1, 1))  # expanded: strides of 0
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(fast, direct, strict=True))
+
+
+@pytest.mark.parametrize("side", winograd.SIDES)
+@pytest.mark.parametrize("learns", list(itertools.product((False, True), repeat=3)), ids=str)
+def test_what_is_frozen_costs_no_gradient_and_changes_no_other(side, learns, monkeypatch):
+    shapes = (3, 5, side, side), (6, 5, 3, 3), (6,)
+    whole = [noise(*shape).requires_grad_() for shape in shapes]
+    partly = [t.detach().clone().requires_grad_(needed) for t, needed in zip(whole, learns, strict=True)]
+    upstream = noise(3, 6, side, side)
+    winograd.convolve(*whole).backward(upstream)
+    unneeded = [((0,), "summed_tiles"), ((1,), "weights_of"), ((0, 1), "output_tiles_of")]
+    for name in [name for needed, name in unneeded if not any(learns[i] for i in needed)]:
+        monkeypatch.setattr(winograd, name, None)  # a call would fail
+    y = winograd.convolve(*partly)
+    if any(learns):
+        y.backward(upstream)
+    for found, expected, needed in zip(partly, whole, learns, strict=True):
+        assert torch.equal(found.grad, expected.grad) if needed else found.grad is None
 
 
 def test_it_pays_on_many_wide_small_maps():

@@ -16,7 +16,8 @@ from verydeep.cli import main
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, Interrupted, ModelError
 from verydeep.net.classifier import build
-from verydeep.run import read_config, read_sealed
+from verydeep.run import Run, read_config, read_sealed, write_sealed
+from verydeep.train.start import Inherited, inherited
 from verydeep.weights import torchvision
 from verydeep.weights.eats import ContractWarning
 
@@ -172,6 +173,23 @@ def test_a_run_goes_on_without_the_file_it_started_from(data, tmp_path, monkeypa
     Path(start).unlink()
     tiny.go(data, tmp_path / "run", init_from=start, freeze="pool2")
     assert tiny.left(tmp_path / "run") == tiny.left(tmp_path / "reference")
+
+
+def test_an_older_run_that_wrote_no_mean_down_goes_on_with_its_own(data, tmp_path, start):
+    """It had measured its photos' mean, which its statistics hold; a run that does write its start's mean takes that one."""
+    folder = tmp_path / "run"
+    tiny.go(data, folder, init_from=start, epochs=1)
+    run = Run(folder)
+    assert inherited(run, None) == Inherited((120.5, 110.25, 100.125), (58.0, 57.0, 57.5), "a test", "CC BY 4.0")
+    kept = read_sealed(folder / "run.json")
+    older = {name: kept["started_from"][name] for name in ("path", "sha256", "net", "copied")}
+    write_sealed(folder / "run.json", {k: v for k, v in kept.items() if k != "seal"} | {"started_from": older})
+    assert inherited(run, None) is None
+    job = job_of(data, folder, init_from=start, epochs=1)
+    mean = read_sealed(folder / "statistics.json")["mean"]
+    assert job.classifier.contract.mean == pytest.approx(mean, abs=1e-4)
+    assert job.classifier.contract.mean != pytest.approx((120.5, 110.25, 100.125))
+    assert job.classifier.contract.std == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from verydeep.progress import unit
+
 Severity = Literal["error", "warning", "note"]
 MOST_EXAMPLES = 1000  # kept of each finding; the count is always of all
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -95,10 +97,6 @@ class Finding:
             "id": self.id, "severity": k.severity, "count": self.count, "unit": unit(k.unit, self.count), "groups": self.groups,
             "what": k.what, "detail": self.detail, "will": k.will, "hint": k.hint, "examples": self.examples,
         }  # fmt: skip
-
-
-def unit(plural: str, count: int) -> str:
-    return {"classes": "class", "entries": "entry"}.get(plural, plural.removesuffix("s")) if count == 1 else plural
 
 
 def finding(id: str, names: list[str], detail: str = "") -> list[Finding]:

@@ -13,6 +13,7 @@ from verydeep.data.naming import is_hidden, is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, Shares, files
 from verydeep.data.split import divide
 from verydeep.errors import DataError
+from verydeep.progress import several
 
 
 def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
@@ -68,7 +69,7 @@ def class_names(folder: Path, root: Path, at_least: int) -> dict[str, Names]:
     loose = [p for p in folder.iterdir() if p.suffix.lower() in photo.SUFFIXES]
     if not classes and loose:
         raise DataError(
-            f"{folder} holds {len(loose)} photos but no class folders; put the photos of each class into a folder of its name, "
+            f"{folder} holds {several(len(loose), 'photos')} but no class folders; put the photos of each class into a folder of its name, "
             "or give a manifest (CSV: path,label)"
         )
     if not classes and (index := next(folder.glob("[!.]*.index"), None)):

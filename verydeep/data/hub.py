@@ -19,6 +19,7 @@ from verydeep.data import photo
 from verydeep.data.naming import is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
+from verydeep.progress import several
 
 LABELS = ("label", "labels", "class", "cls", "target", "fine_label")  # names of a column that is no ClassLabel
 IMAGES = ("image", "img", "photo")
@@ -58,7 +59,10 @@ def open_hub(name: str) -> DataSet:
         place = np.array([-1 if v is None else number.get(str(v), -1) for v in values], np.int64)
         targets = place[codes]
         if (bad := int((targets < 0).sum())) or len(targets) != len(tables[split]):
-            raise DataError(f"{where}: {bad} photos of the split {split!r} have no label; remove them, or save the data set without them")
+            lack, it = ("has", "it") if bad == 1 else ("have", "them")
+            raise DataError(
+                f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; remove {it}, or save the data set without {it}"
+            )
         splits[split] = photos_of(where, name, split, tables[split], image, targets)
     return DataSet(where, tuple(classes), splits)
 

@@ -21,7 +21,7 @@ from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteri
 from verydeep.evaluate.protocol import Protocol, Scales, Step, components, steps
 from verydeep.evaluate.results import Sample
 from verydeep.evaluate.saving import Saving
-from verydeep.progress import Progress
+from verydeep.progress import Progress, several
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import read_json
 from verydeep.weights.model import load
@@ -118,7 +118,7 @@ def check_classes(entrants: Sequence[Entrant]) -> None:
         for one, other in ((first, e), (e, first)):
             if strange := sorted(set(one.contract.classes) - set(other.contract.classes)):
                 raise DataError(
-                    f"{one.name} knows the class {strange[0]!r} and {other.name} does not, so their posteriors cannot be averaged; "
+                    f"{one.name} knows the class {strange[0]!r:.60} and {other.name} does not, so their posteriors cannot be averaged; "
                     "test them one at a time"
                 )
 
@@ -128,8 +128,8 @@ def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model
     number = {class_key(c): i for i, c in enumerate(known)}
     if strange := [c for c in classes if class_key(c) not in number]:
         raise DataError(
-            f"{model}: {data} has the class {strange[0]!r}, which the model does not know; it knows "
-            f"{', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+            f"{model}: {data} has the class {strange[0]!r:.60}, which the model does not know; it knows "
+            f"{', '.join(repr(c)[1:-1][:40] for c in known[:6])}{', ...' if len(known) > 6 else ''}"
         )
     return np.array([number[class_key(c)] for c in classes], np.int64)
 
@@ -182,7 +182,9 @@ def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
         ids = [places.get(key, -1) for key in file.keys]
         if min(ids) >= 0:
             return Sample(data, file.about["split"], photos.take(np.array(ids, np.int64), file.about["split"]), file.about["limit"])
-    raise DataError(f"{file.path} holds posteriors of {file.keys[0]} and others that {data} does not have; give the data it was made with")
+    raise DataError(
+        f"{file.path} holds posteriors of {file.keys[0]!r:.200} and others that {data} does not have; give the data it was made with"
+    )
 
 
 def same_photos(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
@@ -191,8 +193,8 @@ def same_photos(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
     file, photos = entrant.source.file, sample.photos
     if not (np.array_equal(file.keys.block, photos.keys.block) and np.array_equal(file.keys.ends, photos.keys.ends)):
         raise DataError(
-            f"{file.path} holds the posteriors of {len(file.keys):,} photos of {file.about['split']}, and the test is of {len(photos):,} "
-            f"photos of {sample.split}, not the same ones; the same split and --limit are needed"
+            f"{file.path} holds the posteriors of {several(len(file.keys), 'photos')} of {file.about['split']}, and the test is of "
+            f"{several(len(photos), 'photos')} of {sample.split}, not the same ones; the same split and --limit are needed"
         )
     if not np.array_equal(class_numbers(opened.classes, opened.name, file.classes, entrant.name)[photos.targets()], file.targets):
         raise DataError(f"{file.path} was made when photos of {sample.data} had other classes; make it again")

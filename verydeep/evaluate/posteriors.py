@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,19 @@ import safetensors
 import torch
 from torch import Tensor
 
-from verydeep.contract import Contract, from_json
+from verydeep.contract import Contract, from_values, without_doubles
 from verydeep.data.record import Names
 from verydeep.errors import ModelError
-from verydeep.evaluate.protocol import PROTOCOLS, Step
+from verydeep.evaluate.protocol import MOST_SCALES, PROTOCOLS, Step
+from verydeep.hardware import free_memory
 from verydeep.net.classifier import LONGEST_HEADER, check_header, cut
 from verydeep.run import open_regular
 
 METADATA, SEAL, FORMAT = "verydeep_posteriors", "verydeep_posteriors_sha256", 1
 BLOCK = 1 << 22  # bytes read at once
+LONGEST_NAME, LONGEST_WORD = 4096, 100  # characters of a model's name, which may be a path, and of a fact
+MOST_SPENT = 1e12  # seconds, or passes a photo
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # may stand in a path, and should reach no terminal
 WIDTH = {"I64": 8, "F32": 4, "U8": 1}
 FACTS: dict[str, tuple[type, ...]] = {
     "scales": (list,), "mirror": (bool,), "average": (str,), "pooling": (str,), "long_photos": (str,), "precision": (str,),
@@ -142,12 +147,15 @@ def read_posteriors(path: Path) -> list[SavedModel]:
         raise ModelError(f"{path} does not exist") from e
     except OSError as e:
         raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as e:
+    except (safetensors.SafetensorError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as e:
         raise ModelError(f"{path} cannot be read as posteriors ({cut(e)}); it is damaged or of another format") from e
 
 
 def parse(path: Path, file: BinaryIO) -> list[SavedModel]:
-    """Raises ModelError, and ValueError, TypeError, KeyError and the like for what is not as `save` writes it."""
+    """Raises ModelError, and ValueError, TypeError, KeyError and the like for what is not as `save` writes it.
+
+    Small things are checked first and the sum of all bytes last: a header can promise more bytes than anyone would wait for.
+    """
     length = int.from_bytes(file.read(8), "little")
     if length > LONGEST_HEADER:  # again, as the file may have changed
         raise ValueError("the header is too long")
@@ -155,34 +163,48 @@ def parse(path: Path, file: BinaryIO) -> list[SavedModel]:
     metadata = header.pop("__metadata__")
     if set(metadata) != {METADATA, SEAL} or hashlib.sha256(metadata[METADATA].encode()).hexdigest() != metadata[SEAL]:
         raise ModelError(f"{path}: its facts do not match their SHA-256; the file is damaged, save it again")
-    about = json.loads(metadata[METADATA])
+    about = json.loads(metadata[METADATA], object_pairs_hook=without_doubles)
     if about["format"] != FORMAT:
         raise ModelError(f"{path} has format {about['format']!r:.20}, this version reads {FORMAT}; try a newer verydeep")
-    if digest_after(file, 8 + length) != about["sha256"]:
-        raise ModelError(f"{path}: its posteriors do not match their SHA-256; the file is damaged, save it again")
-    if not all(isinstance(about[name], str) for name in ("data", "location", "split")) or type(about["limit"]) not in (int, type(None)):
-        raise TypeError("data, location, split or limit is of another kind")
-    photos, models = len(read(file, header, length, "ends", "I64")), []
-    keys = Names(read(file, header, length, "keys", "U8"), read(file, header, length, "ends", "I64"))
-    targets, tested = read(file, header, length, "targets", "I64"), read(file, header, length, "tested", "U8")
-    starts = np.concatenate([[-1], keys.ends[:-1]]) if photos else keys.ends
-    if not photos or len(targets) != photos or len(tested) != photos or (keys.ends <= starts).any() or keys.ends[-1] != len(keys.block) - 1:
-        raise ValueError("keys, targets and tested do not fit each other")
-    if tested.max() > 1 or keys.block[keys.ends].any():
-        raise ValueError("tested or the ends of the keys are damaged")
-    contracts = [from_json(json.dumps(model["contract"]), str(path)) for model in about["models"]]
+    if not all(isinstance(about[name], str) for name in ("data", "location")) or not is_word(about["split"]):
+        raise TypeError("data, location or split is of another kind")
+    if about["limit"] is not None and (type(about["limit"]) is not int or not 0 < about["limit"] < 1 << 63):
+        raise ValueError("limit is out of range")
+    contracts = [from_values(model["contract"], str(path)) for model in about["models"]]
+    keys, targets, tested = photos_of(path, file, header, length)
     if not contracts or targets.min() < 0 or targets.max() >= len(contracts[0].classes):
         raise ValueError("it holds no model, or its targets are out of range")
     saved = SavedFile(path, os.dup(file.fileno()), about, contracts[0].classes, keys, targets, tested.astype(bool))
     weakref.finalize(saved, os.close, saved.handle)
+    models = []
     for m, (model, contract) in enumerate(zip(about["models"], contracts, strict=True)):
         facts = {step_of(r): checked(r["facts"]) for r in model["results"]}
-        if len(facts) != len(model["results"]) or not facts or not isinstance(model["name"], str):
-            raise ValueError("a result stands in it twice, or none")
-        shape = [photos, len(contract.classes)]
+        if len(facts) != len(model["results"]) or not facts or not isinstance(model["name"], str) or len(model["name"]) > LONGEST_NAME:
+            raise ValueError("a result stands in it twice, or none, or its model has no name")
+        shape = [len(keys), len(contract.classes)]
         places = {step: place(header, length, tensor_name(m, step), "F32", shape) for step in facts}
-        models.append(SavedModel(saved, model["name"], contract, facts, places))
+        models.append(SavedModel(saved, CONTROL.sub("?", model["name"]), contract, facts, places))
+    if digest_after(file, 8 + length) != about["sha256"]:
+        raise ModelError(f"{path}: its posteriors do not match their SHA-256; the file is damaged, save it again")
     return models
+
+
+def photos_of(
+    path: Path, file: BinaryIO, header: dict[str, Any], length: int
+) -> tuple[Names, npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """The photos' names, their targets and which were tested. Raises ModelError and what `parse` does."""
+    kinds = {"ends": "I64", "keys": "U8", "targets": "I64", "tested": "U8"}
+    if sum(WIDTH[kind] * int(header[name]["shape"][0]) for name, kind in kinds.items()) > (memory := free_memory()) // 2:
+        raise ModelError(f"{path} promises more photos than the {memory / 1e9:.1f} GB of free memory can name; test fewer at once")
+    ends, block, targets, tested = (read(file, header, length, name, kind) for name, kind in kinds.items())
+    if not len(ends) == len(targets) == len(tested) > 0 or ends[0] < 0 or (ends[1:] <= ends[:-1]).any() or ends[-1] != len(block) - 1:
+        raise ValueError("keys, targets and tested do not fit each other")
+    if tested.max() > 1 or block[ends].any() or np.count_nonzero(block) != len(block) - len(ends):
+        raise ValueError("tested or the ends of the keys are damaged")
+    keys = Names(block, ends)
+    for _ in keys:  # not all bytes are text
+        pass
+    return keys, targets, tested
 
 
 def step_of(result: Mapping[str, Any]) -> Step:
@@ -194,9 +216,18 @@ def step_of(result: Mapping[str, Any]) -> Step:
 def checked(facts: dict[str, Any]) -> dict[str, Any]:
     if set(facts) != set(FACTS) or not all(type(facts[name]) in kinds for name, kinds in FACTS.items()):
         raise TypeError("the facts of a result are of another kind")
-    if not facts["scales"] or not all(type(q) is int and 0 < q <= 1 << 16 for q in facts["scales"]):
+    if not 0 < len(facts["scales"]) <= MOST_SCALES or not all(type(q) is int and 0 < q <= 1 << 16 for q in facts["scales"]):
         raise ValueError("scales are out of range")
+    if not all(0 <= facts[name] < MOST_SPENT for name in ("passes", "seconds")):  # not a number is neither
+        raise ValueError("passes or seconds are out of range")
+    if not all(is_word(value) for value in facts.values() if isinstance(value, str)):
+        raise ValueError("a fact is no word")
     return facts
+
+
+def is_word(value: object) -> bool:
+    """What may stand in a message as it is."""
+    return isinstance(value, str) and len(value) <= LONGEST_WORD and value.isprintable()
 
 
 def tensor_name(model: int, step: Step) -> str:

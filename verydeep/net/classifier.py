@@ -225,7 +225,7 @@ def check_header(path: Path) -> int:
 
 def cut(error: Exception) -> str:
     """An error that may quote the file, in one line and not too long."""
-    return repr(str(error))[1:161]
+    return repr(str(error))[1:-1][:160]
 
 
 def check_seal(path: Path, metadata: dict[str, str]) -> None:

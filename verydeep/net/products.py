@@ -14,22 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from verydeep.net.winograd import small_and_wide
+
 SIDES = (2, 4)
 LEAST_PHOTOS = 32  # below this reading the weights takes longer than the products
 
 
 def pays(x: Tensor, weight: Tensor) -> bool:
     """Whether this convolution, x N x C x s x s with weights K x C x 3 x 3, is worth it: small maps, wide layers, bf16 on a CPU."""
-    n, channels, height, width = x.shape
-    return (
-        height == width
-        and height in SIDES
-        and weight.shape[-1] == 3
-        and min(channels, weight.shape[0]) >= 64
-        and n >= LEAST_PHOTOS
-        and x.device.type == "cpu"
-        and (x.dtype == torch.bfloat16 or (torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16))
-    )
+    used = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return small_and_wide(x, weight, SIDES) and len(x) >= LEAST_PHOTOS and torch.bfloat16 in (used, x.dtype)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -53,18 +47,32 @@ class Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        side, width = x.shape[-1], weight.shape[0]
-        flat = gradient.permute(0, 2, 3, 1).reshape(-1, width)  # (N s s) x K
-        if side == 2:
-            to_x = flat.reshape(len(x), -1) @ matrix_of(weight, 2).T  # N x 4 C
-            to_weight = weight_of_pairs(rows_of(x).T @ flat.reshape(len(x), -1), weight.shape)
-        else:
-            # The gradient of a convolution is one with the weights turned round and the channels exchanged.
-            to_x = rows_of(gradient) @ matrix_of(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
-            to_weight = (rows_of(x).T @ flat).view(3, 3, -1, width).permute(3, 2, 0, 1)
-        return to_x.view(len(x), side, side, -1).permute(0, 3, 1, 2), to_weight, flat.sum(0)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """None for what is frozen, or lies before all that learns."""
+        (x, weight), (x_learns, weight_learns, bias_learns) = ctx.saved_tensors, ctx.needs_input_grad
+        flat = gradient.permute(0, 2, 3, 1).reshape(-1, len(weight))  # (N s s) x K
+        return (
+            to_input(gradient, weight) if x_learns else None,
+            to_weight(x, flat, weight.shape) if weight_learns else None,
+            flat.sum(0) if bias_learns else None,
+        )
+
+
+def to_input(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient N x C x s x s of the input, from that of the output, N x K x s x s."""
+    n, _, side, _ = gradient.shape
+    if side == 2:
+        found = rows_of(gradient) @ matrix_of(weight, 2).T  # N x 4 C
+    else:  # the gradient of a convolution is one with the weights turned round and the channels exchanged
+        found = rows_of(gradient) @ matrix_of(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
+    return found.view(n, side, side, -1).permute(0, 3, 1, 2)
+
+
+def to_weight(x: Tensor, flat: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient K x C x 3 x 3 of the weights, from that of the output, (N s s) x K."""
+    if x.shape[-1] == 2:
+        return weight_of_pairs(rows_of(x).T @ flat.reshape(len(x), -1), shape)
+    return (rows_of(x).T @ flat).view(3, 3, -1, shape[0]).permute(3, 2, 0, 1)
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -50,17 +50,16 @@ def transforms(side: int, dtype: torch.dtype) -> Transforms:
 
 def pays(x: Tensor, weight: Tensor) -> bool:
     """Whether this convolution, x N x C x s x s with weights K x C x 3 x 3, is worth the transforms."""
-    n, channels, height, width = x.shape
-    return (
-        height == width
-        and height in SIDES
-        and weight.shape[-1] == 3
-        and min(channels, weight.shape[0]) >= 64
-        and n * tiles_along(height) ** 2 >= LEAST_TILES[height]
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-    )
+    if not small_and_wide(x, weight, SIDES) or torch.is_autocast_enabled("cpu"):
+        return False
+    side = x.shape[-1]
+    return x.dtype in (torch.float32, torch.float64) and len(x) * tiles_along(side) ** 2 >= LEAST_TILES[side]
+
+
+def small_and_wide(x: Tensor, weight: Tensor, sides: tuple[int, ...]) -> bool:
+    """What every fast path here is for: 3x3 on square maps of these sides, from and to 64 channels or more, on a CPU."""
+    height, width = x.shape[2:]
+    return height == width and height in sides and weight.shape[-1] == 3 and min(weight.shape[:2]) >= 64 and x.device.type == "cpu"
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -83,20 +82,30 @@ class Winograd(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, kernels = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """None for what is frozen, or lies before all that learns."""
+        (x, kernels), (x_learns, weight_learns, bias_learns) = ctx.saved_tensors, ctx.needs_input_grad
         side, t = x.shape[-1], transforms(x.shape[-1], x.dtype)
-        to_x = torch.empty(len(x), side, side, x.shape[1], dtype=x.dtype)
-        to_kernels = torch.zeros(t.input.shape[0], len(kernels), x.shape[1], dtype=x.dtype)  # points x K x C
-        for part in parts(x):
-            u = t.input @ tiles_of(x[part])
+        to_x = torch.empty(len(x), side, side, x.shape[1], dtype=x.dtype) if x_learns else None
+        to_kernels = torch.zeros(t.input.shape[0], len(kernels), x.shape[1], dtype=x.dtype) if weight_learns else None  # points x K x C
+        for part in parts(x) if x_learns or weight_learns else ():
             to_v = (t.output.T @ output_tiles_of(gradient[part])).transpose(0, 1)  # points x tiles x K
-            to_kernels.baddbmm_(to_v.transpose(1, 2), u.transpose(0, 1))
-            to_u = torch.bmm(to_v, kernels.transpose(0, 1))  # points x tiles x C
-            to_x[part] = summed_tiles(t.input.T @ to_u.transpose(0, 1), side)
-        to_weight = t.weight.T @ to_kernels.transpose(0, 1)  # K x 9 x C
-        to_weight = to_weight.view(len(kernels), 3, 3, -1).permute(0, 3, 1, 2)
-        return to_x.permute(0, 3, 1, 2), to_weight, gradient.sum((0, 2, 3))
+            if to_kernels is not None:
+                u = t.input @ tiles_of(x[part])
+                to_kernels.baddbmm_(to_v.transpose(1, 2), u.transpose(0, 1))
+            if to_x is not None:
+                to_u = torch.bmm(to_v, kernels.transpose(0, 1))  # points x tiles x C
+                to_x[part] = summed_tiles(t.input.T @ to_u.transpose(0, 1), side)
+        return (
+            None if to_x is None else to_x.permute(0, 3, 1, 2),
+            None if to_kernels is None else weights_of(t.weight.T @ to_kernels.transpose(0, 1)),
+            gradient.sum((0, 2, 3)) if bias_learns else None,
+        )
+
+
+def weights_of(kernels: Tensor) -> Tensor:
+    """Weights K x C x 3 x 3 of kernels K x 9 x C."""
+    return kernels.view(len(kernels), 3, 3, -1).permute(0, 3, 1, 2)
 
 
 def tiles_along(side: int) -> int:

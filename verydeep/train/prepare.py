@@ -26,7 +26,7 @@ from verydeep.evaluate.scores import Scores
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.initialise import gain_table, gain_warning, gains
 from verydeep.paper import BATCH, LEARNING_RATE
-from verydeep.progress import Progress, duration
+from verydeep.progress import Progress, duration, several
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run, read_sealed, write_atomically, write_sealed
 from verydeep.train import state
@@ -77,7 +77,8 @@ def run_training(
                 raise
             parts = 2 * config.accumulate
             raise RunError(
-                f"the memory does not hold {config.batch} photos at once; start again with --accumulate {parts}, or a smaller net"
+                f"the memory does not hold {several(config.batch, 'photos')} at once; "
+                f"start again with --accumulate {parts}, or a smaller net"
             ) from e
         finally:
             job.tracker.close()
@@ -177,7 +178,7 @@ def takes_bf16(config: Config, device: torch.device) -> bool:
 def say_data(run: Run, data: DataSet) -> None:
     counts = ", ".join(f"{len(p)} {s}" for s, p in data.splits.items())
     how = " (held out by class, kept in split.csv)" if data.held_out else ""
-    run.say(f"data: {data.name}, {len(data.classes)} classes, photos: {counts}{how}")
+    run.say(f"data: {data.name}, {several(len(data.classes), 'classes')}, photos: {counts}{how}")
     for photos in (data.split("train"), data.split("val")):
         targets = photos.targets()
         if len(strange := np.flatnonzero((targets < 0) | (targets >= len(data.classes)))):
@@ -201,7 +202,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     c, run, net = job.config, job.run, job.classifier.net
     n = sum(p.numel() for p in net.parameters())
     run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
-    measured = f"over {statistics.photos} photos" if not c.init_from else "of the net it starts from"
+    measured = f"over {several(statistics.photos, 'photos')}" if not c.init_from else "of the net it starts from"
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in job.classifier.contract.mean)} {measured}")
     if net.frozen:
         trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
@@ -215,7 +216,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     if warning := rate_warning(c):
         run.say(f"warning: {warning}")
     seconds = estimate(job, x) * c.epochs
-    run.say(f"estimated time: {duration(seconds)} for {c.epochs} epochs, less if the validation error stalls early")
+    run.say(f"estimated time: {duration(seconds)} for {several(c.epochs, 'epochs')}, less if the validation error stalls early")
     if seconds > HOUR:
         run.say("that is over an hour; --recipe small trains net A on 64-pixel crops, --recipe demo on 32-pixel ones")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from verydeep.config import Config
+from verydeep.progress import several
 
 
 class Schedule(NamedTuple):
@@ -27,7 +28,7 @@ def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[
         return s, ""
     if s.stalled < config.patience:
         return s, ""
-    why = f"the validation error has not fallen {config.least_gain:g} points below {s.best:.2f} % for {s.stalled} epochs"
+    why = f"the validation error has not fallen {config.least_gain:g} points below {s.best:.2f} % for {several(s.stalled, 'epochs')}"
     if s.drops == config.drops:
         return s._replace(ended=True), f"training ends after epoch {epoch}: {why}, at the last rate"
     return drop(s, config, why)

@@ -125,6 +125,8 @@ def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> 
     assert "in 1 of 2 tests" in words
     assert "70.0 against 10.0 % (D-54-seed0, Q = 54)" in words
     assert "2 x 2 in block 5, where 56 %" in words
+    assert "--pooling down leaves them out" in words
+    assert "--pooling" not in dense_note([r | {"pooling": "down"} for r in [*results[:3], *bad]])
     taps = [(i + a, j + b) for i in range(5) for j in range(5) for a in (-1, 0, 1) for b in (-1, 0, 1)]
     assert border_share(5) == pytest.approx(sum(not (0 <= y < 5 and 0 <= x < 5) for y, x in taps) / len(taps))
 
@@ -200,6 +202,7 @@ def test_the_page_says_which_photos_steered_and_which_were_counted() -> None:
     clean = split_words(study(results, facts))
     assert "1,000 validation photos" in clean
     assert "400 photos of the split test, which no training looked at" in clean
+    assert "the first 100 of the 400 photos of the split test" in split_words(study(results, facts, test_photos=100))
     leaking = split_words(study(results, facts, split="val", photos={"train": 6000, "val": 1000}))
     assert "SAME validation photos" in leaking
     config = study(results, facts)["config"] | {"drop_at": []}

@@ -21,7 +21,7 @@ DEPTH_WORDS = (
     "Lines pass through the means of the seeds; where there are several seeds, each is a dot. C and D have 16 weight layers both."
 )
 SCALES_WORDS = (
-    "One test scale at a time, on all test photos; one line for each way to train. Lines pass through the means of the seeds; "
+    "One test scale at a time, on the photos of Table 3; one line for each way to train. Lines pass through the means of the seeds; "
     "where there are several seeds, each is a dot."
 )
 
@@ -85,7 +85,10 @@ def split_words(study: Mapping[str, Any]) -> str:
             "The tables and claims below count the SAME validation photos, because the data has no test split. The paper does so too, "
             "but the figures are a little too good: give the data a test split for figures without a leak."
         )
-    return words + f"The tables and claims below count the {photos[split]:,} photos of the split {split}, which no training looked at."
+    first = f"first {tested:,} of the " if (tested := study["test_photos"]) and tested < photos[split] else ""
+    return (
+        words + f"The tables and claims below count the {first}{photos[split]:,} photos of the split {split}, which no training looked at."
+    )
 
 
 def seed_words(seeds: list[int]) -> str:

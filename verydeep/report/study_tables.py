@@ -212,11 +212,20 @@ def dense_note(results: Results) -> str:
     return (
         f"Do not read the dense columns as a test of these nets: in {len(worse)} of {len(pairs)} tests at one Q dense evaluation is "
         f"much worse than the centre crop of the same net, at the worst {dense['top1_error']:.1f} against {centre['top1_error']:.1f} % "
-        f"({', '.join(dense['stages'])}, Q = {dense['scales'][0]}). A net trained at a crop of {dense['crop']} has maps of "
-        f"{side} x {side} in block 5, where {100 * border_share(side):.0f} % of what a 3x3 layer looks at is the border's zeros "
+        f"({', '.join(dense['stages'])}, Q = {dense['scales'][0]}). {hangs_over(worse)}A net trained at a crop of {dense['crop']} has "
+        f"maps of {side} x {side} in block 5, where {100 * border_share(side):.0f} % of what a 3x3 layer looks at is the border's zeros "
         f"(at 224: {100 * border_share(14):.0f} %). Shown a larger photo, the same layers see neighbours instead, which they never "
-        "learnt from. "
-        "Read the centre crop and the crops, or train at a larger crop."
+        "learnt from. Read the centre crop and the crops, or train at a larger crop."
+    )
+
+
+def hangs_over(worse: Sequence[tuple[Any, Any]]) -> str:
+    """A word on pooling that rounds up, where some of these tests suffer from it."""
+    if not any(d["pooling"] == "up" and d["scales"][0] % 32 for _, d in worse):
+        return ""
+    return (
+        "Pooling rounds up, so where Q is no multiple of 32 the last row and column of the class map hang over the border and see little "
+        "of the photo; they count as much as the others. 'verydeep evaluate' with --pooling down leaves them out. "
     )
 
 
@@ -232,7 +241,7 @@ def outcome_rows(finding: Finding) -> list[tuple[str, ...]]:
 
 def outcome_row(o: Outcome) -> tuple[str, ...]:
     first, second = o.comparison.paper
-    paper = f"{'-' if first is None else first} -> {'-' if second is None else second}"
+    paper = "-" if first is None and second is None else f"{'-' if first is None else first} -> {'-' if second is None else second}"
     p, (low, high) = "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}", o.interval
     return (
         str(o.comparison.first), str(o.comparison.second), ", ".join(map(str, o.seeds)), f"{o.photos:,}",

@@ -7,21 +7,16 @@ Options are libFuzzer's. The first byte chooses the suffix and how the photos ar
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import atheris
+from harness import bounded, fuzz
 
 with atheris.instrument_imports(include=["verydeep", "csv", "json"]):
     from verydeep.data.manifest import open_manifest
     from verydeep.errors import VeryDeepError
 
-SECONDS, MEMORY = 2.0, 100_000_000
-UNIT = 1 if sys.platform == "darwin" else 1024
 FOLDER = Path(tempfile.mkdtemp())
 WAYS = [(suffix, shares, root) for suffix in (".csv", ".jsonl") for shares in (None, (0.1, 0.1)) for root in (None, FOLDER)]
 SEEDS = (
@@ -43,25 +38,12 @@ def read(data: bytes) -> None:
     assert found.fingerprint()
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-
-
 def test_one_input(data: bytes) -> None:
-    before, began = peak(), time.process_time()
-    with suppress(VeryDeepError):
-        read(data)
-    assert time.process_time() - began <= SECONDS
-    assert peak() - before <= MEMORY + 2 * len(data)
+    bounded(read, data, VeryDeepError)
 
 
 def main() -> None:
-    (corpus := FOLDER / "corpus").mkdir()
-    for way in range(len(WAYS)):
-        for i, data in enumerate(SEEDS):
-            (corpus / f"{way}-{i}").write_bytes(bytes([way]) + data)
-    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
-    atheris.Fuzz()
+    fuzz(test_one_input, {f"{way}-{i}": bytes([way]) + data for way in range(len(WAYS)) for i, data in enumerate(SEEDS)}, FOLDER)
 
 
 if __name__ == "__main__":

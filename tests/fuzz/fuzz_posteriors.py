@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import atheris
+from harness import bounded, fuzz
 
 with atheris.instrument_imports(include=["verydeep"]):
     from verydeep.contract import Contract
@@ -32,8 +29,6 @@ with atheris.instrument_imports(include=["verydeep"]):
 import torch
 from PIL import Image
 
-SECONDS, MEMORY = 2.0, 100_000_000
-UNIT = 1 if sys.platform == "darwin" else 1024
 FOLDER = Path(tempfile.mkdtemp())
 KINDS = (WHOLE, HEADER, FACTS, TENSORS) = range(4)
 
@@ -84,27 +79,19 @@ def posteriors_file(kind: int, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + tensors
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+def read(data: bytes) -> None:
+    path = FOLDER / "x.safetensors"
+    path.write_bytes(posteriors_file(data[0] % len(KINDS) if data else WHOLE, data[1:]))
+    evaluated(path)
 
 
 def test_one_input(data: bytes) -> None:
-    path = FOLDER / "x.safetensors"
-    path.write_bytes(posteriors_file(data[0] % len(KINDS) if data else WHOLE, data[1:]))
-    before, began = peak(), time.process_time()
-    with suppress(VeryDeepError):
-        evaluated(path)
-    assert time.process_time() - began <= SECONDS
-    assert peak() - before <= MEMORY + 2 * len(data)
+    bounded(read, data, VeryDeepError)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    (corpus := FOLDER / "corpus").mkdir()
-    for name, data in seeds().items():
-        (corpus / name).write_bytes(data)
-    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
-    atheris.Fuzz()
+    fuzz(test_one_input, seeds(), FOLDER)
 
 
 if __name__ == "__main__":

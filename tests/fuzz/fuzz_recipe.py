@@ -7,15 +7,12 @@ Options are libFuzzer's. The seeds are made here, in a temporary folder: the def
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
-import time
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 import atheris
+from harness import bounded, fuzz
 
 with atheris.instrument_imports(include=["verydeep", "yaml"]):
     import yaml
@@ -24,9 +21,7 @@ with atheris.instrument_imports(include=["verydeep", "yaml"]):
     from verydeep.errors import VeryDeepError
     from verydeep.run import read_config
 
-SECONDS, MEMORY = 2.0, 100_000_000
 SLOWER = 4.0  # instrumented Python beside plain
-UNIT = 1 if sys.platform == "darwin" else 1024
 FOLDER = Path(tempfile.mkdtemp())
 ODD = (
     b"crop: 0x7fffffffffffffffffff\nscale: [1:30, .inf]\n",
@@ -44,25 +39,13 @@ def read(data: bytes) -> None:
     assert from_plain(yaml.safe_load(yaml.safe_dump(plain(found))), "again") == found
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-
-
 def test_one_input(data: bytes) -> None:
-    before, began = peak(), time.process_time()
-    with suppress(VeryDeepError):
-        read(data)
-    assert time.process_time() - began <= SECONDS * SLOWER
-    assert peak() - before <= MEMORY + 2 * len(data)
+    bounded(read, data, VeryDeepError, SLOWER)
 
 
 def main() -> None:
-    (corpus := FOLDER / "corpus").mkdir()
     recipes = [f.read_bytes() for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml")]
-    for i, data in enumerate([yaml.safe_dump(plain(Config())).encode(), *recipes, *ODD]):
-        (corpus / str(i)).write_bytes(data)
-    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
-    atheris.Fuzz()
+    fuzz(test_one_input, {str(i): data for i, data in enumerate([yaml.safe_dump(plain(Config())).encode(), *recipes, *ODD])}, FOLDER)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import atheris
+from harness import bounded, fuzz
 
 with atheris.instrument_imports(include=["verydeep"]):
     from verydeep.contract import Contract
@@ -30,8 +28,6 @@ with atheris.instrument_imports(include=["verydeep"]):
 
 import torch
 
-SECONDS, MEMORY = 2.0, 100_000_000
-UNIT = 1 if sys.platform == "darwin" else 1024
 FOLDER = Path(tempfile.mkdtemp())
 KINDS = (WHOLE, HEADER, CONTRACT, STATE, SEALED) = range(5)
 
@@ -102,25 +98,13 @@ def read(data: bytes) -> None:
     found(torch.zeros(1, 3, found.net.crop, found.net.crop, dtype=torch.uint8))
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-
-
 def test_one_input(data: bytes) -> None:
-    before, began = peak(), time.process_time()
-    with suppress(VeryDeepError):
-        read(data)
-    assert time.process_time() - began <= SECONDS
-    assert peak() - before <= MEMORY + 2 * len(data)
+    bounded(read, data, VeryDeepError)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    (corpus := FOLDER / "corpus").mkdir()
-    for name, data in seeds().items():
-        (corpus / name).write_bytes(data)
-    atheris.Setup([*sys.argv, str(corpus), "-timeout=20", "-rss_limit_mb=4096"], test_one_input)
-    atheris.Fuzz()
+    fuzz(test_one_input, seeds(), FOLDER)
 
 
 if __name__ == "__main__":

@@ -2,27 +2,17 @@
 
 import itertools
 
+import fast
 import pytest
 import torch
-import torch.nn.functional as F
+from fast import check_frozen, noise
 
 from verydeep.net import products
 from verydeep.net.convolution import Convolution
 
 
-def noise(*shape, dtype=torch.float64):
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
-
-
 def both_ways(x, weight, bias, upstream):
-    """(value, gradients) by matrix products and by the direct convolution."""
-    found = []
-    for way in (products.convolve, lambda *given: F.conv2d(*given, padding=1)):
-        given = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in (x, weight, bias)]
-        y = way(*given)
-        (y * upstream).sum().backward()
-        found.append([y.detach(), *(t.grad for t in given)])
-    return found
+    return fast.both_ways(products.convolve, x, weight, bias, upstream)
 
 
 @pytest.mark.parametrize("side", products.SIDES)
@@ -30,8 +20,8 @@ def both_ways(x, weight, bias, upstream):
 @pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
 def test_value_and_gradients_are_those_of_the_direct_convolution(side, n, format):
     x, weight = noise(n, 5, side, side).contiguous(memory_format=format), noise(6, 5, 3, 3).contiguous(memory_format=format)
-    fast, direct = both_ways(x, weight, noise(6), noise(n, 6, side, side))
-    for a, b in zip(fast, direct, strict=True):
+    quick, direct = both_ways(x, weight, noise(6), noise(n, 6, side, side))
+    for a, b in zip(quick, direct, strict=True):
         assert (a - b).abs().max() < 1e-10 * max(1, float(b.abs().max()))
 
 
@@ -43,8 +33,8 @@ def test_gradients_pass_torchs_own_check(side):
 
 def test_an_upstream_gradient_of_any_layout_is_understood():
     x, weight, bias = noise(3, 4, 4, 4), noise(5, 4, 3, 3), noise(5)
-    fast, direct = both_ways(x, weight, bias, noise(1, 5, 1, 1))  # expanded: strides of 0
-    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(fast, direct, strict=True))
+    quick, direct = both_ways(x, weight, bias, noise(1, 5, 1, 1))  # expanded: strides of 0
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(quick, direct, strict=True))
 
 
 @pytest.mark.parametrize("side", products.SIDES)
@@ -52,29 +42,17 @@ def test_under_autocast_it_is_as_good_as_the_direct_convolution(side):
     x, weight, bias, upstream = noise(40, 64, side, side), noise(64, 64, 3, 3) / 24, noise(64), noise(40, 64, side, side)
     _, exact = both_ways(x, weight, bias, upstream)
     with torch.autocast("cpu", torch.bfloat16):
-        fast, direct = both_ways(x.float(), weight.float(), bias.float(), upstream.float())
-    assert fast[0].dtype == direct[0].dtype == torch.bfloat16
-    for a, b, truth in zip(fast, direct, exact, strict=True):
+        quick, direct = both_ways(x.float(), weight.float(), bias.float(), upstream.float())
+    assert quick[0].dtype == direct[0].dtype == torch.bfloat16
+    for a, b, truth in zip(quick, direct, exact, strict=True):
         assert a.dtype == b.dtype
         assert (a - truth).abs().max() < 1.5 * (b - truth).abs().max() + 1e-6
 
 
 @pytest.mark.parametrize("side", products.SIDES)
 @pytest.mark.parametrize("learns", list(itertools.product((False, True), repeat=3)), ids=str)
-def test_what_is_frozen_costs_no_gradient_and_changes_no_other(side, learns, monkeypatch):
-    shapes = (3, 5, side, side), (6, 5, 3, 3), (6,)
-    whole = [noise(*shape).requires_grad_() for shape in shapes]
-    partly = [t.detach().clone().requires_grad_(needed) for t, needed in zip(whole, learns, strict=True)]
-    upstream = noise(3, 6, side, side)
-    products.convolve(*whole).backward(upstream)
-    unneeded = [((0,), "to_input"), ((1,), "to_weight")]
-    for name in [name for needed, name in unneeded if not any(learns[i] for i in needed)]:
-        monkeypatch.setattr(products, name, None)  # a call would fail
-    y = products.convolve(*partly)
-    if any(learns):
-        y.backward(upstream)
-    for found, expected, needed in zip(partly, whole, learns, strict=True):
-        assert torch.equal(found.grad, expected.grad) if needed else found.grad is None
+def test_what_is_frozen_costs_no_gradient_and_changes_no_other(side, learns):
+    check_frozen(products, side, learns, [((0,), "to_input"), ((1,), "to_weight")])
 
 
 def test_it_pays_in_bf16_on_many_wide_small_maps():

@@ -37,11 +37,12 @@ from verydeep.errors import VeryDeepError
 from verydeep.evaluate import posteriors
 from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import evaluate_models
+from verydeep.files import LONGEST_JSON, read_json, write_sealed
 from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
 from verydeep.progress import Progress
-from verydeep.run import LONGEST_JSON, LONGEST_YAML, read_config, read_json, write_sealed
+from verydeep.run import LONGEST_YAML, read_config
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save
 from verydeep.weights.model import load

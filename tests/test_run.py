@@ -20,10 +20,11 @@ from typing import IO
 
 import pytest
 
-import verydeep.run
+import verydeep.files
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.run import Run, open_run, read_config, read_json, write_atomically, write_json, write_text
+from verydeep.files import read_json, write_atomically, write_json, write_text
+from verydeep.run import Run, open_run, read_config
 
 SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))
 OPEN = """
@@ -364,7 +365,7 @@ def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypat
         calls.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}")
         fsync(handle)
 
-    monkeypatch.setattr(verydeep.run.os, "fsync", seen_fsync)
+    monkeypatch.setattr(os, "fsync", seen_fsync)
     monkeypatch.setattr(Path, "replace", lambda self, to: calls.append(f"rename {self}") or rename(self, to))
     write_text(tmp_path / "x.txt", "new")
     temporary = calls[0].removeprefix("flush ")
@@ -410,7 +411,7 @@ def always_full(path: Path, *ignored: object, **also_ignored: object) -> IO[str]
 @pytest.mark.parametrize(("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))])
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]) -> None:
     with open_run(tmp_path, SMALL) as run:
-        monkeypatch.setattr(verydeep.run, "open", always_full, raising=False)
+        monkeypatch.setattr(verydeep.files, "open", always_full, raising=False)
         with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
             act(run)
 
@@ -419,7 +420,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_log_that_fails_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         with open_run(tmp_path, SMALL) as run:
-            monkeypatch.setattr(verydeep.run, "open", always_full, raising=False)
+            monkeypatch.setattr(verydeep.files, "open", always_full, raising=False)
             with suppress(RunError, OSError):
                 run.say("x")
             raise KeyError

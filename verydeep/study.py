@@ -20,6 +20,7 @@ from verydeep.dry_run import net_of, rehearse
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import default_split, evaluate_models
+from verydeep.files import make_folder, read_json, write_json, write_text
 from verydeep.hardware import device_for, machine
 from verydeep.net.sizes import sizes
 from verydeep.paper import TABLE_1
@@ -30,7 +31,7 @@ from verydeep.report.page import write_report
 from verydeep.report.study import seed_words, write_pages
 from verydeep.report.study_tables import all_tables
 from verydeep.report.tables import aligned
-from verydeep.run import make_folder, read_json, read_metrics, write_json, write_text
+from verydeep.run import read_metrics
 from verydeep.train.plan import Limits, Stage, Trial, Which, run_stages, stages, trials
 from verydeep.train.prepare import finished_at
 

@@ -22,10 +22,11 @@ import torch
 
 from verydeep.contract import Contract
 from verydeep.errors import Interrupted, RunError
+from verydeep.files import read_json, write_json, write_text
 from verydeep.net.classifier import build, read_classifier
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
-from verydeep.run import has_state, open_run, read_json, write_json, write_text
+from verydeep.run import has_state, open_run
 from verydeep.train import loop
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save

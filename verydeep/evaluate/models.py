@@ -21,9 +21,9 @@ from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteri
 from verydeep.evaluate.protocol import Protocol, Scales, Step, components, steps
 from verydeep.evaluate.results import Sample
 from verydeep.evaluate.saving import Saving
+from verydeep.files import read_json
 from verydeep.progress import Progress, several
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import read_json
 from verydeep.weights.model import load
 
 Numbers = npt.NDArray[np.int64]

@@ -9,9 +9,9 @@ import jinja2
 from matplotlib.figure import Figure
 
 from verydeep.data.record import DataSet
+from verydeep.files import write_text
 from verydeep.report import figures
 from verydeep.report.page import thumbnail
-from verydeep.run import write_text
 
 SHOWN = 12  # thumbnails of a finding
 MOST_BARS = 60

@@ -11,9 +11,9 @@ import jinja2
 import yaml
 
 from verydeep.config import Config, plain
+from verydeep.files import write_text
 from verydeep.report import figures, study_figures, study_tables, tables
 from verydeep.report.claims import JITTER, LEVEL, SEEDS_THAT_AGREE, Finding, findings, said
-from verydeep.run import write_text
 
 PROTOCOL_WORDS = {"dense": "dense, the paper's way", "centre": "centre crop", "crops": "crops", "both": "crops and dense"}
 DEPTH_WORDS = (

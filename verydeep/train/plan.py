@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.protocol import PROTOCOLS, Protocol, Scales
+from verydeep.files import read_sealed
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import check_folder, has_state, read_config, read_sealed
+from verydeep.run import check_folder, has_state, read_config
 from verydeep.train.prepare import finished_at, kept_split, run_training
 from verydeep.weights.model import load
 

@@ -23,12 +23,13 @@ from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
+from verydeep.files import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.initialise import gain_table, gain_warning, gains
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration, several
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import Run, has_state, open_run, read_sealed, write_atomically, write_sealed
+from verydeep.run import Run, has_state, open_run
 from verydeep.train import state
 from verydeep.train.cost import seconds_a_photo
 from verydeep.train.loop import Job, cross_entropy, train

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from verydeep.data.record import Photos
 from verydeep.errors import PhotoError, RunError
-from verydeep.run import Run, append, exists, open_regular
+from verydeep.files import append, exists, open_regular
+from verydeep.run import Run
 
 
 class Skipped:

@@ -11,9 +11,10 @@ from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import ConfigError
+from verydeep.files import read_sealed, write_sealed
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_same, from_shallower, initialise
-from verydeep.run import Run, read_sealed, write_sealed
+from verydeep.run import Run
 from verydeep.train.skipped import Skipped
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features

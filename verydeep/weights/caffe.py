@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from verydeep.files import write_atomically
 from verydeep.net.classifier import bytes_of
-from verydeep.run import write_atomically
 from verydeep.weights.shapes import FC, Found, describe, parameters, reading, rename
 from verydeep.weights.wire import Part, array, beginning, budget, bytes_field, encoded, fields, mapped, number_field, numbers, text, whole
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from verydeep.errors import ModelError
-from verydeep.run import open_regular
+from verydeep.files import open_regular
 
 KINDS = ("sha256", "sha256_prefix", "sha1", "md5")  # of a file, the strongest first
 CHUNK = 1 << 20

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verydeep.errors import ModelError
+from verydeep.files import flush_folder
 from verydeep.progress import Progress
-from verydeep.run import flush_folder
 from verydeep.weights.catalogue import Entry, by_hand, check_file, differing, strongest, words
 
 TRIES = 3  # of one mirror, each going on where the last stopped

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
+from verydeep.files import LONGEST_JSON, open_regular, write_atomically
 from verydeep.net.vgg import column
-from verydeep.run import LONGEST_JSON, open_regular, write_atomically
 from verydeep.weights.shapes import PLAIN, Found, describe, parameters, reading, rename
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import safetensors
 
 from verydeep.errors import ModelError
-from verydeep.run import open_regular
+from verydeep.files import open_regular
 from verydeep.weights import caffe, matconvnet, onnx, timm, torch_file, wire
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

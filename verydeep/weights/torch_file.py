@@ -18,8 +18,8 @@ import safetensors
 import torch
 from torch import Tensor
 
+from verydeep.files import open_regular, write_atomically
 from verydeep.net.classifier import METADATA, check_header, write_tensors
-from verydeep.run import open_regular, write_atomically
 
 LONGEST_PICKLE = 250_000  # bytes; that of VGG-19 with batch norm and its optimizer has 40,000
 LEGACY_PICKLES = 5  # magic number, version, system, state, names of the storages; then the numbers follow

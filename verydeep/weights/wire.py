@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor, from_numpy
 
-from verydeep.run import open_regular
+from verydeep.files import open_regular
 
 MOST_FIELDS = 200_000  # of a whole file; VGG-19 has some 2,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5

@@ -63,7 +63,7 @@ def arms(weights: str, crop: int, epochs: int) -> dict[str, Config]:
     return {
         "real convolutions, trained from block 5": Config(**tuned | {"freeze": "pool4"}),
         "real convolutions, FC layers trained": Config(**tuned | {"freeze": "pool5"}),
-        "random weights, A, Glorot": Config(**long | {"net": "A"}),
+        "random weights, A, Glorot": Config(**long | {"net": "A", "lr": 0.0006}),  # the paper's 0.01 for a batch of 16
         "random weights, A, He": Config(**he | {"net": "A"}),
         "random weights, D, He": Config(**he | {"net": "D"}),
     }

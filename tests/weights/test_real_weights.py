@@ -21,6 +21,8 @@ from test_convert import NAMES
 from torch import Tensor
 
 from verydeep.errors import ModelError
+from verydeep.net.vgg import VGG
+from verydeep.weights import keras
 from verydeep.weights.convert import Target, convert
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
@@ -44,12 +46,26 @@ def path() -> Path:
     return found
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sklearn/datasets/images/china.jpg",
+        "sklearn/datasets/images/flower.jpg",
+        "skimage/data/chelsea.png",
+        "skimage/data/rocket.jpg",
+    ],
+)
+def picture(request: pytest.FixtureRequest) -> Path:
+    package, _, inside = request.param.partition("/")
+    if (found := importlib.util.find_spec(package)) is None:
+        pytest.skip(f"{package} is not here")
+    return Path(found.origin or "").parent / inside
+
+
 @pytest.fixture(scope="module")
-def photo() -> Tensor:
-    datasets = pytest.importorskip("sklearn.datasets")
-    china = Path(datasets.__file__).parent / "images" / "china.jpg"
-    with Image.open(china) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None, :, 90:330, 200:440]
+def photo(picture: Path) -> Tensor:
+    with Image.open(picture) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None, :, 60:300, 60:300]
 
 
 def test_they_are_recognised_and_no_head_is_made_up(path: Path) -> None:
@@ -72,21 +88,77 @@ def test_every_format_gives_the_same_bits_back(path: Path, tmp_path: Path) -> No
         out.unlink()
 
 
+@pytest.fixture(scope="module")
+def whole(path: Path) -> VGG:
+    """The real convolutions below a small random head, for formats of whole nets."""
+    torch.manual_seed(0)
+    made = VGG("D", classes=toy.CLASSES, crop=32, fc_width=toy.FC_WIDTH)
+    made.load_state_dict(made.state_dict() | read_features(path, "bgr-255").tensors | {"fc8.weight": made.fc8.weight.detach() / 20})
+    return made.eval()
+
+
+@pytest.mark.parametrize("kind", ["caffe-v1", "caffe-v2", "onnx", "mat", "h5"])
+def test_files_of_other_toolkits_give_the_same_bits_back(whole: VGG, tmp_path: Path, kind: str) -> None:
+    """Written by the tests' own encoders, scipy, and h5py by ours in Keras' older form."""
+    weights, out = toy.tensors(whole), tmp_path / f"x.{kind}"
+    if kind == "mat":
+        pytest.importorskip("scipy.io").savemat(out, toy.mat_variables(whole))
+    elif kind == "h5":
+        keras.write(weights, out)
+    else:
+        out.write_bytes(
+            toy.onnx_model(toy.zoo_state(whole)) if kind == "onnx" else {"caffe-v1": toy.caffe_v1, "caffe-v2": toy.caffe_v2}[kind](weights)
+        )
+    back = read_foreign(out, "bgr-255").net.state_dict()
+    toy.same({n: back[n] for n in weights}, weights | {"conv1_1.weight": weights["conv1_1.weight"].flip(1)})  # blue first there
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize("form", ["x.weights.h5", "x.keras", "x.h5"])
+def test_keras_own_files_give_the_same_bits_back(path: Path, tmp_path: Path, form: str) -> None:
+    """Keras loads what we wrote, and we read what it saved of that."""
+    test_keras = pytest.importorskip("test_keras")
+    source = read_features(path, "bgr-255")
+    convert(source, "keras", given := tmp_path / "y.weights.h5", keep=True)
+    model = test_keras.keras.applications.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3))
+    model.load_weights(given)
+    toy.same(read_features(test_keras.saved(model, tmp_path / form), "bgr-255").tensors, source.tensors)
+
+
+def patches_times(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 3x3 convolution and ReLU in fp64, as a matrix product over patches."""
+    patches = F.unfold(x, 3, padding=1)[0]
+    return (weight.double().flatten(1) @ patches + bias.double()[:, None]).view(1, -1, *x.shape[-2:]).clamp(min=0)
+
+
 def test_the_first_block_in_fp64(path: Path, photo: Tensor) -> None:
-    """Colours turned by hand, and a matrix product over 3 x 3 patches."""
+    """Colours turned by hand."""
     features = read_features(path, "bgr-255")
     x = photo.double()[:, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
     for name in ("conv1_1", "conv1_2"):
-        weight = features.tensors[f"{name}.weight"].double()
-        weight = weight.flip(1) if name == "conv1_1" else weight
-        patches = F.unfold(x, 3, padding=1)
-        x = (
-            (weight.flatten(1) @ patches[0] + features.tensors[f"{name}.bias"].double()[:, None])
-            .view(1, -1, *photo.shape[-2:])
-            .clamp(min=0)
-        )
+        weight = features.tensors[f"{name}.weight"]
+        x = patches_times(x, weight.flip(1) if name == "conv1_1" else weight, features.tensors[f"{name}.bias"])
     found = features.taps(photo, ["relu1_2"])["relu1_2"]
     assert torch.allclose(found.double(), x, rtol=0, atol=1e-5 * float(x.max()))
+
+
+def test_predict_in_fp64(whole: VGG, picture: Path, tmp_path: Path) -> None:
+    weights = toy.tensors(whole)
+    keras.write(weights, tmp_path / "x.h5")  # blue first
+    classifier = read_foreign(tmp_path / "x.h5", "bgr-255")
+    crop = classifier.crop_of(str(picture), picture.name).double()
+    x = crop[None, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+    for block, count in enumerate((2, 2, 3, 3, 3), 1):
+        for i in range(1, count + 1):
+            x = patches_times(x, weights[f"conv{block}_{i}.weight"], weights[f"conv{block}_{i}.bias"])
+        x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).amax((3, 5))
+    x = x.flatten()
+    for fc in ("fc6", "fc7", "fc8"):
+        x = weights[f"{fc}.weight"].double() @ x + weights[f"{fc}.bias"].double()
+        x = x.clamp(min=0) if fc != "fc8" else x
+    found = classifier.predict([picture])[0].double()
+    assert 1e-3 < float(found.min())  # so that all five are compared
+    assert torch.allclose(found, x.softmax(0), rtol=1e-4, atol=0)
 
 
 def test_conv5_3_as_onnxruntime_has_it(path: Path, photo: Tensor) -> None:

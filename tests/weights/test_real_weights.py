@@ -157,7 +157,7 @@ def test_predict_in_fp64(whole: VGG, picture: Path, tmp_path: Path) -> None:
         x = weights[f"{fc}.weight"].double() @ x + weights[f"{fc}.bias"].double()
         x = x.clamp(min=0) if fc != "fc8" else x
     found = classifier.predict([picture])[0].double()
-    assert 1e-3 < float(found.min())  # so that all five are compared
+    assert float(found.min()) > 1e-3  # so that all five are compared
     assert torch.allclose(found, x.softmax(0), rtol=1e-4, atol=0)
 
 

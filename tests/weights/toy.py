@@ -53,8 +53,7 @@ def field(index: int, value: int | bytes | str) -> bytes:
 
 
 def floats(t: Tensor, kind: str = "f") -> bytes:
-    values = t.flatten().tolist()
-    return struct.pack(f"<{len(values)}{kind}", *values)
+    return t.detach().numpy().astype({"f": "<f4", "d": "<f8"}[kind]).tobytes()
 
 
 def caffe_v2(weights: dict[str, Tensor], doubles: bool = False) -> bytes:
@@ -121,8 +120,8 @@ def torchvision_state(made: VGG, prefix: Callable[[str], str] = lambda name: nam
 def timm_state(made: VGG) -> dict[str, Tensor]:
     found = {n: t for n, t in torchvision_state(made).items() if n.startswith("features")}
     state, side = made.state_dict(), made.map
-    found["pre_logits.fc1.weight"] = state["fc6.weight"].reshape(FC_WIDTH, -1, side, side)
-    found["pre_logits.fc2.weight"] = state["fc7.weight"].reshape(FC_WIDTH, FC_WIDTH, 1, 1)
+    found["pre_logits.fc1.weight"] = state["fc6.weight"].reshape(made.fc_width, -1, side, side)
+    found["pre_logits.fc2.weight"] = state["fc7.weight"].reshape(made.fc_width, made.fc_width, 1, 1)
     found |= {"pre_logits.fc1.bias": state["fc6.bias"], "pre_logits.fc2.bias": state["fc7.bias"]}
     return found | {"head.fc.weight": state["fc8.weight"], "head.fc.bias": state["fc8.bias"]}
 
@@ -140,7 +139,7 @@ def mat_variables(made: VGG, old: bool = False) -> dict[str, object]:
     for name in dict.fromkeys(n.split(".")[0] for n in made.state_dict()):
         weight, bias = (made.state_dict()[f"{name}.{p}"].numpy() for p in ("weight", "bias"))
         if name == "fc6":
-            weight = weight.reshape(FC_WIDTH, -1, made.map, made.map)
+            weight = weight.reshape(made.fc_width, -1, made.map, made.map)
         kernel = np.transpose(weight if weight.ndim == 4 else weight[:, :, None, None], (2, 3, 1, 0))
         cell = np.empty((1, 2), dtype=object)
         cell[0, 0], cell[0, 1] = np.asfortranarray(kernel), bias[None, :]
@@ -149,8 +148,8 @@ def mat_variables(made: VGG, old: bool = False) -> dict[str, object]:
     layers.append({"name": "pool5", "type": "pool", "pad": np.array([[0.0, 1.0, 0.0, 1.0]]), "method": "max"})
     cells = np.empty((1, len(layers)), dtype=object)
     cells[0, :] = layers
-    names = np.empty((1, CLASSES), dtype=object)
-    names[0, :] = ["tench, Tinca tinca", "goldfish", "great white shark", "tiger shark", "hammerhead"]
+    names = np.empty((1, made.classes), dtype=object)
+    names[0, :] = ["tench, Tinca tinca", "goldfish", "great white shark", "tiger shark", "hammerhead"][: made.classes]
     mean = np.tile(np.array([123.68, 116.779, 103.939], dtype=np.float32), (CROP, CROP, 1))
     described = {"normalization": {"averageImage": mean, "imageSize": np.array([[64.0, 64.0, 3.0]])}, "classes": {"description": names}}
     return {"layers": cells, **(described if old else {"meta": described})}

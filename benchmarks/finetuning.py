@@ -58,8 +58,12 @@ def arms(weights: str, crop: int, epochs: int) -> dict[str, Config]:
     shape = {"crop": crop, "scale": crop * 8 // 7, "fc_width": 512, "colour": "off", "batch": 16}
     short = shape | {"epochs": epochs, "drop_at": (epochs * 3 // 4,)}
     tuned = short | {"net": "D", "init_from": weights, "init": "gaussian", "init_sigma": 0.01, "lr": 0.001, "lr_last": 10}
-    long = shape | {"epochs": 3 * epochs, "drop_at": (3 * epochs * 3 // 4,), "lr": 0.01}
-    he = long | {"init": "he", "input_std": 58.0}  # He's weights keep the size of what they are given, so the pixels are made small
+    long = shape | {"epochs": 3 * epochs, "drop_at": (3 * epochs * 3 // 4,)}
+    he = long | {
+        "init": "he",
+        "input_std": 58.0,
+        "lr": 0.002,
+    }  # He's weights keep the size of what they are given, so pixels are made small
     return {
         "real convolutions, trained from block 5": Config(**tuned | {"freeze": "pool4"}),
         "real convolutions, FC layers trained": Config(**tuned | {"freeze": "pool5"}),

@@ -11,6 +11,7 @@ import torch
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier
+from verydeep.progress import several
 from verydeep.report.tables import aligned
 from verydeep.weights import randomness
 from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, whose
@@ -87,7 +88,7 @@ def converted(source: str, to: str, out: Path, eats: str | None, fold_mean: bool
     except OSError as e:
         raise ModelError(f"{out} cannot be written ({e.strerror or e})") from e
     c = found.contract
-    words = f"{out}: net {c.net}, {len(c.classes)} classes, mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
+    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
     return {"file": str(out), "to": to, "words": words, "contract": dataclasses.asdict(c)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from verydeep.weights.shapes import FC, Found, reading, rename
 from verydeep.weights.wire import mapped
 
 MOST_ELEMENTS, DEEPEST, SLACK = 200_000, 12, 50_000_000  # of a file; bytes that inflated variables may take beyond it
+PIECE = 1 << 20  # bytes inflated at a time
 MATRIX, COMPRESSED = 14, 15
 NUMBERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8", 16: "u1", 17: "<u2"}
 CELL, STRUCT, CHARACTERS, NUMERIC = 1, 2, 4, range(6, 16)  # classes of a matrix
@@ -114,10 +116,20 @@ def variables_of(file: memoryview, left: Budget) -> Iterator[tuple[str, Any]]:
 
 
 def inflated(data: memoryview, left: Budget) -> memoryview:
-    found = zlib.decompressobj().decompress(data, left.bytes)
+    """A compressed variable, piece by piece, so that it lies in memory once; its part of the file is let go."""
+    stream, found = zlib.decompressobj(), bytearray()
+    for i in range(0, len(data), PIECE):
+        rest: bytes | memoryview = data[i : i + PIECE]
+        while rest:
+            found += stream.decompress(rest, PIECE)
+            rest = stream.unconsumed_tail
+            if len(found) >= left.bytes:
+                raise ValueError("its variables inflate to much more than the file")
+        if stream.eof:
+            break
     left.bytes -= len(found)
-    if left.bytes <= 0:
-        raise ValueError("its variables inflate to much more than the file")
+    if isinstance(data.obj, mmap):
+        data.obj.madvise(MADV_DONTNEED)
     return memoryview(found)
 
 

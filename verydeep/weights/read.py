@@ -16,6 +16,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build, checksum
 from verydeep.net.vgg import VGG
 from verydeep.paper import STRIDE
+from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.eats import FINGERPRINTS, Colours, ContractWarning, Eats, Known, eats_of
 from verydeep.weights.recognise import Layout, recognise
@@ -102,7 +103,7 @@ def open_foreign(
         shape = describe(found.tensors)
     given = tuple(classes) if classes is not None else found.classes or tuple(f"class {i}" for i in range(shape.classes))
     if len(given) != shape.classes:
-        raise ModelError(f"{path} has {shape.classes} classes, {len(given)} names were given for them")
+        raise ModelError(f"{path} has {several(shape.classes, 'classes')}, {several(len(given), 'names')} were given for them")
     known, eaten = contract_of(path, found, layout, eats)
     mean, std = eaten.rgb()
     contract = Contract(

@@ -130,10 +130,9 @@ def tensor_record(name: str, tensor: torch.Tensor) -> dict[str, Any]:
 
 def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
-    classes = c.pop("classes", ())
+    many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
     facts = [f"{name:<12}{rounded(value) if name in ('mean', 'std') else value}" for name, value in c.items() if value not in ("", ())]
-    if classes:
-        facts.append(f"{'classes':<12}{len(classes)}: {', '.join(classes[:6])}{', ...' if len(classes) > 6 else ''}")
+    facts += [f"{name:<12}{len(all_)}: {', '.join(all_[:6])}{', ...' if len(all_) > 6 else ''}" for name, all_ in many.items() if all_]
     rows = [
         (
             t["name"], "x".join(map(str, t["shape"])),

@@ -12,10 +12,10 @@ import toy
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError
-from verydeep.net.classifier import Classifier, checksum
+from verydeep.net.classifier import Classifier
 from verydeep.weights import convert as module
 from verydeep.weights.convert import Target, convert
-from verydeep.weights.eats import EATS, FINGERPRINTS, Known
+from verydeep.weights.eats import EATS
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 
 NAMES = {"caffe": "x.caffemodel", "caffe-v1": "x.caffemodel", "keras": "x.weights.h5", "torchvision": "x.pth", "timm": "x.safetensors"}
@@ -112,17 +112,6 @@ def test_features_for_taps_and_for_fine_tuning(tmp_path: Path) -> None:
     assert begun.contract.licence == "BSD"
     assert torch.equal(begun.net.conv5_2.weight, made.conv5_2.weight)  # type: ignore[arg-type]
     begun.save(tmp_path / "own.safetensors")
-
-
-def test_a_known_fingerprint_says_what_is_eaten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = toy.tensors(toy.net("D"))
-    path = toy.put(tmp_path / "x", toy.caffe_v2(weights))
-    known = Known("rgb-01", "somebody's net D", "CC BY 4.0")
-    monkeypatch.setitem(FINGERPRINTS, checksum({n: t for n, t in weights.items() if n.startswith("conv")}), known)
-    contract = read_foreign(path).contract  # and no warning
-    assert (contract.mean, contract.std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
-    assert (contract.origin, contract.licence) == known[1:]
-    assert read_foreign(path, "bgr-255").contract.mean[0] == 123.68  # what is said goes first
 
 
 def test_a_file_that_does_not_compute_the_same_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

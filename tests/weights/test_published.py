@@ -112,7 +112,7 @@ def test_a_published_file_is_known_wherever_it_lies(capsys, listed, tmp_path):
 def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path):
     made, e = listed
     out = tmp_path / "out.safetensors"
-    assert "1000 classes, mean [123.675, 116.28, 103.53]" in said(capsys, "convert", e.path, "--to", "safetensors", out).out
+    assert "1,000 classes, mean [123.675, 116.28, 103.53]" in said(capsys, "convert", e.path, "--to", "safetensors", out).out
     found = verydeep.load(out)
     assert found.contract.licence == e.licence
     assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"

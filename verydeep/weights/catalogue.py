@@ -17,7 +17,7 @@ from verydeep.errors import ModelError
 from verydeep.files import open_regular
 
 KINDS = ("sha256", "sha256_prefix", "sha1", "md5")  # of a file, the strongest first
-CHUNK = 1 << 20
+CHUNK, ROUNDED = 1 << 20, 1 << 20  # bytes read at once; bytes by which a size that is stated in MiB may be wrong
 
 
 class Stated(NamedTuple):
@@ -65,6 +65,7 @@ class Entry:
     errors: tuple[Errors, ...]
     batch_norm: bool = False
     scales: tuple[int, int] | None = None
+    head: bool = True  # whether the file has FC layers that can be used
 
     @property
     def builtin(self) -> bool:
@@ -95,7 +96,7 @@ def entry_of(name: str, values: dict[str, Any], licences: dict[str, list[dict[st
     return Entry(
         name, values["net"], values["origin"], values["eats"], tuple(Licence(**one) for one in licences[values["licences"]]),
         values["file"], values.get("bytes") or round(values["mib"] * 2**20), "bytes" in values, sums, urls, errors,
-        values.get("batch_norm", False), tuple(values["scales"]) if "scales" in values else None,
+        values.get("batch_norm", False), tuple(values["scales"]) if "scales" in values else None, values.get("head", True),
     )  # fmt: skip
 
 
@@ -129,12 +130,13 @@ def by_hand(found: Entry) -> str:
 
 def digests(path: Path, kinds: Iterable[str] = KINDS) -> dict[str, str]:
     """Checksums of a file, in one pass. Raises OSError."""
-    sums = {kind: hashlib.new(kind.removesuffix("_prefix"), usedforsecurity=kind.startswith("sha256")) for kind in kinds}
+    wanted = list(kinds)
+    sums = {name: hashlib.new(name, usedforsecurity=name == "sha256") for name in dict.fromkeys(k.removesuffix("_prefix") for k in wanted)}
     with open_regular(path) as f:
         while chunk := f.read(CHUNK):
             for one in sums.values():
                 one.update(chunk)
-    return {kind: one.hexdigest()[: 8 if kind == "sha256_prefix" else None] for kind, one in sums.items()}
+    return {kind: sums[kind.removesuffix("_prefix")].hexdigest()[: 8 if kind == "sha256_prefix" else None] for kind in wanted}
 
 
 def differing(found: Entry, path: Path) -> str | None:
@@ -166,6 +168,17 @@ def words(kind: str) -> str:
 def whose(sums: dict[str, str]) -> str | None:
     """The name of the published net that a file is, by the best checksum that is stated."""
     for name, found in catalogue().items():
-        if (kind := strongest(found)) and sums[kind] == found.checksums[kind].value:
+        if (kind := strongest(found)) and sums.get(kind) == found.checksums[kind].value:
             return name
     return None
+
+
+def published_as(path: Path) -> Entry | None:
+    """The published net that a file is, whatever its name; only files of the size of one are hashed. Raises ModelError."""
+    try:
+        size = path.stat().st_size
+        kinds = {strongest(e) for e in catalogue().values() if abs(e.size - size) <= (0 if e.exact else ROUNDED)}
+        name = whose(digests(path, [kind for kind in KINDS if kind in kinds])) if kinds - {None} else None
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
+    return catalogue()[name] if name else None

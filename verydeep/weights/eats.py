@@ -10,7 +10,7 @@ Colours: TypeAlias = tuple[float, float, float]
 
 
 class ContractWarning(UserWarning):
-    """A foreign file was taken to eat what files of its layout usually do."""
+    """A foreign file does not say all, and something was assumed or left out."""
 
 
 class Eats(NamedTuple):
@@ -40,16 +40,6 @@ EATS = {
     "rgb-255-rounded": Eats("RGB", times_255((0.48235, 0.45882, 0.40784))),  # torchvision's features-only D: std is 1 / 255 of 0-1
     "rgb-01": Eats("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
-
-
-class Known(NamedTuple):
-    eats: str
-    origin: str
-    licence: str
-
-
-# SHA-256 of the convolutions by our names, as verydeep.net.classifier.checksum counts it, before colours are turned
-FINGERPRINTS: dict[str, Known] = {}
 
 
 def eats_of(given: str | Eats) -> Eats:

@@ -6,19 +6,21 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from verydeep.contract import Contract
+from verydeep.data.ilsvrc import class_names
 from verydeep.errors import ConfigError, ModelError
-from verydeep.net.classifier import Classifier, build, checksum
+from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG
 from verydeep.paper import STRIDE
 from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
-from verydeep.weights.eats import FINGERPRINTS, Colours, ContractWarning, Eats, Known, eats_of
+from verydeep.weights.catalogue import Entry, published_as
+from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout, recognise
 from verydeep.weights.shapes import Found, Shape, describe, reading, shown, without_fc
 
@@ -67,64 +69,70 @@ def read_foreign(
 ) -> Classifier:
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
-    eats: what the net eats, a name in eats.EATS or an Eats. Without it, that of a known fingerprint, else what the layout usually
-    eats, with a ContractWarning. classes: their names in order; without them the file's, else `class 0` and on. origin and licence
-    go into the contract as they are. Raises ModelError, also for a file without FC layers (read_features reads those), and ConfigError.
+    eats: what the net eats, a name in eats.EATS or an Eats. Without it, what the catalogue knows of a published file, else what the
+    layout usually eats, with a ContractWarning. classes: their names in order; without them the file's, else `class 0` and on.
+    origin and licence go into the contract as they are. Raises ModelError, also for a file without FC layers (read_features reads
+    those), and ConfigError.
     """
-    found = open_foreign(Path(path), eats, classes, origin, licence)
+    return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
+
+
+def whole(found: Classifier | Features, path: Path | str) -> Classifier:
+    """Raises ModelError for convolutions alone."""
     if isinstance(found, Features):
         but = f" but {shown(found.left[:3])}" if found.left else ""
         raise ModelError(
             f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are random classifies "
-            "nothing, so none is made; for activations and fine-tuning take verydeep.weights.read.read_features"
+            "nothing, so none is made; 'verydeep train DATA --from FILE' starts from them, in Python read_features reads them"
         )
     return found
 
 
 def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: str = "", licence: str = "") -> Features:
     """The convolutions of another toolkit's file, whatever FC layers it has. Otherwise as `read_foreign`."""
-    found, layout = take(Path(path))
-    return features_of(Path(path), found, layout, eats, origin, licence)
+    path = Path(path)
+    found, layout = take(path)
+    return features_of(path, found, said_of(path, found, layout, eats, published_as(path), origin, licence))
 
 
 def open_foreign(
-    path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "", licence: str = ""
-) -> Classifier | Features:
-    """A Classifier, or Features where the file has no FC layers."""
+    path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "", licence: str = "",
+    entry: Entry | None = None,
+) -> Classifier | Features:  # fmt: skip
+    """A Classifier, or Features where the file has no FC layers. entry: which published net it is, where that is known already."""
     found, layout = take(path)
+    said = said_of(path, found, layout, eats, entry or published_as(path), origin, licence)
     if not any(name.startswith("fc") for name in found.tensors):
-        return features_of(path, found, layout, eats, origin, licence)
+        return features_of(path, found, said)
     if found.left:
         raise ModelError(
-            f"{path} has layers that no VGG has ({shown(found.left[:3])}), so it would not answer as it did; read_features takes "
-            "its convolutions"
+            f"{path} has layers that no VGG has ({shown(found.left[:3])}), so it would not answer as it did; its convolutions are a "
+            "start for 'verydeep train DATA --from FILE'"
         )
     with reading(path, f"a file of {layout.origin}"):
         shape = describe(found.tensors)
-    given = tuple(classes) if classes is not None else found.classes or tuple(f"class {i}" for i in range(shape.classes))
+    given = tuple(classes) if classes is not None else said.classes
+    given = given or tuple(f"class {i}" for i in range(shape.classes))
     if len(given) != shape.classes:
         raise ModelError(f"{path} has {several(shape.classes, 'classes')}, {several(len(given), 'names')} were given for them")
-    known, eaten = contract_of(path, found, layout, eats)
-    mean, std = eaten.rgb()
+    mean, std = said.eats.rgb()
     contract = Contract(
-        shape.net, given, shape.crop, shape.fc_width, shape.base_width, shape.batch_norm, found.pooling or layout.pooling, mean, std,
-        scales_of(shape.crop), origin=origin or known.origin or said_of(path, layout), licence=licence or known.licence,
+        shape.net, given, shape.crop, shape.fc_width, shape.base_width, shape.batch_norm, said.pooling, mean, std,
+        said.scales or scales_of(shape.crop), origin=said.origin, licence=said.licence,
     )  # fmt: skip
     classifier = build(contract, "meta")
-    classifier.load_state_dict(
-        {f"net.{n}": t for n, t in as_we_eat(found.tensors, eaten, shape).items()} | {"mean": column(mean), "std": column(std)}, assign=True
-    )
+    tensors = as_we_eat(found.tensors, said.eats, shape)
+    classifier.load_state_dict({f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, assign=True)
     return classifier.eval()
 
 
-def features_of(path: Path, found: Found, layout: Layout, eats: str | Eats | None, origin: str, licence: str) -> Features:
-    with reading(path, f"a file of {layout.origin}"):
+def features_of(path: Path, found: Found, said: Said) -> Features:
+    with reading(path, "convolutions"):
         shape = describe(tensors := without_fc(found.tensors))
-    known, eaten = contract_of(path, found, layout, eats)
-    mean, std = eaten.rgb()
+    mean, std = said.eats.rgb()
     return Features(
-        as_we_eat(tensors, eaten, shape), shape.net, shape.base_width, shape.batch_norm, found.pooling or layout.pooling, mean, std,
-        origin or known.origin or said_of(path, layout), licence or known.licence, found.left,
+        as_we_eat(tensors, said.eats, shape), shape.net, shape.base_width, shape.batch_norm, said.pooling, mean, std,
+        said.origin, said.licence, found.left,
     )  # fmt: skip
 
 
@@ -145,26 +153,51 @@ def take(path: Path) -> tuple[Found, Layout]:
     return module.read(path, layout.form == "pickle"), layout
 
 
-def contract_of(path: Path, found: Found, layout: Layout, eats: str | Eats | None) -> tuple[Known, Eats]:
-    """What the net eats: what was said, what is known of it, what its file tells, or what is usual."""
-    known = FINGERPRINTS.get(checksum(without_fc(found.tensors)), Known("", "", ""))
+class Said(NamedTuple):
+    """What is known of a file beside its tensors."""
+
+    eats: Eats
+    pooling: Literal["up", "down"]
+    origin: str
+    licence: str
+    classes: tuple[str, ...] = ()
+    scales: tuple[int, int] | None = None
+
+
+def said_of(
+    path: Path, found: Found, layout: Layout, eats: str | Eats | None, entry: Entry | None, origin: str, licence: str
+) -> Said:  # fmt: skip
+    """What the user says, what the catalogue knows, what the file tells, what is usual of its layout: the first of these."""
+    pooling, usual = found.pooling or layout.pooling, eats_of(layout.usual)
+    if entry:
+        if eats is None:
+            check_net(path, found, entry)
+        classes = tuple(f"{synset} {name}" for synset, name in class_names().items()) if entry.head else ()
+        return Said(
+            eats_of(entry.eats if eats is None else eats), pooling, origin or f"{entry.name}: {entry.origin}", licence or entry.licence,
+            classes, entry.scales,
+        )  # fmt: skip
+    origin = origin or f"{path.name}, {layout.origin} {layout.form}"
     if eats is not None:
-        return known, eats_of(eats)
-    if known.eats:
-        return known, eats_of(known.eats)
-    usual = eats_of(layout.usual)
+        return Said(eats_of(eats), pooling, origin, licence, found.classes)
     if found.mean:
-        return known, usual._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
+        mean = found.mean[0], found.mean[1], found.mean[2]
+        return Said(usual._replace(mean=mean), pooling, origin, licence, found.classes)
     warnings.warn(
         f"{path} does not say what its net eats; it was taken for {layout.usual}, as is usual for {layout.origin} ({layout.form}): "
-        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. Say --eats (in Python eats=) if you know better",
+        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. If you know better, say it once: "
+        "verydeep weights convert FILE OUT.safetensors --to safetensors --eats NAME (in Python eats=)",
         ContractWarning, stacklevel=4,
     )  # fmt: skip
-    return known, usual
+    return Said(usual, pooling, origin, licence, found.classes)
 
 
-def said_of(path: Path, layout: Layout) -> str:
-    return f"{path.name}, {layout.origin} {layout.form}"
+def check_net(path: Path, found: Found, entry: Entry) -> None:
+    """Raises ModelError for a file of another net than its checksum says, which only a short checksum can do."""
+    with reading(path, "convolutions"):
+        shape = describe(without_fc(found.tensors))
+    if (shape.net, shape.batch_norm) != (entry.net, entry.batch_norm):
+        raise ModelError(f"{path} holds net {shape.net}, and {entry.name} is net {entry.net}; delete it and fetch it again")
 
 
 def rounded(colours: Colours) -> list[float]:

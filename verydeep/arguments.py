@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -128,7 +129,8 @@ def shape_of(model: str, words: list[str]) -> list[str]:
     from verydeep.weights.model import load_or_features
     from verydeep.weights.read import Features
 
-    found = load_or_features(model)
+    with warnings.catch_warnings(action="ignore"):  # the training reads it again, and warns
+        found = load_or_features(model)
     if isinstance(found, Features):  # convolutions take crops of any size
         return [w for name in SHAPE[:4] for w in (f"--{name}", spelled(getattr(found, name)))]
     low, high = found.contract.scales

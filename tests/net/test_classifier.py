@@ -456,6 +456,8 @@ RAW = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.G
 TORCHVISION = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 MISTAKES = {
     "0-1": (RAW / 255, r"values from 0 to 1 look like pixels of 0-1: \(photos \* 255\).round\(\).to\(torch.uint8\)"),
+    "0-1 that overshoots": (RAW / 255 * 1.06 - 0.03, r"look like pixels of 0-1 that were rescaled: \(photos \* 255\)\.round\(\)\.clamp"),
+    "bright and normalised": (torch.full((1, 3, 8, 8), 2.2), "very dark pixels of 0-255, or pixels with a mean subtracted"),
     "0-1 of half precision": ((RAW / 255).half(), "float16 .* look like pixels of 0-1"),
     "a dark photo of 0-1": (RAW / 2550, "pixels of 0-1"),
     "0-255": (RAW.float(), r"values from 0 to 255 look like pixels of 0-255: photos.round\(\).to\(torch.uint8\)"),
@@ -484,3 +486,14 @@ def test_what_is_no_raw_pixels_is_recognised(name):
         classifier(photos)
     with pytest.raises(ModelError, match="expected raw pixels, uint8 of shape N x 3 x H x W in RGB"):
         classifier.predict(photos if len(photos) else RAW.float())
+
+
+@pytest.mark.parametrize("photos", [np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
+def test_a_single_photo_is_no_list_of_rows(photos):
+    with pytest.raises(ModelError, match=r"not a single one; give \[photo\]"):
+        verydeep.load("builtin:fashion-a").predict(photos)
+
+
+def test_an_array_is_no_batch_of_pixels():
+    with pytest.raises(ModelError, match="photos are a ndarray; expected a tensor"):
+        verydeep.load("builtin:fashion-a")(np.zeros((1, 3, 32, 32)))

@@ -222,3 +222,15 @@ def test_the_gain_table_has_a_row_for_each_layer():
     assert len(lines) == 1 + 1 + 8 + 3
     assert lines[1].split()[0] == "input"
     assert lines[-1].split()[0] == "fc8"
+
+
+def test_batch_normalisation_goes_with_its_convolution():
+    shallow, deep = (VGG(name, classes=3, crop=32, fc_width=8, base_width=4, batch_norm=True) for name in ("A", "B"))
+    shallow.bn1_1.running_mean.fill_(2.0)
+    shallow.bn2_1.weight.data.fill_(3.0)
+    pairs = from_shallower(deep, shallow)
+    assert pairs[:4] == ["conv1_1 -> conv1_1", "bn1_1 -> bn1_1", "conv2_1 -> conv2_1", "bn2_1 -> bn2_1"]
+    assert float(deep.bn1_1.running_mean.min()) == 2.0
+    assert float(deep.bn2_1.weight.detach().max()) == 3.0
+    with pytest.raises(ConfigError, match="shallower net A has batch_norm; give the same"):
+        from_shallower(VGG("B", classes=3, crop=32, fc_width=8, base_width=4), shallow)

@@ -253,8 +253,7 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
     given = verydeep.load(made(tmp_path_factory, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)))
     path = tmp_path / "features.safetensors"
     torchvision.write({n: t for n, t in given.net.state_dict().items() if n.startswith("conv")}, path)
-    with pytest.warns(ContractWarning):
-        words = start_first(["data", "--from", str(path)])
+    words = start_first(["data", "--from", str(path)])  # the training will warn
     assert words[:4] == ["--net", "A", "--base_width", "4"]
     assert "--crop" not in words
     with pytest.warns(ContractWarning):
@@ -268,3 +267,23 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
     assert torch.equal(net.fc6.weight, again.fc6.weight), "fresh layers are drawn by the run's seed"
     with pytest.warns(ContractWarning), pytest.raises(ConfigError, match="fc6 is not taken from"):
         job_of(data, tmp_path / "frozen", init_from=str(path), freeze="fc6")
+
+
+def test_another_head_is_left_aside_and_said(data, tmp_path, tmp_path_factory):
+    """Two FC layers of somebody's own on torchvision's convolutions: a start, and no model."""
+    given = verydeep.load(made(tmp_path_factory))
+    state = torchvision.theirs(given.net.state_dict())
+    torch.save({n: t for n, t in state.items() if not n.startswith("classifier.6")}, path := tmp_path / "two.pth")
+    with pytest.raises(ModelError, match=r"lacks fc8\.weight"):
+        verydeep.load(f"{path}@rgb-255")
+    with pytest.warns(ContractWarning) as warned:
+        job = job_of(data, tmp_path / "run", init_from=f"{path}@RGB:120,110,100:58,57,56")
+    assert all(str(w.message).startswith(f"of {path} only the convolutions are taken: ") for w in warned)
+    assert torch.equal(job.classifier.net.conv5_1.weight, given.net.conv5_1.weight)
+    assert (job.classifier.contract.mean, job.classifier.contract.std) == ((120.0, 110.0, 100.0), (58.0, 57.0, 56.0))
+
+
+def test_a_start_of_another_toolkit_is_written_down_with_its_checksum(data, tmp_path, tmp_path_factory):
+    torchvision.write(verydeep.load(made(tmp_path_factory)).net.state_dict(), path := tmp_path / "x.pth")
+    job_of(data, tmp_path / "run", init_from=f"{path}@rgb-255")
+    assert len(read_sealed(tmp_path / "run" / "run.json")["started_from"]["sha256"]) == 64

@@ -14,12 +14,13 @@ import verydeep.published  # before a test changes the catalogue
 from verydeep import paper
 from verydeep.cli import main
 from verydeep.contract import Contract, class_key
-from verydeep.errors import ModelError
+from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import build
 from verydeep.weights import catalogue, torchvision
 from verydeep.weights.catalogue import Stated, at_hand, differing, digests, whose
-from verydeep.weights.eats import EATS, Eats
+from verydeep.weights.eats import EATS, Eats, eats_of
 from verydeep.weights.model import load_or_features
+from verydeep.weights.read import Features
 
 ENTRIES = catalogue.catalogue()
 
@@ -140,6 +141,68 @@ def test_a_published_file_is_known_by_its_content_whatever_its_name(listed, tmp_
     renamed.write_bytes(e.path.read_bytes() + b" ")
     with pytest.raises(ModelError):
         verydeep.load(renamed)
+
+
+def test_what_the_user_says_a_published_file_eats_leaves_the_rest_of_its_contract(listed):
+    _, e = listed
+    known, said = verydeep.load(e.path).contract, verydeep.load(f"{e.path}@BGR:1,2,3").contract
+    assert said == replace(known, mean=(3.0, 2.0, 1.0), std=(1.0, 1.0, 1.0))
+
+
+def test_published_convolutions_are_a_start_with_their_contract(listed, cache, monkeypatch, recwarn):
+    """A file of the size and checksum of the catalogue's features-only entry, whose FC layers are no numbers."""
+    made, _ = listed
+    state = {n: t if n.startswith("features") else t * torch.nan for n, t in torchvision.theirs(made.net.state_dict()).items()}
+    torch.save(state, path := cache / "toy.pth")
+    sums = {"sha256_prefix": Stated(digests(path)["sha256_prefix"], "a test", True)}
+    features = replace(ENTRIES["torchvision-d-features"], net="A", file="toy.pth", size=path.stat().st_size - 99, checksums=sums)
+    for where in ("verydeep.weights.catalogue", "verydeep.weights.model"):
+        monkeypatch.setattr(f"{where}.catalogue", lambda: {"torchvision-d-features": features})
+    for model in ("torchvision-d-features", path):
+        found = load_or_features(model)
+        assert isinstance(found, Features)
+        assert found.mean == pytest.approx((122.99925, 116.9991, 103.9992))
+        assert (found.std, found.licence) == ((1.0, 1.0, 1.0), features.licence)
+        assert not recwarn.list
+        with pytest.raises(ModelError, match="random classifies nothing"):
+            verydeep.load(model)
+
+
+def test_only_files_of_a_published_size_are_hashed(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_bytes(b"123")
+    monkeypatch.setattr(catalogue, "digests", None)
+    assert catalogue.published_as(path) is None
+
+
+@pytest.mark.parametrize("given", ["BGR:103.939,116.779,123.68", "RGB:1,2,3:4,5,6"])
+def test_what_a_net_eats_can_be_written_out(given):
+    order, mean, *std = given.split(":")
+    expected = Eats(order, tuple(map(float, mean.split(","))), *(tuple(map(float, s.split(","))) for s in std))
+    assert eats_of(given) == expected
+
+
+@pytest.mark.parametrize("given", ["bgr", "GBR:1,2,3", "RGB:1,2", "RGB:1,2,nan", "RGB:1,2,3:0,1,1", "RGB:1,2,3:1,1,1:1", "RGB", ""])
+def test_what_a_net_cannot_eat(given):
+    with pytest.raises(ConfigError, match=r"is not known; try one of bgr-255, .* or ORDER:mean:std of 0-255"):
+        eats_of(given)
+
+
+def test_a_name_that_is_nearly_published_is_answered_with_those_that_are(capsys):
+    assert main(["predict", "oxford-vgg-d", "x.png"]) == 1
+    assert "published nets of a similar name are oxford-d" in capsys.readouterr().err
+
+
+def test_a_file_of_no_format_is_told_what_can_be_read(tmp_path):
+    (tmp_path / "x.caffemodel").write_bytes(b"not a net")
+    with pytest.raises(ModelError, match=r"is no file that can be read; expected .* a MatConvNet \.mat \(-v7\)"):
+        verydeep.load(tmp_path / "x.caffemodel")
+
+
+def test_a_file_of_ours_needs_no_word_on_what_it_eats(tmp_path):
+    verydeep.load("builtin:fashion-a").save(tmp_path / "own.safetensors")
+    with pytest.raises(ConfigError, match="carries its contract, which says what it eats; leave @rgb-255 out"):
+        verydeep.load(f"{tmp_path / 'own.safetensors'}@rgb-255")
 
 
 def test_a_damaged_file_is_no_model(listed):

@@ -172,6 +172,42 @@ def test_sets_that_lie_elsewhere_are_not_followed(tmp_path: Path) -> None:
             read_foreign(path, "bgr-255")
 
 
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path: Path, form: str, nested: bool) -> None:
+    """In a whole model of the older form too, and in a net within the net."""
+    before = keras.layers.Rescaling(1 / 255)
+    before = keras.Sequential([before], name="preprocessing") if nested else before
+    path = saved(vgg(first=(before,)), tmp_path / form)
+    with pytest.raises(ModelError, match="layer Rescaling"):
+        read_foreign(path, "bgr-255")
+    with pytest.raises(ModelError, match=r"has a layer Rescaling, which changes what its convolutions eat; say .*@NAME"):
+        read_features(path)
+    assert read_features(path, "bgr-255").net == "D"
+
+
+def test_channels_that_come_first_in_the_older_form(tmp_path: Path) -> None:
+    path = saved(vgg(), tmp_path / "x.h5")
+    with h5py.File(path, "r+") as f:
+        f.attrs["model_config"] = f.attrs["model_config"].replace("channels_last", "channels_first")
+    with pytest.raises(ModelError, match="channels come first"):
+        read_foreign(path, "bgr-255")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path: Path, form: str) -> None:
+    """What most people make of keras.applications: its convolutions, and two dense layers of their own without names."""
+    below = vgg(top=False)
+    x = keras.layers.Dense(7, "relu")(keras.layers.Flatten()(below.output))
+    path = saved(keras.Model(below.input, keras.layers.Dense(3)(x)), tmp_path / form)
+    found = read_features(path, "bgr-255")
+    assert found.net == "D"
+    weight = torch.as_tensor(np.asarray(below.get_layer("block1_conv2").get_weights()[0])).permute(3, 2, 0, 1)
+    assert torch.equal(found.tensors["conv1_2.weight"], weight)
+    with pytest.raises(ModelError):
+        read_foreign(path, "bgr-255")
+
+
 def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
     path = saved(vgg(), tmp_path / "x.keras")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other := tmp_path / "y.keras", "w", zipfile.ZIP_DEFLATED) as new:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from verydeep.contract import Contract, from_json, to_json
@@ -46,6 +48,10 @@ class Classifier(nn.Module):
 
     def normalise(self, photos: Tensor) -> Tensor:
         """N x 3 x H x W with the mean subtracted (section 2.1), of the type of the mean. Raises ModelError for anything but raw pixels."""
+        if not isinstance(photos, Tensor):
+            raise ModelError(
+                f"photos are a {type(photos).__name__}; expected a tensor, uint8 of shape N x 3 x H x W in RGB: torch.from_numpy"
+            )
         if photos.ndim != 4 or photos.shape[1] != 3 or photos.dtype != torch.uint8:
             given = f"{str(photos.dtype).removeprefix('torch.')} of shape {tuple(photos.shape)}"
             raise ModelError(f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {looks_like(photos)}")
@@ -72,6 +78,8 @@ class Classifier(nn.Module):
         """
         if isinstance(photos, (str, Path)):
             raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [{str(photos)!r}]")
+        if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
+            raise ModelError("predict takes a list of photos, not a single one; give [photo]")
         was_training = self.training
         self.eval()
         try:
@@ -119,6 +127,10 @@ def looks_like(photos: Tensor) -> str:
     values = f"values from {low:.4g} to {high:.4g} look like"
     if not (math.isfinite(low) and math.isfinite(high)):
         return "some values are no finite numbers, so they are no pixels"
+    if -0.1 < low < 0 and 0.5 < high < 1.1:
+        return f"{values} pixels of 0-1 that were rescaled: (photos * 255).round().clamp(0, 255).to(torch.uint8)"
+    if low >= 0 and 1 < high < 20:
+        return f"{values} very dark pixels of 0-255, or pixels with a mean subtracted; give them as they were decoded, uint8 of 0-255"
     if low < 0:
         how = "divided by a standard deviation" if max(-low, high) < 20 else "in 0-255 units"
         return f"{values} normalised pixels, a mean subtracted and {how}; give the pixels before that, the net subtracts its own mean"

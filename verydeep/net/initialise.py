@@ -61,12 +61,14 @@ def shapes(layer: nn.Module | None) -> dict[str, tuple[int, ...]]:
 
 
 def from_shallower(net: VGG, shallow: VGG, last: bool = True) -> list[str]:
-    """Copies the first four convolutions and the three FC layers of a shallower net; returns pairs `from -> to`.
+    """Copies the first four convolutions, with their batch normalisation, and the FC layers of a shallower net; returns pairs `from -> to`.
 
     By position A's convolutions do not fit B to E; each goes to the next one of its shape. An FC layer of another shape
     (other classes, other crop) keeps its random weights, and so does fc8 without `last`. Raises ConfigError if a convolution
-    finds no place.
+    finds no place, or only one of the nets has batch normalisation.
     """
+    if net.batch_norm != shallow.batch_norm:
+        raise ConfigError(f"init_from: the shallower net {shallow.name} has {'' if shallow.batch_norm else 'no '}batch_norm; give the same")
     pairs: list[tuple[str, str]] = []
     names = {id(m): name for name, m in (*net.named_modules(), *shallow.named_modules())}
     free = iter(net.convolutions())
@@ -75,13 +77,13 @@ def from_shallower(net: VGG, shallow: VGG, last: bool = True) -> list[str]:
         if target is None:
             raise ConfigError(f"init_from: {names[id(source)]} of the shallower net {shallow.name} has no layer of its shape in {net.name}")
         pairs.append((names[id(source)], names[id(target)]))
+    if net.batch_norm:
+        pairs = [two for a, b in pairs for two in ((a, b), (a.replace("conv", "bn"), b.replace("conv", "bn")))]
     pairs += [
         (fc, fc) for fc in ("fc6", "fc7", "fc8")[: 3 if last else 2] if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape
     ]
-    with torch.no_grad():
-        for a, b in pairs:
-            getattr(net, b).weight.copy_(getattr(shallow, a).weight)
-            getattr(net, b).bias.copy_(getattr(shallow, a).bias)
+    for a, b in pairs:
+        getattr(net, b).load_state_dict(getattr(shallow, a).state_dict())
     return [f"{a} -> {b}" for a, b in pairs]
 
 

@@ -6,13 +6,13 @@ import math
 from typing import NamedTuple
 
 from verydeep.config import Config
-from verydeep.contract import Contract
+from verydeep.contract import Contract, class_key
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import ConfigError
 from verydeep.files import read_sealed, write_sealed
-from verydeep.net.classifier import Classifier, build
+from verydeep.net.classifier import Classifier, build, checksum
 from verydeep.net.initialise import from_same, from_shallower, initialise
 from verydeep.run import Run
 from verydeep.train.skipped import Skipped
@@ -104,7 +104,8 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     The last layer is new unless the classes are the same. Raises ConfigError where a layer that shall be frozen is new.
     """
     net, given = classifier.net, start.contract
-    same, last = start.net.name == net.name, given.classes == classifier.contract.classes
+    same = start.net.name == net.name
+    last = list(map(class_key, given.classes)) == list(map(class_key, classifier.contract.classes))
     pairs = (from_same if same else from_shallower)(net, start.net, last)
     copied = {pair.split(" -> ")[1] for pair in pairs}
     fresh = [name for name, _ in net.named_children() if name not in copied]
@@ -115,8 +116,9 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
     random_fc = [name for name in fresh if name.startswith("fc")]
     why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
-    run.say(f"copied from {model} (SHA-256 {given.sha256}): {what}{why}")
+    sha256 = given.sha256 or checksum(start.state_dict())  # files of other toolkits carry none
+    run.say(f"copied from {model} (SHA-256 of its tensors {sha256}): {what}{why}")
     if run.writes:
-        origin = {"path": model, "sha256": given.sha256, "net": start.net.name, "copied": pairs}
+        origin = {"path": model, "sha256": sha256, "net": start.net.name, "copied": pairs}
         taken = Inherited(given.mean, given.std, given.origin[:LONGEST_ORIGIN], given.licence)._asdict()
         write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin | taken})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
@@ -43,9 +45,18 @@ EATS = {
 
 
 def eats_of(given: str | Eats) -> Eats:
-    """By name. Raises ConfigError."""
+    """By name, or written out as ORDER:mean:std, such as RGB:123.68,116.78,103.94:1,1,1. Raises ConfigError."""
     if isinstance(given, Eats):
         return given
-    if given not in EATS:
-        raise ConfigError(f"eats: {given!r} is not known; try one of {', '.join(EATS)}, or an Eats of your own order, mean and std")
-    return EATS[given]
+    if found := EATS.get(given):
+        return found
+    order, *numbers = given.split(":")
+    with suppress(ValueError, KeyError):
+        mean, std = ([float(n) for n in text.split(",")] for text in (*numbers, "1,1,1")[:2])
+        if len(numbers) < 3 and len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0:
+            shape = (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+            return {"RGB": Eats("RGB", *shape), "BGR": Eats("BGR", *shape)}[order]
+    raise ConfigError(
+        f"eats: {given!r:.80} is not known; try one of {', '.join(EATS)}, or ORDER:mean:std of 0-255, such as "
+        "RGB:123.68,116.78,103.94:1,1,1"
+    )

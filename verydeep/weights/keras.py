@@ -30,7 +30,9 @@ HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it d
 NAMED = re.compile(r"block\d_conv\d|fc\d|predictions")
 NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)")  # conv2d_3/vars/0
 HEAD = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
-STRANGERS = {"Rescaling", "Normalization", "Lambda", "Permute", "BatchNormalization"}  # layers that change what the weights mean
+BEFORE = {"layer Rescaling", "layer Normalization", "layer Lambda", "layer Permute"}  # layers that change what conv1_1 is given
+STRANGERS = BEFORE | {"layer BatchNormalization"}  # and one that changes what the weights mean
+DEEPEST = 20  # nets within nets
 PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
@@ -57,6 +59,10 @@ def opened(path: Path) -> Iterator[tuple[Any, list[str]]]:
         if f.read(2) == b"PK":
             stream, strange = member(f)
         with h5py.File(stream, "r") as file:
+            if config := file.attrs.get("model_config"):  # of a whole model in the older form
+                if len(config) > LONGEST_JSON:
+                    raise ValueError("its configuration is too long")
+                strange = strangers(json.loads(config))
             yield file, strange
 
 
@@ -74,14 +80,21 @@ def member(f: io.BufferedReader) -> tuple[BinaryIO, list[str]]:
         weights, config = archive.getinfo("model.weights.h5"), archive.getinfo("config.json")
         if weights.compress_type != zipfile.ZIP_STORED or config.file_size > LONGEST_JSON:
             raise ValueError("its weights are compressed or its configuration is too long")
-        layers = json.loads(archive.read(config))["config"]["layers"]
-        if any(layer["config"].get("data_format", "channels_last") != "channels_last" for layer in layers):
-            raise ValueError("its channels come first")
-        strange = [f"layer {layer['class_name']}" for layer in layers if layer["class_name"] in STRANGERS]
+        strange = strangers(json.loads(archive.read(config)))
     f.seek(weights.header_offset)
     header = f.read(30)
     start = weights.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return cast(BinaryIO, Part(f, start, weights.file_size)), strange
+
+
+def strangers(layer: dict[str, Any], depth: int = 0) -> list[str]:
+    """The layers that no VGG has in a configuration, and in the nets within it. Raises ValueError where channels come first."""
+    config = layer["config"]
+    inner = config if isinstance(config, list) else config.get("layers", ())  # a list in the oldest files
+    if depth > DEEPEST or (isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last"):
+        raise ValueError("its nets are nested too deeply" if depth > DEEPEST else "its channels come first")
+    own = [name] if (name := f"layer {layer.get('class_name')}") in STRANGERS else []
+    return own + [name for one in inner for name in strangers(one, depth + 1)]
 
 
 class Part(io.RawIOBase):
@@ -138,8 +151,10 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Tensor]:
             counted.setdefault((m[1], int(m[2] or 0)), []).append(thing)
         else:
             left[path] = thing
-    if counted:
+    if any(kind == "conv2d" for kind, _ in counted):
         layers |= in_order({key: counted[key] for key in sorted(counted)})
+    else:  # some other head on convolutions that have their names
+        left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
     for layer, things in layers.items():
         for thing in things:
             key = f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}"

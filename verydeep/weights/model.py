@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from verydeep.errors import ModelError
+from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file
 from verydeep.weights.eats import ContractWarning
@@ -26,12 +26,13 @@ def load(model: str | Path) -> Classifier:
             raise ModelError(f"{name} is not a built-in net; try builtin:{' or builtin:'.join(BUILTIN)}")
         with resources.as_file(resources.files("verydeep.weights").joinpath(f"{short}.safetensors")) as path:
             return read_classifier(path)
+    file, eats = with_eats(model)
     try:
-        path = located(model)
+        path = located(file)
         if name in catalogue() and not path.exists():
-            return whole(published(catalogue()[name], file := at_hand(name)), file)
+            return whole(published(catalogue()[name], at_hand(name)), name)
         if not path.is_dir():
-            return read_file(path)
+            return read_file(path, eats)
         best = path / "best.safetensors"
         if best.exists():
             return read_classifier(best)
@@ -43,18 +44,25 @@ def load(model: str | Path) -> Classifier:
 
 def load_or_features(model: str | Path) -> Classifier | Features:
     """As `load`, but of a foreign file whose FC layers are missing or another head's its convolutions. Raises ModelError."""
-    name, path = str(model), located(model)
+    name, (file, eats) = str(model), with_eats(model)
+    path = located(file)
     if name in catalogue() and not path.exists() and not catalogue()[name].builtin:
         return published(catalogue()[name], at_hand(name))
     if not is_foreign(path):
         return load(model)
     try:
-        return open_foreign(path)
+        return open_foreign(path, eats)
     except ModelError as unfit:
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # said already
-            found = read_features(path)
+            found = read_features(path, eats)
         warnings.warn(f"of {path} only the convolutions are taken: {unfit}", ContractWarning, stacklevel=2)
         return found
+
+
+def with_eats(model: str | Path) -> tuple[str, str | None]:
+    """FILE@NAME names a file of another toolkit and what its net eats."""
+    file, at, eats = str(model).rpartition("@")
+    return (file, eats) if at and located(file).is_file() and not located(model).exists() else (str(model), None)
 
 
 def located(model: str | Path) -> Path:
@@ -70,10 +78,12 @@ def is_foreign(path: Path) -> bool:
     return path.is_file() and (layout := layout_of(path)) is not None and layout.origin != "verydeep"
 
 
-def read_file(path: Path) -> Classifier:
+def read_file(path: Path, eats: str | None) -> Classifier:
     """Our own file, or one of Caffe, MatConvNet, Keras, torchvision, timm or ONNX."""
     if is_foreign(path):
-        return read_foreign(path)
+        return read_foreign(path, eats)
+    if eats is not None:
+        raise ConfigError(f"{path} carries its contract, which says what it eats; leave @{eats} out")
     if path.is_file() and path.suffix != ".safetensors" and layout_of(path) is None:
         recognise(path)  # says what can be read
     if not path.exists() and (near := get_close_matches(path.name, catalogue(), cutoff=0.5)):

@@ -20,7 +20,7 @@ from verydeep.paper import STRIDE
 from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of
+from verydeep.weights.eats import EATS, Colours, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout, recognise
 from verydeep.weights.shapes import Found, Shape, describe, reading, shown, without_fc
 
@@ -178,6 +178,8 @@ def said_of(
             classes, entry.scales,
         )  # fmt: skip
     origin = origin or f"{path.name}, {layout.origin} {layout.form}"
+    if eats is None and (before := next((layer for layer in found.left if layer in keras.BEFORE), None)):
+        raise ModelError(f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME")
     if eats is not None:
         return Said(eats_of(eats), pooling, origin, licence, found.classes)
     if found.mean:
@@ -185,8 +187,8 @@ def said_of(
         return Said(usual._replace(mean=mean), pooling, origin, licence, found.classes)
     warnings.warn(
         f"{path} does not say what its net eats; it was taken for {layout.usual}, as is usual for {layout.origin} ({layout.form}): "
-        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. If you know better, say it once: "
-        "verydeep weights convert FILE OUT.safetensors --to safetensors --eats NAME (in Python eats=)",
+        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. If you know better, write {path.name}@NAME, where "
+        f"NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
         ContractWarning, stacklevel=4,
     )  # fmt: skip
     return Said(usual, pooling, origin, licence, found.classes)

@@ -18,7 +18,7 @@ from verydeep.net.vgg import VGG, column
 from verydeep.paper import STRIDE, TABLE_1
 
 PLAIN = ("E", "D", "B", "A", "shallow-B")  # deepest first: one net for each number of layers a block; C has the names of D
-CONVOLUTION, FC = re.compile(r"(conv|bn)(\d)_(\d)\..+"), ("fc6", "fc7", "fc8")
+FC = ("fc6", "fc7", "fc8")
 LARGEST = 1 << 16  # width, crop and classes of a net, as in a contract
 NORM = ("weight", "bias", "running_mean", "running_var")
 Names = Callable[[str, bool], dict[str, str]]  # (net, batch norm) -> {our name: the name in the file}

@@ -123,6 +123,12 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict: of torch.save where the path ends in .pth or .pt, else safetensors. Raises RunError."""
     plain = {name: t.contiguous() for name, t in tensors.items()}
     if path.suffix in (".pth", ".pt"):
-        write_atomically(path, lambda temporary: torch.save(plain, temporary))
+        write_atomically(path, lambda temporary: save(plain, temporary))
     else:
         write_atomically(path, lambda temporary: write_tensors(plain, temporary, {"format": "pt"}))
+
+
+def save(plain: dict[str, Tensor], path: Path) -> None:
+    """Raises OSError, which torch hides where it opens the file itself."""
+    with path.open("wb") as f:
+        torch.save(plain, f)

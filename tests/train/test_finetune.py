@@ -285,5 +285,10 @@ def test_another_head_is_left_aside_and_said(data, tmp_path, tmp_path_factory):
 
 def test_a_start_of_another_toolkit_is_written_down_with_its_checksum(data, tmp_path, tmp_path_factory):
     torchvision.write(verydeep.load(made(tmp_path_factory)).net.state_dict(), path := tmp_path / "x.pth")
-    job_of(data, tmp_path / "run", init_from=f"{path}@rgb-255")
-    assert len(read_sealed(tmp_path / "run" / "run.json")["started_from"]["sha256"]) == 64
+    for name, kind in (("run", ""), ("again", ""), ("other", "other")):
+        if kind:
+            torchvision.write({n: t + 1 for n, t in verydeep.load(made(tmp_path_factory)).net.state_dict().items()}, path)
+        job_of(data, tmp_path / name, init_from=f"{path}@rgb-255", fc_width=8)  # other FC layers, which are random
+    one, again, other = (read_sealed(tmp_path / name / "run.json")["started_from"]["sha256"] for name in ("run", "again", "other"))
+    assert len(one) == 64
+    assert one == again != other

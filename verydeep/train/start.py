@@ -116,8 +116,9 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
     random_fc = [name for name in fresh if name.startswith("fc")]
     why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
-    sha256 = given.sha256 or checksum(start.state_dict())  # files of other toolkits carry none
-    run.say(f"copied from {model} (SHA-256 of its tensors {sha256}): {what}{why}")
+    taken_from = {pair.split(" -> ")[0] for pair in pairs}
+    sha256 = given.sha256 or checksum({n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in taken_from})
+    run.say(f"copied from {model} (SHA-256 {sha256}): {what}{why}")
     if run.writes:
         origin = {"path": model, "sha256": sha256, "net": start.net.name, "copied": pairs}
         taken = Inherited(given.mean, given.std, given.origin[:LONGEST_ORIGIN], given.licence)._asdict()

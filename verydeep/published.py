@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from verydeep.net.classifier import Classifier
 from verydeep.progress import several
 from verydeep.report.tables import aligned
 from verydeep.weights import randomness
-from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, whose
-from verydeep.weights.convert import convert
+from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, strongest, whose
+from verydeep.weights.catalogue import words as words_of
+from verydeep.weights.convert import USUAL, convert, opened
 from verydeep.weights.fetch import fetch
-from verydeep.weights.model import load, load_or_features, published
+from verydeep.weights.model import load, located, published, with_eats
 from verydeep.weights.read import Features, open_foreign
 from verydeep.weights.recognise import layout_of
 
 LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
+HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # as torchvision's names end; eight decimals may be a date or a step
 
 
 def listed() -> list[dict[str, Any]]:
@@ -72,39 +75,27 @@ def fetched_text(r: dict[str, Any]) -> str:
 
 
 def converted(source: str, to: str, out: Path, eats: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
-    """Writes a model for another toolkit, or as a file of ours that carries its contract. Raises ModelError and ConfigError."""
+    """Writes a model for another toolkit, or as a file of ours with its contract. Raises ModelError, ConfigError and RunError."""
+    if to == "safetensors" and (useless := [flag for flag, on in (("fold_mean", fold_mean), ("keep", keep)) if on]):
+        raise ConfigError(
+            f"{' and '.join(useless)}: a safetensors file carries the model's own mean and std, so nothing is ever folded into it; "
+            f"leave it out, or write another layout: {', '.join(USUAL)}"
+        )
     found = opened(source, eats)
     if to != "safetensors":
         report = convert(found, to, out, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # which it checks
-        return {"file": str(out), "words": str(report)} | {k: getattr(report, k) for k in ("to", "folded", "inside", "border", "outputs")}
+        figures = {k: getattr(report, k) for k in ("to", "folded", "inside", "border", "outputs", "written")}
+        return {"file": str(out), "words": str(report)} | figures
     if out.suffix != ".safetensors":
         raise ConfigError(f"out: {out} is for safetensors, so its name must end in .safetensors")
     if isinstance(found, Features):
         raise ModelError(
             f"{source} has no FC layers, so it is no classifier to keep with its contract; 'verydeep train DATA --from' takes it"
         )
-    try:
-        found.save(out)
-    except OSError as e:
-        raise ModelError(f"{out} cannot be written ({e.strerror or e})") from e
+    found.save(out)
     c = found.contract
     words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
     return {"file": str(out), "to": to, "words": words, "contract": dataclasses.asdict(c)}
-
-
-def opened(source: str, eats: str | None = None) -> Classifier | Features:
-    """A model, or convolutions alone; a file that is a published one gets what the catalogue knows of it, unless `eats` is said."""
-    path = Path(source).expanduser()
-    if not path.is_file() or source.startswith("builtin:"):
-        if eats is not None:
-            raise ConfigError(f"eats: {source} carries its contract; leave it out")
-        return load(source)
-    layout = layout_of(path)
-    if layout is None or layout.origin == "verydeep":
-        if eats is not None:
-            raise ConfigError(f"eats: {source} carries its contract; leave it out")
-        return load(source)
-    return load_or_features(path) if eats is None else open_foreign(path, eats)
 
 
 def shown(source: str) -> dict[str, Any]:
@@ -145,26 +136,52 @@ def show_text(r: dict[str, Any]) -> str:
 
 def verified(source: str) -> dict[str, Any]:
     """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError where it cannot be read."""
-    path = at_hand(source) if source in catalogue() and not Path(source).exists() else Path(source).expanduser()
-    best = path / "best.safetensors" if path.is_dir() else path
-    found, name = opened(source), whose(digests(best)) if best.is_file() else None
+    model, _ = with_eats(source)  # colours play no part here
+    path = at_hand(model) if model in catalogue() and not Path(model).exists() else located(model)
+    file = path / "best.safetensors" if path.is_dir() else path
+    layout = layout_of(file)
+    sums, name = digests(file) if layout else {}, None
+    if layout is None or layout.origin == "verydeep":
+        found: Classifier | Features = load(model)  # of what is no file that can be read, it says what it is instead
+    else:
+        name = whose(sums)
+        found = open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
     tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
-    own = layout_of(best) if best.is_file() else None
-    sealed = own is not None and own.origin == "verydeep"
     known = name or (own_name(found) if isinstance(found, Classifier) else None)
     infinite = [n for n, t in tensors.items() if not bool(t.isfinite().all())]
-    learnt, how = randomness.judged(randomness.signs(net_of(found)))
-    whole = (
-        "contract and tensors match the SHA-256 they carry" if sealed else f"its checksum is that of {name}" if name
-        else "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
-    )  # fmt: skip
+    learnt, how = (None, "not judged, as not every value is finite") if infinite else randomness.judged(randomness.signs(net_of(found)))
+    whole, why = wholeness(file.name, sums, name, layout is not None and layout.origin == "verydeep")
     checks = [
-        {"check": "whole", "ok": True if sealed or name else None, "words": whole},
+        {"check": "whole", "ok": whole, "words": why},
         {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
-        {"check": "learnt", "ok": learnt, "words": f"{'not random' if learnt else 'like random weights'}: {how}"},
+        {"check": "learnt", "ok": learnt, "words": how if infinite else f"{'not random' if learnt else 'like random weights'}: {how}"},
         {"check": "known", "ok": None, "words": f"it is {known}" if known else "it is none of the published nets of the catalogue"},
     ]
-    return {"model": source, "published": known, "good": not infinite and learnt, "checks": checks}
+    return {"model": source, "published": known, "good": whole is not False and not infinite and bool(learnt), "checks": checks}
+
+
+def wholeness(file: str, sums: dict[str, str], name: str | None, sealed: bool) -> tuple[bool | None, str]:
+    """Whether a file is as it was published or saved: by the checksum that its name promises, that it carries, or that is stated of it."""
+    named = next((e for e in catalogue().values() if e.file == file and strongest(e)), None)
+    if named and name != named.name:
+        kind = str(strongest(named))
+        return False, (
+            f"its name is that of {named.name}, whose {words_of(kind)} is {named.checksums[kind].value}, and its own is {sums[kind]}: "
+            "it is damaged or another file; fetch it again, or rename it"
+        )
+    if sealed:
+        return True, "contract and tensors match the SHA-256 they carry"
+    if name:
+        return True, f"its {words_of(str(strongest(catalogue()[name])))} is that of {name}"
+    if not (m := HASHED.search(file)):
+        return None, "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
+    kind, own = words_of("sha256_prefix"), sums["sha256_prefix"]
+    if own == m[1]:
+        return True, f"its {kind} is that in its name"
+    return False, (
+        f"its name ends in {m[1]}, as torchvision's end in their {kind}, and its own is {own}: "
+        "it is damaged or was changed; fetch it again, or rename it"
+    )
 
 
 def own_name(found: Classifier) -> str | None:

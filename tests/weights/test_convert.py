@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import IO, get_args
 
 import pytest
 import torch
 import toy
 
 from verydeep.contract import Contract
-from verydeep.errors import ConfigError, ModelError
+from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.net.classifier import Classifier
 from verydeep.weights import convert as module
 from verydeep.weights.convert import Target, convert
@@ -71,6 +73,26 @@ def test_another_mean_is_folded_only_on_request_and_the_border_is_reported(tmp_p
     assert torch.allclose(a[..., 1:-1, 1:-1], b[..., 1:-1, 1:-1], rtol=0, atol=1e-4 * float(a.abs().max()))
 
 
+def test_a_folded_mean_is_what_was_reckoned_by_hand(tmp_path: Path) -> None:
+    """The file, fed as its users feed it, against the sums over kernels in fp64; what folding costs stands apart from that."""
+    source = classifier("rgb-01-std")
+    source = Classifier(source.net, replace(source.contract, mean=(10.0, 200.0, 90.0))).eval()
+    report = convert(source, "torchvision", tmp_path / "x.pth", fold_mean=True)
+    assert report.written < 1e-5 < 1e-2 < report.outputs
+    made, old_std = toy.net("D").double(), source.contract.std
+    mean, std = EATS["rgb-01-std"].rgb()
+    with torch.no_grad():
+        for out in range(toy.BASE_WIDTH):
+            for c in range(3):
+                kernel = made.conv1_1.weight[out, c]  # type: ignore[index]
+                made.conv1_1.bias[out] += kernel.sum() * (mean[c] - source.contract.mean[c]) / old_std[c]  # type: ignore[index, operator]
+                kernel *= std[c] / old_std[c]
+        x = (toy.photo().double() - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        wanted = made(x)
+        found = read_foreign(report.path, "rgb-01-std")(toy.photo())
+    assert torch.allclose(found.double(), wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
 def test_from_file_to_file_and_around(tmp_path: Path) -> None:
     path = toy.put(tmp_path / "first.caffemodel", toy.caffe_v1(toy.tensors(toy.net("E"))))
     eats: object = "bgr-255"
@@ -120,6 +142,78 @@ def test_a_file_that_does_not_compute_the_same_is_told(tmp_path: Path, monkeypat
         convert(classifier("bgr-255"), "caffe", tmp_path / "x.caffemodel")
 
 
+@pytest.mark.parametrize("to", get_args(Target))
+@pytest.mark.parametrize("spoilt", ["fc7.weight", "conv5_3.weight", "fc7.bias", "conv5_3.bias"])
+def test_a_bad_file_never_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, spoilt: str) -> None:
+    """A writer that spoils a layer far behind conv1_1, with a mean folded: the old file stays, and nothing beside it."""
+    source, path, right = classifier("rgb-255-rounded"), tmp_path / NAMES[to], module.write
+    convert(source, to, path, fold_mean=True)
+    before = path.read_bytes()
+    monkeypatch.setattr(module, "write", lambda tensors, *where: right(tensors | {spoilt: -tensors[spoilt]}, *where))
+    with pytest.raises(ModelError, match=rf"does not compute .*other numbers in {spoilt}\).* before is unchanged") as e:
+        convert(source, to, path, fold_mean=True)
+    assert str(e.value).count(str(path)) == 1
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_right_weights_that_eat_otherwise_are_not_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits, but read back as a net of the target's mean with another std: the logits tell."""
+    right = module.open_foreign
+    monkeypatch.setattr(module, "open_foreign", lambda path, eats: right(path, eats._replace(std=(1.0, 1.0, 1.001))))
+    with pytest.raises(ModelError, match="other numbers in no tensor"):
+        convert(classifier("rgb-255-rounded"), "caffe", tmp_path / "x.caffemodel", fold_mean=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_features_are_compared_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, right = {n: t for n, t in toy.tensors(toy.net("D", True)).items() if not n.startswith("fc")}, module.write
+    torch.save({n: t for n, t in toy.torchvision_state(toy.net("D", True)).items() if n.startswith("features")}, path := tmp_path / "x.pth")
+    report = convert(path, "torchvision", tmp_path / "y.pth", eats="rgb-255-rounded", fold_mean=True)
+    assert (report.folded, report.written < 1e-5) == (("std", "mean"), True)
+    toy.same({n: t for n, t in read_features(report.path, "rgb-01-std").tensors.items() if n in weights and n[:5] != "conv1"},
+             {n: t for n, t in weights.items() if n[:5] != "conv1"})  # fmt: skip
+    monkeypatch.setattr(module, "write", lambda tensors, *where: right(tensors | {"bn5_3.bias": tensors["bn5_3.bias"] + 1}, *where))
+    with pytest.raises(ModelError, match="does not compute"):
+        convert(path, "torchvision", tmp_path / "z.pth", eats="rgb-255-rounded", fold_mean=True)
+    assert not (tmp_path / "z.pth").exists()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e-3])
+@pytest.mark.parametrize(
+    ("folded", "field"),
+    [((), f) for f in ("inside", "border", "outputs", "written")] + [(("std", "mean"), "inside"), (("std", "mean"), "written")],
+)
+def test_no_difference_is_passed_over(tmp_path: Path, folded: tuple[str, ...], field: str, value: float) -> None:
+    good = module.Report(tmp_path / "x.pth", "torchvision", EATS["rgb-01-std"], folded, 0.0, 0.0, 0.0, 0.0)
+    module.check(good, [])
+    with pytest.raises(ModelError, match="does not compute"):
+        module.check(good._replace(**{field: value}), [])
+    assert math.isnan(module.largest((0.0, math.nan, 1.0)))
+    assert math.isnan(module.largest((math.nan, 1.0, 0.0)))
+
+
+def test_what_cannot_be_saved_or_read_back_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(state: object, file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source, path = classifier("rgb-01-std"), toy.put(tmp_path / "x.pth", b"old")
+    with monkeypatch.context() as m:
+        m.setattr(torch, "save", full)
+        with pytest.raises(RunError) as e:
+            convert(source, "torchvision", path)
+    assert str(e.value) == f"{path} cannot be saved (No space left on device); what was there before is unchanged"
+    with monkeypatch.context() as m:
+        m.setattr(module, "write", lambda tensors, to, where: where.write_bytes(b"something else"))
+        with pytest.raises(ModelError) as f:
+            convert(source, "torchvision", path)
+    assert str(f.value).startswith(f"{path} was not written: what was to lie there is no file that can be read")
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
+    with pytest.raises(RunError, match=r"nowhere/x\.pth cannot be saved \(No such file or directory\)"):
+        convert(source, "torchvision", tmp_path / "nowhere" / "x.pth")
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     source = classifier("bgr-255", batch_norm=True)
     for to in ("caffe", "keras"):
@@ -131,3 +225,8 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         convert(source, "keras", tmp_path / "x.caffemodel")
     with pytest.raises(ConfigError, match="not known"):
         convert(source, "theano", tmp_path / "x")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="keep and fold_mean"):
+        convert(source, "torchvision", tmp_path / "x.pth", keep=True, fold_mean=True)
+    with pytest.raises(ConfigError, match="carries its contract"):
+        convert("builtin:fashion-a", "torchvision", tmp_path / "x.pth", eats="bgr-255", keep=True)
+    assert not list(tmp_path.iterdir())

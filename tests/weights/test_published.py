@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from verydeep.data import photo
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
-from verydeep.weights.catalogue import catalogue
+from verydeep.weights import catalogue as module
+from verydeep.weights import torchvision
+from verydeep.weights.catalogue import Stated, catalogue, digests
 from verydeep.weights.randomness import correlation, edge, judged, signs
 
 cache, listed = test_catalogue.cache, test_catalogue.listed
@@ -92,6 +96,10 @@ def test_a_value_that_is_not_finite_is_named(capsys, tmp_path):
     path = saved(tmp_path / "net.safetensors", change=break_it)
     assert "not finite: conv4_1.bias" in said(capsys, "verify", path, status=1).out
     assert "not finite" in said(capsys, "show", path).out
+    path = saved(tmp_path / "kernel.safetensors", change=lambda net: net.conv2_1.weight.data[0, 0].fill_(torch.inf))
+    out = said(capsys, "verify", path, status=1).out  # whose singular values cannot be reckoned
+    assert "not finite: conv2_1.weight" in out
+    assert "not judged, as not every value is finite" in out
 
 
 def test_a_damaged_file_is_an_error(capsys, tmp_path):
@@ -105,8 +113,80 @@ def test_a_published_file_is_known_wherever_it_lies(capsys, listed, tmp_path):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(e.path.read_bytes())
     out = said(capsys, "verify", copy, status=1).out  # a toy with first weights
-    assert "its checksum is that of torchvision-a" in out
+    assert "yes  its SHA-256 is that of torchvision-a" in out
     assert "it is torchvision-a" in out
+
+
+def toy_file(path, spoil=False):
+    """A toy net A of torchvision's, always the same bytes; one value of it changed on request."""
+    made = build(Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", (1, 2, 3), (1, 1, 1), (36, 36)))
+    initialise(made.net, "glorot", 0)
+    made.net.conv2_1.weight.data[1, 1, 1, 1] += 0.5 * spoil
+    torchvision.write(made.net.state_dict(), plain := path.with_suffix(".safetensors"))  # torch.save would write names of its own
+    return plain.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("sha256", "SHA-256"), ("sha256_prefix", "SHA-256 (first 8 digits)"), ("sha1", "SHA-1"), ("md5", "MD5")]
+)
+def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatch, kind, words):
+    path = toy_file(tmp_path / "vgg11-8a719046.pth")
+    value = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
+    e = replace(catalogue()["torchvision-a"], checksums={kind: Stated(value, "a test", True)})
+    for where in ("verydeep.weights.catalogue", "verydeep.published"):
+        monkeypatch.setattr(f"{where}.catalogue", lambda: {"torchvision-a": e})
+    r = json.loads(said(capsys, "verify", path, "--json", status=1).out)  # a toy with first weights
+    assert (r["published"], r["checks"][0]["ok"], r["checks"][0]["words"]) == (
+        "torchvision-a", True, f"its {words} is that of torchvision-a"
+    )  # fmt: skip
+    toy_file(path, spoil=True)
+    monkeypatch.setattr("verydeep.published.randomness.judged", lambda signs: (True, "as a test says"))
+    r = json.loads(said(capsys, "verify", path, "--json", status=1).out)
+    assert (r["published"], r["good"], r["checks"][0]["ok"]) == (None, False, False)
+    own = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
+    assert f"its name is that of torchvision-a, whose {words} is {value}, and its own is {own}" in r["checks"][0]["words"]
+    path.rename(other := tmp_path / "other.pth")
+    r = json.loads(said(capsys, "verify", other, "--json").out)  # its name promises nothing
+    assert (r["good"], r["checks"][0]["ok"]) == (True, None)
+
+
+def test_eight_digits_in_a_name_are_those_of_the_sha256(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("verydeep.published.randomness.judged", lambda signs: (True, "as a test says"))
+    data = toy_file(tmp_path / "net.pth").read_bytes()
+    digits = hashlib.sha256(data).hexdigest()[:8]
+    assert not digits.isdecimal()
+    for name, status, mark in [
+        (f"net-{digits}.pth", 0, "yes  its SHA-256 (first 8 digits) is that in its name"),
+        ("net-deadbeef.pth", 1, "NO   its name ends in deadbeef, as torchvision's end in their SHA-256"),
+        ("net-20240612.pth", 0, "-    the file carries no checksum"),
+        (f"net-{digits}0.pth", 0, "-    the file carries no checksum"),
+    ]:  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+        assert f"whole   {mark}" in said(capsys, "verify", tmp_path / name, status=status).out
+    saved(own := tmp_path / "mine-deadbeef.pth")
+    assert "whole   yes  contract and tensors match the SHA-256 they carry" in said(capsys, "verify", own).out
+    own.rename(named := tmp_path / "vgg11-8a719046.pth")
+    assert "whole   NO   its name is that of torchvision-a" in said(capsys, "verify", named, status=1).out
+
+
+def test_verify_hashes_a_file_once(capsys, listed, tmp_path, monkeypatch):
+    hashed = []
+
+    def counted(path, *kinds):
+        hashed.append(path)
+        return digests(path, *kinds)
+
+    for where in ("verydeep.weights.catalogue", "verydeep.published"):
+        monkeypatch.setattr(f"{where}.digests", counted)
+    _, e = listed
+    saved(tmp_path / "own.safetensors")
+    toy_file(tmp_path / "unknown.pth")
+    (tmp_path / "known.safetensors").write_bytes(e.path.read_bytes())
+    for source in ("torchvision-a", *(tmp_path / name for name in ("own.safetensors", "unknown.pth", "known.safetensors"))):
+        hashed.clear()
+        said(capsys, "verify", source, status=1)
+        assert len(hashed) == 1, source
+    assert module.digests is counted
 
 
 def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path):
@@ -132,14 +212,31 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         (["convert", "builtin:fashion-a", "x.h5", "--to", "safetensors"], 2, "must end in .safetensors"),
         (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--eats", "bgr-255"], 2, "carries its contract"),
         (["convert", "builtin:fashion-a", "x.pth", "--to", "torchvision"], 1, "give --fold-mean"),
+        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--keep", "--fold-mean"], 2, "fold_mean and keep: a"),
+        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--keep"], 2, "weights: keep: a safetensors file"),
+        (["convert", "torchvision-a", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
+        (["convert", "run", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
+        (["convert", "run/best.safetensors", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
+        (["convert", "nowhere.pth", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "nowhere.pth does not exist"),
+        (["convert", "rubbish.pth", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "rubbish.pth is no file that can be read"),
+        (["convert", "empty", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "empty is not a run folder"),
+        (["convert", "builtin:b", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "builtin:b is not a built-in net"),
         (["show", "nowhere.pth"], 1, "nowhere.pth does not exist"),
+        (["verify", "nowhere.pth"], 1, "nowhere.pth does not exist"),
+        (["verify", "rubbish.pth"], 1, "rubbish.pth is no file that can be read"),
+        (["verify", "empty"], 1, "empty is not a run folder"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line(capsys, tmp_path, monkeypatch, words, status, expected):
     monkeypatch.chdir(tmp_path)
+    for folder in ("run", "empty"):
+        (tmp_path / folder).mkdir()
+    saved(tmp_path / "run" / "best.safetensors")
+    (tmp_path / "rubbish.pth").write_bytes(b"rubbish")
     err = said(capsys, *words, status=status).err
     assert expected in err
     assert len(err.strip().splitlines()) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "empty", "rubbish.pth"}
 
 
 def test_the_correlation_of_neighbours_by_a_slow_loop():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from verydeep.errors import ConfigError, ModelError
-from verydeep.net.classifier import Classifier
+from verydeep.errors import ConfigError, ModelError, RunError
+from verydeep.files import write_atomically
+from verydeep.net.classifier import Classifier, build
 from verydeep.weights import caffe, keras, timm, torchvision
+from verydeep.weights.catalogue import catalogue
 from verydeep.weights.eats import Colours, Eats, eats_of, turned
-from verydeep.weights.model import load
-from verydeep.weights.read import Features, open_foreign
+from verydeep.weights.model import load, load_or_features, located
+from verydeep.weights.read import Features, column, open_foreign
 from verydeep.weights.recognise import layout_of
 
 Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
@@ -33,6 +37,7 @@ class Report(NamedTuple):
     inside: float  # conv1_1 away from the border
     border: float  # conv1_1 with the border
     outputs: float  # the logits; of Features the last convolution
+    written: float  # the largest of these three, but from a net of the weights that were to be written: what is folded costs nothing here
 
     def __str__(self) -> str:
         what = f"{' and '.join(self.folded)} folded into conv1_1" if self.folded else "no weight changed"
@@ -51,10 +56,13 @@ def convert(
     source: a model or its path; `eats` says what a foreign file eats, as in `read_foreign`. The source's std is folded into conv1_1
     exactly: each weight is its fp64 product rounded once. Another mean can be folded too, with fold_mean, but the border is padded
     with zeros, which then mean another colour; the report has the difference. With keep nothing is folded, no bit of a weight
-    changes, and the user of the file must feed it the source's mean and std. Raises ModelError, ConfigError and RunError.
+    changes, and the user of the file must feed it the source's mean and std. The file is read back and compared before it gets its
+    name, so that a bad one is never seen. Raises ModelError, ConfigError and RunError.
     """
     path = Path(out)
     check_target(to, path)
+    if keep and fold_mean:
+        raise ConfigError("keep and fold_mean: with keep no weight changes, with fold_mean those of conv1_1 do; give one of them")
     net = source if isinstance(source, (Classifier, Features)) else opened(source, eats)
     if (name := net.net.name if isinstance(net, Classifier) else net.net) == "A-LRN":
         raise ModelError(f"net {name} normalises its responses, which the nets of that layout do not; it would answer otherwise")
@@ -68,14 +76,61 @@ def convert(
             f"its mean is {short(mean)}, nets of {to} have {short(new_mean)} (RGB, 0-255); give --fold-mean to fold the difference into "
             "conv1_1, which changes what the border sees, or --keep to leave all weights as they are and feed the net its own mean"
         )
+    if folded:
+        tensors = fold(tensors, mean, std, new_mean, new_std)
+    meant = with_weights(net, tensors, new_mean, new_std)
+
+    def fill(temporary: Path) -> Report:
+        with TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            trial = Path(folder) / path.name  # by whose ending the writers choose the form
+            back = written(turn(tensors, wanted.order), to, trial, path, wanted)
+            report = Report(path, to, wanted, folded, *compare(net, back), largest(compare(meant, back)))
+            check(report, changed(tensors, parts(back)[0]))
+            trial.replace(temporary)
+            return report
+
+    return write_atomically(path, fill)
+
+
+def written(tensors: dict[str, Tensor], to: Target, trial: Path, path: Path, eats: Eats) -> Classifier | Features:
+    """Writes what is to lie at `path` to another place, and reads it back from there."""
     try:
-        write(turn(fold(tensors, mean, std, new_mean, new_std) if folded else tensors, wanted.order), to, path)
+        write(tensors, to, trial)
     except ValueError as e:
         raise ModelError(f"{path} cannot be written for {to}: {e}") from e
-    report = Report(path, to, wanted, folded, *compare(net, open_foreign(path, wanted)))
-    if not report.inside <= CLOSE or ("mean" not in folded and not max(report.border, report.outputs) <= CLOSE):
-        raise ModelError(f"the written file does not compute what its source does, so do not use it: {report}")
-    return report
+    except RunError as e:
+        raise RunError(str(e).replace(str(trial), str(path))) from e
+    try:
+        return open_foreign(trial, eats)
+    except ModelError as e:
+        raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
+
+
+def changed(meant: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """The tensors that are not the same: a bias can be lost among pixels of 0-255 without a trace in the logits."""
+    same = {name for name in meant.keys() & found.keys() if torch.equal(meant[name], found[name])}
+    return sorted((meant.keys() | found.keys()) - same)
+
+
+def check(report: Report, different: list[str]) -> None:
+    """Raises ModelError where the file holds or computes something else than it should, at the border and the end too."""
+    apart = (report.written, report.inside) if "mean" in report.folded else (report.written, report.inside, report.border, report.outputs)
+    if different or not all(d <= CLOSE for d in apart):  # which NaN is not
+        raise ModelError(
+            f"what was written does not compute what its source does ({report.written:.1e} from what was meant, other numbers in "
+            f"{', '.join(different[:3]) or 'no tensor'}), so it was deleted, and what was at its place before is unchanged: {report}"
+        )
+
+
+def with_weights(net: Classifier | Features, tensors: dict[str, Tensor], mean: Colours, std: Colours) -> Classifier | Features:
+    """The same net with other weights, mean and std."""
+    if isinstance(net, Features):
+        return replace(net, tensors=tensors, mean=mean, std=std)
+    made = build(replace(net.contract, mean=mean, std=std), "meta")
+    made.load_state_dict(
+        {f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, strict=False, assign=True
+    )
+    return made.eval()
 
 
 def check_target(to: str, path: Path) -> None:
@@ -86,10 +141,16 @@ def check_target(to: str, path: Path) -> None:
         raise ConfigError(f"out: {path.name} is for {to}, so its name must end in {' or '.join(endings)}")
 
 
-def opened(source: Path | str, eats: str | Eats | None) -> Classifier | Features:
-    path = Path(source)
-    layout = None if str(source).startswith("builtin:") or path.is_dir() else layout_of(path)
-    return load(source) if layout is None or layout.origin == "verydeep" else open_foreign(path, eats)
+def opened(source: Path | str, eats: str | Eats | None = None) -> Classifier | Features:
+    """A model, or convolutions alone; a file that is a published one gets what the catalogue knows of it, unless `eats` is said."""
+    if eats is None:
+        return load_or_features(source)
+    path = located(source)
+    file = path / "best.safetensors" if path.is_dir() else path
+    layout = layout_of(file)
+    if (layout is not None and layout.origin == "verydeep") or (str(source) in catalogue() and not path.exists()):
+        raise ConfigError(f"eats: {source} carries its contract; leave it out")
+    return open_foreign(file, eats) if file.is_file() else load(source)  # which says what it is instead
 
 
 def parts(net: Classifier | Features) -> tuple[dict[str, Tensor], Colours, Colours]:
@@ -157,6 +218,11 @@ def taps(net: Classifier | Features, photo: Tensor, last: str) -> tuple[Tensor, 
         found = net.net.taps(net.normalise(photo.to(net.mean.device)), ["conv1_1", last])
         net.train(was_training)
     return found["conv1_1"].double().cpu(), found[last].double().cpu()
+
+
+def largest(differences: tuple[float, ...]) -> float:
+    """NaN where any is."""
+    return float(torch.tensor(differences, dtype=torch.float64).max())
 
 
 def difference(a: Tensor, b: Tensor) -> float:

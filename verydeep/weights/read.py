@@ -97,11 +97,11 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
 
 def open_foreign(
     path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "", licence: str = "",
-    entry: Entry | None = None,
+    entry: Entry | Literal["none"] | None = None,
 ) -> Classifier | Features:  # fmt: skip
-    """A Classifier, or Features where the file has no FC layers. entry: which published net it is, where that is known already."""
+    """A Classifier, or Features where the file has no FC layers. entry: which published net it is, or none, where that is known already."""
     found, layout = take(path)
-    said = said_of(path, found, layout, eats, entry or published_as(path), origin, licence)
+    said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith("fc") for name in found.tensors):
         return features_of(path, found, said)
     if found.left:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from verydeep.check import check
 from verydeep.contract import class_key
 from verydeep.data.ilsvrc import class_names, recognise
 from verydeep.data.source import open_data
@@ -249,6 +250,28 @@ def same_in_every_split(root: Path) -> None:
     assert {name: photos.targets().tolist() for name, photos in data.splits.items()} == {"train": [0, 0, 1, 1, 2, 2], "val": [0, 1, 2, 2]}
     assert [class_key(c) for c in data.classes] == list(SYNSETS)
     assert data.classes[0] == "n01440764 tench, Tinca tinca"
+
+
+@pytest.mark.parametrize("layout", ["flat", "kaggle", "folders", "archives", "alone"])
+def test_the_data_doctor_looks_through_every_layout(root: Path, layout: str) -> None:
+    """It finds the one hidden file and the one empty class that are there, and takes no photo of a flat folder for loose."""
+    flat = layout in ("flat", "kaggle")
+    if flat:
+        kaggle(root)
+    else:
+        into_folders(root / "val")
+    (root / "val" / ".hidden").touch()
+    (root / ("train" if flat else "val") / "n01484850").mkdir()
+    if layout == "archives":
+        for name in ("train", "val"):
+            (root / name).rename(root / f"ILSVRC2012_img_{name}")
+    if layout == "kaggle":
+        kaggles(root)
+    if layout == "alone":
+        shutil.rmtree(root / "train")
+    found = {f["id"]: f["count"] for f in check(str(root))["findings"]}
+    assert (found["hidden"], found["empty-class"]) == (1, 1)
+    assert "loose-photos" not in found
 
 
 def test_a_validation_folder_that_training_lacks_is_named(root: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy
 
+from verydeep.data.ilsvrc import class_names
 from verydeep.errors import ModelError
+from verydeep.evaluate.models import class_numbers
 from verydeep.weights import matconvnet
 from verydeep.weights.read import read_foreign
 from verydeep.weights.recognise import recognise
@@ -35,6 +38,38 @@ def test_a_net_in_one_variable(tmp_path: Path) -> None:
     made = toy.net("D")
     scipy_io.savemat(path := tmp_path / "x.mat", {"net": toy.mat_variables(made)})
     toy.same(matconvnet.read(path).tensors, toy.tensors(made))
+
+
+def with_classes(path: Path, **fields: list[str]) -> Path:
+    """A net of five classes whose file names them so."""
+    made = toy.net("D")
+    variables = toy.mat_variables(made)
+    variables["meta"] = {"classes": {field: np.array([texts], dtype=object) for field, texts in fields.items()}}
+    scipy_io.savemat(path, variables)
+    return path
+
+
+WORDS = ["kit fox", "tench, Tinca tinca", "crane", "crane", "leopard cat"]
+IDS = ["n02119789", "n01440764", "n02012849", "n03126707", "n02126787"]  # the last is not of the 1,000
+
+
+def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_path: Path) -> None:
+    found = matconvnet.read(with_classes(tmp_path / "x.mat", name=IDS, description=WORDS)).classes
+    assert [name[:9] for name in found] == IDS
+    assert found[:2] == ("n02119789 kit fox, Vulpes macrotis", "n01440764 tench, Tinca tinca")
+    assert found[4] == "n02126787 leopard cat"
+    here = [f"{s} {name}" for s, name in class_names().items() if s in IDS]
+    assert class_numbers(here, "data", found, "net").tolist() == [1, 2, 0, 3]
+    alone = matconvnet.read(with_classes(tmp_path / "y.mat", name=IDS)).classes
+    assert (alone[0], alone[4]) == (found[0], "n02126787")
+
+
+def test_names_that_come_twice_stay_two_classes(tmp_path: Path) -> None:
+    described = matconvnet.read(with_classes(tmp_path / "x.mat", description=WORDS)).classes
+    assert described == ("kit fox", "tench, Tinca tinca", "crane (class 2)", "crane (class 3)", "leopard cat")
+    assert matconvnet.read(with_classes(tmp_path / "y.mat", name=WORDS)).classes == described
+    with pytest.raises(ModelError, match="two classes are n02119789"):
+        matconvnet.read(with_classes(tmp_path / "z.mat", name=[*IDS[:4], IDS[0]], description=WORDS))
 
 
 def test_logits_on_rgb_pixels(tmp_path: Path) -> None:

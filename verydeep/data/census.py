@@ -17,6 +17,7 @@ from verydeep.data import photo
 from verydeep.data.audit import Facts
 from verydeep.data.findings import MOST_EXAMPLES, Finding, finding
 from verydeep.data.folder import folders, split_folders
+from verydeep.data.ilsvrc import recognise
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
 
@@ -90,7 +91,8 @@ def histogram(values: np.ndarray, edges: tuple[float, ...]) -> list[int]:
 
 def folder_findings(root: Path) -> list[Finding]:
     """What lies in a folder of class folders and is passed over."""
-    parts = split_folders(root)
+    place = recognise(root)
+    parts = {name: folder for name, folder in place._asdict().items() if folder} if place else split_folders(root)
     hidden, empty, loose, links = ([] for _ in range(4))  # type: list[str], list[str], list[str], list[str]
     others: Counter[str] = Counter()
     for level in parts.values() or [root]:
@@ -104,6 +106,8 @@ def folder_findings(root: Path) -> list[Finding]:
         for kind, entry in entries(str(level)):
             if kind == "hidden":
                 hidden.append(os.path.relpath(entry.path, root))
+            elif kind == "photo" and place and level == place.val:
+                continue  # of a flat folder, and used
             elif kind == "photo":
                 loose.append(os.path.relpath(entry.path, root))
             elif kind == "file":

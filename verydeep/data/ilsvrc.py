@@ -1,6 +1,7 @@
 """ILSVRC-2012 as its publishers lay it out: synset folders to train on, a flat folder to validate on, and a list of its classes.
 
 The list may be Caffe's val.txt, the development kit's ground truth with its own numbers, TensorFlow's file of synsets, or Kaggle's CSV.
+Validation photos that were sorted into synset folders need none.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 
 from verydeep.data import photo
 from verydeep.data.folder import class_names as folders_of
-from verydeep.data.folder import labelled
-from verydeep.data.naming import natural
-from verydeep.data.record import Box, DataSet, Names, files
+from verydeep.data.folder import folders, labelled
+from verydeep.data.naming import is_hidden, natural
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, files
 from verydeep.errors import DataError
 
 SYNSET = re.compile(r"n\d{8}")
@@ -26,11 +27,16 @@ NUMBERED = re.compile(r"ILSVRC2012_val_\d{8}")
 INSIDE = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where photos are: beside the lists, or below Kaggle's folders
 VAL_FOLDERS = ("val", "validation", "ILSVRC2012_img_val")
 TRAIN_FOLDERS = ("train", "ILSVRC2012_img_train")
-LIST_FOLDERS = ("", "devkit/data", "ILSVRC2012_devkit_t12/data", "ILSVRC/devkit/data", "ILSVRC/ImageSets/CLS-LOC", "caffe_ilsvrc12")
+YEARS = range(2013, 2018)  # of later development kits, whose validation photos are still those of 2012
+LIST_FOLDERS = (
+    "", "devkit/data", "ILSVRC2012_devkit_t12/data", "ILSVRC/devkit/data", "ILSVRC/ImageSets/CLS-LOC", "ImageSets/CLS-LOC",
+    "caffe_ilsvrc12", *(f"ILSVRC{year}_devkit/{data}" for year in YEARS for data in ("data", "ILSVRC/devkit/data")),
+)  # fmt: skip
 TRUTH, KAGGLE, CAFFE, SYNSETS = (
     "ILSVRC2012_validation_ground_truth.txt", "LOC_val_solution.csv", "val.txt", "imagenet_2012_validation_synset_labels.txt",
 )  # fmt: skip
-EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit, {KAGGLE} of Kaggle or {SYNSETS}"
+LATER_TRUTHS = tuple(f"ILSVRC{year}_clsloc_validation_ground_truth.txt" for year in (2012, *YEARS))
+EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit with map_clsloc.txt, {KAGGLE} of Kaggle or {SYNSETS}"
 Truth = dict[str, str]  # name of a photo without its ending -> synset
 
 
@@ -42,34 +48,48 @@ class Place(NamedTuple):
 
 
 def recognise(root: Path) -> Place | None:
-    """The folders of ILSVRC-2012, known by a flat folder of numbered validation photos; None for any other data."""
+    """The folders of ILSVRC-2012, known by validation photos that are numbered or in synset folders; None for any other data."""
     for inside in INSIDE:
         for name in VAL_FOLDERS:
-            val = root / inside / name
-            if val.is_dir() and any(NUMBERED.match(p.name) for p, _ in zip(val.iterdir(), range(20), strict=False)):
+            if (val := root / inside / name).is_dir():
                 train = next((root / inside / n for n in TRAIN_FOLDERS if (root / inside / n).is_dir()), None)
-                return Place(train, val)
+                flat = any(NUMBERED.match(p.name) for p, _ in zip(val.iterdir(), range(20), strict=False))
+                if flat or (of_synsets(val) and not other_splits(root / inside, train, val)):
+                    return Place(train, val)
     return None
+
+
+def of_synsets(folder: Path) -> bool:
+    found = folders(folder)
+    return bool(found) and all(SYNSET.fullmatch(d.name) for d in found)
+
+
+def other_splits(folder: Path, train: Path | None, val: Path) -> bool:
+    """Whether there are class folders for a test or of other names, which any data set may have (folder.py)."""
+    splits = [d for d in folders(folder) if d.name.lower() in SPLIT_NAMES and folders(d)]
+    return any(d != val and not (d == train and of_synsets(d)) for d in splits)
 
 
 def open_ilsvrc(root: Path, place: Place) -> DataSet:
     """ILSVRC-2012 with the splits val and, where its folder is there, train. Raises DataError naming the list that is missing or wrong.
 
-    Classes are called by synset and name, as `n01440764 tench, Tinca tinca`, in the order of the synsets. Kaggle's boxes come along.
+    Classes are called by synset and name, as `n01440764 tench, Tinca tinca`, in the order of the synsets: those to train on,
+    else those of the validation folders, else all 1,000. Kaggle's boxes come along with a flat folder.
     """
-    named = class_names()
-    trained = training_photos(root, place.train) if place.train else {}
-    order = sorted(trained or named)
-    truth, boxes = validation_truth(root, place.val, order)
-    number = {synset: i for i, synset in enumerate(order)}
-    if strange := next((s for s in truth.values() if s not in number), None):
-        raise DataError(f"{root}: a validation photo is of {strange}, which is none of the {len(order)} classes here; add its folder")
-    keys = sorted((p.name for p in place.val.iterdir() if p.suffix.lower() in photo.SUFFIXES), key=natural)
-    if unlisted := next((k for k in keys if Path(k).stem not in truth), None):
-        raise DataError(f"{root}: {unlisted} is not in the list of validation photos; the list or the folder is of another data set")
-    labels = np.array([number[truth[Path(k).stem]] for k in keys], np.int64)
-    found = {i: tuple((b, int(labels[i])) for b in boxes[Path(k).stem]) for i, k in enumerate(keys) if boxes.get(Path(k).stem)}
-    val = files(root, "val", (str((place.val / k).relative_to(root)) for k in keys), labels, found)
+    named, there = class_names(), [p.name for p in place.val.iterdir()]
+    trained = photos_by_synset(root, place.train) if place.train else {}
+    in_folders, flat = (any(pattern.match(name) for name in there) for pattern in (SYNSET, NUMBERED))
+    if in_folders and flat:
+        raise DataError(f"{place.val} holds folders of classes and photos outside of them; move all photos into the folders, or all out")
+    if flat:
+        order = sorted(trained or named)
+        val = numbered_photos(root, place.val, there, order)
+    else:
+        found = photos_by_synset(root, place.val)
+        order = sorted(trained or found)
+        if strange := next((s for s in found if s not in order), None):
+            raise DataError(f"{place.val} has the class {strange}, which {place.train} does not; the splits must share their classes")
+        val = labelled(root, "val", found, order)
     splits = ({"train": labelled(root, "train", trained, order)} if trained else {}) | {"val": val}
     return DataSet(str(root), tuple(f"{s} {named[s]}" if s in named else s for s in order), splits)
 
@@ -80,12 +100,28 @@ def class_names() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
-def training_photos(root: Path, folder: Path) -> dict[str, Names]:
+def photos_by_synset(root: Path, folder: Path) -> dict[str, Names]:
     """Synset -> its photos. Raises DataError for a folder that is no synset's."""
     found = folders_of(folder, root, 1)
     if strange := next((name for name in found if not SYNSET.fullmatch(name)), None):
         raise DataError(f"{folder} holds {strange}; expected a folder for each class, named by its synset such as n01440764")
     return found
+
+
+def numbered_photos(root: Path, folder: Path, there: Iterable[str], order: Sequence[str]) -> Photos:
+    """The photos of a flat folder with their classes and boxes by the list. It may tell of more photos than are there. Raises DataError."""
+    truth, boxes = validation_truth(root, folder, order)
+    number = {synset: i for i, synset in enumerate(order)}
+    keys = sorted((name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)), key=natural)
+    synsets = [truth.get(Path(key).stem, "") for key in keys]
+    if strange := next(((key, s) for key, s in zip(keys, synsets, strict=True) if s and s not in number), None):
+        raise DataError(f"{root}: {strange[0]} is of {strange[1]}, which is none of the {len(order)} classes here; add its folder")
+    if "" in synsets:
+        key = keys[synsets.index("")]
+        raise DataError(f"{root}: {key} is not in the list of validation photos; the list or the folder is of another data set")
+    labels = np.array([number[s] for s in synsets], np.int64)
+    found = {i: tuple((b, int(labels[i])) for b in boxes[Path(k).stem]) for i, k in enumerate(keys) if boxes.get(Path(k).stem)}
+    return files(root, "val", (str((folder / k).relative_to(root)) for k in keys), labels, found)
 
 
 def validation_truth(root: Path, val: Path, order: Sequence[str]) -> tuple[Truth, dict[str, list[Box]]]:
@@ -98,22 +134,25 @@ def validation_truth(root: Path, val: Path, order: Sequence[str]) -> tuple[Truth
     try:
         if file := find(KAGGLE):
             return kaggle(file)
-        if file := find(CAFFE):
-            own = find("synsets.txt", "synset_words.txt")
-            return caffe(file, synsets_in(own) if own else order), {}
+        for file in (p / CAFFE for p in places if (p / CAFFE).is_file()):
+            if not only_counts(rows := caffe_rows(file)):
+                own = find("synsets.txt", "synset_words.txt")
+                return caffe(rows, synsets_in(own) if own else counted(rows, order)), {}
         if file := find(SYNSETS):
             return numbered(synsets_in(file)), {}
-        if file := find(TRUTH):
+        if file := find(TRUTH, *LATER_TRUTHS):
             own_numbers = find("map_clsloc.txt")
             if not own_numbers:
                 raise DataError(
-                    f"{file} counts the classes in the development kit's own order, which is not that of the synsets; put map_clsloc.txt "
-                    f"beside it (lines as 'n02119789 1 kit_fox', in the kit of 2014 and later), or one of {CAFFE}, {KAGGLE}, {SYNSETS}"
+                    f"{file} counts the classes in the development kit's own order, which is not that of the synsets, and meta.mat is not "
+                    "read; put map_clsloc.txt beside it (lines as 'n02119789 1 kit_fox', in the kit of 2014 and later), or one of "
+                    f"{CAFFE}, {KAGGLE}, {SYNSETS}"
                 )
             return numbered(development_kit(file, own_numbers)), {}
     except (OSError, ValueError, KeyError, csv.Error) as e:
         raise DataError(f"{root}: the list of validation photos cannot be read ({str(e)[:200]}); {EXPECTED}") from e
-    raise DataError(f"{val} holds validation photos without their classes; put a list beside it: {EXPECTED}")
+    passed = f" ({counting} only counts the photos)" if (counting := find(CAFFE)) else ""
+    raise DataError(f"{val} holds validation photos without their classes{passed}; put a list beside it: {EXPECTED}")
 
 
 def kaggle(file: Path) -> tuple[Truth, dict[str, list[Box]]]:
@@ -131,18 +170,28 @@ def kaggle(file: Path) -> tuple[Truth, dict[str, list[Box]]]:
     return truth, boxes
 
 
-def caffe(file: Path, order: Sequence[str]) -> Truth:
-    """`ILSVRC2012_val_00000001.JPEG 65`: a number from 0 in the order of the synsets."""
-    truth: Truth = {}
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        if line.strip():
-            name, number = line.rsplit(maxsplit=1)
-            if not 0 <= int(number) < len(order):
-                raise ValueError(
-                    f"{file.name} has class {number}, and there are {len(order)} synsets; put synsets.txt with all of them beside it"
-                )
-            truth[Path(name).stem] = order[int(number)]
-    return truth
+def caffe_rows(file: Path) -> list[tuple[str, int]]:
+    """`ILSVRC2012_val_00000001.JPEG 65`: the name without its ending, and a number."""
+    pairs = (line.rsplit(maxsplit=1) for line in file.read_text(encoding="utf-8").split("\n") if line.strip())
+    return [(Path(name).stem, int(number)) for name, number in pairs]
+
+
+def only_counts(rows: Sequence[tuple[str, int]]) -> bool:
+    """Whether each number is the photo's own, as in the val.txt below ImageSets, which knows no classes."""
+    return bool(rows) and all(name == f"ILSVRC2012_val_{number:08d}" for name, number in rows)
+
+
+def counted(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Sequence[str]:
+    """What a list counts that comes without synsets.txt: the synsets that are there or, where its numbers go beyond them, all 1,000."""
+    known = sorted(class_names())
+    return known if set(order) < set(known) and max((n for _, n in rows), default=0) >= len(order) else order
+
+
+def caffe(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Truth:
+    """The numbers run from 0 in the order given."""
+    if wrong := next((n for _, n in rows if not 0 <= n < len(order)), None):
+        raise ValueError(f"{CAFFE} has class {wrong}, and there are {len(order)} synsets; put synsets.txt with all of them beside it")
+    return {name: order[number] for name, number in rows}
 
 
 def synsets_in(file: Path) -> list[str]:

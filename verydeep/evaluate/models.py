@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,23 @@ def check_classes(entrants: Sequence[Entrant]) -> None:
 
 
 def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> Numbers:
-    """The model's number of each class of the data, int64. Raises DataError if the model lacks one."""
-    number = {class_key(c): i for i, c in enumerate(known)}
+    """The model's number of each class of the data, int64. Raises DataError if the model lacks one, or has two that are called so."""
+    keys = [class_key(c) for c in known]
+    number = {key: i for i, key in enumerate(keys)}
     if strange := [c for c in classes if class_key(c) not in number]:
+        unnamed = keys == [f"class {i}" for i in range(len(keys))]
+        advice = (
+            "; its file does not name them, and verydeep.weights.read.read_foreign(FILE, classes=NAMES).save('named.safetensors') "
+            "makes a model that does, NAMES in the order of its outputs"
+        )
         raise DataError(
             f"{model}: {data} has the class {strange[0]!r:.60}, which the model does not know; it knows "
-            f"{', '.join(repr(c)[1:-1][:40] for c in known[:6])}{', ...' if len(known) > 6 else ''}"
+            f"{', '.join(repr(c)[1:-1][:40] for c in known[:6])}{', ...' if len(known) > 6 else ''}{advice if unnamed else ''}"
+        )
+    often = Counter(keys)
+    if twice := next((c for c in classes if often[class_key(c)] > 1), None):
+        raise DataError(
+            f"{model} has {often[class_key(twice)]} classes called {twice!r:.60}, so photos of {data} cannot be told to be of one"
         )
     return np.array([number[class_key(c)] for c in classes], np.int64)
 

@@ -7,6 +7,7 @@ objects and functions in it are passed over.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import from_numpy
 
+from verydeep.data.ilsvrc import SYNSET, class_names
 from verydeep.weights import caffe
 from verydeep.weights.shapes import FC, Found, reading, rename
 from verydeep.weights.wire import mapped
@@ -94,8 +96,24 @@ def pooling_of(layers: list[Any]) -> Literal["up", "down"]:
 
 
 def classes_of(classes: Any) -> tuple[str, ...]:
-    described = classes.get("description") if isinstance(classes, dict) else None
-    return tuple(str(name) for name in described) if isinstance(described, list) and all(isinstance(n, str) for n in described) else ()
+    """The classes as ILSVRC's data calls them where `name` holds their synsets, else by their descriptions.
+
+    What comes again (there are two cranes in ImageNet) gets its number from 0. Raises ValueError for a synset that does.
+    """
+    names, words = (texts(classes, field) for field in ("name", "description"))
+    if not names or not all(SYNSET.fullmatch(name) for name in names):
+        often = Counter(found := words or names)
+        return tuple(f"{name} (class {i})" if often[name] > 1 else name for i, name in enumerate(found))
+    if repeated := next((name for name, n in Counter(names).items() if n > 1), None):
+        raise ValueError(f"two classes are {repeated}")
+    known = dict(zip(names, words, strict=False)) | class_names()
+    return tuple(f"{name} {known.get(name, '')}".rstrip() for name in names)
+
+
+def texts(classes: Any, field: str) -> list[str]:
+    """A cell of texts; empty for anything else."""
+    found = classes.get(field) if isinstance(classes, dict) else None
+    return found if isinstance(found, list) and all(isinstance(text, str) for text in found) else []
 
 
 # MATLAB 5

@@ -258,6 +258,8 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
     assert "--crop" not in words
     with pytest.warns(ContractWarning):
         job = job_of(data, tmp_path / "run", init_from=str(path), freeze="pool5")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "conv5_2; of another shape or other classes and random: fc6, fc7, fc8; should the loss rise, take --recipe finetune-fe" in log
     net, contract = job.classifier.net, job.classifier.contract
     assert all(torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if n.startswith("conv"))
     assert [getattr(net, fc).weight.shape[0] for fc in ("fc6", "fc7", "fc8")] == [16, 16, 3]

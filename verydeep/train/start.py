@@ -19,6 +19,7 @@ from verydeep.train.skipped import Skipped
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features
 
+SAFE_RATE = 1e-4  # for FC layers that are all new (docs/results/finetuning.md)
 LONGEST_ORIGIN = 300  # characters: a net that started from one that started from one ...
 Triple = tuple[float, float, float]
 
@@ -95,10 +96,10 @@ def first_weights(run: Run, classifier: Classifier, config: Config, start: Class
     sigma = math.sqrt(config.init_variance) if config.init_variance else config.init_sigma
     initialise(classifier.net, config.init, config.seed, sigma)
     if start and config.init_from:
-        start_from(run, classifier, config.init_from, start, config.freeze)
+        start_from(run, classifier, config.init_from, start, config)
 
 
-def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, freeze: str | None) -> None:
+def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, config: Config) -> None:
     """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1).
 
     The last layer is new unless the classes are the same. Raises ConfigError where a layer that shall be frozen is new.
@@ -109,13 +110,15 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     pairs = (from_same if same else from_shallower)(net, start.net, last)
     copied = {pair.split(" -> ")[1] for pair in pairs}
     fresh = [name for name, _ in net.named_children() if name not in copied]
-    if freeze:
-        net.freeze(freeze)
+    if config.freeze:
+        net.freeze(config.freeze)
         if random := next((name for name in fresh if name in net.frozen), None):
             raise ConfigError(f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers")
-    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pairs)
+    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pair.split(" -> ")[0] if same else pair for pair in pairs)
     random_fc = [name for name in fresh if name.startswith("fc")]
     why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
+    if "fc6" in random_fc and config.lr * config.lr_fc > SAFE_RATE:
+        why += "; should the loss rise, take --recipe finetune-features, which trains new FC layers more slowly"
     taken_from = {pair.split(" -> ")[0] for pair in pairs}
     sha256 = given.sha256 or checksum({n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in taken_from})
     run.say(f"copied from {model} (SHA-256 {sha256}): {what}{why}")

@@ -25,6 +25,7 @@ from verydeep.weights.recognise import layout_of
 
 LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
+PIECE = 1 << 22  # values of fc6 that are float64 at a time
 HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # as torchvision's names end; eight decimals may be a date or a step
 
 
@@ -110,11 +111,13 @@ def shown(source: str) -> dict[str, Any]:
 
 
 def tensor_record(name: str, tensor: torch.Tensor) -> dict[str, Any]:
-    """Shape and statistics of float values, reckoned in float64; a value that is not finite makes them null."""
-    x = tensor.detach().double().flatten()
+    """Shape and statistics of float values, reckoned in float64 piece by piece; a value that is not finite makes them null."""
+    x, n = tensor.detach().flatten(), max(1, tensor.numel())
+    mean = float(x.sum(dtype=torch.float64)) / n
     values = {
-        "mean": float(x.mean()), "std": float(x.std(correction=0)), "least": float(x.min()), "most": float(x.max()),
-        "zeros": float((x == 0).double().mean()),
+        "mean": mean,
+        "std": math.sqrt(sum(float((piece.double() - mean).square().sum()) for piece in torch.split(x, PIECE)) / n),
+        "least": float(x.min()), "most": float(x.max()), "zeros": 1 - int(x.count_nonzero()) / n,
     }  # fmt: skip
     return {"name": name, "shape": list(tensor.shape), **{k: v if math.isfinite(v) else None for k, v in values.items()}}
 

@@ -168,6 +168,27 @@ def test_the_second_mirror_helps_where_the_first_lies_or_is_silent(server, cache
     assert "only http:// and https://" in capsys.readouterr().err
 
 
+def test_a_part_that_is_whole_is_not_fetched_again(server, cache):
+    """A process may end between the last byte and the check."""
+    server.breaks = [len(CONTENT) - 1] * fetch.TRIES
+    with pytest.raises(ModelError):
+        fetch.fetch(made(server.url()), QUIET)
+    (cache / "net.bin.part").write_bytes(CONTENT)
+    asked = len(server.asked)
+    assert fetch.fetch(made(server.url()), QUIET).read_bytes() == CONTENT
+    assert [a["Range"] for a in server.asked[asked:]] == [f"bytes={len(CONTENT)}-"]
+    assert left(cache) == {"net.bin"}
+
+
+def test_the_mirror_that_began_goes_on_first(server):
+    server.breaks = [100] * fetch.TRIES + [5000] * fetch.TRIES
+    with pytest.raises(ModelError):
+        fetch.fetch(made(server.url("a"), server.url("b")), QUIET)
+    asked = len(server.asked)
+    assert fetch.fetch(made(server.url("a"), server.url("b")), QUIET).read_bytes() == CONTENT
+    assert [a["Range"] for a in server.asked[asked:]] == ["bytes=5000-"]
+
+
 def test_a_part_of_another_mirror_is_not_continued(server, cache):
     server.breaks = [5000, 5000, 5000]
     assert fetch.fetch(made(server.url("a"), server.url("b")), QUIET).read_bytes() == CONTENT

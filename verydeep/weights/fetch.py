@@ -62,7 +62,8 @@ def fetch(entry: Entry, progress: Progress | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target):
-            for url in entry.urls:
+            begun = read_note(Part.of(target)).get("url")
+            for url in sorted(entry.urls, key=lambda url: url.value != begun):  # what was begun goes on before others are tried
                 try:
                     from_mirror(entry, url.value, target, progress)
                     return target
@@ -131,7 +132,9 @@ def download(url: str, part: Part, entry: Entry, progress: Progress) -> None:
     try:
         answer = urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)  # proxies of this moment
     except urllib.error.HTTPError as e:
-        if e.code == 416:  # the part is as long as the file, or longer
+        if e.code == 416 and strongest(entry) and not differing(entry, part.file):
+            return  # a process was ended when it had all
+        if e.code == 416:  # the part is longer than the file, or another
             part.remove()
         raise
     with answer:

@@ -50,7 +50,7 @@ def list_text(records: list[dict[str, Any]]) -> str:
         e = catalogue()[r["name"]]
         licence = ", or ".join(one.says for one in e.licences)
         net = f"{e.net}{' + batch norm' if e.batch_norm else ''}"
-        errors = [str(one) for one in e.errors] or ["none published with a protocol"]
+        errors = [str(one) for one in e.errors] or ["none published with a protocol" if e.head else "none: it has no FC layers"]
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", "yes" if r["at_hand"] else "no", e.eats, errors[0], licence, e.origin))
         rows += [("", "", "", "", "", more, "", "") for more in errors[1:]]
     return "\n".join(

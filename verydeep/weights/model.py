@@ -26,8 +26,8 @@ def load(model: str | Path) -> Classifier:
             raise ModelError(f"{name} is not a built-in net; try builtin:{' or builtin:'.join(BUILTIN)}")
         with resources.as_file(resources.files("verydeep.weights").joinpath(f"{short}.safetensors")) as path:
             return read_classifier(path)
-    file, eats = with_eats(model)
     try:
+        file, eats = with_eats(model)
         path = located(file)
         if name in catalogue() and not path.exists():
             return whole(published(catalogue()[name], at_hand(name)), name)

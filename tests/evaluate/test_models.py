@@ -13,7 +13,7 @@ from verydeep.config import Config
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate import models
 from verydeep.evaluate.evaluation import Settings, fused
-from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.models import check_classes, evaluate_models
 from verydeep.evaluate.protocol import PROTOCOLS, Step
 from verydeep.evaluate.scores import unpack
 from verydeep.progress import Progress
@@ -79,6 +79,19 @@ def test_fusion_matches_classes_by_name_and_averages_by_hand():
     one, other = torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([[0.1, 0.3, 0.6]])
     found = fused([Stub(("a", "b", "c")), Stub(("c", "a", "b"))], [{Step("dense"): one}, {Step("dense"): other}])
     assert found[Step("dense")].tolist()[0] == pytest.approx([(0.7 + 0.3) / 2, (0.2 + 0.6) / 2, (0.1 + 0.1) / 2])
+
+
+def test_fusion_matches_imagenets_classes_by_their_synsets():
+    class Stub:
+        def __init__(self, classes, name="net"):
+            self.contract, self.steps, self.name = type("C", (), {"classes": classes}), {Step("dense"): ()}, name
+
+    one, other = torch.tensor([[0.1, 0.9]]), torch.tensor([[0.3, 0.7]])
+    nets = [Stub(("n01440764 tench, Tinca tinca", "n01443537 goldfish")), Stub(("n01443537", "n01440764"))]
+    check_classes(nets)
+    assert torch.allclose(fused(nets, [{Step("dense"): one}, {Step("dense"): other}])[Step("dense")], torch.tensor([[0.4, 0.6]]))
+    with pytest.raises(DataError, match="second has two classes of one name"):
+        check_classes([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
 
 
 def test_a_model_fused_with_itself_in_another_order_of_classes_is_itself(folder, tmp_path):

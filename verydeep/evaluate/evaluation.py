@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from verydeep.contract import Contract
+from verydeep.contract import Contract, class_key
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import Photos
 from verydeep.errors import LongPhotoError, PhotoError
@@ -189,8 +189,12 @@ def mean(parts: Sequence[Tensor]) -> Tensor:
 
 def fused(entrants: Sequence[Entrant], found: Found) -> dict[Step, Tensor]:
     """The average of the models' posteriors, classes numbered as the first model does (section 4.4)."""
-    numbers = [{c: i for i, c in enumerate(e.contract.classes)} for e in entrants]
-    order = [torch.tensor([own[c] for c in entrants[0].contract.classes]) for own in numbers]
+    keys = [[class_key(c) for c in e.contract.classes] for e in entrants]
+    numbers = [{key: i for i, key in enumerate(own)} for own in keys]
+    order = [
+        torch.tensor([n[key] for key in keys[0]]) if own != keys[0] else torch.arange(len(own))
+        for own, n in zip(keys, numbers, strict=True)
+    ]
     return {step: mean([own[step][:, o] for own, o in zip(found, order, strict=True)]) for step in entrants[0].steps}
 
 

@@ -113,15 +113,18 @@ def saved_entrant(name: str, saved: SavedModel, ladder: Sequence[Step], scales: 
 
 
 def check_classes(entrants: Sequence[Entrant]) -> None:
-    """Models that are fused know the same classes, in whatever order. Raises DataError."""
-    first = entrants[0]
-    for e in entrants[1:]:
-        for one, other in ((first, e), (e, first)):
-            if strange := sorted(set(one.contract.classes) - set(other.contract.classes)):
+    """Models that are fused know the same classes, in whatever order; of ImageNet's the synsets count. Raises DataError."""
+    first, *others = ([(class_key(c), c) for c in e.contract.classes] for e in entrants)
+    for e, own in zip(entrants[1:], others, strict=True):
+        for one, mine, other, theirs in ((entrants[0], first, e, own), (e, own, entrants[0], first)):
+            known = {key for key, _ in theirs}
+            if strange := sorted(c for key, c in mine if key not in known):
                 raise DataError(
                     f"{one.name} knows the class {strange[0]!r:.60} and {other.name} does not, so their posteriors cannot be averaged; "
                     "test them one at a time"
                 )
+        if len({key for key, _ in own}) < len(own) and [key for key, _ in own] != [key for key, _ in first]:
+            raise DataError(f"{e.name} has two classes of one name, so its posteriors cannot be averaged with others; test it alone")
 
 
 def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> Numbers:

@@ -126,11 +126,11 @@ def shape_of(model: str, words: list[str]) -> list[str]:
     given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [b for a, b in pairwise(words) if a == "--out"]
     if given and has_state(run := Path(given[-1])) and (config := read_config(run)).init_from == model:
         return [w for name in SHAPE for w in (f"--{name}", spelled(getattr(config, name)))]
-    from verydeep.weights.model import load_or_features
+    from verydeep.weights.model import load_start
     from verydeep.weights.read import Features
 
     with warnings.catch_warnings(action="ignore"):  # the training reads it again, and warns
-        found = load_or_features(model)
+        found = load_start(model)
     if isinstance(found, Features):  # convolutions take crops of any size
         return [w for name in SHAPE[:4] for w in (f"--{name}", spelled(getattr(found, name)))]
     low, high = found.contract.scales

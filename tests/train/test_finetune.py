@@ -21,6 +21,7 @@ from verydeep.run import Run, read_config
 from verydeep.train.start import Inherited, inherited
 from verydeep.weights import torchvision
 from verydeep.weights.eats import ContractWarning
+from verydeep.weights.model import load_or_features
 
 
 @pytest.fixture(scope="module")
@@ -276,13 +277,23 @@ def test_another_head_is_left_aside_and_said(data, tmp_path, tmp_path_factory):
     given = verydeep.load(made(tmp_path_factory))
     state = torchvision.theirs(given.net.state_dict())
     torch.save({n: t for n, t in state.items() if not n.startswith("classifier.6")}, path := tmp_path / "two.pth")
-    with pytest.raises(ModelError, match=r"lacks fc8\.weight"):
-        verydeep.load(f"{path}@rgb-255")
+    for strict in (verydeep.load, load_or_features):
+        with pytest.raises(ModelError, match=r"has other layers than a VGG \(no fc8\)"):
+            strict(f"{path}@rgb-255")
     with pytest.warns(ContractWarning) as warned:
         job = job_of(data, tmp_path / "run", init_from=f"{path}@RGB:120,110,100:58,57,56")
-    assert all(str(w.message).startswith(f"of {path} only the convolutions are taken: ") for w in warned)
+    assert all(str(w.message).startswith(f"only the convolutions are taken: {path} has other layers") for w in warned)
     assert torch.equal(job.classifier.net.conv5_1.weight, given.net.conv5_1.weight)
     assert (job.classifier.contract.mean, job.classifier.contract.std) == ((120.0, 110.0, 100.0), (58.0, 57.0, 56.0))
+
+
+def test_a_damaged_head_is_no_other_head(data, tmp_path, tmp_path_factory):
+    state = torchvision.theirs(verydeep.load(made(tmp_path_factory)).net.state_dict())
+    state["classifier.3.weight"] = state["classifier.3.weight"].clone()
+    state["classifier.3.weight"][0, 0] = torch.nan
+    torch.save(state, path := tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"fc7\.weight holds a value that is not finite"):
+        job_of(data, tmp_path / "run", init_from=f"{path}@rgb-255")
 
 
 def test_a_start_of_another_toolkit_is_written_down_with_its_checksum(data, tmp_path, tmp_path_factory):

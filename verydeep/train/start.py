@@ -16,7 +16,7 @@ from verydeep.net.classifier import Classifier, build, checksum
 from verydeep.net.initialise import from_same, from_shallower, initialise
 from verydeep.run import Run
 from verydeep.train.skipped import Skipped
-from verydeep.weights.model import load_or_features
+from verydeep.weights.model import load_start
 from verydeep.weights.read import Features
 
 SAFE_RATE = 1e-4  # for FC layers that are all new (docs/results/finetuning.md)
@@ -40,7 +40,7 @@ def start_of(config: Config, resumes: bool) -> Classifier | None:
     """
     if not config.init_from or resumes:
         return None
-    found = load_or_features(config.init_from)
+    found = load_start(config.init_from)
     if isinstance(found, Features):
         return found.classifier(("",), config.crop, fc_width=1 if config.fc_width > 1 else 2)
     return found

@@ -11,7 +11,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file
 from verydeep.weights.eats import ContractWarning
-from verydeep.weights.read import Features, open_foreign, read_features, read_foreign, whole
+from verydeep.weights.read import Features, OtherHead, open_foreign, read_features, read_foreign, whole
 from verydeep.weights.recognise import layout_of, recognise
 
 BUILTIN = ("fashion-a",)
@@ -43,19 +43,23 @@ def load(model: str | Path) -> Classifier:
 
 
 def load_or_features(model: str | Path) -> Classifier | Features:
-    """As `load`, but of a foreign file whose FC layers are missing or another head's its convolutions. Raises ModelError."""
+    """As `load`, but of a foreign file without FC layers its convolutions. Raises ModelError."""
     name, (file, eats) = str(model), with_eats(model)
     path = located(file)
     if name in catalogue() and not path.exists() and not catalogue()[name].builtin:
         return published(catalogue()[name], at_hand(name))
-    if not is_foreign(path):
-        return load(model)
+    return open_foreign(path, eats) if is_foreign(path) else load(model)
+
+
+def load_start(model: str | Path) -> Classifier | Features:
+    """What a training starts from: as `load_or_features`, but of a file with another head its convolutions, with a ContractWarning."""
     try:
-        return open_foreign(path, eats)
-    except ModelError as unfit:
+        return load_or_features(model)
+    except OtherHead as e:
+        file, eats = with_eats(model)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # said already
-            found = read_features(path, eats)
-        warnings.warn(f"of {path} only the convolutions are taken: {unfit}", ContractWarning, stacklevel=2)
+            found = read_features(located(file), eats)
+        warnings.warn(f"only the convolutions are taken: {e}", ContractWarning, stacklevel=2)
         return found
 
 

@@ -22,7 +22,11 @@ from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
 from verydeep.weights.eats import EATS, Colours, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout, recognise
-from verydeep.weights.shapes import Found, Shape, describe, reading, shown, without_fc
+from verydeep.weights.shapes import FC, Found, Shape, describe, reading, shown, without_fc
+
+
+class OtherHead(ModelError):
+    """What stands on a file's convolutions is not what stands on a VGG's."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def open_foreign(
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith("fc") for name in found.tensors):
         return features_of(path, found, said)
-    if found.left:
-        raise ModelError(
-            f"{path} has layers that no VGG has ({shown(found.left[:3])}), so it would not answer as it did; its convolutions are a "
+    if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
+        raise OtherHead(
+            f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did; its convolutions are a "
             "start for 'verydeep train DATA --from FILE'"
         )
     with reading(path, f"a file of {layout.origin}"):

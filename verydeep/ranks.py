@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # its defaults keep the group there is when it is first imported, as DDP would do later
 from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -117,5 +118,6 @@ def joined() -> Iterator[Ranks]:
         store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", None, PATIENCE, size, ranks.rank, store)
     yield ranks
-    gc.collect()  # what averaged the gradients holds on to the connections, and torch aborts if they end after it
+    # A connection that anything still holds here ends with the interpreter, and now and then torch aborts over that.
+    gc.collect()
     dist.destroy_process_group()

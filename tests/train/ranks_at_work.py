@@ -58,7 +58,15 @@ def work(data, out, ranks, **changes):
         (out / "told.json").write_text(json.dumps(told))
 
 
+def connections():
+    """The names of this process's threads that keep the ranks connected."""
+    return sorted(n for t in Path("/proc/self/task").glob("*/comm") if "gloo" in (n := t.read_text()))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    out = Path(sys.argv[2])
     with joined() as ranks:
-        work(sys.argv[1], Path(sys.argv[2]), ranks, **json.loads(sys.argv[3]))
+        work(sys.argv[1], out, ranks, **json.loads(sys.argv[3]))
+        inside = connections()
+    (out / f"connections{ranks.rank}.json").write_text(json.dumps({"inside": inside, "after": connections()}))

@@ -59,6 +59,14 @@ def test_what_ranks_tell_each_other_arrives_in_order(results):
     assert json.loads((results[3] / "told.json").read_text()) == [{"rank": r, "text": "é" * r} for r in range(3)]
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_no_connection_outlives_the_work(results, size):
+    for rank in range(size):
+        found = json.loads((results[size] / f"connections{rank}.json").read_text())
+        assert found["inside"]
+        assert not found["after"]  # one that ends with the interpreter aborts it now and then
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_parts_of_the_ranks_are_everything_once(size):
     for start, end in ((0, 0), (0, 1), (3, 20), (256, 512)):

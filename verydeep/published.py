@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from verydeep.weights import randomness
 from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, strongest, whose
 from verydeep.weights.catalogue import words as words_of
 from verydeep.weights.convert import USUAL, convert, opened
+from verydeep.weights.descent import descent_of
+from verydeep.weights.eats import ContractWarning
 from verydeep.weights.fetch import fetch
 from verydeep.weights.model import load, located, published, with_eats
 from verydeep.weights.read import Features, open_foreign
@@ -137,6 +140,9 @@ def show_text(r: dict[str, Any]) -> str:
     return "\n".join([*facts, "", aligned(LAYER_COLUMNS, rows)])
 
 
+NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none of those whose values are known"
+
+
 def verified(source: str) -> dict[str, Any]:
     """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError where it cannot be read."""
     model, _ = with_eats(source)  # colours play no part here
@@ -148,7 +154,8 @@ def verified(source: str) -> dict[str, Any]:
         found: Classifier | Features = load(model)  # of what is no file that can be read, it says what it is instead
     else:
         name = whose(sums)
-        found = open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
+        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
+            found = open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
     tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
     known = name or (own_name(found) if isinstance(found, Classifier) else None)
     infinite = [n for n, t in tensors.items() if not bool(t.isfinite().all())]
@@ -158,7 +165,7 @@ def verified(source: str) -> dict[str, Any]:
         {"check": "whole", "ok": whole, "words": why},
         {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
         {"check": "learnt", "ok": learnt, "words": how if infinite else f"{'not random' if learnt else 'like random weights'}: {how}"},
-        {"check": "known", "ok": None, "words": f"it is {known}" if known else "it is none of the published nets of the catalogue"},
+        {"check": "known", "ok": None, "words": f"it is {known}" if known else str(descent_of(tensors) or NOT_KNOWN)},
     ]
     return {"model": source, "published": known, "good": whole is not False and not infinite and bool(learnt), "checks": checks}
 

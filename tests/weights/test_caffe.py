@@ -43,7 +43,7 @@ def test_what_is_written_is_read_and_is_what_the_other_encoder_reads(tmp_path: P
 def test_the_net_answers_as_an_fp64_caffe_on_bgr_pixels(tmp_path: Path) -> None:
     made = toy.net("A")
     path = toy.put(tmp_path / "x", toy.caffe_v1(toy.tensors(made)))
-    with pytest.warns(ContractWarning, match=r"was taken for bgr-255.*eats="):
+    with pytest.warns(ContractWarning, match=r"was taken to eat bgr-255.*eats="):
         classifier = read_foreign(path)
     photos = toy.photo()
     bgr = photos.double()[:, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)

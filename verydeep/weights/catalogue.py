@@ -83,10 +83,15 @@ class Entry:
 
 
 @cache
+def data() -> dict[str, Any]:
+    """catalogue.yaml as it stands."""
+    return dict(yaml.safe_load(resources.files("verydeep.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")))
+
+
+@cache
 def catalogue() -> dict[str, Entry]:
     """Name -> entry, in the order of the file."""
-    found = yaml.safe_load(resources.files("verydeep.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8"))
-    return {name: entry_of(name, values, found["licences"]) for name, values in found["models"].items()}
+    return {name: entry_of(name, values, data()["licences"]) for name, values in data()["models"].items()}
 
 
 def entry_of(name: str, values: dict[str, Any], licences: dict[str, list[dict[str, str]]]) -> Entry:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from verydeep.contract import Contract
-from verydeep.data.ilsvrc import class_names
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG
@@ -20,8 +18,9 @@ from verydeep.paper import STRIDE
 from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.eats import EATS, Colours, ContractWarning, Eats, eats_of
+from verydeep.weights.eats import Colours, Eats
 from verydeep.weights.recognise import Layout, recognise
+from verydeep.weights.said import Said, said_of
 from verydeep.weights.shapes import FC, Found, Shape, describe, reading, shown, without_fc
 
 
@@ -155,59 +154,6 @@ def take(path: Path) -> tuple[Found, Layout]:
         return onnx.read(path)[0], layout
     module = timm if layout.origin == "timm" else torchvision
     return module.read(path, layout.form == "pickle"), layout
-
-
-class Said(NamedTuple):
-    """What is known of a file beside its tensors."""
-
-    eats: Eats
-    pooling: Literal["up", "down"]
-    origin: str
-    licence: str
-    classes: tuple[str, ...] = ()
-    scales: tuple[int, int] | None = None
-
-
-def said_of(
-    path: Path, found: Found, layout: Layout, eats: str | Eats | None, entry: Entry | None, origin: str, licence: str
-) -> Said:  # fmt: skip
-    """What the user says, what the catalogue knows, what the file tells, what is usual of its layout: the first of these."""
-    pooling, usual = found.pooling or layout.pooling, eats_of(layout.usual)
-    if entry:
-        if eats is None:
-            check_net(path, found, entry)
-        classes = tuple(f"{synset} {name}" for synset, name in class_names().items()) if entry.head else ()
-        return Said(
-            eats_of(entry.eats if eats is None else eats), pooling, origin or f"{entry.name}: {entry.origin}", licence or entry.licence,
-            classes, entry.scales,
-        )  # fmt: skip
-    origin = origin or f"{path.name}, {layout.origin} {layout.form}"
-    if eats is None and (before := next((layer for layer in found.left if layer in keras.BEFORE), None)):
-        raise ModelError(f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME")
-    if eats is not None:
-        return Said(eats_of(eats), pooling, origin, licence, found.classes)
-    if found.mean:
-        mean = found.mean[0], found.mean[1], found.mean[2]
-        return Said(usual._replace(mean=mean), pooling, origin, licence, found.classes)
-    warnings.warn(
-        f"{path} does not say what its net eats; it was taken for {layout.usual}, as is usual for {layout.origin} ({layout.form}): "
-        f"{usual.order}, mean {rounded(usual.mean)}, std {rounded(usual.std)} of 0-255. If you know better, write {path.name}@NAME, where "
-        f"NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
-        ContractWarning, stacklevel=4,
-    )  # fmt: skip
-    return Said(usual, pooling, origin, licence, found.classes)
-
-
-def check_net(path: Path, found: Found, entry: Entry) -> None:
-    """Raises ModelError for a file of another net than its checksum says, which only a short checksum can do."""
-    with reading(path, "convolutions"):
-        shape = describe(without_fc(found.tensors))
-    if (shape.net, shape.batch_norm) != (entry.net, entry.batch_norm):
-        raise ModelError(f"{path} holds net {shape.net}, and {entry.name} is net {entry.net}; delete it and fetch it again")
-
-
-def rounded(colours: Colours) -> list[float]:
-    return [round(c, 3) for c in colours]
 
 
 def as_we_eat(tensors: dict[str, Tensor], eats: Eats, shape: Shape) -> dict[str, Tensor]:

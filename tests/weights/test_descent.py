@@ -1,0 +1,214 @@
+"""Files that descend from published nets are known by their first layer, whatever layout, order of colours or precision they are in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import toy
+from torch import Tensor
+
+from verydeep.data.ilsvrc import class_names
+from verydeep.net.vgg import VGG
+from verydeep.published import verified
+from verydeep.weights import descent
+from verydeep.weights.catalogue import catalogue, data
+from verydeep.weights.convert import convert
+from verydeep.weights.descent import descent_of, fingerprint, first_layers
+from verydeep.weights.eats import EATS, ContractWarning
+from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
+
+PUBLISHED = {  # what each is fed by those who published it: order, mean and std of 0-255
+    "oxford-d": ("BGR", (103.939, 116.779, 123.68), (1, 1, 1)),
+    "oxford-e": ("BGR", (103.939, 116.779, 123.68), (1, 1, 1)),
+    "torchvision-d": ("RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)),
+    "torchvision-e": ("RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)),
+}
+
+
+def descendant(name: str, classes: int = 3, base_width: int = 16) -> VGG:
+    """A net with as much of a published first layer as is known, in the published order of colours; all else is random."""
+    torch.manual_seed(0)
+    made = VGG(catalogue()[name].net, classes=classes, crop=32, fc_width=8, base_width=base_width).eval()
+    known, layer = data()["first_layers"][name], made.conv1_1
+    with torch.no_grad():
+        layer.weight[0] = torch.tensor([known[c] for c in PUBLISHED[name][0]]).view(3, 3, 3)
+        if "biases" in known:
+            layer.bias[: len(known["biases"])] = torch.tensor(known["biases"])
+    return made
+
+
+def saved(made: VGG, path: Path, dtype: torch.dtype = torch.float32) -> Path:
+    torch.save({n: t.detach().to(dtype) for n, t in toy.torchvision_state(made).items()}, path)
+    return path
+
+
+@contextmanager
+def said(*words: str) -> Iterator[None]:
+    """All that is warned of inside."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield
+    assert len(found) == bool(words)
+    assert all(issubclass(w.category, ContractWarning) and word in str(w.message) for w in found for word in words)
+
+
+def responses(made: VGG, name: str, photo: Tensor, turned: bool) -> Tensor:
+    """conv1_1's of a photo in RGB, in float64, fed as the publishers say."""
+    order, mean, std = PUBLISHED[name]
+    pixels = photo.double().flip(1) if order == "BGR" else photo.double()
+    fed = (pixels - torch.tensor(mean).double().view(3, 1, 1)) / torch.tensor(std).double().view(3, 1, 1)
+    kernel = made.conv1_1.weight.detach().double()
+    return F.conv2d(fed, kernel.flip(1) if turned else kernel, made.conv1_1.bias.detach().double(), padding=1)
+
+
+def test_every_first_layer_is_of_the_catalogue_and_has_a_source() -> None:
+    assert set(data()["first_layers"]) == set(PUBLISHED) == {known.name for known in first_layers()}
+    for name, known in data()["first_layers"].items():
+        assert known["source"]
+        assert [len(known[c]) for c in "RGB"] == [9, 9, 9]
+        assert (known.get("biases") is None) == (name == "torchvision-e")
+        assert catalogue()[name].eats in EATS
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_net_that_was_trained_on_is_fed_like_its_start(tmp_path: Path, name: str, turned: bool) -> None:
+    """torchvision's layout is usually fed otherwise than Oxford's nets, and turned kernels otherwise than those that are not."""
+    made = descendant(name)
+    expected = responses(made, name, photo := toy.photo(32), False)
+    if turned:
+        made.conv1_1.weight.data = made.conv1_1.weight.data.flip(1)
+    path = saved(made, tmp_path / "x.pth")
+    with said(f"its first layer is {name}'s, and it was taken to eat", "x.pth@NAME"):
+        classifier = read_foreign(path)
+    found = classifier.net.taps(classifier.normalise(photo), ["conv1_1"])["conv1_1"]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+    assert f"its first layer is {name}'s" in classifier.contract.origin
+    assert classifier.contract.licence == catalogue()[name].licence
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sixteen_bits_are_enough(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    found = descent_of(descent_tensors(descendant(name).to(dtype).float()))
+    assert found
+    assert (found.name, found.eats.order, found.whole) == (name, PUBLISHED[name][0], False)
+    assert found.eats.mean == pytest.approx(PUBLISHED[name][1])
+
+
+def descent_tensors(made: VGG) -> dict[str, Tensor]:
+    return {n: t.detach() for n, t in toy.tensors(made).items()}
+
+
+@pytest.mark.parametrize("change", ["kernel", "biases", "narrow", "green"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_another_first_layer_is_not_known(name: str, change: str) -> None:
+    if change == "biases" and name == "torchvision-e":
+        pytest.skip("they were never printed")
+    tensors = descent_tensors(made := descendant(name))
+    largest = made.conv1_1.weight[0].abs().argmax()
+    with torch.no_grad():
+        if change == "kernel":
+            tensors["conv1_1.weight"][0].view(-1)[largest] *= 1.02
+        elif change == "biases":
+            tensors["conv1_1.bias"][:10] *= 1.02
+        elif change == "green":
+            tensors["conv1_1.weight"] = tensors["conv1_1.weight"][:, [1, 0, 2]]
+        else:
+            tensors["conv1_1.weight"], tensors["conv1_1.bias"] = torch.zeros(4, 3, 3, 3), torch.zeros(4)
+    assert descent_of(tensors) is None
+    assert descent_of({}) is None
+
+
+@pytest.mark.parametrize("divisors", [(255, 255, 255), (255 * 0.229, 255 * 0.224, 255 * 0.225)])
+@pytest.mark.parametrize("name", ["oxford-d", "torchvision-d"])
+def test_a_range_that_was_folded_into_conv1_1_is_found(tmp_path: Path, name: str, divisors: tuple[float, ...]) -> None:
+    made, photo = descendant(name), toy.photo(32)
+    expected = responses(made, name, photo, False)
+    order, _, std = PUBLISHED[name]
+    taken = divisors[::-1] if order == "BGR" else divisors
+    with torch.no_grad():
+        made.conv1_1.weight *= torch.tensor(taken).view(3, 1, 1) / torch.tensor(std).view(3, 1, 1)
+    with said(f"its first layer is {name}'s, and it was taken to eat"):
+        classifier = read_foreign(saved(made, tmp_path / "x.pth"))
+    assert classifier.contract.std == pytest.approx(divisors)
+    found = classifier.net.taps(classifier.normalise(photo), ["conv1_1"])["conv1_1"]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_without_biases_nothing_folded_is_found() -> None:
+    """For then a mean may have been folded in too."""
+    tensors = descent_tensors(descendant("torchvision-e"))
+    assert descent_of(tensors)
+    assert descent_of(tensors | {"conv1_1.weight": tensors["conv1_1.weight"] / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)}) is None
+
+
+def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path: Path) -> None:
+    """Means that differ by rounding hardly change the biases, so that the first layer may be known or not."""
+    path, out, photo = saved(descendant("torchvision-d"), tmp_path / "x.pth"), tmp_path / "x.caffemodel", toy.photo(32)
+    convert(before := read_foreign(path, "rgb-01-std"), "caffe", out, fold_mean=True)
+    with said("it was taken to eat bgr-255: BGR"):
+        after = read_foreign(out)
+    assert after.contract.mean == (123.68, 116.779, 103.939)
+    torch.testing.assert_close(after(photo), before(photo), rtol=1e-3, atol=1e-2)
+    out = tmp_path / "y.pth"
+    convert(read_foreign(saved(descendant("oxford-d"), path), "bgr-255"), "torchvision", out, fold_mean=True)
+    with said("as is usual for torchvision"):
+        read_foreign(out)
+
+
+def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) -> None:
+    path = saved(descendant("oxford-d"), tmp_path / "x.pth")
+    with said("was said to eat rgb-01: RGB", "its first layer is oxford-d's, which eats bgr-255: BGR"):
+        assert read_foreign(path, "rgb-01").contract.std == (255.0, 255.0, 255.0)
+    with said("was said to eat rgb-255: RGB"):
+        read_foreign(path, "rgb-255")
+    with said("was said to eat BGR, mean [0.0, 0.0, 0.0]"):
+        read_foreign(path, "BGR:0,0,0")
+    with said():
+        read_foreign(path, "BGR:104,117,124")  # the same mean, rounded
+
+
+def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path) -> None:
+    path = saved(descendant("torchvision-e", classes=1000), tmp_path / "x.pth")
+    with said("its 1,000 outputs for ImageNet's classes"):
+        classes = read_foreign(path).contract.classes
+    assert classes == tuple(f"{synset} {name}" for synset, name in class_names().items())
+    with said("as is usual for torchvision"):
+        assert read_foreign(saved(toy.net("A"), path)).contract.classes[0] == "class 0"
+
+
+def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = descendant("oxford-d")
+    sum_ = fingerprint(descent_tensors(made), "BGR")
+    known = tuple(one._replace(convolutions=sum_ if one.name == "oxford-d" else None) for one in first_layers())
+    monkeypatch.setattr(descent, "first_layers", lambda: known)
+    with said("its convolutions are oxford-d's, and it was taken to eat"):  # for a head of one's own may have been trained otherwise
+        read_foreign(path := saved(made, tmp_path / "x.pth"))
+    state = {n: t for n, t in toy.torchvision_state(made).items() if n.startswith("features")}
+    torch.save(state, path)
+    with said():
+        found = open_foreign(path)
+    assert isinstance(found, Features)
+    assert (found.mean, found.std) == ((123.68, 116.779, 103.939), (1, 1, 1))
+    assert verified(str(path))["checks"][3]["words"] == "its convolutions are oxford-d's"
+    state["features.28.bias"] = state["features.28.bias"] + 1e-6
+    torch.save(state, path)
+    with said("its first layer is oxford-d's"):
+        read_features(path)
+    assert verified(str(path))["checks"][3]["words"] == "its first layer is oxford-d's"
+
+
+def test_the_fingerprint_is_of_values_names_and_shapes() -> None:
+    tensors = descent_tensors(descendant("oxford-d"))
+    mine = fingerprint(tensors, "BGR")
+    turned = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
+    assert fingerprint(turned, "RGB") == mine != fingerprint(turned, "BGR")
+    assert fingerprint(tensors | {"fc6.bias": torch.zeros(1)}, "BGR") == mine
+    assert fingerprint(tensors | {"conv3_1.bias": tensors["conv3_1.bias"][None]}, "BGR") != mine

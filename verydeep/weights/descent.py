@@ -1,0 +1,96 @@
+"""Which published net a file's tensors come from, told by the values of its first layer; and so what that layer eats."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from verydeep.weights.catalogue import catalogue, data
+from verydeep.weights.eats import EATS, Colours, Eats, eats_of, turned
+
+NEAR = 0.005  # of the largest value: 16-bit files and values that were printed with four decimals differ by less
+ORDERS: tuple[Literal["RGB", "BGR"], ...] = ("RGB", "BGR")
+
+
+class Descent(NamedTuple):
+    """conv1_1 is that of a net of the catalogue and eats this; `whole` where every convolution is that net's, bit for bit."""
+
+    name: str
+    eats: Eats
+    whole: bool
+
+    def __str__(self) -> str:
+        return f"its convolutions are {self.name}'s" if self.whole else f"its first layer is {self.name}'s"
+
+
+class FirstLayer(NamedTuple):
+    """The kernel of the first filter of conv1_1, 3 x 3 x 3 in RGB, and the biases of the first filters, or none."""
+
+    name: str
+    kernel: Tensor
+    biases: Tensor
+    convolutions: str | None  # the SHA-256 of `fingerprint`, where it is known
+
+
+@cache
+def first_layers() -> tuple[FirstLayer, ...]:
+    """Those that are known, of float32."""
+    return tuple(
+        FirstLayer(name, torch.tensor([v[c] for c in "RGB"]).view(3, 3, 3), torch.tensor(v.get("biases", [])), v.get("convolutions_sha256"))
+        for name, v in data()["first_layers"].items()
+    )
+
+
+def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
+    """Of tensors by our names, conv1_1 in the file's order of colours; None where its first layer is none of those known.
+
+    A range or standard deviation that was folded into conv1_1 is found too, where its biases show that no mean was.
+    """
+    kernel, biases = tensors.get("conv1_1.weight"), tensors.get("conv1_1.bias")
+    if kernel is None or biases is None or kernel.shape[1:] != (3, 3, 3):
+        return None
+    for known in first_layers():
+        if not near(biases[: len(known.biases)], known.biases):
+            continue
+        mean, std = eats_of(catalogue()[known.name].eats).rgb()
+        stds = {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}
+        for taken in stds:
+            folded = known.kernel * (torch.tensor(taken) / torch.tensor(std)).view(3, 1, 1)
+            for order in ORDERS:
+                if near(kernel[0], folded if order == "RGB" else folded.flip(0)):
+                    same = taken == std and known.convolutions is not None and fingerprint(tensors, order) == known.convolutions
+                    return Descent(known.name, eats_in(order, mean, taken), same)
+    return None
+
+
+def near(found: Tensor, known: Tensor) -> bool:
+    return found.shape == known.shape and (not known.numel() or bool((found - known).abs().max() <= NEAR * known.abs().max()))
+
+
+def unlike(one: Eats, other: Eats) -> bool:
+    """Whether a net that eats the one fails on the other. Means that were rounded differently are no such difference."""
+    (mean, std), (its_mean, its_std) = one.rgb(), other.rgb()
+    return (
+        one.order != other.order
+        or any(abs(a - b) > 2 for a, b in zip(mean, its_mean, strict=True))
+        or any(not 0.99 < a / b < 1.01 for a, b in zip(std, its_std, strict=True))
+    )
+
+
+def eats_in(order: Literal["RGB", "BGR"], mean: Colours, std: Colours) -> Eats:
+    return Eats(order, mean, std) if order == "RGB" else Eats(order, turned(mean), turned(std))
+
+
+def fingerprint(tensors: Mapping[str, Tensor], order: str) -> str:
+    """SHA-256 of the float32 values of all convolutions by name, conv1_1 in RGB."""
+    found = hashlib.sha256()
+    for name in sorted(name for name in tensors if name.startswith("conv")):
+        t = tensors[name].flip(1) if name == "conv1_1.weight" and order == "BGR" else tensors[name]
+        found.update(f"{name} {tuple(t.shape)}".encode())
+        found.update(t.float().contiguous().numpy().data)
+    return found.hexdigest()

@@ -175,13 +175,16 @@ def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) 
         read_foreign(path, "BGR:104,117,124")  # the same mean, rounded
 
 
-def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("eats", [None, "rgb-01-std"])
+def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path, eats: str | None) -> None:
     path = saved(descendant("torchvision-e", classes=1000), tmp_path / "x.pth")
-    with said("its 1,000 outputs for ImageNet's classes"):
-        classes = read_foreign(path).contract.classes
-    assert classes == tuple(f"{synset} {name}" for synset, name in class_names().items())
-    with said("as is usual for torchvision"):
-        assert read_foreign(saved(toy.net("A"), path)).contract.classes[0] == "class 0"
+    with said(*[] if eats else ["its first layer is torchvision-e's", "its 1,000 outputs were taken for ImageNet's classes. If you know"]):
+        contract = read_foreign(path, eats).contract
+    assert contract.classes == tuple(f"{synset} {name}" for synset, name in class_names().items())
+    assert contract.origin.endswith("its first layer is torchvision-e's, its 1,000 outputs were taken for ImageNet's classes")
+    assert read_foreign(path, "rgb-01-std", [f"mine {i}" for i in range(1000)]).contract.classes[0] == "mine 0"
+    with said("it was taken to eat rgb-01-std"):
+        assert read_foreign(saved(descendant("torchvision-e", classes=999), path)).contract.classes[0] == "class 0"
 
 
 def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

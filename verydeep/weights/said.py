@@ -16,6 +16,9 @@ from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found, describe, reading, without_fc
 
 
+IMAGENETS = "its 1,000 outputs were taken for ImageNet's classes"
+
+
 class Said(NamedTuple):
     eats: Eats
     pooling: Literal["up", "down"]
@@ -38,11 +41,11 @@ def said_of(
             imagenets_classes() if entry.head else (), entry.scales,
         )  # fmt: skip
     known = descent_of(found.tensors)
+    traits = (f"{path.name}, {layout.origin} {layout.form}", str(known or ""), IMAGENETS if nameless(found) else "")
     return Said(
         eats_told(path, found, layout, known) if eats is None else eats_given(path, eats_of(eats), known), pooling,
-        origin or f"{path.name}, {layout.origin} {layout.form}" + (f", {known}" if known else ""),
-        licence or (catalogue()[known.name].licence if known else ""),
-        found.classes or (imagenets_classes() if known and outputs(found) == len(class_names()) else ()),
+        origin or ", ".join(filter(None, traits)), licence or (catalogue()[known.name].licence if known else ""),
+        imagenets_classes() if nameless(found) else found.classes,
     )  # fmt: skip
 
 
@@ -66,7 +69,7 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
         return usual
     # The first layer of a net that was trained on is no proof: many were fed otherwise than their start.
     because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
-    assumed = "" if not known or found.classes or outputs(found) != len(class_names()) else "; its 1,000 outputs for ImageNet's classes"
+    assumed = f", and {IMAGENETS}" if nameless(found) else ""
     warnings.warn(
         f"{path} does not say what its net eats; {because} it was taken to eat {words(usual)}{assumed}. If you know better, write "
         f"{path.name}@NAME, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
@@ -78,6 +81,11 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
 def outputs(found: Found) -> int:
     """How many classes a file tells apart; 0 where it has no fc8."""
     return len(found.tensors["fc8.bias"]) if "fc8.bias" in found.tensors else 0
+
+
+def nameless(found: Found) -> bool:
+    """Whether it has a thousand outputs without names, which are ImageNet's in every file that was seen."""
+    return not found.classes and outputs(found) == len(class_names())
 
 
 def imagenets_classes() -> tuple[str, ...]:

@@ -116,6 +116,13 @@ def test_offset_and_length_may_be_missing(tmp_path: Path, said: dict[str, str], 
     assert torch.equal(found(one_tensor(tmp_path, location=DATA, **said))["one"], ONE + first)
 
 
+@pytest.mark.parametrize(("kind", "code"), [("<f2", 10), ("<f4", 1), ("<f8", 11)])
+def test_without_a_length_it_is_what_the_shape_takes(tmp_path: Path, kind: str, code: int) -> None:
+    toy.put(tmp_path / DATA, torch.arange(10.0).numpy().astype(kind).tobytes())
+    message = toy.field(1, 2) + toy.field(1, 3) + toy.field(2, code) + toy.field(8, "one") + toy.place(location=DATA)
+    assert torch.equal(found(tensors(tmp_path, message))["one"], ONE)
+
+
 def test_tensors_may_share_numbers_and_one_mapping(tmp_path: Path) -> None:
     toy.put(tmp_path / DATA, toy.floats(torch.arange(10.0)))
     messages = [toy.field(1, 6) + toy.field(2, 1) + toy.field(8, f"t{i}") + toy.place(location=DATA, offset=f"{4 * i}") for i in range(5)]

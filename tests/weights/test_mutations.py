@@ -26,7 +26,21 @@ import toy
 from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
 
-FORMATS = ("caffe-v1", "caffe-v2", "onnx", "pth", "legacy pth", "timm", "mat", "compressed mat", "h5", "weights.h5", "keras")
+FORMATS = (
+    "caffe-v1",
+    "caffe-v2",
+    "onnx",
+    "external onnx",
+    "pth",
+    "legacy pth",
+    "timm",
+    "mat",
+    "compressed mat",
+    "h5",
+    "weights.h5",
+    "keras",
+)
+BESIDE = "honest.data"  # the other file of a model in two, which is whole where small models are damaged, and damaged where large are
 FEW, MANY, MEMORY, SECONDS = 60, 10_000, 100_000_000, 5.0
 
 
@@ -36,6 +50,10 @@ def written(kind: str, folder: Path, made: VGG) -> Path:
         path.write_bytes((toy.caffe_v1 if kind == "caffe-v1" else toy.caffe_v2)(weights))
     elif kind == "onnx":
         path.write_bytes(toy.onnx_model(toy.zoo_state(made)))
+    elif kind == "external onnx":
+        model, data = toy.onnx_beside(toy.torchvision_state(made), BESIDE)
+        path.write_bytes(model)
+        (folder / BESIDE).write_bytes(data)
     elif kind.endswith("pth"):
         torch.save(toy.torchvision_state(made), path, _use_new_zipfile_serialization=kind == "pth")
     elif kind == "timm":
@@ -132,8 +150,9 @@ def open_all(kind: str, folder: Path, count: int, full: bool) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if full:
-        path, size = folder / "full", (folder / "full").stat().st_size
-        tries = in_place(path, count, random.Random(kind))
+        path, beside = folder / "full", folder / BESIDE
+        size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+        tries = in_place(beside if beside.exists() else path, count, random.Random(kind))
     else:
         path = folder / "mutated"
         path.write_bytes(honest := written(kind, folder, toy.net("A", crop=32)).read_bytes())
@@ -189,6 +208,7 @@ def test_a_few_damaged_files_of_half_a_gigabyte(kind: str, tmp_path: Path) -> No
     subprocess.run([sys.executable, "-c", write], cwd=Path(__file__).parent, check=True, timeout=600)
     check(kind, tmp_path, 20, 1200, "full")
     (tmp_path / "full").unlink()
+    (tmp_path / BESIDE).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,30 @@ def onnx_model(found: dict[str, Tensor], raw: bool = True) -> bytes:
     return field(1, 8) + field(2, "pytorch") + field(7, graph) + field(8, field(2, 13))
 
 
+def onnx_beside(found: dict[str, Tensor], data: str, kind: str = "<f4", small: int = 0) -> tuple[bytes, bytes]:
+    """A model and its external data, as PyTorch's newer exporter writes them: tensors of up to `small` values stay in the model."""
+    graph, beside = b"", b""
+    for name, t in found.items():
+        packed = t.detach().numpy().astype(kind).tobytes()
+        dims = b"".join(field(1, side) for side in t.shape)
+        tensor = dims + field(2, {"<f4": 1, "<f2": 10, "<f8": 11}[kind]) + field(8, name)
+        if t.numel() > small:
+            tensor += place(location=data, offset=str(len(beside)), length=str(len(packed)))
+            beside += packed
+        else:
+            tensor += field(9, packed)
+        graph += field(5, tensor)
+    return onnx_graph(graph), beside
+
+
+def place(**said: str) -> bytes:
+    return b"".join(field(13, field(1, key) + field(2, value)) for key, value in said.items()) + field(14, 1)
+
+
+def onnx_graph(graph: bytes) -> bytes:
+    return field(1, 10) + field(2, "pytorch") + field(7, field(2, "main_graph") + graph) + field(8, field(2, 20))
+
+
 # The names of others, counted out by hand
 
 TORCHVISION = {

@@ -1,10 +1,12 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
 Read by the same wire format as Caffe's files, so there is no need for the onnx package. The graph is not run and not read.
+Numbers that lie in files beside the model are read too (`external.py`).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from verydeep.weights import keras, torchvision
-from verydeep.weights.shapes import Found, parameters, reading, rename
+from verydeep.weights.external import Files, entry
+from verydeep.weights.shapes import PLAIN, Found, parameters, reading, rename
 from verydeep.weights.wire import array, beginning, budget, fields, mapped, numbers, text, whole
 
 GRAPH, INITIALISER = 7, 5  # of the model, of the graph
@@ -37,11 +40,11 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
 def read(path: Path) -> tuple[Found, str]:
     """The tensors of a graph, and whose names they have: zoo, keras or torch. Raises ModelError."""
     with reading(path, "an ONNX model"):
-        found = dict(initialisers(mapped(path)))
+        found = dict(initialisers(mapped(path), Files(path)))
         names = form(found)
         if names == "zoo":
             return rename({zoo_name(n): t for n, t in found.items()}, zoo), names
-        return (from_keras(found) if names == "keras" else torchvision.ours(found)), names
+        return (from_keras if names == "keras" else from_torch)(found), names
 
 
 def form(found: Mapping[str, object] | set[str]) -> str:
@@ -70,20 +73,33 @@ def from_keras(found: Mapping[str, Tensor]) -> Found:
     return taken._replace(tensors=keras.dense_to_ours(taken.tensors))
 
 
-def initialisers(model: memoryview) -> Iterator[tuple[str, Tensor]]:
+def from_torch(found: Mapping[str, Tensor]) -> Found:
+    """The newer exporter multiplies batch norm into the convolutions, unless told not to; what is left is a net without it."""
+    there = {name for name in found if name.startswith("features.")}
+    if any(there == {name for name in fused(net, True).values() if name.startswith("features.")} for net in PLAIN):
+        return torchvision.ours(found, fused)
+    return torchvision.ours(found)
+
+
+def fused(net: str, _: bool) -> dict[str, str]:
+    """conv1_2.weight <-> features.3.weight: the numbers count a batch norm that is gone."""
+    return {ours: theirs for ours, theirs in torchvision.names(net, True).items() if not ours.startswith("bn")}
+
+
+def initialisers(model: memoryview, files: Files) -> Iterator[tuple[str, Tensor]]:
     """(name, float32 tensor) of the float tensors of the graph. Raises ValueError."""
     left, seen = budget(), set()
     for number, graph in fields(model, left):
         for inner, value in fields(whole(graph), left) if number == GRAPH else ():
-            if inner == INITIALISER and (found := tensor(whole(value), left)) is not None:
+            if inner == INITIALISER and (found := tensor(whole(value), left, files)) is not None:
                 if found[0] in seen:
                     raise ValueError(f"{found[0][:40]} stands in it twice")
                 seen.add(found[0])
                 yield found
 
 
-def tensor(message: memoryview, left: Iterator[int]) -> tuple[str, Tensor] | None:
-    name, dims, kind, data = "", list[int](), 0, None
+def tensor(message: memoryview, left: Iterator[int], files: Files) -> tuple[str, Tensor] | None:
+    name, dims, kind, data, beside, said = "", list[int](), 0, None, False, dict[str, str]()
     for number, value in fields(message, left):
         if number == DIMS and len(dims) < 8:
             dims += numbers(value)
@@ -91,14 +107,24 @@ def tensor(message: memoryview, left: Iterator[int]) -> tuple[str, Tensor] | Non
             kind = value
         elif number == NAME:
             name = text(value)
-        elif number in (EXTERNAL, LOCATION) and value != 0:
-            raise ValueError("its numbers lie in another file")
+        elif number == EXTERNAL:
+            key, there = entry(whole(value), left)
+            if said.setdefault(key, there) != there:
+                raise ValueError(f"two of {key[:40]} for the numbers of {name[:40]}")
+        elif number == LOCATION:
+            if value not in (0, 1):
+                raise ValueError(f"the numbers of {name[:40]} lie at a place of an unknown kind")
+            beside = value == 1
         elif number in (RAW, FLOATS, DOUBLES):
             if data is not None:
                 raise ValueError(f"the numbers of {name[:40]} are not in one piece")
             data = whole(value), number
     if kind not in KINDS:
         return None
+    if beside:
+        if data is not None:
+            raise ValueError(f"the numbers of {name[:40]} lie in the model and in another file")
+        return name, array(files.numbers(said, math.prod(dims) * int(KINDS[kind][2])), KINDS[kind], dims)
     if data is None or (data[1], kind) in ((FLOATS, 11), (DOUBLES, 1), (FLOATS, 10), (DOUBLES, 10)):
         raise ValueError(f"{name[:40]} has no numbers of its kind")
     return name, array(data[0], KINDS[kind], dims)

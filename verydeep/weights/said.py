@@ -15,7 +15,6 @@ from verydeep.weights.eats import EATS, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found, describe, reading, without_fc
 
-
 IMAGENETS = "its 1,000 outputs were taken for ImageNet's classes"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from verydeep.net.vgg import column
 from verydeep.weights import torch_file
-from verydeep.weights.shapes import NORM, Found, describe, finite, reading, rename, without_fc
+from verydeep.weights.shapes import NORM, Found, Names, describe, finite, reading, rename, without_fc
 
 CLASSIFIER = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
@@ -35,7 +35,7 @@ def read(path: Path, pickled: bool) -> Found:
         return ours(torch_file.read_pickled(path) if pickled else torch_file.read_safetensors(path))
 
 
-def ours(found: Mapping[str, Tensor]) -> Found:
+def ours(found: Mapping[str, Tensor], names: Names = names) -> Found:
     taken = rename({n: t for n, t in found.items() if not n.endswith(COUNTED)}, names)
     fc = {n: t for n, t in taken.tensors.items() if n.startswith("fc")}
     if fc and not any(finite(t) for t in fc.values() if t.numel()):

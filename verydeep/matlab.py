@@ -6,6 +6,7 @@ objects and functions in it are passed over.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from mmap import MADV_DONTNEED, mmap
@@ -42,7 +43,10 @@ def is_mat(data: bytes) -> bool:
 
 
 def variables_of(file: memoryview, left: Budget) -> Iterator[tuple[str, Any]]:
-    """(name, value) of each variable: a dict of a struct, a list of a cell, text, or an Array. Raises ValueError."""
+    """(name, value) of each variable: a dict of a struct, a list of a cell or of several structs, text, or an Array.
+
+    Raises ValueError and zlib.error for damaged ones.
+    """
     if not is_mat(bytes(file[:128])):
         raise ValueError("it is no MATLAB 5 file of a little-endian machine; save it again with -v7")
     for kind, data in elements(file[128:], left):
@@ -96,15 +100,18 @@ def matrix_of(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
     if not len(data):
         return "", None
     flags, sides, name = (next(parts, (0, memoryview(b"")))[1] for _ in range(3))
-    kind, shape = flags[0], tuple(np.frombuffer(sides, "<i4").tolist())
-    if not 1 < len(shape) <= 8 or min(shape) < 0:
+    shape = tuple(np.frombuffer(sides, "<i4").tolist())
+    if not flags or not 1 < len(shape) <= 8 or min(shape) < 0:
         raise ValueError("a matrix of odd sides")
+    kind = flags[0]
     if kind == CELL:
         value: Any = [matrix_of(part, left, depth + 1)[1] for _, part in parts]
     elif kind == STRUCT:
-        value = struct_of(parts, left, depth)
+        value = structs_of(parts, math.prod(shape), left, depth)
     elif kind == CHARACTERS or kind in NUMERIC:
         code, numbers = next(parts, (0, memoryview(b"")))
+        if code not in NUMBERS:
+            raise ValueError(f"numbers of the unknown type {code}")
         found = np.frombuffer(numbers, NUMBERS[code])
         value = (
             found[:1000].tobytes().decode("utf-8" if found.itemsize == 1 else "utf-16-le") if kind == CHARACTERS else Array(found, shape)
@@ -114,11 +121,18 @@ def matrix_of(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
     return bytes(name[:64]).decode("latin-1"), value
 
 
-def struct_of(parts: Iterator[tuple[int, memoryview]], left: Budget, depth: int) -> dict[str, Any]:
-    """Of an array of structs the first; nothing read here is one."""
+def structs_of(parts: Iterator[tuple[int, memoryview]], count: int, left: Budget, depth: int) -> dict[str, Any] | list[dict[str, Any]]:
+    """A dict of one struct, or a list of dicts of an array of several, whose fields follow one another struct by struct."""
     length, text = (next(parts, (0, memoryview(b"")))[1] for _ in range(2))
     width = int.from_bytes(length, "little")
     if not 0 < width <= 64:
         raise ValueError("a struct whose fields have no length")
+    if len(text) > width * left.elements:
+        raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
     fields = [bytes(text[i : i + width]).split(b"\0")[0].decode("latin-1") for i in range(0, len(text), width)]
-    return {field: matrix_of(part, left, depth + 1)[1] for field, (_, part) in zip(fields, parts, strict=False)}
+    values = (matrix_of(part, left, depth + 1)[1] for _, part in parts)
+    if count < 2 or not fields:
+        return dict(zip(fields, values, strict=False))
+    if len(found := list(values)) != count * len(fields):
+        raise ValueError("an array of structs of another size than it says")
+    return [dict(zip(fields, found[i : i + len(fields)], strict=True)) for i in range(0, len(found), len(fields))]

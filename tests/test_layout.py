@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Rooms from left to right; a room imports from its left and from itself. Rooms in one tuple know nothing of each other.
 FLOW = [
     ("paper", "errors", "__init__"),
-    ("config", "contract", "progress", "ranks", "files"),
+    ("config", "contract", "progress", "ranks", "files", "matlab"),
     ("run", "hardware"),
     ("data",),
     ("net",),

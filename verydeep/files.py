@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import re
 import stat
@@ -90,6 +91,12 @@ def open_regular(path: Path) -> BufferedReader:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return os.fdopen(handle, "rb")
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, paged in as they are read. Raises OSError and ValueError."""
+    with open_regular(path) as f:
+        return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def exists(path: Path) -> bool:

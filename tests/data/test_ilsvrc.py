@@ -115,7 +115,11 @@ def test_a_list_of_synsets_beside_caffes_settles_its_order(root: Path) -> None:
         ("val.txt", f"{NAMES[0]}.JPEG -1\n", "val.txt has class -1, and there are 3 synsets"),
         ("val.txt", f"{NAMES[0]}.JPEG tench\n", "cannot be read"),
         ("val.txt", f"{NAMES[0]}.JPEG 0\n", "ILSVRC2012_val_00000002.JPEG is not in the list"),
-        ("ILSVRC2012_validation_ground_truth.txt", "1\n2\n3\n1\n", "meta.mat is not read; put map_clsloc.txt beside it"),
+        (
+            "ILSVRC2012_validation_ground_truth.txt",
+            "1\n2\n3\n1\n",
+            "put the kit's meta.mat beside it, map_clsloc.txt of the kits from 2014",
+        ),
         ("LOC_val_solution.csv", f"ImageId,PredictionString\n{NAMES[0]},n01440764 1 2\n", "expected synset x0 y0 x1 y1"),
         ("LOC_val_solution.csv", "a,b\n1,2\n", "cannot be read"),
         ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn09999999\n", "n09999999, which is none of the 3 classes here"),

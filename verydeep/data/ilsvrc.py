@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from verydeep.data.folder import folders, labelled
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, files
 from verydeep.errors import DataError
+from verydeep.files import mapped
+from verydeep.matlab import Array, Budget, variables_of
 
 SYNSET = re.compile(r"n\d{8}")
 NUMBERED = re.compile(r"ILSVRC2012_val_\d{8}")
@@ -36,7 +39,9 @@ TRUTH, KAGGLE, CAFFE, SYNSETS = (
     "ILSVRC2012_validation_ground_truth.txt", "LOC_val_solution.csv", "val.txt", "imagenet_2012_validation_synset_labels.txt",
 )  # fmt: skip
 LATER_TRUTHS = tuple(f"ILSVRC{year}_clsloc_validation_ground_truth.txt" for year in (2012, *YEARS))
-EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit with map_clsloc.txt, {KAGGLE} of Kaggle or {SYNSETS}"
+MAP, META = "map_clsloc.txt", "meta.mat"  # what the numbers of a development kit mean: of 2014 and later, of 2012
+EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit with its {META} or {MAP}, {KAGGLE} of Kaggle or {SYNSETS}"
+MOST_PHOTOS = 50_000  # to validate on
 Truth = dict[str, str]  # name of a photo without its ending -> synset
 
 
@@ -141,14 +146,17 @@ def validation_truth(root: Path, val: Path, order: Sequence[str]) -> tuple[Truth
         if file := find(SYNSETS):
             return numbered(synsets_in(file)), {}
         if file := find(TRUTH, *LATER_TRUTHS):
-            own_numbers = find("map_clsloc.txt")
-            if not own_numbers:
+            if own := find(MAP):
+                kit = map_classes(own)
+            elif own := find(META):
+                kit = meta_classes(own)
+            else:
                 raise DataError(
-                    f"{file} counts the classes in the development kit's own order, which is not that of the synsets, and meta.mat is not "
-                    "read; put map_clsloc.txt beside it (lines as 'n02119789 1 kit_fox', in the kit of 2014 and later), or one of "
-                    f"{CAFFE}, {KAGGLE}, {SYNSETS}"
+                    f"{file} counts the classes in the development kit's own order, which is not that of the synsets; put the kit's "
+                    f"{META} beside it, {MAP} of the kits from 2014 on (lines as 'n02119789 1 kit_fox'), "
+                    f"or one of {CAFFE}, {KAGGLE}, {SYNSETS}"
                 )
-            return numbered(development_kit(file, own_numbers)), {}
+            return numbered(development_kit(file, kit)), {}
     except (OSError, ValueError, KeyError, csv.Error) as e:
         raise DataError(f"{root}: the list of validation photos cannot be read ({str(e)[:200]}); {EXPECTED}") from e
     passed = f" ({counting} only counts the photos)" if (counting := find(CAFFE)) else ""
@@ -202,11 +210,42 @@ def synsets_in(file: Path) -> list[str]:
     return found
 
 
-def development_kit(truth: Path, map_file: Path) -> list[str]:
-    """The synsets of the validation photos in their order: its numbers, from 1, by its own map."""
-    rows = (line.split() for line in map_file.read_text(encoding="utf-8").splitlines() if line.strip())
-    synset = {int(row[1]): row[0] for row in rows}
-    return [synset[int(line)] for line in truth.read_text(encoding="utf-8").split()]
+def map_classes(file: Path) -> dict[str, str]:
+    """The development kit's numbers in lines as `n02119789 1 kit_fox`: number -> synset. Raises ValueError."""
+    rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if strange := next((row for row in rows if len(row) < 2 or not SYNSET.fullmatch(row[0])), None):
+        raise ValueError(f"{MAP} has {' '.join(strange)[:40]!r}; expected a synset and its number, as 'n02119789 1 kit_fox'")
+    return {row[1]: row[0] for row in rows}
+
+
+def meta_classes(file: Path) -> dict[str, str]:
+    """Its numbers by meta.mat, where those to 1,000 are the classes and the 860 beyond what WordNet has above them. Raises DataError."""
+    try:
+        data = mapped(file)
+        synsets = dict(variables_of(data, Budget(len(data)))).get("synsets")
+        rows: list[Any] = [s for s in synsets if isinstance(s, dict)] if isinstance(synsets, list) else []
+        if not rows or not all(isinstance(s.get("ILSVRC2012_ID"), Array) and isinstance(s.get("WNID"), str) for s in rows):
+            raise ValueError("it has no array of structs `synsets` with numbers ILSVRC2012_ID and texts WNID")
+        known = {s["ILSVRC2012_ID"].data.item(): s["WNID"] for s in rows}
+        found = {str(i): known.get(i, "") for i in range(1, 1001)}
+        if sorted(found.values()) != list(class_names()):
+            raise ValueError("its numbers from 1 to 1000 are not those of the 1,000 classes")
+    except (OSError, ValueError, zlib.error) as e:
+        raise DataError(
+            f"{file} cannot be read as {META} of the development kit of 2012 ({str(e)[:200]}); unpack ILSVRC2012_devkit_t12 again, "
+            f"or put {MAP} of a later kit beside it"
+        ) from e
+    return found
+
+
+def development_kit(truth: Path, kit: dict[str, str]) -> list[str]:
+    """The synsets of the validation photos in their order: the number of each in a line of its own. Raises ValueError."""
+    lines = [line.strip() for line in truth.read_text(encoding="utf-8").rstrip().split("\n")]
+    if len(lines) > MOST_PHOTOS:
+        raise ValueError(f"{truth.name} has {len(lines):,} lines; expected {MOST_PHOTOS:,}, one a photo")
+    if wrong := next(((i, line) for i, line in enumerate(lines, 1) if line not in kit), None):
+        raise ValueError(f"line {wrong[0]} of {truth.name} says {wrong[1][:20]!r}; expected a class from 1 to {len(kit)}")
+    return [kit[line] for line in lines]
 
 
 def numbered(synsets: Iterable[str]) -> Truth:

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from verydeep.files import write_atomically
+from verydeep.files import mapped, write_atomically
 from verydeep.net.classifier import bytes_of
 from verydeep.weights.shapes import FC, Found, describe, parameters, reading, rename
-from verydeep.weights.wire import Part, array, beginning, budget, bytes_field, encoded, fields, mapped, number_field, numbers, text, whole
+from verydeep.weights.wire import Part, array, beginning, budget, bytes_field, encoded, fields, number_field, numbers, text, whole
 
 # Numbers of fields, by the version of a layer: (in the net, its name, its type, its blobs)
 LAYER = {"V1": (2, 4, 5, 6), "V2": (100, 1, 2, 7)}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from verydeep.errors import ModelError
-from verydeep.weights.wire import fields, mapped, text, whole
+from verydeep.files import mapped
+from verydeep.weights.wire import fields, text, whole
 
 KEY, VALUE = 1, 2  # of an entry
 MOST_FILES = 500  # each stays open; VGG-19 with batch norm has 102 tensors

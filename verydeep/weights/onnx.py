@@ -13,10 +13,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from verydeep.files import mapped
 from verydeep.weights import keras, torchvision
 from verydeep.weights.external import Files, entry
 from verydeep.weights.shapes import PLAIN, Found, parameters, reading, rename
-from verydeep.weights.wire import array, beginning, budget, fields, mapped, numbers, text, whole
+from verydeep.weights.wire import array, beginning, budget, fields, numbers, text, whole
 
 GRAPH, INITIALISER = 7, 5  # of the model, of the graph
 DIMS, TYPE, FLOATS, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 8, 9, 10, 13, 14  # of a tensor

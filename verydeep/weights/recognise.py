@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 import safetensors
 
 from verydeep.errors import ModelError
-from verydeep.files import open_regular
-from verydeep.weights import caffe, matconvnet, onnx, timm, torch_file, wire
+from verydeep.files import mapped, open_regular
+from verydeep.matlab import is_mat
+from verydeep.weights import caffe, onnx, timm, torch_file
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 Origin = Literal["verydeep", "caffe", "matconvnet", "keras", "torchvision", "timm", "onnx"]
@@ -52,14 +53,14 @@ def layout_of(path: Path) -> Layout | None:
                 return zipped(zipfile.ZipFile(f).namelist(), path)
         if start.startswith(HDF5):
             return KERAS
-        if matconvnet.is_mat(start):
+        if is_mat(start):
             return MATCONVNET
         if start.startswith(torch_file.LEGACY):
             return of_torch(path, "pickle")
         if start[8:9] == b"{":
             found, own = torch_file.names_in(path)
             return OWN if own else of_names(found, "safetensors")
-        data = wire.mapped(path)
+        data = mapped(path)
         if onnx.is_model(data):
             return ONNX[onnx.form(onnx.names_in(data))]
         return {"V1": CAFFE_V1, "V2": CAFFE_V2}.get(caffe.version_of(data) or "")

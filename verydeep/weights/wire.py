@@ -5,27 +5,17 @@ Generated code breaks with each major version of its library and copies everythi
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from torch import Tensor, from_numpy
 
-from verydeep.files import open_regular
-
 MOST_FIELDS = 200_000  # of a whole file; VGG-19 has some 2,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Part: TypeAlias = bytes | memoryview
 Field: TypeAlias = tuple[int, int | memoryview]
-
-
-def mapped(path: Path) -> memoryview:
-    """The bytes of a file, paged in as they are read. Raises OSError and ValueError."""
-    with open_regular(path) as f:
-        return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def budget() -> Iterator[int]:

@@ -100,6 +100,21 @@ def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path: P
     assert classifier.contract.pooling == "down"
 
 
+def test_the_numbers_of_before_april_2017(tmp_path: Path) -> None:
+    """Dropout came before the first two FC layers then."""
+    made = toy.net("D")
+    old = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
+    state = {n if n[:12] not in old else old[n[:12]] + n[12:]: t for n, t in toy.torchvision_state(made).items()}
+    assert set(state) > {"classifier.1.weight", "classifier.4.bias", "classifier.6.weight"}
+    zipped(state, path := tmp_path / "x.pth")
+    found = torchvision.read(path, True)
+    toy.same(found.tensors, toy.tensors(made))
+    assert not found.left
+    del state["classifier.6.weight"], state["classifier.6.bias"]
+    zipped(state, path)
+    assert torchvision.read(path, True).left == ("classifier.1.bias", "classifier.1.weight", "classifier.4.bias", "classifier.4.weight")
+
+
 def test_fc_layers_of_nan_are_no_fc_layers(tmp_path: Path) -> None:
     """torchvision's features-only D has the keys and shapes of D, and NaN in its classifier."""
     made = toy.net("D")

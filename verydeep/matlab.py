@@ -127,7 +127,8 @@ def structs_of(parts: Iterator[tuple[int, memoryview]], count: int, left: Budget
     width = int.from_bytes(length, "little")
     if not 0 < width <= 64:
         raise ValueError("a struct whose fields have no length")
-    if len(text) > width * left.elements:
+    left.elements -= -(-len(text) // width)
+    if left.elements < 0:
         raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
     fields = [bytes(text[i : i + width]).split(b"\0")[0].decode("latin-1") for i in range(0, len(text), width)]
     values = (matrix_of(part, left, depth + 1)[1] for _, part in parts)

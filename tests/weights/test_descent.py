@@ -14,6 +14,7 @@ import toy
 from torch import Tensor
 
 from verydeep.data.ilsvrc import class_names
+from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
 from verydeep.published import verified
 from verydeep.weights import descent
@@ -22,6 +23,9 @@ from verydeep.weights.convert import convert
 from verydeep.weights.descent import descent_of, fingerprint, first_layers
 from verydeep.weights.eats import EATS, ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
+from verydeep.weights.recognise import Layout
+from verydeep.weights.said import eats_told
+from verydeep.weights.shapes import Found
 
 PUBLISHED = {  # what each is fed by those who published it: order, mean and std of 0-255
     "oxford-d": ("BGR", (103.939, 116.779, 123.68), (1, 1, 1)),
@@ -50,12 +54,12 @@ def saved(made: VGG, path: Path, dtype: torch.dtype = torch.float32) -> Path:
 
 @contextmanager
 def said(*words: str) -> Iterator[None]:
-    """All that is warned of inside."""
+    """Each warning inside has these words, and there is no other."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
-    assert len(found) == bool(words)
-    assert all(issubclass(w.category, ContractWarning) and word in str(w.message) for w in found for word in words)
+    assert [w.category for w in found] == [ContractWarning] * len(words)
+    assert all(word in str(w.message) for w, word in zip(found, words, strict=True))
 
 
 def responses(made: VGG, name: str, photo: Tensor, turned: bool) -> Tensor:
@@ -85,7 +89,7 @@ def test_a_net_that_was_trained_on_is_fed_like_its_start(tmp_path: Path, name: s
     if turned:
         made.conv1_1.weight.data = made.conv1_1.weight.data.flip(1)
     path = saved(made, tmp_path / "x.pth")
-    with said(f"its first layer is {name}'s, and it was taken to eat", "x.pth@NAME"):
+    with said(f"its first layer is {name}'s, and it was taken to eat"):
         classifier = read_foreign(path)
     found = classifier.net.taps(classifier.normalise(photo), ["conv1_1"])["conv1_1"]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
@@ -104,6 +108,15 @@ def test_sixteen_bits_are_enough(tmp_path: Path, name: str, dtype: torch.dtype) 
 
 def descent_tensors(made: VGG) -> dict[str, Tensor]:
     return {n: t.detach() for n, t in toy.tensors(made).items()}
+
+
+@pytest.mark.parametrize(("percent", "known"), [(0.4, True), (0.7, False)])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_training_may_have_changed_it_a_little(name: str, percent: float, known: bool) -> None:
+    tensors = descent_tensors(made := descendant(name))
+    with torch.no_grad():
+        tensors["conv1_1.weight"][0].view(-1)[made.conv1_1.weight[0].abs().argmax()] *= 1 + percent / 100
+    assert (descent_of(tensors) is not None) == known
 
 
 @pytest.mark.parametrize("change", ["kernel", "biases", "narrow", "green"])
@@ -165,11 +178,11 @@ def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path: Pa
 
 def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) -> None:
     path = saved(descendant("oxford-d"), tmp_path / "x.pth")
-    with said("was said to eat rgb-01: RGB", "its first layer is oxford-d's, which eats bgr-255: BGR"):
+    with pytest.warns(ContractWarning, match=r"rgb-01: RGB.*, as was said, but its first layer is oxford-d's, which eats bgr-255: BGR"):
         assert read_foreign(path, "rgb-01").contract.std == (255.0, 255.0, 255.0)
-    with said("was said to eat rgb-255: RGB"):
+    with said("was taken to eat rgb-255: RGB"):
         read_foreign(path, "rgb-255")
-    with said("was said to eat BGR, mean [0.0, 0.0, 0.0]"):
+    with said("was taken to eat BGR, mean [0.0, 0.0, 0.0]"):
         read_foreign(path, "BGR:0,0,0")
     with said():
         read_foreign(path, "BGR:104,117,124")  # the same mean, rounded
@@ -178,20 +191,79 @@ def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) 
 @pytest.mark.parametrize("eats", [None, "rgb-01-std"])
 def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path, eats: str | None) -> None:
     path = saved(descendant("torchvision-e", classes=1000), tmp_path / "x.pth")
-    with said(*[] if eats else ["its first layer is torchvision-e's", "its 1,000 outputs were taken for ImageNet's classes. If you know"]):
+    guesses = ["x.pth names none of its 1,000 outputs; they were taken for ImageNet's classes"]
+    with said(*guesses) if eats else said("its first layer is torchvision-e's", *guesses):
         contract = read_foreign(path, eats).contract
     assert contract.classes == tuple(f"{synset} {name}" for synset, name in class_names().items())
-    assert contract.origin.endswith("its first layer is torchvision-e's, its 1,000 outputs were taken for ImageNet's classes")
-    assert read_foreign(path, "rgb-01-std", [f"mine {i}" for i in range(1000)]).contract.classes[0] == "mine 0"
+    with said():
+        assert read_foreign(path, "rgb-01-std", [f"mine {i}" for i in range(1000)]).contract.classes[0] == "mine 0"
+    with said():
+        read_features(path, "rgb-01-std")  # whose outputs are nobody's
     with said("it was taken to eat rgb-01-std"):
         assert read_foreign(saved(descendant("torchvision-e", classes=999), path)).contract.classes[0] == "class 0"
 
 
-def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("conv1_1.weight", (0, 3, 3, 3)), ("conv1_1.bias", ()), ("conv1_1.bias", (3,)), ("fc8.bias", ()), ("fc8.bias", (0,))],
+)
+def test_odd_tensors_are_errors_of_one_line(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     made = descendant("oxford-d")
+    state = {n: t.detach() for n, t in toy.torchvision_state(made).items()}
+    state[{"conv1_1.weight": "features.0.weight", "conv1_1.bias": "features.0.bias", "fc8.bias": "classifier.6.bias"}[name]] = torch.zeros(
+        shape
+    )
+    torch.save(state, path := tmp_path / "x.pth")
+    with pytest.raises(ModelError), warnings.catch_warnings(action="ignore", category=ContractWarning):
+        read_foreign(path)
+
+
+def test_torchs_defaults_play_no_part() -> None:
+    first_layers.cache_clear()
+    tensors = descent_tensors(descendant("oxford-d"))
+    torch.set_default_dtype(torch.float16)
+    try:
+        with torch.device("meta"):
+            assert descent_of(tensors)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert descent_of(tensors)
+
+
+def test_a_mean_in_the_file_is_no_word_on_the_order_or_the_range(tmp_path: Path) -> None:
+    tensors = descent_tensors(descendant("torchvision-d"))
+    found = Found(tensors, mean=(128.0, 128.0, 128.0))
+    mat = Layout("matconvnet", "mat", "rgb-255", "up")
+    with said("its first layer is torchvision-d's, and it was taken to eat RGB, mean [128.0, 128.0, 128.0], std [58.395, 57.12, 57.375]"):
+        eats_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
+    with said():
+        assert eats_told(tmp_path / "x.mat", found, mat, None).std == (1, 1, 1)
+
+
+@pytest.fixture
+def all_known(monkeypatch: pytest.MonkeyPatch) -> VGG:
+    """A net of a thousand outputs whose convolutions are taken for all of oxford-d's."""
+    made = descendant("oxford-d", classes=1000)
     sum_ = fingerprint(descent_tensors(made), "BGR")
     known = tuple(one._replace(convolutions=sum_ if one.name == "oxford-d" else None) for one in first_layers())
     monkeypatch.setattr(descent, "first_layers", lambda: known)
+    return made
+
+
+def test_all_convolutions_below_a_thousand_outputs_are_a_published_net(tmp_path: Path, all_known: VGG) -> None:
+    with said("names none of its 1,000 outputs"):
+        assert read_foreign(saved(all_known, tmp_path / "x.pth")).contract.mean == (123.68, 116.779, 103.939)
+
+
+def test_batch_norm_behind_them_makes_another_net(all_known: VGG) -> None:
+    tensors = descent_tensors(all_known)
+    assert descent_of(tensors) == ("oxford-d", EATS["bgr-255"], True)
+    assert descent_of(tensors | {"bn1_1.weight": torch.ones(16)}) == ("oxford-d", EATS["bgr-255"], False)
+
+
+def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path: Path, all_known: VGG) -> None:
+    made = VGG("D", classes=3, crop=32, fc_width=8, base_width=16).eval()
+    made.load_state_dict(made.state_dict() | {n: t for n, t in all_known.state_dict().items() if n.startswith("conv")})
     with said("its convolutions are oxford-d's, and it was taken to eat"):  # for a head of one's own may have been trained otherwise
         read_foreign(path := saved(made, tmp_path / "x.pth"))
     state = {n: t for n, t in toy.torchvision_state(made).items() if n.startswith("features")}

@@ -12,6 +12,7 @@ import toy
 
 from verydeep.cli import main
 from verydeep.errors import ModelError
+from verydeep.net.classifier import Classifier
 from verydeep.weights import external, onnx
 from verydeep.weights.model import load_start
 from verydeep.weights.read import Features, open_foreign
@@ -90,7 +91,9 @@ def test_a_net_whose_batch_norm_was_lost_is_not_taken_for_one_without(tmp_path: 
 
 def test_every_verb_takes_such_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = net_beside(tmp_path, toy.net("D"))
-    assert open_foreign(path, "rgb-01-std").net is not None
+    found = open_foreign(path, "rgb-01-std")
+    assert isinstance(found, Classifier)
+    toy.same(toy.tensors(found.net), toy.tensors(toy.net("D")))
     assert not isinstance(load_start(f"{path}@rgb-01-std"), Features)
     assert main(["weights", "show", f"{path}@rgb-01-std"]) == 0
     assert "conv1_1.weight" in capsys.readouterr().out
@@ -136,7 +139,8 @@ def test_tensors_may_share_numbers_and_one_mapping(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"offset": "20"}, r"bytes 20 to 44 of m.onnx.data, which has 40"), ({"length": "44"}, "bytes 0 to 44"),
+        ({"offset": "20"}, r"the numbers of one lie in bytes 20 to 44 of m.onnx.data, which has only 40; fetch that file again"),
+        ({"length": "44"}, "bytes 0 to 44"),
         ({"length": "20"}, r"5 numbers for the shape \[2, 3\]"), ({"length": "23"}, "multiple"), ({"length": "28"}, "7 numbers"),
         ({"length": "0"}, "0 numbers"), ({"offset": "-4"}, "-4 where a number of bytes"), ({"offset": "0x4"}, "0x4 where"),
         ({"offset": ""}, "nothing where"), ({"offset": "9" * 18}, "999,999,999,999,999,999 to"), ({"offset": "9" * 19}, "where a number"),
@@ -155,7 +159,7 @@ def test_places_that_do_not_fit(tmp_path: Path, said: dict[str, str], message: s
 def test_absurd_shapes(tmp_path: Path, dims: list[int]) -> None:
     toy.put(tmp_path / DATA, toy.floats(ONE))
     message = b"".join(toy.field(1, side) for side in dims) + toy.field(2, 1) + toy.field(8, "one") + toy.place(location=DATA)
-    with pytest.raises(ModelError, match="which has 24"):
+    with pytest.raises(ModelError, match="which has only 24"):
         onnx.read(tensors(tmp_path, message))
 
 
@@ -195,6 +199,13 @@ def test_numbers_are_taken_from_nowhere_else(tmp_path: Path, place: Callable[[Pa
     assert str(e.value).isprintable()
 
 
+def test_the_numbers_are_found_beside_what_a_model_links_to(tmp_path: Path) -> None:
+    (there := tmp_path / "there").mkdir()
+    net_beside(there, made := toy.net("A"))
+    (tmp_path / "m.onnx").symlink_to(there / "m.onnx")
+    toy.same(onnx.read(tmp_path / "m.onnx")[0].tensors, toy.tensors(made))
+
+
 def test_model_and_numbers_may_be_links_into_one_folder(tmp_path: Path) -> None:
     """As hubs keep them: a folder of links by name, and a folder of files by checksum."""
     (blobs := tmp_path / "blobs").mkdir()
@@ -218,7 +229,7 @@ def test_a_file_that_was_cut(tmp_path: Path) -> None:
     path = net_beside(tmp_path, toy.net("A"))
     data = (tmp_path / DATA).read_bytes()
     toy.put(tmp_path / DATA, data[:-1])
-    with pytest.raises(ModelError, match=f"of m.onnx.data, which has {len(data) - 1:,}"):
+    with pytest.raises(ModelError, match=f"of m.onnx.data, which has only {len(data) - 1:,}"):
         open_foreign(path, "rgb-01-std")
 
 
@@ -249,7 +260,7 @@ def test_contradictions(tmp_path: Path) -> None:
     head = toy.field(1, 2) + toy.field(1, 3) + toy.field(2, 1) + toy.field(8, "one")
     for more, message in (
         (toy.place(location=DATA) + toy.field(9, toy.floats(ONE)), "in the model and in another file"),
-        (toy.place(location=DATA) + toy.place(location="other"), "two of location"),
+        (toy.place(location=DATA) + toy.place(location="other"), "the numbers of one have two values of 'location'"),
         (toy.field(14, 2) + toy.field(9, toy.floats(ONE)), "a place of an unknown kind"),
         (toy.field(14, 1), "in no file"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from verydeep.files import write_atomically
 from verydeep.net.classifier import Classifier, build
 from verydeep.weights import caffe, keras, timm, torchvision
 from verydeep.weights.catalogue import catalogue
-from verydeep.weights.eats import Colours, Eats, eats_of, turned
+from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, turned
 from verydeep.weights.model import load, load_or_features, located
 from verydeep.weights.read import Features, column, open_foreign
 from verydeep.weights.recognise import layout_of
@@ -101,7 +102,8 @@ def written(tensors: dict[str, Tensor], to: Target, trial: Path, path: Path, eat
     except RunError as e:
         raise RunError(str(e).replace(str(trial), str(path))) from e
     try:
-        return open_foreign(trial, eats)
+        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the names of its classes are the source's
+            return open_foreign(trial, eats)
     except ModelError as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 

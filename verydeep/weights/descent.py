@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from verydeep.weights.catalogue import catalogue, data
 from verydeep.weights.eats import EATS, Colours, Eats, eats_of, turned
 
-NEAR = 0.005  # of the largest value: 16-bit files and values that were printed with four decimals differ by less
+NEAR = 0.005  # of the largest value: 16-bit files and values that were printed with four decimals differ by less, trained ones soon by more
 ORDERS: tuple[Literal["RGB", "BGR"], ...] = ("RGB", "BGR")
 
 
@@ -41,7 +41,7 @@ class FirstLayer(NamedTuple):
 def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
     return tuple(
-        FirstLayer(name, torch.tensor([v[c] for c in "RGB"]).view(3, 3, 3), torch.tensor(v.get("biases", [])), v.get("convolutions_sha256"))
+        FirstLayer(name, column([v[c] for c in "RGB"]).view(3, 3, 3), column(v.get("biases", [])), v.get("convolutions_sha256"))
         for name, v in data()["first_layers"].items()
     )
 
@@ -49,23 +49,30 @@ def first_layers() -> tuple[FirstLayer, ...]:
 def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
     """Of tensors by our names, conv1_1 in the file's order of colours; None where its first layer is none of those known.
 
-    A range or standard deviation that was folded into conv1_1 is found too, where its biases show that no mean was.
+    A range or standard deviation that was folded into conv1_1 is found too, where its biases show that no mean was. Batch norm
+    behind the same convolutions makes another net of them, so that is never the whole one.
     """
     kernel, biases = tensors.get("conv1_1.weight"), tensors.get("conv1_1.bias")
-    if kernel is None or biases is None or kernel.shape[1:] != (3, 3, 3):
+    if kernel is None or biases is None or kernel.shape[1:] != (3, 3, 3) or biases.shape != kernel.shape[:1] or not len(kernel):
         return None
+    plain = not any(name.startswith("bn") for name in tensors)
     for known in first_layers():
         if not near(biases[: len(known.biases)], known.biases):
             continue
         mean, std = eats_of(catalogue()[known.name].eats).rgb()
         stds = {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}
         for taken in stds:
-            folded = known.kernel * (torch.tensor(taken) / torch.tensor(std)).view(3, 1, 1)
+            folded = known.kernel * (column(taken) / column(std)).view(3, 1, 1)
             for order in ORDERS:
                 if near(kernel[0], folded if order == "RGB" else folded.flip(0)):
-                    same = taken == std and known.convolutions is not None and fingerprint(tensors, order) == known.convolutions
+                    same = plain and taken == std and known.convolutions is not None and fingerprint(tensors, order) == known.convolutions
                     return Descent(known.name, eats_in(order, mean, taken), same)
     return None
+
+
+def column(values: Sequence[float]) -> Tensor:
+    """Whatever torch's defaults are."""
+    return torch.tensor(values, dtype=torch.float32, device="cpu")
 
 
 def near(found: Tensor, known: Tensor) -> bool:

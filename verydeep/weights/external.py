@@ -21,18 +21,21 @@ class Files:
 
     def __init__(self, model: Path) -> None:
         self.model = model
-        self.homes = {model.parent.resolve(), model.resolve().parent}  # the model may be a link itself, as in the caches of hubs
+        self.homes = (model.parent.resolve(), model.resolve().parent)  # the model may be a link itself, as in the caches of hubs
         self.named: dict[str, memoryview] = {}
         self.maps: dict[tuple[int, int], memoryview] = {}  # by what they are on the disk, whatever they are called
         self.taken = 0
 
-    def numbers(self, said: Mapping[str, str], size: int) -> memoryview:
+    def numbers(self, name: str, said: Mapping[str, str], size: int) -> memoryview:
         """The bytes of a tensor: `size` of them where no length is said; a checksum is not looked at. Raises ValueError, ModelError."""
         location = said.get("location", "")
         data, first = self.file(location), decimal(said.get("offset", "0"))
         length = decimal(said["length"]) if "length" in said else size
         if first + length > len(data):
-            raise ValueError(f"bytes {first:,} to {first + length:,} of {shown(location)}, which has {len(data):,}")
+            raise ValueError(
+                f"the numbers of {shown(name)} lie in bytes {first:,} to {first + length:,} of {shown(location)}, which has only "
+                f"{len(data):,}; fetch that file again"
+            )
         self.taken += length
         if self.taken > sum(len(m) for m in self.maps.values()) + SHARED:
             raise ValueError(f"its tensors take {self.taken:,} bytes of other files, many times over")
@@ -49,7 +52,8 @@ class Files:
         path = PurePosixPath(location)
         if not location or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"its numbers lie in {shown(location) or 'no file'}, expected a path below its folder")
-        there = (self.model.parent / path).resolve()
+        places = [(home / path).resolve() for home in self.homes]
+        there = next((place for place in places if place.exists()), places[0])
         if not any(there.is_relative_to(home) for home in self.homes):
             raise ValueError(f"its numbers lie in {shown(location)}, a link that leads out of its folder")
         try:
@@ -72,7 +76,7 @@ def entry(message: memoryview, left: Iterator[int]) -> tuple[str, str]:
             key = text(value)
         elif number == VALUE:
             if len(whole(value)) > LONGEST:
-                raise ValueError(f"a place of more than {LONGEST:,} bytes")
+                raise ValueError(f"a value of more than {LONGEST:,} bytes")
             said = whole(value).tobytes().decode("utf-8")
     return key, said
 

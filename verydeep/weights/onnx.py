@@ -111,7 +111,7 @@ def tensor(message: memoryview, left: Iterator[int], files: Files) -> tuple[str,
         elif number == EXTERNAL:
             key, there = entry(whole(value), left)
             if said.setdefault(key, there) != there:
-                raise ValueError(f"two of {key[:40]} for the numbers of {name[:40]}")
+                raise ValueError(f"the numbers of {name[:40]} have two values of {key[:40]!r}")
         elif number == LOCATION:
             if value not in (0, 1):
                 raise ValueError(f"the numbers of {name[:40]} lie at a place of an unknown kind")
@@ -125,7 +125,7 @@ def tensor(message: memoryview, left: Iterator[int], files: Files) -> tuple[str,
     if beside:
         if data is not None:
             raise ValueError(f"the numbers of {name[:40]} lie in the model and in another file")
-        return name, array(files.numbers(said, math.prod(dims) * int(KINDS[kind][2])), KINDS[kind], dims)
+        return name, array(files.numbers(name, said, math.prod(dims) * int(KINDS[kind][2])), KINDS[kind], dims)
     if data is None or (data[1], kind) in ((FLOATS, 11), (DOUBLES, 1), (FLOATS, 10), (DOUBLES, 10)):
         raise ValueError(f"{name[:40]} has no numbers of its kind")
     return name, array(data[0], KINDS[kind], dims)

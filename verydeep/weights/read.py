@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from verydeep.paper import STRIDE
 from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.eats import Colours, Eats
+from verydeep.weights.eats import Colours, ContractWarning, Eats
 from verydeep.weights.recognise import Layout, recognise
-from verydeep.weights.said import Said, said_of
+from verydeep.weights.said import Said, imagenets_classes, said_of
 from verydeep.weights.shapes import FC, Found, Shape, describe, reading, shown, without_fc
 
 
@@ -72,10 +73,10 @@ def read_foreign(
 ) -> Classifier:
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
-    eats: what the net eats, a name in eats.EATS or an Eats. Without it, what the catalogue knows of a published file, else what the
-    layout usually eats, with a ContractWarning. classes: their names in order; without them the file's, else `class 0` and on.
-    origin and licence go into the contract as they are. Raises ModelError, also for a file without FC layers (read_features reads
-    those), and ConfigError.
+    eats: what the net eats, a name in eats.EATS or an Eats. Without it, what the catalogue knows of a published file or of its first
+    layer, else what the layout usually eats, with a ContractWarning where that is a guess. classes: their names in order; without them
+    the file's, else ImageNet's for a thousand, with a ContractWarning, and `class 0` and on for any other number. origin and licence
+    go into the contract as they are. Raises ModelError, also for a file without FC layers (read_features reads those), and ConfigError.
     """
     return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
 
@@ -114,19 +115,29 @@ def open_foreign(
         )
     with reading(path, f"a file of {layout.origin}"):
         shape = describe(found.tensors)
-    given = tuple(classes) if classes is not None else said.classes
-    given = given or tuple(f"class {i}" for i in range(shape.classes))
-    if len(given) != shape.classes:
-        raise ModelError(f"{path} has {several(shape.classes, 'classes')}, {several(len(given), 'names')} were given for them")
+    names = (said.classes if classes is None else tuple(classes)) or names_for(path, shape.classes)
+    if len(names) != shape.classes:
+        raise ModelError(f"{path} has {several(shape.classes, 'classes')}, {several(len(names), 'names')} were given for them")
     mean, std = said.eats.rgb()
     contract = Contract(
-        shape.net, given, shape.crop, shape.fc_width, shape.base_width, shape.batch_norm, said.pooling, mean, std,
+        shape.net, names, shape.crop, shape.fc_width, shape.base_width, shape.batch_norm, said.pooling, mean, std,
         said.scales or scales_of(shape.crop), origin=said.origin, licence=said.licence,
     )  # fmt: skip
     classifier = build(contract, "meta")
     tensors = as_we_eat(found.tensors, said.eats, shape)
     classifier.load_state_dict({f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, assign=True)
     return classifier.eval()
+
+
+def names_for(path: Path, outputs: int) -> tuple[str, ...]:
+    """`class 0` and on; a thousand are ImageNet's, with a ContractWarning."""
+    if outputs != len(imagenets := imagenets_classes()):
+        return tuple(f"class {i}" for i in range(outputs))
+    warnings.warn(
+        f"{path} names none of its 1,000 outputs; they were taken for ImageNet's classes in the order of the synsets (in Python classes=)",
+        ContractWarning, stacklevel=4,
+    )  # fmt: skip
+    return imagenets
 
 
 def features_of(path: Path, found: Found, said: Said) -> Features:

@@ -15,8 +15,6 @@ from verydeep.weights.eats import EATS, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found, describe, reading, without_fc
 
-IMAGENETS = "its 1,000 outputs were taken for ImageNet's classes"
-
 
 class Said(NamedTuple):
     eats: Eats
@@ -40,18 +38,21 @@ def said_of(
             imagenets_classes() if entry.head else (), entry.scales,
         )  # fmt: skip
     known = descent_of(found.tensors)
-    traits = (f"{path.name}, {layout.origin} {layout.form}", str(known or ""), IMAGENETS if nameless(found) else "")
     return Said(
         eats_told(path, found, layout, known) if eats is None else eats_given(path, eats_of(eats), known), pooling,
-        origin or ", ".join(filter(None, traits)), licence or (catalogue()[known.name].licence if known else ""),
-        imagenets_classes() if nameless(found) else found.classes,
+        origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}",
+        licence or (catalogue()[known.name].licence if known else ""), found.classes,
     )  # fmt: skip
 
 
 def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
     """What the user says; with a ContractWarning where the first layer says something else."""
     if known and unlike(eats, known.eats):
-        warnings.warn(f"{path} was said to eat {words(eats)}, and {known}, which eats {words(known.eats)}", ContractWarning, stacklevel=5)
+        warnings.warn(
+            f"{path} was taken to eat {words(eats)}, as was said, but {known}, which eats {words(known.eats)}; "
+            "if that is a mistake, leave out @NAME (in Python eats=)",
+            ContractWarning, stacklevel=5,
+        )  # fmt: skip
     return eats
 
 
@@ -60,31 +61,24 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
     if before := next((layer for layer in found.left if layer in keras.BEFORE), None):
         raise ModelError(f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME")
     usual = eats_of(layout.usual)
-    if known and unlike(usual, known.eats):
-        usual = known.eats
+    eats = known.eats if known and unlike(usual, known.eats) else usual
     if found.mean:
-        return usual._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
-    if known and known.whole and outputs(found) in (0, len(class_names())):
-        return usual
-    # The first layer of a net that was trained on is no proof: many were fed otherwise than their start.
-    because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
-    assumed = f", and {IMAGENETS}" if nameless(found) else ""
-    warnings.warn(
-        f"{path} does not say what its net eats; {because} it was taken to eat {words(usual)}{assumed}. If you know better, write "
-        f"{path.name}@NAME, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
-        ContractWarning, stacklevel=5,
-    )  # fmt: skip
-    return usual
+        eats = eats._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
+    told = found.mean and (eats.order, eats.std) == (usual.order, usual.std)
+    # The first layer of a net that was trained on is no proof: many were fed otherwise than their start. Convolutions alone are one.
+    if not told and not (known and known.whole and outputs(found) in (0, len(class_names()))):
+        because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
+        warnings.warn(
+            f"{path} does not say what its net eats; {because} it was taken to eat {words(eats)}. If you know better, write "
+            f"{path.name}@NAME, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
+            ContractWarning, stacklevel=5,
+        )  # fmt: skip
+    return eats
 
 
 def outputs(found: Found) -> int:
     """How many classes a file tells apart; 0 where it has no fc8."""
-    return len(found.tensors["fc8.bias"]) if "fc8.bias" in found.tensors else 0
-
-
-def nameless(found: Found) -> bool:
-    """Whether it has a thousand outputs without names, which are ImageNet's in every file that was seen."""
-    return not found.classes and outputs(found) == len(class_names())
+    return found.tensors["fc8.bias"].numel() if "fc8.bias" in found.tensors else 0
 
 
 def imagenets_classes() -> tuple[str, ...]:

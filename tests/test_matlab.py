@@ -66,3 +66,7 @@ def test_millions_of_structs_or_fields_are_given_up() -> None:
         read(file((300_000, 1), 8, b"a".ljust(8, b"\0"), element(14, b"") * 300_000))
     with pytest.raises(ValueError, match="more than 200,000 elements"):
         read(file((1, 1), 1, bytes(300_000), b""))
+    many = element(6, b"\x02" + bytes(7)) + element(5, np.array((1, 1), "<i4").tobytes()) + element(1, b"")
+    many = element(14, many + element(5, (1).to_bytes(4, "little")) + element(1, bytes(150_000)))
+    with pytest.raises(ValueError, match="more than 200,000 elements"):
+        read(file((2, 1), 8, b"a".ljust(8, b"\0"), many * 2))  # fields of several structs add up

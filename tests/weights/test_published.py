@@ -256,18 +256,29 @@ def test_the_correlation_of_neighbours_by_a_slow_loop():
 
 def test_the_edge_is_that_of_numpys_singular_values():
     w = torch.randn(12, 5, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    m = w.flatten(1).numpy()
+    m = (w - w.mean()).flatten(1).numpy()
     expected = np.linalg.svd(m, compute_uv=False)[0] / np.sqrt((m**2).mean()) / (math.sqrt(12) + math.sqrt(45))
     assert edge(w) == pytest.approx(expected)
     assert edge(w.transpose(0, 1)) > 0
-    assert edge(torch.ones(4, 3, 3, 3).double()) > 1.25
+    assert edge(torch.linspace(-1, 1, 3).expand(4, 3, 3, 3).double()) > 1.25
 
 
-def test_constant_weights_are_not_independent():
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5])
+def test_equal_weights_tell_nothing(value):
     net = VGG("A", classes=2, crop=32, fc_width=4, base_width=2)
     for layer in net.convolutions():
-        torch.nn.init.zeros_(layer.weight)
-    assert judged(signs(net))[0] is True
+        torch.nn.init.constant_(layer.weight, value)
+    assert judged(signs(net))[0] is False
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_batch_norm_multiplied_in_is_not_learnt(seed):
+    net = VGG("D", classes=2, crop=32, fc_width=4, base_width=8)
+    initialise(net, "he", seed)
+    gains = torch.Generator().manual_seed(seed)
+    for layer in net.convolutions():
+        layer.weight.data *= torch.exp(torch.randn(len(layer.weight), 1, 1, 1, generator=gains))
+    assert judged(signs(net))[0] is False
 
 
 def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_path):

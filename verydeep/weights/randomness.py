@@ -29,13 +29,19 @@ class Sign(NamedTuple):
 def signs(net: VGG) -> list[Sign]:
     """One row a convolution, in the order of the net."""
     names = [layer.name for block in net.blocks for layer in block]
-    return [Sign(name, correlation(w), edge(w)) for name, w in ((n, getattr(net, n).weight.detach().double().cpu()) for n in names)]
+    return [Sign(name, correlation(w), edge(w)) for name, w in ((n, levelled(getattr(net, n).weight)) for n in names)]
+
+
+def levelled(weight: Tensor) -> Tensor:
+    """float64, each filter of mean square 1: a batch norm that was multiplied in scales them, learnt or not."""
+    w = weight.detach().double().cpu()
+    return w / w.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def correlation(weight: Tensor) -> float | None:
     """Pearson's r between neighbours, across and down, of K x C x k x k kernels, times the root of the number of pairs.
 
-    Independent weights give a standard normal value. Smooth kernels, as photos teach them, give a large one.
+    Independent weights give a standard normal value. Smooth kernels, as photos teach them, give a large one, and equal weights none.
     """
     if weight.shape[-1] == 1:
         return None
@@ -43,16 +49,19 @@ def correlation(weight: Tensor) -> float | None:
     across, down = x[..., :, :-1] * x[..., :, 1:], x[..., :-1, :] * x[..., 1:, :]
     pairs = across.numel() + down.numel()
     spread = float(x.square().mean())
-    return float(across.sum() + down.sum()) / pairs / spread * math.sqrt(pairs) if spread else math.inf
+    return float(across.sum() + down.sum()) / pairs / spread * math.sqrt(pairs) if spread else 0.0
 
 
 def edge(weight: Tensor) -> float:
-    """Largest singular value over sigma (sqrt(m) + sqrt(n)), where it lies for an m x n matrix of independent values (Bai & Yin 1993)."""
-    matrix = weight.flatten(1)
+    """Largest singular value over sigma (sqrt(m) + sqrt(n)), where it lies for an m x n matrix of independent values (Bai & Yin 1993).
+
+    The mean is taken away first, so that equal weights, which tell nothing, give 0. NaN for a matrix that is too large.
+    """
+    matrix = (weight - weight.mean()).flatten(1)
     m, n = matrix.shape
     sigma = float(matrix.square().mean().sqrt())
     if matrix.numel() > LARGEST_MATRIX or not sigma:
-        return math.inf if not sigma else math.nan
+        return math.nan if sigma else 0.0
     gram = matrix @ matrix.T if m <= n else matrix.T @ matrix
     return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1]))) / sigma / (math.sqrt(m) + math.sqrt(n))
 

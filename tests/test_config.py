@@ -122,6 +122,28 @@ def test_a_near_crop_is_suggested(crop: int, near: int) -> None:
         Config(crop=crop)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "said"),
+    [
+        (20, r"must rise and lie between 1 and 19; give --drop_at 15 too, or --drop_at '\[\]', for drops by the validation error$"),
+        (2, r"must rise and lie between 1 and 1; give --drop_at 1 too, or --drop_at '\[\]'"),
+        (1, r"must be empty, .*; give --drop_at '\[\]'"),
+    ],
+)
+def test_drops_beyond_the_epochs_say_what_fits(epochs: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^drop_at and epochs: \[25\], which a recipe may have set, {said}"):
+        Config(epochs=epochs, drop_at=(25,))
+    Config(epochs=epochs, drop_at=())
+    assert epochs == 1 or Config(epochs=epochs, drop_at=(1 if epochs == 2 else 15,))
+
+
+@pytest.mark.parametrize(("crop", "scale", "fitting"), [(64, 36, 73), (224, (200, 512), 256)])
+def test_an_s_below_the_crop_says_what_fits(crop: int, scale: Any, fitting: int) -> None:
+    with pytest.raises(ConfigError, match=f"try --scale {fitting}$"):
+        Config(crop=crop, scale=scale)
+    Config(crop=crop, scale=fitting)
+
+
 def test_scales_and_drops() -> None:
     assert Config().scales == (256, 256)
     assert Config(scale=[256, 512]).scales == (256, 512)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ import pytest
 import verydeep.files
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.files import read_json, write_atomically, write_json, write_text
+from verydeep.files import make_folder, read_json, write_atomically, write_json, write_text
 from verydeep.run import Run, open_run, read_config
 
 SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))
@@ -181,8 +181,27 @@ def test_a_process_killed_while_it_began_is_no_stranger(tmp_path: Path) -> None:
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(RunError, match=r"run cannot be created \(File exists\)"), open_run(tmp_path / "run", SMALL):
-        pass
+    for path in (tmp_path / "run", tmp_path / "run" / "below"):
+        said = rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another --out, or move the file away$"
+        with pytest.raises(RunError, match=said), open_run(path, SMALL):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space, or give another --out"),
+        (errno.EACCES, "you may not write there; .*"),
+        (errno.EIO, "give another --out"),
+    ],
+)
+def test_what_to_do_about_a_folder_fits_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    def mkdir(*ignored: object, **also: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(RunError, match=rf"run cannot be created \({os.strerror(number)}\); {advice}$"):
+        make_folder(tmp_path / "run")
 
 
 def write_into(folder: Path) -> None:

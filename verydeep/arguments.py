@@ -59,6 +59,7 @@ WORDS = {
     "long_photos": "a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there",
 }
 SEVERAL = {"--drop_at": r"\d+(\s*,\s*\d+)*", "--scale": r"\d+(\s*,\s*\d+)+"}  # fields of several numbers, spelled without brackets
+FINE_TUNING = ("finetune", "finetune-features")  # recipes
 SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
 
 
@@ -105,6 +106,13 @@ def recipe_first(words: list[str], default: str | None) -> list[str]:
     return ["--config", str(recipe_file(words[at + 1])), *words[:at], *words[at + 2 :]]
 
 
+def need_start(words: list[str], init_from: str | None) -> None:
+    """Raises ConfigError for a recipe of fine-tuning without a net to start from: random weights learn little at its rates."""
+    names = [w.removeprefix("--recipe=") for w in words if w.startswith("--recipe=")] + [b for a, b in pairwise(words) if a == "--recipe"]
+    if not init_from and (name := next((n for n in names if n in FINE_TUNING), "")):
+        raise ConfigError(f"recipe and from: {name} is for a start from learnt weights, and none is named; add --from MODEL")
+
+
 def start_first(words: list[str]) -> list[str]:
     """--from MODEL becomes --init_from MODEL, and the shape of that net comes before everything else, so that recipes and fields overrule.
 
@@ -116,6 +124,8 @@ def start_first(words: list[str]) -> list[str]:
     at = words.index("--from")
     if at + 1 == len(words):
         raise ConfigError(f"--from needs a model: {MODEL_HELP}")
+    if any(w.split("=")[0] in ("--from", "--init_from") for w in words[at + 1 :] + words[:at]):
+        raise ConfigError("from and init_from: a net starts from one model, and --from and --init_from both name it; give one of them once")
     return [*shape_of(words[at + 1], words), *words[:at], "--init_from", *words[at + 1 :]]
 
 

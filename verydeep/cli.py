@@ -79,12 +79,16 @@ def parse(verb: str, words: list[str]) -> Namespace:
     if verb == "weights" and words and words[0] in WEIGHTS_VERBS:
         parser.prog, parser.description, words = f"verydeep weights {words[0]}", WEIGHTS_VERBS[words[0]], ["--verb", *words]
     (globals() | vars(arguments))[f"{verb}_arguments"](parser, *words[1:2] * (verb == "weights"))
+    given = words
     if verb in ("train", "demo", "study"):
         words = arguments.recipe_first(arguments.bracketed(words), "demo" if verb == "demo" else None)
     try:
-        return parser.parse_args(arguments.start_first(words) if verb == "train" else words)
+        args = parser.parse_args(arguments.start_first(words) if verb == "train" else words)
     except jsonargparse.ArgumentError as e:
         raise ConfigError(f"{arguments.plainly(str(e))}; see {parser.prog} --help") from e
+    if verb == "train":
+        arguments.need_start(given, args.init_from)
+    return args
 
 
 def demo_arguments(parser: ArgumentParser) -> None:

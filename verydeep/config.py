@@ -44,7 +44,7 @@ class Config:
     init_from: str | None = None
     """Model to start from: a shallower net gives four convolutions and its FC layers, the same net all, both their mean (section 3.1)."""
     freeze: str | None = None
-    """Last layer that keeps the start's weights, with all before it, such as conv3_3 or pool4 (appendix A trains all or some)."""
+    """Last layer that keeps the start's weights, with all before it: conv1_1 ... conv5_4, pool1 ... pool5, fc6 or fc7 (appendix A)."""
 
     scale: int | tuple[int, int] = 256
     """S, the smallest side after rescaling: one number, or [Smin, Smax] drawn per photo (section 3.1)."""
@@ -167,7 +167,10 @@ def check(c: Config) -> None:
     )
     low, high = c.scales
     require(low <= high, f"scale: [{low}, {high}] runs backwards; give [Smin, Smax]")
-    require(low >= c.crop, f"scale and crop: S = {low} is smaller than the crop of {c.crop}; a crop would not fit")
+    require(
+        low >= c.crop,
+        f"scale and crop: S = {low} is smaller than the crop of {c.crop}; no crop would fit, try --scale {c.crop * 8 // 7}",
+    )
     require(c.accumulate <= c.batch, f"accumulate and batch: {c.batch} photos cannot be cut into {c.accumulate} parts")
     require(c.accumulate <= MOST_PARTS, f"accumulate: {c.accumulate} is too large; it must be {MOST_PARTS} or less")
     gaussian = [n for n in ("init_variance", "init_sigma") if getattr(c, n) is not None]
@@ -179,8 +182,16 @@ def check(c: Config) -> None:
     require(all(getattr(c, n) > 0 for n in gaussian), f"{' '.join(gaussian)}: must be above 0")
     require(
         list(c.drop_at) == sorted(set(c.drop_at)) and all(0 < e < c.epochs for e in c.drop_at),
-        f"drop_at and epochs: {list(c.drop_at)} must rise and lie between 1 and {c.epochs - 1}",
+        f"drop_at and epochs: {list(c.drop_at)}, which a recipe may have set, {drops_fitting(c.epochs)}",
     )
+
+
+def drops_fitting(epochs: int) -> str:
+    """What drop_at must be, and what to try."""
+    none = "--drop_at '[]', for drops by the validation error"
+    if epochs == 1:
+        return f"must be empty, as a drop after the only epoch changes nothing; give {none}"
+    return f"must rise and lie between 1 and {epochs - 1}; give --drop_at {3 * epochs // 4} too, or {none}"
 
 
 def fits(value: object, kind: Any) -> bool:

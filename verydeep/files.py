@@ -20,6 +20,11 @@ from verydeep.errors import RunError
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
+A_FILE = "a file lies where a folder is wanted; give another --out, or move the file away"
+FOLDER_ADVICE = {
+    errno.EEXIST: A_FILE, errno.ENOTDIR: A_FILE, errno.ENOSPC: "free some space, or give another --out",
+    errno.EACCES: "you may not write there; give another --out, or ask for the permission",
+}  # fmt: skip
 LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
 
 
@@ -56,7 +61,7 @@ def make_folder(folder: Path) -> None:
             with suppress(PermissionError):  # what may be written but not listed cannot be flushed
                 flush_folder(f.parent)
     except OSError as e:
-        raise RunError(f"{folder} cannot be created ({e.strerror or e}); free some space, or give another --out") from e
+        raise RunError(f"{folder} cannot be created ({e.strerror or e}); {FOLDER_ADVICE.get(e.errno or 0, 'give another --out')}") from e
 
 
 def flush_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from verydeep.data.builtin import open_builtin
 from verydeep.data.photo import centre_crop
 from verydeep.errors import ConfigError
-from verydeep.net.initialise import from_same, from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import Gain, from_same, from_shallower, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 
 
@@ -222,6 +222,13 @@ def test_the_gain_table_has_a_row_for_each_layer():
     assert len(lines) == 1 + 1 + 8 + 3
     assert lines[1].split()[0] == "input"
     assert lines[-1].split()[0] == "fc8"
+
+
+def test_the_columns_of_the_gain_table_never_touch():
+    for rms, gain in [(0.041779, 96877.37), (1.23456e-12, 1e9), (3.0, float("nan"))]:
+        name, *numbers = gain_table([Gain("conv1_1", rms, gain)]).splitlines()[1].split()
+        assert name == "conv1_1"
+        assert [float(n) for n in numbers] == pytest.approx([rms, gain], rel=1e-3, nan_ok=True)
 
 
 def test_batch_normalisation_goes_with_its_convolution():

@@ -242,6 +242,7 @@ def test_the_last_layer_can_be_replaced():
     [
         {"net": "F"}, {"crop": 33}, {"crop": 0}, {"crop": -32}, {"classes": 0}, {"fc_width": 0}, {"base_width": 0},
         {"pooling": "sideways"}, {"dropout": 1.0}, {"dropout": -0.1},
+        {"classes": ["a", "b"]}, {"classes": "ten"}, {"crop": 32.0}, {"fc_width": None},
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused_by_name(wrong):

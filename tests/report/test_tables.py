@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from verydeep.net.vgg import VGG
-from verydeep.report.tables import aligned, map_side, markdown, rate, results_rows, results_text
+from verydeep.report.tables import aligned, epoch_rows, map_side, markdown, rate, results_rows, results_text
 
 RESULT = {
     "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
@@ -15,6 +15,12 @@ RESULT = {
 def test_a_rate_shows_what_it_was_divided_from() -> None:
     assert rate(2.5, 30) == "2.50 % (30)"
     assert rate(None, None) == "-"
+
+
+def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
+    epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_top1_error": 50.0, "val_top1_error": 40.0}
+    assert epoch_rows([epoch | {"photos_per_second": 0.0, "waiting_share": 0.0}])[0][-2:] == ("-", "-")
+    assert epoch_rows([epoch | {"photos_per_second": 12.3, "waiting_share": 0.25}])[0][-2:] == ("12", "25%")
 
 
 def test_a_result_is_one_row() -> None:

@@ -197,8 +197,10 @@ def test_an_older_run_that_wrote_no_mean_down_goes_on_with_its_own(data, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"freeze": "conv9_1"}, "freeze: 'conv9_1' is no layer of net A with others after it; it has conv1_1"),
-        ({"freeze": "fc8"}, "freeze: 'fc8' is no layer"),
+        ({"freeze": "conv9_9"}, "freeze: 'conv9_9' is no layer of net A; layers are conv1_1, pool1, .*, pool5, fc6, fc7$"),
+        ({"freeze": "POOL3"}, "freeze: 'POOL3' is no layer of net A; try pool3$"),
+        ({"freeze": "conv3_3"}, "freeze: 'conv3_3' is no layer of net A; try conv3_[12]$"),
+        ({"freeze": "fc8"}, "freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7"),
         ({"freeze": "conv4_1", "net": "D"}, "freeze and init_from: .* is not taken from"),
         ({"freeze": "fc6", "fc_width": 8}, "freeze and init_from: fc6 is not taken from"),
         ({"base_width": 8}, "differs in shape"),
@@ -207,6 +209,22 @@ def test_an_older_run_that_wrote_no_mean_down_goes_on_with_its_own(data, tmp_pat
 def test_what_cannot_be_fine_tuned_is_said(data, tmp_path, start, changes, said):
     with pytest.raises(ConfigError, match=said):
         job_of(data, tmp_path / "run", init_from=start, **changes)
+
+
+@pytest.mark.parametrize("freeze", ["conv9_9", "POOL3", "fc8"])
+def test_a_wrong_layer_to_freeze_leaves_no_folder(data, tmp_path, start, freeze):
+    with pytest.raises(ConfigError, match="freeze: "):
+        tiny.go(data, tmp_path / "run", init_from=start, freeze=freeze)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_deeper_net_says_which_layers_it_does_not_take(data, tmp_path, start):
+    job_of(data, tmp_path / "run", init_from=start, net="B")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    # By position and shape conv1_1, conv2_1, conv3_1 and conv3_2 go over; B has ten convolutions, and A has no conv1_2 and no conv2_2.
+    assert "fc7 -> fc7; not taken from it and random: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2; of another shape" in log
+    job_of(data, tmp_path / "same", init_from=start)
+    assert "not taken" not in (tmp_path / "same" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"freeze": "pool3"}, "freeze and init_from"), ({"lr_last": 0.0}, "lr_last: 0.0")])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -322,6 +323,52 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
     monkeypatch.undo()
     tiny.go(data, run)  # what was kept is good: the run goes on from it
     assert all(p.isfinite().all() for p in verydeep.load(run).net.parameters())
+
+
+FAR = "is far above that of guessing, ln(3) = 1.099; should it not fall, start again with another --out and --lr 0.0001"
+
+
+@pytest.mark.parametrize(("factor", "times"), [(1, 0), (10, 1)])
+def test_a_loss_far_above_that_of_guessing_is_said_once(data, tmp_path, monkeypatch, capsys, factor, times):
+    compute = loop.gradients
+    monkeypatch.setattr(loop, "gradients", lambda *given: compute(*given) * torch.tensor([factor, 1.0, 1.0]))
+    tiny.go(data, tmp_path / "run", epochs=3)
+    assert capsys.readouterr().err.count(FAR) == times
+    losses = [row["train_loss"] for row in tiny.metrics(tmp_path / "run") if "train_loss" in row]
+    assert [loss > 3 * np.log(3) for loss in losses] == [factor > 1] * 3
+
+
+def test_classes_that_weigh_more_are_no_reason_to_warn(tmp_path, capsys):
+    """24 photos of one class and 3 of each other: the loss of guessing is ln(3) all the same."""
+    data = Path(tiny.make_photos(tmp_path / "photos", train=24))
+    for c in (1, 2):
+        for file in sorted((data / "train" / f"c{c}").iterdir())[3:]:
+            file.unlink()
+    tiny.go(str(data), tmp_path / "run", balance="loss")
+    assert "far above" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_resumed_run_tells_the_speed_of_what_it_trained_itself(data, tmp_path, monkeypatch, capsys, trained):
+    """It goes on within the first epoch, or with all of that trained and the validation still to come."""
+
+    def stop(*given):
+        raise Interrupted("killed", signal.SIGKILL)
+
+    if trained:
+        monkeypatch.setattr(loop, "epoch_record", stop)
+    else:
+        stopped_at(3, monkeypatch, stop)
+    with pytest.raises(Interrupted):
+        tiny.go(data, tmp_path / "run")
+    assert tiny.state(tmp_path / "run")["counters"]["photos"] == (30 if trained else 18)
+    monkeypatch.undo()
+    capsys.readouterr()
+    tiny.go(data, tmp_path / "run")
+    first, second = re.findall(r"epoch \d/2: .*", capsys.readouterr().err)
+    assert ("photos/s" in first) != trained
+    assert " 0 photos/s" not in first + second
+    assert "photos/s" in second
 
 
 def test_a_weight_that_is_no_number_is_not_saved(data, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from verydeep.data import photo
 from verydeep.data.audit import Facts
 from verydeep.data.findings import MOST_EXAMPLES, Finding, finding
 from verydeep.data.folder import folders, split_folders
-from verydeep.data.ilsvrc import recognise
+from verydeep.data.ilsvrc import LISTS, recognise
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
 
@@ -110,7 +110,7 @@ def folder_findings(root: Path) -> list[Finding]:
                 continue  # of a flat folder, and used
             elif kind == "photo":
                 loose.append(os.path.relpath(entry.path, root))
-            elif kind == "file":
+            elif kind == "file" and not (place and entry.name in LISTS):
                 others[suffix(entry.name)] += 1
     found = finding("hidden", sorted(hidden)) + finding("empty-class", empty) + finding("loose-photos", sorted(loose))
     found += finding("links", sorted(links))

@@ -40,6 +40,8 @@ TRUTH, KAGGLE, CAFFE, SYNSETS = (
 )  # fmt: skip
 LATER_TRUTHS = tuple(f"ILSVRC{year}_clsloc_validation_ground_truth.txt" for year in (2012, *YEARS))
 MAP, META = "map_clsloc.txt", "meta.mat"  # what the numbers of a development kit mean: of 2014 and later, of 2012
+OWN_SYNSETS = ("synsets.txt", "synset_words.txt")  # what Caffe's list counts
+LISTS = frozenset((TRUTH, KAGGLE, CAFFE, SYNSETS, MAP, META, *LATER_TRUTHS, *OWN_SYNSETS))
 EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit with its {META} or {MAP}, {KAGGLE} of Kaggle or {SYNSETS}"
 MOST_PHOTOS = 50_000  # to validate on
 Truth = dict[str, str]  # name of a photo without its ending -> synset
@@ -141,7 +143,7 @@ def validation_truth(root: Path, val: Path, order: Sequence[str]) -> tuple[Truth
             return kaggle(file)
         for file in (p / CAFFE for p in places if (p / CAFFE).is_file()):
             if not only_counts(rows := caffe_rows(file)):
-                own = find("synsets.txt", "synset_words.txt")
+                own = find(*OWN_SYNSETS)
                 return caffe(rows, synsets_in(own) if own else counted(rows, order)), {}
         if file := find(SYNSETS):
             return numbered(synsets_in(file)), {}

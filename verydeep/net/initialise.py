@@ -132,4 +132,4 @@ def gain_warning(rows: list[Gain], classes: int) -> str | None:
 
 def gain_table(rows: list[Gain]) -> str:
     lines = [f"{'signal':<9}{'rms':>11}{'gain':>8}"]
-    return "\n".join(lines + [f"{r.name:<9}{r.rms:>11.4g}{r.gain:>8.2f}" for r in rows])
+    return "\n".join(lines + [f"{r.name:<9}{r.rms:>11.4g}{f' {r.gain:.2f}':>8}" for r in rows])

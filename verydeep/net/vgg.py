@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import torch
@@ -50,6 +51,9 @@ class VGG(nn.Module):
         super().__init__()
         if net not in TABLE_1:
             raise ConfigError(f"net: {net!r} is not one of the paper's; try one of {', '.join(TABLE_1)}")
+        for field, value in (("classes", classes), ("crop", crop), ("fc_width", fc_width), ("base_width", base_width)):
+            if not hasattr(value, "__index__"):  # which numbers of numpy have too
+                raise ConfigError(f"{field}: {str(value)[:60]} is no whole number; expected how many, such as {field}=32")
         if crop < STRIDE or crop % STRIDE:
             raise ConfigError(f"crop: {crop} is not a multiple of {STRIDE}; the nets halve it five times")
         if min(classes, fc_width, base_width) < 1 or pooling not in ("up", "down") or not 0 <= dropout < 1:
@@ -177,8 +181,14 @@ class VGG(nn.Module):
         They get no gradient, and their activations are not kept for one. Raises ConfigError.
         """
         names = self.tap_names()
-        if last not in names or last == "fc8":
-            raise ConfigError(f"freeze: {last!r} is no layer of net {self.name} with others after it; it has {', '.join(names[:-1])}")
+        if last == "fc8":
+            raise ConfigError(f"freeze: fc8 is the last layer of net {self.name}, so nothing would be left to train; try fc7")
+        if last not in names:
+            near = get_close_matches(last.lower(), names[:-1], 1, 0.8)
+            there = [n for n in names[:-1] if n.startswith(("conv", "pool", "fc"))]
+            raise ConfigError(
+                f"freeze: {last!r} is no layer of net {self.name}; " + (f"try {near[0]}" if near else f"layers are {', '.join(there)}")
+            )
         upto = names[: names.index(last) + 1]
         layers = [n for n in upto if n.startswith(("conv", "fc"))]
         norms = [n.replace("conv", "bn") for n in layers if self.batch_norm and n.startswith("conv")]

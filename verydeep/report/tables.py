@@ -94,7 +94,7 @@ def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_top1_error']:.2f} %", f"{e['val_top1_error']:.2f} %",
-            f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}",
+            *((f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}") if e["photos_per_second"] else ("-", "-")),
         )
         for e in epochs
     ]  # fmt: skip

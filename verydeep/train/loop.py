@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,10 +29,9 @@ from verydeep.train.state import Counters, restore, save
 from verydeep.train.track import Tracker
 
 RECORDS_AN_EPOCH = 20
-EPOCH = (
-    "epoch {epoch}/{epochs}: loss {train_loss:.3f}, top-1 error {train_top1_error:.2f} % training, {val_top1_error:.2f} % validation; "
-    "{photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
-)
+EPOCH = "epoch {epoch}/{epochs}: loss {train_loss:.3f}, top-1 error {train_top1_error:.2f} % training, {val_top1_error:.2f} % validation"
+SPEED = "; {photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
+FAR = 3  # times the loss of guessing, ln(classes), which even new layers seldom pass
 RANK_SEED = 0x9E3779B97F4A7C15  # odd, so that no two ranks share a seed
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -69,7 +69,7 @@ def train(job: Job) -> str:
     now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
     run.forget_after(now.step, now.epoch)
     together = job.ranks.together(net, job.device)
-    record_every = max(1, len(job.batches) // RECORDS_AN_EPOCH)
+    record_every, warned = max(1, len(job.batches) // RECORDS_AN_EPOCH), False
     with Signals(job.ranks) as signals:
         while not now.finished:
             meter, job.batches.waited = Meter(now, job.device), 0.0
@@ -105,7 +105,7 @@ def train(job: Job) -> str:
             scores = job.validate(lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes"))
             error = 100 * scores.top1_errors / scores.photos
             job.record(record := epoch_record(now, scores, schedule.rate) | speed)
-            run.say(EPOCH.format(epochs=c.epochs, **record))
+            warned = say_epoch(job, record, warned)
             # Schedule
             schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
             ended = reason if schedule.ended else f"training ends after epoch {c.epochs}, the last" if now.epoch + 1 == c.epochs else ""
@@ -166,6 +166,23 @@ def whole(now: Counters, meter: Meter, net: torch.nn.Module) -> Counters:
     except NonFiniteLoss as e:
         raise NonFiniteLoss(f"{e} (epoch {now.epoch + 1}, step {now.step})") from e
     return now._replace(loss=loss, errors=errors, photos=int(photos))
+
+
+def say_epoch(job: Job, record: dict[str, Any], warned: bool) -> bool:
+    """Says how an epoch went, and unless `warned` that its loss is far above that of guessing; returns whether that has been said.
+
+    Of an epoch that was trained before the run went on no speed is known.
+    """
+    c, classes = job.config, job.classifier.net.classes
+    job.run.say((EPOCH + (SPEED if record["photos_per_second"] else "")).format(epochs=c.epochs, **record))
+    if warned or record["train_loss"] <= FAR * math.log(classes):
+        return warned
+    other = "; from convolutions alone, --recipe finetune-features is gentler" if c.init_from else ""
+    job.run.say(
+        f"warning: the loss of {record['train_loss']:.3f} is far above that of guessing, ln({classes}) = {math.log(classes):.3f}; "
+        f"should it not fall, start again with another --out and --lr {c.lr / 10:.2g}{other}"
+    )
+    return True
 
 
 def epoch_record(now: Counters, scores: Scores, rate: float) -> dict[str, Any]:

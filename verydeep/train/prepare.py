@@ -26,6 +26,7 @@ from verydeep.evaluate.scores import Scores
 from verydeep.files import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.initialise import gain_table, gain_warning, gains
+from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress, duration, several
 from verydeep.ranks import ALONE, Ranks
@@ -53,6 +54,8 @@ def run_training(
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
+    if config.freeze:  # before there is a folder
+        VGG(config.net, batch_norm=config.batch_norm, device="meta").freeze(config.freeze)
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
         opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)

@@ -116,6 +116,8 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
             raise ConfigError(f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers")
     what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pair.split(" -> ")[0] if same else pair for pair in pairs)
     random_fc = [name for name in fresh if name.startswith("fc")]
+    random_conv = [name for name in fresh if name.startswith("conv")]
+    what += "; not taken from it and random: " + ", ".join(random_conv) if random_conv else ""
     why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
     if "fc6" in random_fc and config.lr * config.lr_fc > SAFE_RATE:
         why += "; should the loss rise, take --recipe finetune-features, which trains new FC layers more slowly"

@@ -95,6 +95,20 @@ def bracketed(words: list[str]) -> list[str]:
     return [f"[{w}]" if before in SEVERAL and re.fullmatch(SEVERAL[before], w, re.ASCII) else w for before, w in pairwise(["", *words])]
 
 
+def parser_of(verb: str) -> ArgumentParser:
+    """An empty one for a verb."""
+    import jsonargparse
+
+    class Help(jsonargparse.DefaultHelpFormatter):
+        def _get_type_str(self, action: object) -> None:
+            """Types of Python say nothing to those who read the help."""
+
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return jsonargparse.ArgumentParser(
+        prog=f"verydeep {verb}", description=VERBS[verb], formatter_class=Help, exit_on_error=False, allow_abbrev=False
+    )
+
+
 def recipe_first(words: list[str], default: str | None) -> list[str]:
     """--recipe NAME, or the default, becomes --config FILE before everything else, so that --config and fields overrule it."""
     words = [w for word in words for w in (word.split("=", 1) if word.startswith("--recipe=") else [word])]

@@ -68,14 +68,7 @@ def parse(verb: str, words: list[str]) -> Namespace:
 
     if verb == "study" and any(word.split("=")[0] == "--net" for word in words):
         raise ConfigError("net: a study trains several; give --nets, such as --nets A,B")
-
-    class Help(jsonargparse.DefaultHelpFormatter):
-        def _get_type_str(self, action: object) -> None:
-            """Types of Python say nothing to those who read the help."""
-
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    named = f"verydeep {verb}"
-    parser = jsonargparse.ArgumentParser(named, description=VERBS[verb], formatter_class=Help, exit_on_error=False, allow_abbrev=False)
+    parser = arguments.parser_of(verb)
     if verb == "weights" and words and words[0] in WEIGHTS_VERBS:
         parser.prog, parser.description, words = f"verydeep weights {words[0]}", WEIGHTS_VERBS[words[0]], ["--verb", *words]
     (globals() | vars(arguments))[f"{verb}_arguments"](parser, *words[1:2] * (verb == "weights"))

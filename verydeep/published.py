@@ -18,13 +18,13 @@ from verydeep.report.tables import aligned
 from verydeep.weights import randomness
 from verydeep.weights.catalogue import Entry, at_hand, catalogue, digests, entry, strongest, whose
 from verydeep.weights.catalogue import words as words_of
-from verydeep.weights.convert import USUAL, convert, opened
+from verydeep.weights.convert import USUAL, check_out, convert, opened
 from verydeep.weights.descent import descent_of
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.fetch import fetch
-from verydeep.weights.model import load, located, published, with_eats
+from verydeep.weights.model import file_of, load, published
 from verydeep.weights.read import Features, open_foreign
-from verydeep.weights.recognise import layout_of
+from verydeep.weights.recognise import Layout, layout_of
 
 LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
@@ -40,7 +40,7 @@ def listed() -> list[dict[str, Any]]:
 def record_of(e: Entry) -> dict[str, Any]:
     return {
         "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.eats, "file": str(e.path),
-        "bytes": e.size, "bytes_exact": e.exact, "at_hand": e.path.is_file(),
+        "bytes": e.size, "bytes_exact": e.exact, "at_hand": e.path.is_file() and e.fits(e.path.stat().st_size),
         "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
         "checksums": {kind: one._asdict() for kind, one in e.checksums.items()}, "urls": [one._asdict() for one in e.urls],
     }  # fmt: skip
@@ -51,10 +51,11 @@ def list_text(records: list[dict[str, Any]]) -> str:
     rows = []
     for r in records:
         e = catalogue()[r["name"]]
+        at_hand = "yes" if r["at_hand"] else "wrong size" if e.path.is_file() else "no"
         licence = ", or ".join(one.says for one in e.licences)
         net = f"{e.net}{' + batch norm' if e.batch_norm else ''}"
         errors = [str(one) for one in e.errors] or ["none published with a protocol" if e.head else "none: it has no FC layers"]
-        rows.append((e.name, net, f"{e.size / 2**20:.0f}", "yes" if r["at_hand"] else "no", e.eats, errors[0], licence, e.origin))
+        rows.append((e.name, net, f"{e.size / 2**20:.0f}", at_hand, e.eats, errors[0], licence, e.origin))
         rows += [("", "", "", "", "", more, "", "") for more in errors[1:]]
     return "\n".join(
         [
@@ -85,11 +86,12 @@ def converted(source: str, to: str, out: Path, eats: str | None, fold_mean: bool
             f"{' and '.join(useless)}: a safetensors file carries the model's own mean and std, so nothing is ever folded into it; "
             f"leave it out, or write another layout: {', '.join(USUAL)}"
         )
-    found = opened(source, eats)
     if to != "safetensors":
-        report = convert(found, to, out, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # which it checks
-        figures = {k: getattr(report, k) for k in ("to", "folded", "inside", "border", "outputs", "written")}
-        return {"file": str(out), "words": str(report)} | figures
+        report = convert(source, to, out, eats=eats, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # which it checks
+        figures = {k: getattr(report, k) for k in ("to", "folded", "inside", "border", "outputs", "written", "notes")}
+        return {"file": str(out), "words": "\n".join([str(report), *report.notes])} | figures
+    check_out(source, out)
+    found = opened(source, eats)
     if out.suffix != ".safetensors":
         raise ConfigError(f"out: {out} is for safetensors, so its name must end in .safetensors")
     if isinstance(found, Features):
@@ -129,7 +131,7 @@ def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
     many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
     facts = [f"{name:<12}{rounded(value) if name in ('mean', 'std') else value}" for name, value in c.items() if value not in ("", ())]
-    facts += [f"{name:<12}{len(all_)}: {', '.join(all_[:6])}{', ...' if len(all_) > 6 else ''}" for name, all_ in many.items() if all_]
+    facts += [f"{name:<12}{len(all_)}: {'; '.join(all_[:6])}{'; ...' if len(all_) > 6 else ''}" for name, all_ in many.items() if all_]
     rows = [
         (
             t["name"], "x".join(map(str, t["shape"])),
@@ -145,22 +147,26 @@ NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none of 
 
 def verified(source: str) -> dict[str, Any]:
     """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError where it cannot be read."""
-    model, _ = with_eats(source)  # colours play no part here
-    path = at_hand(model) if model in catalogue() and not Path(model).exists() else located(model)
-    file = path / "best.safetensors" if path.is_dir() else path
+    file = file_of(source)
+    if not Path(source).exists() and source in catalogue():
+        at_hand(source)
     layout = layout_of(file)
-    sums, name = digests(file) if layout else {}, None
-    if layout is None or layout.origin == "verydeep":
-        found: Classifier | Features = load(model)  # of what is no file that can be read, it says what it is instead
-    else:
-        name = whose(sums)
-        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
-            found = open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
+    named = next((e for e in catalogue().values() if e.file == file.name and strongest(e)), None)
+    sums = digests(file) if layout or (named and file.is_file()) else {}
+    sealed = layout is not None and layout.origin == "verydeep"
+    name = None if sealed or layout is None else whose(sums)
+    whole, why = wholeness(file.name, sums, named, name, sealed) if sums else (None, "")
+    try:
+        found = readable(source, file, layout, name)
+    except ModelError as e:
+        if whole is not False:
+            raise
+        checks = [{"check": "whole", "ok": False, "words": why}, {"check": "finite", "ok": None, "words": f"not judged: {e}"}]
+        return {"model": source, "published": None, "good": False, "checks": checks}
     tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
     known = name or (own_name(found) if isinstance(found, Classifier) else None)
     infinite = [n for n, t in tensors.items() if not bool(t.isfinite().all())]
     learnt, how = (None, "not judged, as not every value is finite") if infinite else randomness.judged(randomness.signs(net_of(found)))
-    whole, why = wholeness(file.name, sums, name, layout is not None and layout.origin == "verydeep")
     checks = [
         {"check": "whole", "ok": whole, "words": why},
         {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
@@ -170,9 +176,16 @@ def verified(source: str) -> dict[str, Any]:
     return {"model": source, "published": known, "good": whole is not False and not infinite and bool(learnt), "checks": checks}
 
 
-def wholeness(file: str, sums: dict[str, str], name: str | None, sealed: bool) -> tuple[bool | None, str]:
+def readable(source: str, file: Path, layout: Layout | None, name: str | None) -> Classifier | Features:
+    """What is in a file that may be the published net `name`. Raises ModelError."""
+    if layout is None or layout.origin == "verydeep":
+        return load(file if file.is_file() else source)  # of what is no file that can be read, it says what it is instead
+    with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
+        return open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
+
+
+def wholeness(file: str, sums: dict[str, str], named: Entry | None, name: str | None, sealed: bool) -> tuple[bool | None, str]:
     """Whether a file is as it was published or saved: by the checksum that its name promises, that it carries, or that is stated of it."""
-    named = next((e for e in catalogue().values() if e.file == file and strongest(e)), None)
     if named and name != named.name:
         kind = str(strongest(named))
         return False, (

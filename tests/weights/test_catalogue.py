@@ -18,7 +18,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import build
 from verydeep.weights import catalogue, torchvision
 from verydeep.weights.catalogue import Stated, at_hand, differing, digests, whose
-from verydeep.weights.eats import EATS, Eats, eats_of
+from verydeep.weights.eats import EATS, Eats, eats_of, spelled
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features
 
@@ -182,10 +182,49 @@ def test_what_a_net_eats_can_be_written_out(given):
     assert eats_of(given) == expected
 
 
-@pytest.mark.parametrize("given", ["bgr", "GBR:1,2,3", "RGB:1,2", "RGB:1,2,nan", "RGB:1,2,3:0,1,1", "RGB:1,2,3:1,1,1:1", "RGB", ""])
-def test_what_a_net_cannot_eat(given):
+@pytest.mark.parametrize("given", ["bgr", "RGB", "", "rgb-1"])
+def test_a_name_that_nothing_is_eaten_by(given):
     with pytest.raises(ConfigError, match=r"is not known; try one of bgr-255, .* or ORDER:mean:std of 0-255"):
         eats_of(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("GBR:1,2,3", "the order is 'GBR', expected RGB or BGR"),
+        ("RGB:1,2", "the mean is '1,2', expected three numbers of 0-255"),
+        ("RGB:1,2,nan", "the mean is '1,2,nan', expected"),
+        ("RGB:1,2,256", "the mean is '1,2,256', expected"),
+        ("RGB:-1,2,3", "the mean is '-1,2,3', expected"),
+        ("RGB:1,2,3:0,1,1", "the std is '0,1,1', expected three numbers above 0 and up to 255"),
+        ("RGB:1,2,3:1,1,255.5", "the std is '1,1,255.5', expected"),
+        ("RGB:1,2,3:inf,1,1", "the std is 'inf,1,1', expected"),
+        ("RGB:1,2,3:", "the std is '', expected"),
+        ("RGB:1,2,3:1,1,1:1", "'1' is too many, expected a mean and a std"),
+        ("RGB:0.485,0.456,0.406:0.229,0.224,0.225", "looks like 0-1; multiply by 255: RGB:123.675,116.28,103.53:58.395,57.12,57.375;"),
+        ("bgr:0.5,0,1", "looks like 0-1; multiply by 255: BGR:127.5,0,255:255,255,255;"),
+        ("RGB:0.5,0.5,0.5:58,57,56", "looks like 0-1; multiply by 255: RGB:127.5,127.5,127.5:58,57,56;"),
+    ],
+)  # fmt: skip
+def test_what_a_net_cannot_eat_is_named(given, why):
+    with pytest.raises(ConfigError, match=r"is not understood: .*; write ORDER:mean:std of 0-255, such as") as e:
+        eats_of(given)
+    assert why in str(e.value)
+
+
+def test_what_a_net_eats_is_spelled_to_the_last_digit():
+    for eats in (*EATS.values(), Eats("BGR", (1 / 3, 255.0, 1e-9), (1e-20, 0.1, 1 / 7))):
+        assert eats_of(spelled(eats)) == eats
+    assert spelled(Eats("RGB", (73.04, 73.04, 1.0))) == "RGB:73.04,73.04,1:1,1,1"
+
+
+@pytest.mark.parametrize("given", ["rgb:0,0,0:255,255,255", "Rgb:0,0,0:255,255,255"])
+def test_the_order_may_be_in_small_letters_and_no_mean_is_a_mean(given):
+    assert eats_of(given) == EATS["rgb-01"]
+
+
+def test_python_may_say_anything():
+    assert eats_of(odd := Eats("RGB", (0.5, -1.0, 300.0), (1.0, 1.0, 400.0))) is odd
 
 
 def test_a_name_that_is_nearly_published_is_answered_with_those_that_are(capsys):
@@ -216,8 +255,8 @@ def test_a_damaged_file_is_no_model(listed):
 def test_a_net_that_is_not_at_hand_names_the_command(capsys):
     with pytest.raises(ModelError, match=r"oxford-d is not at hand; 'verydeep weights fetch oxford-d' brings it \(528 MiB\), or put VGG_"):
         verydeep.load("oxford-d")
-    with pytest.raises(ModelError, match="oxford-z is not in the catalogue; it has builtin:fashion-a, oxford-d"):
-        at_hand("oxford-z")
+    with pytest.raises(ModelError, match="oxfrod-d is not a published net; those of a similar name are oxford-d, oxford-e: see"):
+        at_hand("oxfrod-d")
     assert main(["predict", "oxford-d", "x.png"]) == 1
     assert "weights fetch oxford-d" in capsys.readouterr().err
 

@@ -112,7 +112,7 @@ def test_a_broken_line_goes_on_where_it_stopped(server, cache):
 
 def test_a_later_command_goes_on_where_an_earlier_one_gave_up(server, cache):
     server.breaks = [100, 200, 300]
-    with pytest.raises(ModelError, match=r"net cannot be fetched .*; put net\.bin into .* by hand, from http"):
+    with pytest.raises(ModelError, match=r"net cannot be fetched .*; put net\.bin into .* by hand, from one of these addresses"):
         fetch.fetch(made(server.url()), QUIET)
     assert left(cache) == {"net.bin.part", "net.bin.part.json"}
     assert fetch.fetch(made(server.url()), QUIET).read_bytes() == CONTENT
@@ -244,6 +244,22 @@ def test_a_proxy_is_used_where_the_environment_names_one(server, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert fetch.fetch(made("http://nowhere.invalid/net.bin"), QUIET).read_bytes() == CONTENT
     assert server.asked[0]["Host"] == "nowhere.invalid"
+
+
+def test_where_no_mirror_helps_one_error_has_each_once(server, cache, capsys, monkeypatch):
+    server.status = 404
+    with pytest.raises(ModelError) as e:
+        fetch.fetch(made(server.url("a"), "file:///b", server.url("c")), QUIET)
+    assert str(e.value) == (
+        f"net cannot be fetched ({server.url('a')}: the server says 404 Not Found; file:///b: only http:// and https:// addresses are "
+        f"fetched; {server.url('c')}: the server says 404 Not Found); put net.bin into {cache} by hand, from one of these addresses"
+    )
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    with pytest.raises(ModelError, match="; with HTTP_PROXY set it is asked of that proxy, which may be the cause; put") as e:
+        fetch.fetch(made(server.url()), QUIET)
+    assert "secret" not in str(e.value)
 
 
 def test_the_net_in_the_box_needs_no_network(monkeypatch):

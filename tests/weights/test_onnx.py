@@ -10,6 +10,7 @@ import toy
 
 from verydeep.errors import ModelError
 from verydeep.weights import onnx
+from verydeep.weights.model import load
 from verydeep.weights.read import open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -62,3 +63,11 @@ def test_an_extra_layer_is_not_left_out_silently(tmp_path: Path) -> None:
     state = toy.torchvision_state(toy.net("D")) | {"attention.weight": torch.ones(3)}
     with pytest.raises(ModelError, match="attention"):
         read_foreign(toy.put(tmp_path / "x", toy.onnx_model(state)), "rgb-01-std")
+
+
+def test_a_model_that_is_cut_off_is_called_an_onnx_model(tmp_path: Path) -> None:
+    data = toy.onnx_model(toy.torchvision_state(toy.net("A")))
+    for length in (len(data) // 2, len(data) - 20, 60):
+        path = toy.put(tmp_path / "x.onnx", data[:length])
+        with pytest.raises(ModelError, match=r"cannot be read as an ONNX model \(a field is longer than what holds it\); it is damaged"):
+            load(path)

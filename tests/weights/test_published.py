@@ -56,7 +56,7 @@ def test_list_has_every_name_with_licence_and_protocol(capsys):
 
 def test_fetch_of_what_is_at_hand_says_where_and_under_which_licence(capsys, listed):
     assert "licence: BSD 3-Clause (torchvision's own" in said(capsys, "fetch", "torchvision-a").out
-    assert "is not in the catalogue" in said(capsys, "fetch", "oxford-z", status=1).err
+    assert "oxford-z is not a published net; see 'verydeep weights list'" in said(capsys, "fetch", "oxford-z", status=1).err
 
 
 def test_show_reckons_as_numpy_does(capsys, tmp_path):
@@ -73,7 +73,7 @@ def test_show_reckons_as_numpy_does(capsys, tmp_path):
     text = said(capsys, "show", path).out
     assert "fc7.weight      8x8" in text
     assert "25.0" in text
-    assert "classes     2: a, b" in text
+    assert "classes     2: a; b" in text
 
 
 @pytest.mark.parametrize("how", ["glorot", "he", "gaussian"])
@@ -221,6 +221,18 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         (["convert", "rubbish.pth", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "rubbish.pth is no file that can be read"),
         (["convert", "empty", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "empty is not a run folder"),
         (["convert", "builtin:b", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "builtin:b is not a built-in net"),
+        (["convert", "builtin:fashion-a", "no/x.safetensors", "--to", "safetensors"], 1, "as there is no folder no; make it first"),
+        (["convert", "builtin:fashion-a", "no/x.pth", "--to", "torchvision", "--keep"], 1, "as there is no folder no; make it first"),
+        (["convert", "builtin:fashion-a", "no/x", "--to", "torchvision"], 2, "out: no/x is for torchvision, so its name must end in .pth"),
+        (["convert", "rubbish.pth@rgb-01", "x.pth", "--to", "torchvision", "--eats", "rgb-01"], 2, "give one of @NAME and --eats"),
+        (["show", ""], 1, "the name of the model is empty; expected a run folder"),
+        (["show", "rubbish.pth@bgr-255"], 1, "rubbish.pth is no file that can be read; expected a model of verydeep"),
+        (["show", "nowhere.pth@bgr-255"], 1, "weights: nowhere.pth does not exist; expected a run folder, a .safetensors file, another"),
+        (["show", "nowhere@home"], 1, "weights: nowhere@home does not exist"),
+        (["verify", "torchvision-d@bgr-255"], 2, "torchvision-d is no such file, so leave @bgr-255 out"),
+        (["show", "builtin:fashion-a@bgr-255"], 2, "builtin:fashion-a is no such file, so leave @bgr-255 out"),
+        (["show", "run@RGB:1,2,3"], 2, "run is no such file, so leave @RGB:1,2,3 out"),
+        (["show", "empty"], 1, "expected a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of"),
         (["show", "nowhere.pth"], 1, "nowhere.pth does not exist"),
         (["verify", "nowhere.pth"], 1, "nowhere.pth does not exist"),
         (["verify", "rubbish.pth"], 1, "rubbish.pth is no file that can be read"),
@@ -237,6 +249,99 @@ def test_wrong_usage_is_one_line(capsys, tmp_path, monkeypatch, words, status, e
     assert expected in err
     assert len(err.strip().splitlines()) == 1
     assert {p.name for p in tmp_path.iterdir()} == {"run", "empty", "rubbish.pth"}
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.onnx", "x.safetensors", "x.caffemodel"])
+def test_an_empty_file_is_called_empty(capsys, tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    for model in (tmp_path / name, f"{tmp_path / name}@bgr-255"):
+        assert said(capsys, "show", model, status=1).err == f"verydeep weights: {tmp_path / name} is empty; fetch or write it again\n"
+
+
+@pytest.mark.parametrize("out", ["net.safetensors", "./a/../net.safetensors", "soft.safetensors", "hard.safetensors"])
+@pytest.mark.parametrize("to", ["safetensors", "torchvision"])
+def test_nothing_is_written_over_what_is_read(capsys, tmp_path, monkeypatch, out, to):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    before = saved(tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "soft.safetensors").symlink_to("net.safetensors")
+    (tmp_path / "hard.safetensors").hardlink_to(tmp_path / "net.safetensors")
+    err = said(capsys, "convert", "net.safetensors", out, "--to", to, *["--keep"] * (to != "safetensors"), status=2).err
+    assert len(err.splitlines()) == 1
+    assert "is the file of net.safetensors, which would be overwritten; give another name" in err
+    assert (tmp_path / "net.safetensors").read_bytes() == before
+    assert (tmp_path / "soft.safetensors").is_symlink()
+    (tmp_path / "other.safetensors").write_bytes(b"old")
+    said(capsys, "convert", "net.safetensors", "other.safetensors", "--to", "safetensors")
+    assert verydeep.load("other.safetensors").contract.classes == ("a", "b")
+
+
+def test_the_file_behind_a_run_or_a_published_name_or_a_colour_is_not_written_over(capsys, listed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    saved(tmp_path / "run" / "best.safetensors")
+    _, e = listed
+    for source, out in (("run", "run/best.safetensors"), ("torchvision-a", e.path), (f"{e.path}@rgb-01", e.path)):
+        before = (tmp_path / out).read_bytes()
+        assert "would be overwritten" in said(capsys, "convert", source, out, "--to", "timm", "--keep", status=2).err
+        assert (tmp_path / out).read_bytes() == before
+
+
+def test_convert_says_what_is_lost_and_how_to_read_the_file_here(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mean, std = (1 / 3 + 70, 100.1, 255), (0.1, 1 / 7, 2)
+    made = build(Contract("A", ("cat", "dog"), 32, 8, 4, False, "up", mean, std, (40, 80)))
+    initialise(made.net, "glorot", 0)
+    made.save(tmp_path / "net.safetensors")
+    first, lost, word = said(capsys, "convert", "net.safetensors", "x.pth", "--to", "torchvision", "--keep").out.splitlines()
+    assert "no weight changed" in first
+    assert lost == "the file does not keep the pooling (up; read as down), the names of 2 classes, S ([40;80]; read as 36)"
+    model = word.removeprefix("to use it here: ")
+    assert model.startswith("x.pth@RGB:")
+    found = verydeep.load(model)
+    assert (found.contract.mean, found.contract.std) == (mean, std)
+    x = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(found(x), made.eval()(x))
+    r = json.loads(said(capsys, "convert", "net.safetensors", "x.caffemodel", "--to", "caffe", "--fold-mean", "--json").out)
+    assert r["notes"] == ["the file does not keep the names of 2 classes, S ([40;80]; read as 36)"]
+
+
+def test_convert_says_what_of_another_head_is_left_out(capsys, tmp_path):
+    state = torchvision.theirs(build(Contract("A", ("a",), 32, 8, 4, False, "down", (1, 2, 3), (1, 1, 1), (36, 36))).net.state_dict())
+    state = {n: t for n, t in state.items() if n.startswith("features")} | {f"head.{i}": torch.ones(2) for i in range(5)}
+    torch.save(state, tmp_path / "x.pth")
+    out = said(capsys, "convert", f"{tmp_path}/x.pth@rgb-01-std", tmp_path / "y.pth", "--to", "torchvision").out
+    assert out.splitlines()[1:] == ["5 tensors of another head left out (head.0, head.1, head.2, ...)"]
+
+
+def test_a_file_of_a_published_name_that_cannot_be_read_is_not_whole(capsys, cache):
+    cache.mkdir(parents=True)
+    (cache / "vgg16-397923af.pth").write_bytes(b"an error page")
+    out = said(capsys, "verify", "torchvision-d", status=1).out
+    assert "whole   NO   its name is that of torchvision-d" in out
+    assert "finite  -    not judged: " in out
+    assert "vgg16-397923af.pth is no file that can be read" in out
+    row = next(line for line in said(capsys, "list").out.splitlines() if line.startswith("torchvision-d "))
+    assert "  wrong size  " in row
+    assert not next(r for r in json.loads(said(capsys, "list", "--json").out) if r["name"] == "torchvision-d")["at_hand"]
+
+
+@pytest.mark.parametrize(
+    ("exact", "more", "there"), [(True, 0, True), (True, 1, False), (False, 1 << 20, True), (False, -(1 << 20) - 1, False)]
+)
+def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, exact, more, there):
+    e = replace(catalogue()["torchvision-a"], file="x.pth", size=3 << 20, exact=exact)
+    monkeypatch.setattr("verydeep.published.catalogue", lambda: {"torchvision-a": e})
+    cache.mkdir(parents=True)
+    (cache / "x.pth").write_bytes(bytes((3 << 20) + more))
+    (r,) = json.loads(said(capsys, "list", "--json").out)
+    assert r["at_hand"] is there
+
+
+def test_classes_with_commas_in_their_names_are_told_apart(capsys, tmp_path):
+    made = build(Contract("A", ("tench, Tinca tinca", "goldfish"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36)))
+    made.save(tmp_path / "net.safetensors")
+    assert "classes     2: tench, Tinca tinca; goldfish\n" in said(capsys, "show", tmp_path / "net.safetensors").out
 
 
 def test_the_correlation_of_neighbours_by_a_slow_loop():

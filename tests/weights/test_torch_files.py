@@ -171,3 +171,16 @@ def test_longer_pickles_are_not_walked_through(tmp_path: Path, monkeypatch: pyte
         save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
         with pytest.raises(ModelError):
             torchvision.read(path, True)
+
+
+def test_what_python_is_told_to_say_works(tmp_path: Path) -> None:
+    torch.save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
+    with pytest.warns(ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load, where NAME .* \(eats= of read_foreign\)"):
+        load(path)
+    assert load(f"{path}@rgb-255").contract == read_foreign(path, eats="rgb-255").contract
+    torch.save({n: t for n, t in toy.torchvision_state(toy.net("A")).items() if n.startswith("features")}, path)
+    with pytest.raises(ModelError, match=r"in Python verydeep\.weights\.read\.read_features reads them"):
+        load(f"{path}@rgb-255")
+    torch.save({"a" * 41: torch.ones(1), "b" * 40: torch.ones(1)}, path)
+    with pytest.raises(ModelError, match=f"it holds {'a' * 40}\\.\\.\\., {'b' * 40}\\)"):
+        load(path)

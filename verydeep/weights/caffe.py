@@ -81,8 +81,10 @@ def tensor(blob: memoryview, left: Iterator[int]) -> Tensor:
 
 
 def version_of(data: memoryview) -> str | None:
-    """V1 or V2 where the bytes begin as a net with layers."""
+    """V1 or V2 where the bytes begin as a net with layers; what begins with a number for a name is cut-off ONNX."""
     found = beginning(data)
+    if found.get(1) is True:
+        return None
     return next((version for version in ("V2", "V1") if found.get(LAYER[version][0]) is False), None)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -76,6 +77,10 @@ class Entry:
         """Where its file is or would be."""
         return Path(str(resources.files("verydeep.weights").joinpath(self.file))) if self.builtin else folder() / self.file
 
+    def fits(self, size: int) -> bool:
+        """Whether a file of so many bytes may be it."""
+        return abs(self.size - size) <= (0 if self.exact else ROUNDED)
+
     @property
     def licence(self) -> str:
         """For a contract: everything that is said, with who says it."""
@@ -115,7 +120,9 @@ def folder() -> Path:
 def entry(name: str) -> Entry:
     """The entry of a name. Raises ModelError."""
     if name not in catalogue():
-        raise ModelError(f"{name} is not in the catalogue; it has {', '.join(catalogue())}")
+        near = get_close_matches(name, catalogue(), cutoff=0.5)
+        known = f"those of a similar name are {', '.join(near)}: " if near else ""
+        raise ModelError(f"{name} is not a published net; {known}see 'verydeep weights list'")
     return catalogue()[name]
 
 
@@ -182,7 +189,7 @@ def published_as(path: Path) -> Entry | None:
     """The published net that a file is, whatever its name; only files of the size of one are hashed. Raises ModelError."""
     try:
         size = path.stat().st_size
-        kinds = {strongest(e) for e in catalogue().values() if abs(e.size - size) <= (0 if e.exact else ROUNDED)}
+        kinds = {strongest(e) for e in catalogue().values() if e.fits(size)}
         name = whose(digests(path, [kind for kind in KINDS if kind in kinds])) if kinds - {None} else None
     except OSError as e:
         raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e

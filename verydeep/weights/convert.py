@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,15 +12,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files import write_atomically
 from verydeep.net.classifier import Classifier, build
+from verydeep.progress import several
 from verydeep.weights import caffe, keras, timm, torchvision
 from verydeep.weights.catalogue import catalogue
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, turned
-from verydeep.weights.model import load, load_or_features, located
+from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, spelled, turned
+from verydeep.weights.model import file_of, load, load_or_features, located, with_eats
 from verydeep.weights.read import Features, column, open_foreign
 from verydeep.weights.recognise import layout_of
+from verydeep.weights.shapes import shown
 
 Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
 USUAL: dict[str, str] = {"caffe": "bgr-255", "caffe-v1": "bgr-255", "keras": "bgr-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std"}
@@ -39,6 +43,7 @@ class Report(NamedTuple):
     border: float  # conv1_1 with the border
     outputs: float  # the logits; of Features the last convolution
     written: float  # the largest of these three, but from a net of the weights that were to be written: what is folded costs nothing here
+    notes: tuple[str, ...] = ()  # what the file does not keep, what was left out, and how to use it here
 
     def __str__(self) -> str:
         what = f"{' and '.join(self.folded)} folded into conv1_1" if self.folded else "no weight changed"
@@ -62,6 +67,7 @@ def convert(
     """
     path = Path(out)
     check_target(to, path)
+    check_out(source if isinstance(source, (str, Path)) else None, path)
     if keep and fold_mean:
         raise ConfigError("keep and fold_mean: with keep no weight changes, with fold_mean those of conv1_1 do; give one of them")
     net = source if isinstance(source, (Classifier, Features)) else opened(source, eats)
@@ -85,7 +91,9 @@ def convert(
         with TemporaryDirectory(prefix=".", dir=path.parent) as folder:
             trial = Path(folder) / path.name  # by whose ending the writers choose the form
             back = written(turn(tensors, wanted.order), to, trial, path, wanted)
-            report = Report(path, to, wanted, folded, *compare(net, back), largest(compare(meant, back)))
+            report = Report(
+                path, to, wanted, folded, *compare(net, back), largest(compare(meant, back)), notes(net, back, path, wanted, usual)
+            )
             check(report, changed(tensors, parts(back)[0]))
             trial.replace(temporary)
             return report
@@ -106,6 +114,22 @@ def written(tensors: dict[str, Tensor], to: Target, trial: Path, path: Path, eat
             return open_foreign(trial, eats)
     except ModelError as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
+
+
+def notes(net: Classifier | Features, back: Classifier | Features, path: Path, eats: Eats, usual: Eats) -> tuple[str, ...]:
+    """What is not read back from the file as it was in the net, and the word by which it eats here what it should."""
+    was, now = ((n.contract if isinstance(n, Classifier) else n) for n in (net, back))
+    lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
+    if isinstance(was, Contract) and isinstance(now, Contract):
+        lost += [f"the names of {several(len(was.classes), 'classes')}"] if was.classes != now.classes else []
+        lost += [f"S ([{was.scales[0]};{was.scales[1]}]; read as {now.scales[0]})"] if was.scales != now.scales else []
+    found = [f"the file does not keep {', '.join(lost)}"] if lost else []
+    if isinstance(was, Features) and (left := was.left):
+        found += [f"{several(len(left), 'tensors')} of another head left out ({shown(left[:3])}{', ...' if len(left) > 3 else ''})"]
+    with suppress(ConfigError):  # the mean of a net may be one that nobody writes
+        if eats != usual and eats_of(word := spelled(eats)) == eats:
+            found += [f"to use it here: {path}@{word}"]
+    return tuple(found)
 
 
 def changed(meant: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
@@ -140,15 +164,25 @@ def check_target(to: str, path: Path) -> None:
     if endings is None:
         raise ConfigError(f"to: {to!r} is not known; try one of {', '.join(USUAL)}")
     if not path.name.endswith(endings):
-        raise ConfigError(f"out: {path.name} is for {to}, so its name must end in {' or '.join(endings)}")
+        raise ConfigError(f"out: {path} is for {to}, so its name must end in {' or '.join(endings)}")
+
+
+def check_out(source: Path | str | None, out: Path) -> None:
+    """Nothing is written over what is read, nor into a folder that is not there. Raises ConfigError, ModelError and RunError."""
+    with suppress(OSError, ValueError):  # where either is not there
+        if source is not None and out.samefile(file_of(source)):
+            raise ConfigError(f"out: {out} is the file of {source}, which would be overwritten; give another name")
+    if not out.parent.is_dir():
+        raise RunError(f"{out} cannot be saved, as there is no folder {out.parent}; make it first, or write elsewhere")
 
 
 def opened(source: Path | str, eats: str | Eats | None = None) -> Classifier | Features:
     """A model, or convolutions alone; a file that is a published one gets what the catalogue knows of it, unless `eats` is said."""
     if eats is None:
         return load_or_features(source)
-    path = located(source)
-    file = path / "best.safetensors" if path.is_dir() else path
+    if (said := with_eats(source)[1]) is not None:
+        raise ConfigError(f"eats: @{said} says already what {source} eats; give one of @NAME and --eats")
+    path, file = located(source), file_of(source)
     layout = layout_of(file)
     if (layout is not None and layout.origin == "verydeep") or (str(source) in catalogue() and not path.exists()):
         raise ConfigError(f"eats: {source} carries its contract; leave it out")

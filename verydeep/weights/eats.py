@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
@@ -35,6 +33,7 @@ def times_255(colours: Colours) -> Colours:
     return colours[0] * 255, colours[1] * 255, colours[2] * 255
 
 
+WRITTEN_OUT = "ORDER:mean:std of 0-255, such as RGB:123.68,116.78,103.94:1,1,1"
 EATS = {
     "bgr-255": Eats("BGR", (103.939, 116.779, 123.68)),  # the paper's own nets and what was converted from them
     "rgb-255": Eats("RGB", (123.68, 116.779, 103.939)),  # the same with conv1_1 turned, as in MatConvNet
@@ -51,12 +50,37 @@ def eats_of(given: str | Eats) -> Eats:
     if found := EATS.get(given):
         return found
     order, *numbers = given.split(":")
-    with suppress(ValueError, KeyError):
-        mean, std = ([float(n) for n in text.split(",")] for text in (*numbers, "1,1,1")[:2])
-        if len(numbers) < 3 and len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0:
-            shape = (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-            return {"RGB": Eats("RGB", *shape), "BGR": Eats("BGR", *shape)}[order]
-    raise ConfigError(
-        f"eats: {given!r:.80} is not known; try one of {', '.join(EATS)}, or ORDER:mean:std of 0-255, such as "
-        "RGB:123.68,116.78,103.94:1,1,1"
-    )
+    if not numbers:
+        raise ConfigError(f"eats: {given!r:.80} is not known; try one of {', '.join(EATS)}, or {WRITTEN_OUT}")
+    order, mean, std = order.upper(), three(numbers[0]), three((*numbers, "1,1,1")[1])
+    if order not in ("RGB", "BGR"):
+        why = f"the order is {order!r:.20}, expected RGB or BGR"
+    elif mean is None or not all(0 <= c <= 255 for c in mean):
+        why = f"the mean is {numbers[0]!r:.60}, expected three numbers of 0-255 with commas"
+    elif std is None or not all(0 < c <= 255 for c in std):
+        why = f"the std is {numbers[1]!r:.60}, expected three numbers above 0 and up to 255 with commas"
+    elif len(numbers) > 2:
+        why = f"{numbers[2]!r:.60} is too many, expected a mean and a std"
+    elif 0 < max(mean) <= 1:
+        of_255 = times_255(mean), times_255(std) if max(std) <= 1 else std
+        why = (
+            f"its mean looks like 0-1; multiply by 255: {':'.join((order, *(','.join(f'{c:.9g}' for c in colours) for colours in of_255)))}"
+        )
+    else:
+        return Eats("BGR" if order == "BGR" else "RGB", mean, std)
+    raise ConfigError(f"eats: {given!r:.80} is not understood: {why}; write {WRITTEN_OUT}")
+
+
+def three(text: str) -> Colours | None:
+    """Three numbers with commas, which need not be finite."""
+    try:
+        first, second, third = map(float, text.split(","))
+    except ValueError:
+        return None
+    return first, second, third
+
+
+def spelled(eats: Eats) -> str:
+    """As `eats_of` reads it, to the last digit."""
+    mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
+    return f"{eats.order}:{mean}:{std}"

@@ -66,17 +66,24 @@ def fetch(entry: Entry, progress: Progress | None = None) -> Path:
             for url in sorted(entry.urls, key=lambda url: url.value != begun):  # what was begun goes on before others are tried
                 try:
                     from_mirror(entry, url.value, target, progress)
-                    return target
                 except Broken as e:
                     why.append(f"{url.value}: {e}")
-                    print(f"warning: {why[-1]}", file=sys.stderr)
+                    continue
+                for broken in why:
+                    print(f"warning: {broken}; it came from {url.value}", file=sys.stderr)
+                return target
     except OSError as e:
         raise ModelError(
             f"{target} cannot be written ({e.strerror or e}); set VERYDEEP_WEIGHTS to a folder with {entry.size // MB} MB"
         ) from e
-    raise ModelError(
-        f"{entry.name} cannot be fetched ({'; '.join(why)}); {by_hand(entry)}, from {places(entry)}, on a machine with a network"
-    )
+    raise ModelError(f"{entry.name} cannot be fetched ({'; '.join(why)}){proxied(entry)}; {by_hand(entry)}, from one of these addresses")
+
+
+def proxied(entry: Entry) -> str:
+    """Which variables lead elsewhere; their values may hold a password."""
+    schemes = {url.value.partition(":")[0] for url in entry.urls} & set(urllib.request.getproxies())
+    names = " and ".join(f"{scheme.upper()}_PROXY" for scheme in sorted(schemes))
+    return f"; with {names} set it is asked of that proxy, which may be the cause" if names else ""
 
 
 def places(entry: Entry) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from verydeep.weights.external import Files, entry
 from verydeep.weights.shapes import PLAIN, Found, parameters, reading, rename
 from verydeep.weights.wire import array, beginning, budget, fields, numbers, text, whole
 
-GRAPH, INITIALISER = 7, 5  # of the model, of the graph
+PRODUCER, GRAPH, INITIALISER = 2, 7, 5  # of the model, of the model, of the graph
 DIMS, TYPE, FLOATS, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 8, 9, 10, 13, 14  # of a tensor
 KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
 ZOO = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}  # of a batch norm
@@ -132,16 +133,17 @@ def tensor(message: memoryview, left: Iterator[int], files: Files) -> tuple[str,
 
 
 def names_in(model: memoryview) -> set[str]:
-    """The names of the initialisers; their numbers are not touched. Raises ValueError."""
+    """The names of the initialisers, up to the first damaged one; their numbers are not touched."""
     left, found = budget(), set()
-    for number, graph in fields(model, left):
-        for inner, value in fields(whole(graph), left) if number == GRAPH else ():
-            if inner == INITIALISER:
-                found |= {text(part) for n, part in fields(whole(value), left) if n == NAME}
+    with suppress(ValueError):
+        for number, graph in fields(model, left):
+            for inner, value in fields(whole(graph), left) if number == GRAPH else ():
+                if inner == INITIALISER:
+                    found |= {text(part) for n, part in fields(whole(value), left) if n == NAME}
     return found
 
 
 def is_model(data: memoryview) -> bool:
-    """Whether the bytes begin as a message with a version and a graph."""
+    """Whether the bytes begin as a message with a version and a graph, or, where a file is cut off in its graph, a producer."""
     found = beginning(data)
-    return found.get(1) is True and found.get(GRAPH) is False
+    return found.get(1) is True and False in (found.get(GRAPH), found.get(PRODUCER))

@@ -87,7 +87,8 @@ def whole(found: Classifier | Features, path: Path | str) -> Classifier:
         but = f" but {shown(found.left[:3])}" if found.left else ""
         raise ModelError(
             f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are random classifies "
-            "nothing, so none is made; 'verydeep train DATA --from FILE' starts from them, in Python read_features reads them"
+            "nothing, so none is made; 'verydeep train DATA --from FILE' starts from them, in Python "
+            "verydeep.weights.read.read_features reads them"
         )
     return found
 
@@ -134,7 +135,8 @@ def names_for(path: Path, outputs: int) -> tuple[str, ...]:
     if outputs != len(imagenets := imagenets_classes()):
         return tuple(f"class {i}" for i in range(outputs))
     warnings.warn(
-        f"{path} names none of its 1,000 outputs; they were taken for ImageNet's classes in the order of the synsets (in Python classes=)",
+        f"{path} names none of its 1,000 outputs; they were taken for ImageNet's classes in the order of the synsets "
+        "(classes= of verydeep.weights.read.read_foreign says others)",
         ContractWarning, stacklevel=4,
     )  # fmt: skip
     return imagenets

@@ -37,6 +37,8 @@ OWN = Layout("verydeep", "safetensors")
 def recognise(path: Path) -> Layout:
     """The layout of a file. Raises ModelError for one of none of these."""
     if (layout := layout_of(path)) is None:
+        if path.is_file() and not path.stat().st_size:
+            raise ModelError(f"{path} is empty; fetch or write it again")
         raise ModelError(
             f"{path} is no file that can be read; expected a model of verydeep, a .caffemodel, a MatConvNet .mat (-v7), a Keras .h5, "
             ".weights.h5 or .keras, a .pth or .safetensors of torchvision or timm, or an .onnx"

@@ -50,7 +50,7 @@ def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
     if known and unlike(eats, known.eats):
         warnings.warn(
             f"{path} was taken to eat {words(eats)}, as was said, but {known}, which eats {words(known.eats)}; "
-            "if that is a mistake, leave out @NAME (in Python eats=)",
+            "if that is a mistake, leave it out: @NAME, --eats, or eats= of read_foreign",
             ContractWarning, stacklevel=5,
         )  # fmt: skip
     return eats
@@ -70,7 +70,7 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
         warnings.warn(
             f"{path} does not say what its net eats; {because} it was taken to eat {words(eats)}. If you know better, write "
-            f"{path.name}@NAME, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (in Python eats=)",
+            f"{path.name}@NAME, also in verydeep.load, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (eats= of read_foreign)",
             ContractWarning, stacklevel=5,
         )  # fmt: skip
     return eats

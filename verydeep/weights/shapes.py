@@ -141,7 +141,7 @@ def finite(tensor: Tensor) -> bool:
 
 def shown(names: Iterable[str]) -> str:
     """Names that stand in a file, for one line of a message."""
-    return ", ".join(repr(name[:40])[1:-1] for name in names)
+    return ", ".join(repr(name[:40])[1:-1] + "..." * (len(name) > 40) for name in names)
 
 
 def without_fc(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

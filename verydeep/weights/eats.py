@@ -81,6 +81,8 @@ def three(text: str) -> Colours | None:
 
 
 def spelled(eats: Eats) -> str:
-    """As `eats_of` reads it, to the last digit."""
+    """As `eats_of` reads it, by name or to the last digit."""
+    if name := next((name for name, known in EATS.items() if known == eats), None):
+        return name
     mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
     return f"{eats.order}:{mean}:{std}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import yaml
 from test_training import job_of, step_of, stopped_at
 
 import verydeep
@@ -18,7 +19,7 @@ from verydeep.errors import ConfigError, Interrupted, ModelError
 from verydeep.files import read_sealed, write_sealed
 from verydeep.net.classifier import build
 from verydeep.run import Run, read_config
-from verydeep.train.start import Inherited, inherited
+from verydeep.train.start import SAFE_RATE, Inherited, inherited
 from verydeep.weights import torchvision
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.model import load_or_features
@@ -323,3 +324,9 @@ def test_a_start_of_another_toolkit_is_written_down_with_its_checksum(data, tmp_
     one, again, other = (read_sealed(tmp_path / name / "run.json")["started_from"]["sha256"] for name in ("run", "again", "other"))
     assert len(one) == 64
     assert one == again != other
+
+
+def test_the_recipe_for_new_fc_layers_is_the_one_that_the_hint_names():
+    """Within it nobody is told to take it, and above its rate everybody is."""
+    recipe = yaml.safe_load(recipe_file("finetune-features").read_text())
+    assert recipe["lr"] * recipe.get("lr_fc", 1) == SAFE_RATE

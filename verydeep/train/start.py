@@ -19,7 +19,7 @@ from verydeep.train.skipped import Skipped
 from verydeep.weights.model import load_start
 from verydeep.weights.read import Features
 
-SAFE_RATE = 1e-4  # for FC layers that are all new (docs/results/finetuning.md)
+SAFE_RATE = 3e-4  # for FC layers that are all new (docs/results/finetuning.md)
 LONGEST_ORIGIN = 300  # characters: a net that started from one that started from one ...
 Triple = tuple[float, float, float]
 

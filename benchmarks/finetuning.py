@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from verydeep.config import Config
-from verydeep.report.claims import mcnemar
+from verydeep.study.claims import mcnemar
 from verydeep.train.prepare import finished_at, run_training
-from verydeep.weights.model import load
+from verydeep.weights import load
 
 CATEGORIES = ("animals", "food", "household", "plants", "town", "vehicles")
 MOST, TO_LEARN, TO_CHOOSE = 60, 24, 4

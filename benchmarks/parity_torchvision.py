@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from verydeep.hardware import machine
 from verydeep.net.classifier import Classifier
-from verydeep.report.tables import aligned
 from verydeep.weights.convert import convert
 from verydeep.weights.read import read_foreign
+from verydeep.words import aligned
 
 CALLED = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB of 0-1, as both packages document them

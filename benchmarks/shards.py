@@ -22,13 +22,13 @@ import numpy as np
 
 from verydeep.config import Config
 from verydeep.data.batches import Batches
-from verydeep.data.index import Index, Shard, save_index
 from verydeep.data.order import epoch_order
 from verydeep.data.photo import encode
 from verydeep.data.record import Names
 from verydeep.data.source import open_data
 from verydeep.data.statistics import Statistics
 from verydeep.hardware import machine
+from verydeep.shards.index import Index, Shard, save_index
 
 SHARDS, CLASSES, REAL, ROOM = 540, 1_000, 300, 1 << 16
 

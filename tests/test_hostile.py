@@ -37,7 +37,7 @@ from verydeep.errors import VeryDeepError
 from verydeep.evaluate import posteriors
 from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import evaluate_models
-from verydeep.files import LONGEST_JSON, read_json, write_sealed
+from verydeep.files.disk import LONGEST_JSON, read_json, write_sealed
 from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from verydeep import progress
-from verydeep.progress import Progress, duration, several
+from verydeep.progress import Progress
+from verydeep.words import duration, several
 
 
 def test_lines_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

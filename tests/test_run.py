@@ -23,7 +23,7 @@ import pytest
 import verydeep.files
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.files import make_folder, read_json, write_atomically, write_json, write_text
+from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_text
 from verydeep.run import Run, open_run, read_config
 
 SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))

@@ -24,9 +24,9 @@ __all__ = ["VGG", "Classifier", "__version__", "load"]
 if TYPE_CHECKING:
     from verydeep.net.classifier import Classifier
     from verydeep.net.vgg import VGG
-    from verydeep.weights.model import load
+    from verydeep.weights import load
 
-PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights.model"}
+PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights"}
 
 
 def __getattr__(name: str) -> Any:

@@ -150,8 +150,7 @@ def shape_of(model: str, words: list[str]) -> list[str]:
     given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [b for a, b in pairwise(words) if a == "--out"]
     if given and has_state(run := Path(given[-1])) and (config := read_config(run)).init_from == model:
         return [w for name in SHAPE for w in (f"--{name}", spelled(getattr(config, name)))]
-    from verydeep.weights.model import load_start
-    from verydeep.weights.read import Features
+    from verydeep.weights import Features, load_start
 
     with warnings.catch_warnings(action="ignore"):  # the training reads it again, and warns
         found = load_start(model)

@@ -112,7 +112,7 @@ def check_arguments(parser: ArgumentParser) -> None:
 
 
 def run_check(args: Namespace) -> int:
-    from verydeep.check import check, text
+    from verydeep.doctor import check, text
 
     record = check(args.data, args.download, args.workers, args.page)
     print(json.dumps(record) if args.json else text(record))
@@ -160,16 +160,15 @@ def study_arguments(parser: ArgumentParser) -> None:
 
 
 def run_study(args: Namespace) -> int:
-    from verydeep.dry_run import text
     from verydeep.ranks import joined
-    from verydeep.study import Asked, dry_run, study, summary
+    from verydeep.study import Asked, dry_run, plan_text, study, summary
 
     asked = Asked(
         args.nets.split(","), numbers_in("seeds", args.seeds), args.train_scales, args.tuning_epochs, args.crops_photos, args.test_photos
     )
     if args.dry_run:
         record = dry_run(args.data, config_of(args), asked, args.out, args.download)
-        print(json.dumps(record) if args.json else text(record))
+        print(json.dumps(record) if args.json else plan_text(record))
         return 0
     with joined() as ranks:
         record = study(args.data, config_of(args), asked, args.out, args.download, ranks)
@@ -253,7 +252,7 @@ def run_predict(args: Namespace) -> int:
     if args.json and args.csv:
         raise ConfigError("json and csv: the output has one form; give one of them")
     from verydeep.predict import photos_in, predictions, print_rows
-    from verydeep.weights.model import load
+    from verydeep.weights import load
 
     classifier = load(args.model)
     rows = predictions(classifier, photos_in(args.photos), args.top, args.protocol, args.device, args.workers)
@@ -275,7 +274,7 @@ def run_report(args: Namespace) -> int:
 
 
 def run_pack(args: Namespace) -> int:
-    from verydeep.pack import Settings, pack, summary
+    from verydeep.shards import Settings, pack, summary
 
     settings = Settings(args.smallest_side, args.shard_mb, args.seed, args.bad_photos, args.workers)
     record = pack(args.data, args.out, settings, args.download)
@@ -284,7 +283,7 @@ def run_pack(args: Namespace) -> int:
 
 
 def run_weights(args: Namespace) -> int:
-    from verydeep import published
+    from verydeep.weights import published
 
     given = {k: v for k, v in vars(args).items() if k not in ("verb", "json")}
     done, text = {

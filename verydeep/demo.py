@@ -8,7 +8,7 @@ from typing import Any
 from verydeep.config import Config
 from verydeep.data.builtin import open_builtin
 from verydeep.experiment import experiment
-from verydeep.weights.model import load
+from verydeep.weights import load
 
 DATA = "builtin:fashion-mini"
 SHOWN = 5

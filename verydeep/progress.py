@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from verydeep.words import duration
+
 Advance = Callable[[int, str], None]
 LINE_SECONDS = 10.0
 
@@ -66,24 +68,3 @@ def lines(total: int, label: str, done: int, unit: str) -> Advance:
         print(f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
 
     return advance
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: less than a second, 42 s, 7 min, 3.5 h, 12 days."""
-    if 0 < seconds < 1:
-        return "less than a second"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-def unit(plural: str, count: int) -> str:
-    """What so many things are called."""
-    return {"classes": "class", "entries": "entry"}.get(plural, plural.removesuffix("s")) if count == 1 else plural
-
-
-def several(count: int, plural: str) -> str:
-    """1 epoch, 2 epochs, 1,000 epochs."""
-    return f"{count:,} {unit(plural, count)}"

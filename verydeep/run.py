@@ -22,7 +22,17 @@ import yaml
 
 from verydeep.config import Config, WithoutAliases, different_fields, from_plain, plain
 from verydeep.errors import RunError
-from verydeep.files import append, at_once, exists, make_folder, open_regular, read_text, remove_temporary, write_atomically, write_text
+from verydeep.files.disk import (
+    append,
+    at_once,
+    exists,
+    make_folder,
+    open_regular,
+    read_text,
+    remove_temporary,
+    write_atomically,
+    write_text,
+)
 from verydeep.ranks import ALONE, Ranks
 
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, fifty times as many as are written

@@ -20,7 +20,7 @@ from harness import bounded, fuzz
 with atheris.instrument_imports(include=["verydeep"]):
     from verydeep.contract import Contract
     from verydeep.errors import VeryDeepError
-    from verydeep.files import json_text, seal_of
+    from verydeep.files.disk import json_text, seal_of
     from verydeep.net.classifier import METADATA, SEAL, Classifier, build, read_classifier
     from verydeep.net.vgg import VGG
     from verydeep.train.schedule import Schedule

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from verydeep.net.vgg import VGG
-from verydeep.report.tables import aligned, epoch_rows, map_side, markdown, rate, results_rows, results_text
+from verydeep.report.tables import epoch_rows, map_side, markdown, rate, results_rows, results_text
+from verydeep.words import aligned
 
 RESULT = {
     "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",

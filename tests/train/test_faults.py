@@ -22,7 +22,7 @@ import torch
 
 from verydeep.contract import Contract
 from verydeep.errors import Interrupted, RunError
-from verydeep.files import read_json, write_json, write_text
+from verydeep.files.disk import read_json, write_json, write_text
 from verydeep.net.classifier import build, read_classifier
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG

@@ -16,7 +16,7 @@ from verydeep.arguments import recipe_file, start_first
 from verydeep.cli import main
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, Interrupted, ModelError
-from verydeep.files import read_sealed, write_sealed
+from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.net.classifier import build
 from verydeep.run import Run, read_config
 from verydeep.train.start import SAFE_RATE, Inherited, inherited

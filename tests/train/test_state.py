@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from verydeep.errors import RunError
-from verydeep.files import read_sealed, write_sealed
+from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.net.vgg import VGG
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, file_checksum, restore, save

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import verydeep
-import verydeep.published  # before a test changes the catalogue
+import verydeep.weights.published  # before a test changes the catalogue
 from verydeep import paper
 from verydeep.cli import main
 from verydeep.contract import Contract, class_key
@@ -115,7 +115,7 @@ def listed(cache, monkeypatch):
     e = replace(ENTRIES["torchvision-a"], file="toy.safetensors", size=path.stat().st_size, exact=True, checksums=sums, scales=(40, 80))
     monkeypatch.setattr(catalogue, "catalogue", lambda: {"torchvision-a": e})
     monkeypatch.setattr("verydeep.weights.model.catalogue", lambda: {"torchvision-a": e})
-    monkeypatch.setattr("verydeep.published.catalogue", lambda: {"torchvision-a": e})
+    monkeypatch.setattr("verydeep.weights.published.catalogue", lambda: {"torchvision-a": e})
     return made, e
 
 

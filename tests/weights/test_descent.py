@@ -13,15 +13,15 @@ import torch.nn.functional as F
 import toy
 from torch import Tensor
 
-from verydeep.data.ilsvrc import class_names
+from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
-from verydeep.published import verified
 from verydeep.weights import descent
 from verydeep.weights.catalogue import catalogue, data
 from verydeep.weights.convert import convert
 from verydeep.weights.descent import descent_of, fingerprint, first_layers
 from verydeep.weights.eats import EATS, ContractWarning
+from verydeep.weights.published import verified
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import Layout
 from verydeep.weights.said import eats_told
@@ -194,7 +194,7 @@ def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path, eats: st
     guesses = ["x.pth names none of its 1,000 outputs; they were taken for ImageNet's classes"]
     with said(*guesses) if eats else said("its first layer is torchvision-e's", *guesses):
         contract = read_foreign(path, eats).contract
-    assert contract.classes == tuple(f"{synset} {name}" for synset, name in class_names().items())
+    assert contract.classes == tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())
     with said():
         assert read_foreign(path, "rgb-01-std", [f"mine {i}" for i in range(1000)]).contract.classes[0] == "mine 0"
     with said():

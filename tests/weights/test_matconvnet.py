@@ -10,7 +10,7 @@ import pytest
 import torch
 import toy
 
-from verydeep.data.ilsvrc import class_names
+from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.evaluate.models import class_numbers
 from verydeep.weights import matconvnet
@@ -58,7 +58,7 @@ def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_pa
     assert [name[:9] for name in found] == IDS
     assert found[:2] == ("n02119789 kit fox, Vulpes macrotis", "n01440764 tench, Tinca tinca")
     assert found[4] == "n02126787 leopard cat"
-    here = [f"{s} {name}" for s, name in class_names().items() if s in IDS]
+    here = [f"{s} {name}" for s, name in imagenet_classes().items() if s in IDS]
     assert class_numbers(here, "data", found, "net").tolist() == [1, 2, 0, 3]
     alone = matconvnet.read(with_classes(tmp_path / "y.mat", name=IDS)).classes
     assert (alone[0], alone[4]) == (found[0], "n02126787")

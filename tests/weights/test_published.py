@@ -133,14 +133,14 @@ def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatc
     path = toy_file(tmp_path / "vgg11-8a719046.pth")
     value = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
     e = replace(catalogue()["torchvision-a"], checksums={kind: Stated(value, "a test", True)})
-    for where in ("verydeep.weights.catalogue", "verydeep.published"):
+    for where in ("verydeep.weights.catalogue", "verydeep.weights.published"):
         monkeypatch.setattr(f"{where}.catalogue", lambda: {"torchvision-a": e})
     r = json.loads(said(capsys, "verify", path, "--json", status=1).out)  # a toy with first weights
     assert (r["published"], r["checks"][0]["ok"], r["checks"][0]["words"]) == (
         "torchvision-a", True, f"its {words} is that of torchvision-a"
     )  # fmt: skip
     toy_file(path, spoil=True)
-    monkeypatch.setattr("verydeep.published.randomness.judged", lambda signs: (True, "as a test says"))
+    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
     r = json.loads(said(capsys, "verify", path, "--json", status=1).out)
     assert (r["published"], r["good"], r["checks"][0]["ok"]) == (None, False, False)
     own = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
@@ -151,7 +151,7 @@ def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatc
 
 
 def test_eight_digits_in_a_name_are_those_of_the_sha256(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.published.randomness.judged", lambda signs: (True, "as a test says"))
+    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
     data = toy_file(tmp_path / "net.pth").read_bytes()
     digits = hashlib.sha256(data).hexdigest()[:8]
     assert not digits.isdecimal()
@@ -176,7 +176,7 @@ def test_verify_hashes_a_file_once(capsys, listed, tmp_path, monkeypatch):
         hashed.append(path)
         return digests(path, *kinds)
 
-    for where in ("verydeep.weights.catalogue", "verydeep.published"):
+    for where in ("verydeep.weights.catalogue", "verydeep.weights.published"):
         monkeypatch.setattr(f"{where}.digests", counted)
     _, e = listed
     saved(tmp_path / "own.safetensors")
@@ -331,7 +331,7 @@ def test_a_file_of_a_published_name_that_cannot_be_read_is_not_whole(capsys, cac
 )
 def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, exact, more, there):
     e = replace(catalogue()["torchvision-a"], file="x.pth", size=3 << 20, exact=exact)
-    monkeypatch.setattr("verydeep.published.catalogue", lambda: {"torchvision-a": e})
+    monkeypatch.setattr("verydeep.weights.published.catalogue", lambda: {"torchvision-a": e})
     cache.mkdir(parents=True)
     (cache / "x.pth").write_bytes(bytes((3 << 20) + more))
     (r,) = json.loads(said(capsys, "list", "--json").out)

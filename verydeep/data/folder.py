@@ -13,7 +13,7 @@ from verydeep.data.naming import is_hidden, is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, Shares, files
 from verydeep.data.split import divide
 from verydeep.errors import DataError
-from verydeep.progress import several
+from verydeep.words import several
 
 
 def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:

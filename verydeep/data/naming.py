@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 
+SYNSET = re.compile(r"n\d{8}")  # how ImageNet calls a class
 HIDDEN = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
 
 
@@ -26,3 +28,9 @@ def is_storable(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in HIDDEN
+
+
+def imagenet_classes() -> dict[str, str]:
+    """Synset -> name of the 1,000 classes, in the order of the synsets: the n-th is output n of a published net."""
+    text = resources.files("verydeep.data").joinpath("ilsvrc-synsets.txt").read_text(encoding="utf-8")
+    return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))

@@ -6,15 +6,15 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from verydeep.data import manifest, shards
+from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder
-from verydeep.data.ilsvrc import open_ilsvrc, recognise
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
 from verydeep.errors import DataError
 
+SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
 EXPECTED = (
     "expected a folder of class folders, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
     "builtin:fashion-mini or hub:NAME"
@@ -32,8 +32,8 @@ def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = 
         raise DataError(f"DATA is empty; {EXPECTED}")
     if data.startswith("builtin:"):
         return open_builtin(data.removeprefix("builtin:"), download)
-    if data.startswith("hub:") or shards.is_pattern(data):
-        whole = open_hub(data.removeprefix("hub:")) if data.startswith("hub:") else shards.open_shards(data)
+    if data.startswith("hub:") or is_pattern(data):
+        whole = open_hub(data.removeprefix("hub:")) if data.startswith("hub:") else open_shards(data)
         return settle(whole, read_places(split)) if split else divide(whole, shares, seed)
     path = Path(data).expanduser()
     if not path.exists():
@@ -41,18 +41,34 @@ def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = 
     if split:
         return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
-        place = recognise(path)
-        return open_ilsvrc(path, place) if place else open_folder(path, shares, seed)
+        return open_ilsvrc(path) or open_folder(path, shares, seed)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, shares, seed)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
 
 
-def open_hub(name: str) -> DataSet:
-    """Imported only when asked for: the library behind it takes a second."""
-    from verydeep.data import hub
+def is_pattern(data: str) -> bool:
+    """Whether DATA means shards: by its ending, unless a folder is called so; and any URL."""
+    return "://" in data or (data.lower().endswith(SHARDS) and not Path(data).expanduser().is_dir())
 
-    return hub.open_hub(name)
+
+def open_shards(data: str) -> DataSet:
+    from verydeep import shards
+
+    return shards.open_shards(data)
+
+
+def open_hub(name: str) -> DataSet:
+    from verydeep import collections
+
+    return collections.open_hub(name)
+
+
+def open_ilsvrc(root: Path) -> DataSet | None:
+    from verydeep import collections
+
+    place = collections.recognise(root)
+    return collections.open_ilsvrc(root, place) if place else None
 
 
 def read_places(split: Path) -> dict[str, str]:

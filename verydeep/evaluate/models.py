@@ -22,10 +22,11 @@ from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteri
 from verydeep.evaluate.protocol import Protocol, Scales, Step, components, steps
 from verydeep.evaluate.results import Sample
 from verydeep.evaluate.saving import Saving
-from verydeep.files import read_json
-from verydeep.progress import Progress, several
+from verydeep.files.disk import read_json
+from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
-from verydeep.weights.model import load
+from verydeep.weights import load
+from verydeep.words import several
 
 Numbers = npt.NDArray[np.int64]
 

@@ -27,7 +27,7 @@ from verydeep.contract import Contract, from_values, without_doubles
 from verydeep.data.record import Names
 from verydeep.errors import ModelError
 from verydeep.evaluate.protocol import MOST_SCALES, PROTOCOLS, Step
-from verydeep.files import open_regular
+from verydeep.files.disk import open_regular
 from verydeep.hardware import free_memory
 from verydeep.net.classifier import LONGEST_HEADER, check_header, cut
 

@@ -18,7 +18,7 @@ from verydeep.errors import RunError
 from verydeep.evaluate.evaluation import Entrant, Settings, Tally
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.protocol import Step
-from verydeep.files import make_folder, read_json, write_text
+from verydeep.files.disk import make_folder, read_json, write_text
 
 
 class Sample(NamedTuple):

@@ -18,7 +18,7 @@ from verydeep.errors import RunError
 from verydeep.evaluate.evaluation import Entrant, Found
 from verydeep.evaluate.posteriors import BLOCK, FORMAT, digest_after, layout, runs, sealed, tensor_name
 from verydeep.evaluate.protocol import Step
-from verydeep.files import write_atomically
+from verydeep.files.disk import write_atomically
 from verydeep.ranks import Ranks
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
 from verydeep.errors import ConfigError, ModelError
-from verydeep.files import open_regular, write_atomically
+from verydeep.files.disk import open_regular, write_atomically
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text

@@ -14,7 +14,7 @@ from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
-from verydeep.files import read_json, write_text
+from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
 from verydeep.report import figures, tables

@@ -9,6 +9,7 @@ from typing import Any
 from verydeep.contract import Contract
 from verydeep.net.sizes import Size
 from verydeep.paper import STRIDE
+from verydeep.words import aligned
 
 RESULT_COLUMNS = (
     "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain", "passes", "seconds",
@@ -127,11 +128,6 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
             named = ", ".join(e["photo"] for e in skipped[:NAMED]) + more
             blocks.append(f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}")
     return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows))
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -23,12 +23,12 @@ from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
 from verydeep.evaluate.evaluation import Settings, count
 from verydeep.evaluate.scores import Scores
-from verydeep.files import read_sealed, write_atomically, write_sealed
+from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory
 from verydeep.net.initialise import gain_table, gain_warning, gains
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
-from verydeep.progress import Progress, duration, several
+from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run
 from verydeep.train import state
@@ -37,6 +37,7 @@ from verydeep.train.loop import Job, cross_entropy, train
 from verydeep.train.skipped import Skipped
 from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
 from verydeep.train.track import tracker
+from verydeep.words import duration, several
 
 HOUR = 3600
 SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to run at full speed, little enough to be quick

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from verydeep.config import Config
-from verydeep.progress import several
+from verydeep.words import several
 
 
 class Schedule(NamedTuple):

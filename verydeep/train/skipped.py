@@ -9,7 +9,7 @@ from pathlib import Path
 
 from verydeep.data.record import Photos
 from verydeep.errors import PhotoError, RunError
-from verydeep.files import append, exists, open_regular
+from verydeep.files.disk import append, exists, open_regular
 from verydeep.run import Run
 
 

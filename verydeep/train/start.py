@@ -11,13 +11,12 @@ from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import ConfigError
-from verydeep.files import read_sealed, write_sealed
+from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.net.classifier import Classifier, build, checksum
 from verydeep.net.initialise import from_same, from_shallower, initialise
 from verydeep.run import Run
 from verydeep.train.skipped import Skipped
-from verydeep.weights.model import load_start
-from verydeep.weights.read import Features
+from verydeep.weights import Features, load_start
 
 SAFE_RATE = 3e-4  # for FC layers that are all new (docs/results/finetuning.md)
 LONGEST_ORIGIN = 300  # characters: a net that started from one that started from one ...

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.errors import ModelError, RunError
-from verydeep.files import exists, make_folder, open_regular, read_sealed, remove_files, remove_temporary, write_atomically, write_sealed
+from verydeep.files.disk import (
+    exists,
+    make_folder,
+    open_regular,
+    read_sealed,
+    remove_files,
+    remove_temporary,
+    write_atomically,
+    write_sealed,
+)
 from verydeep.net.classifier import LONGEST_HEADER, check_header, write_tensors
 from verydeep.train.schedule import Schedule
 

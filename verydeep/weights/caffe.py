@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from verydeep.files import mapped, write_atomically
+from verydeep.files.disk import mapped, write_atomically
 from verydeep.net.classifier import bytes_of
 from verydeep.weights.shapes import FC, Found, describe, parameters, reading, rename
 from verydeep.weights.wire import Part, array, beginning, budget, bytes_field, encoded, fields, number_field, numbers, text, whole

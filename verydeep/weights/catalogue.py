@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from verydeep.errors import ModelError
-from verydeep.files import open_regular
+from verydeep.files.disk import open_regular
 
 KINDS = ("sha256", "sha256_prefix", "sha1", "md5")  # of a file, the strongest first
 CHUNK, ROUNDED = 1 << 20, 1 << 20  # bytes read at once; bytes by which a size that is stated in MiB may be wrong

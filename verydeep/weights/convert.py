@@ -14,9 +14,8 @@ from torch import Tensor
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
-from verydeep.files import write_atomically
+from verydeep.files.disk import write_atomically
 from verydeep.net.classifier import Classifier, build
-from verydeep.progress import several
 from verydeep.weights import caffe, keras, timm, torchvision
 from verydeep.weights.catalogue import catalogue
 from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, spelled, turned
@@ -24,6 +23,7 @@ from verydeep.weights.model import file_of, load, load_or_features, located, wit
 from verydeep.weights.read import Features, column, open_foreign
 from verydeep.weights.recognise import layout_of
 from verydeep.weights.shapes import shown
+from verydeep.words import several
 
 Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
 USUAL: dict[str, str] = {"caffe": "bgr-255", "caffe-v1": "bgr-255", "keras": "bgr-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from verydeep.errors import ModelError
-from verydeep.files import mapped
+from verydeep.files.disk import mapped
 from verydeep.weights.wire import fields, text, whole
 
 KEY, VALUE = 1, 2  # of an entry

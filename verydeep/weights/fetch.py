@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verydeep.errors import ModelError
-from verydeep.files import flush_folder
+from verydeep.files.disk import flush_folder
 from verydeep.progress import Progress
 from verydeep.weights.catalogue import Entry, by_hand, check_file, differing, strongest, words
 

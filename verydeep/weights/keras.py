@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
-from verydeep.files import LONGEST_JSON, open_regular, write_atomically
+from verydeep.files.disk import LONGEST_JSON, open_regular, write_atomically
 from verydeep.net.vgg import column
 from verydeep.weights.shapes import PLAIN, Found, describe, parameters, reading, rename
 

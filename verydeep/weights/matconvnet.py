@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import from_numpy
 
-from verydeep.data.ilsvrc import SYNSET, class_names
-from verydeep.files import mapped
-from verydeep.matlab import Array, Budget, variables_of
+from verydeep.data.naming import SYNSET, imagenet_classes
+from verydeep.files.disk import mapped
+from verydeep.files.matlab import Array, Budget, variables_of
 from verydeep.weights import caffe
 from verydeep.weights.shapes import FC, Found, reading, rename
 
@@ -78,7 +78,7 @@ def classes_of(classes: Any) -> tuple[str, ...]:
         return tuple(f"{name} (class {i})" if often[name] > 1 else name for i, name in enumerate(found))
     if repeated := next((name for name, n in Counter(names).items() if n > 1), None):
         raise ValueError(f"two classes are {repeated}")
-    known = dict(zip(names, words, strict=False)) | class_names()
+    known = dict(zip(names, words, strict=False)) | imagenet_classes()
     return tuple(f"{name} {known.get(name, '')}".rstrip() for name in names)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from verydeep.files import mapped
+from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
 from verydeep.weights.external import Files, entry
 from verydeep.weights.shapes import PLAIN, Found, parameters, reading, rename

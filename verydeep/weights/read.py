@@ -16,13 +16,13 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG
 from verydeep.paper import STRIDE
-from verydeep.progress import several
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
 from verydeep.weights.eats import Colours, ContractWarning, Eats
 from verydeep.weights.recognise import Layout, recognise
 from verydeep.weights.said import Said, imagenets_classes, said_of
 from verydeep.weights.shapes import FC, Found, Shape, describe, reading, shown, without_fc
+from verydeep.words import several
 
 
 class OtherHead(ModelError):

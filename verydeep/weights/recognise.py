@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import safetensors
 
 from verydeep.errors import ModelError
-from verydeep.files import mapped, open_regular
-from verydeep.matlab import is_mat
+from verydeep.files.disk import mapped, open_regular
+from verydeep.files.matlab import is_mat
 from verydeep.weights import caffe, onnx, timm, torch_file
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

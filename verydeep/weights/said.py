@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from verydeep.data.ilsvrc import class_names
+from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.weights import keras
 from verydeep.weights.catalogue import Entry, catalogue
@@ -66,7 +66,7 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
         eats = eats._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
     told = found.mean and (eats.order, eats.std) == (usual.order, usual.std)
     # The first layer of a net that was trained on is no proof: many were fed otherwise than their start. Convolutions alone are one.
-    if not told and not (known and known.whole and outputs(found) in (0, len(class_names()))):
+    if not told and not (known and known.whole and outputs(found) in (0, len(imagenet_classes()))):
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
         warnings.warn(
             f"{path} does not say what its net eats; {because} it was taken to eat {words(eats)}. If you know better, write "
@@ -83,7 +83,7 @@ def outputs(found: Found) -> int:
 
 def imagenets_classes() -> tuple[str, ...]:
     """As ILSVRC's data calls them."""
-    return tuple(f"{synset} {name}" for synset, name in class_names().items())
+    return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())
 
 
 def check_net(path: Path, found: Found, entry: Entry) -> None:

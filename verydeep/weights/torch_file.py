@@ -18,7 +18,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from verydeep.files import open_regular, write_atomically
+from verydeep.files.disk import open_regular, write_atomically
 from verydeep.net.classifier import METADATA, check_header, write_tensors
 
 LONGEST_PICKLE = 250_000  # bytes; that of VGG-19 with batch norm and its optimizer has 40,000

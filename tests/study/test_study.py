@@ -1,0 +1,215 @@
+"""A study of A and B with tiny nets and few photos, from the command line: interrupted, continued, and grown."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import draw_photo
+
+import verydeep.evaluate.models as models
+from verydeep.cli import main
+from verydeep.study import plan
+from verydeep.study.claims import bits
+from verydeep.train import loop
+
+FIELDS = {
+    "crop": "32", "scale": "36", "base_width": "4", "fc_width": "8", "epochs": "2", "batch": "8", "lr": "0.001",
+    "drop_at": "[1]", "workers": "0", "device": "cpu", "precision": "fp32",
+}  # fmt: skip
+WORDS = [word for name, value in FIELDS.items() for word in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """60 photos in three class folders without splits, so that the study draws one."""
+    import numpy as np
+
+    random, root = np.random.default_rng(3), tmp_path_factory.mktemp("data") / "photos"
+    for label in range(3):
+        (root / f"c{label}").mkdir(parents=True)
+        for i in range(20):
+            draw_photo(label, 40, 44, random).save(root / f"c{label}" / f"{i}.png")
+    return str(root)
+
+
+def go(photos: str, out: Path, *more: str) -> int:
+    return main(["study", photos, "--out", str(out), *WORDS, *more])
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "study.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(photos: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "ab"
+    assert go(photos, out, "--nets", "A,B") == 0
+    return out
+
+
+def test_a_study_trains_tests_and_reports(whole: Path) -> None:
+    record = record_of(whole)
+    assert list(record["stages"]) == ["A-36-seed0", "B-36-seed0"]
+    assert [f["weight_layers"] for f in record["stages"].values()] == [11, 13]
+    tests = [(r["stages"], r["protocol"], r["scales"]) for r in record["results"]]
+    each = [("centre", [36]), ("dense", [36]), ("dense", [32, 36, 41])]
+    assert tests == [([name], *test) for name in record["stages"] for test in each]
+    for r in record["results"]:
+        assert r["split"] == "test"
+        tested, right = bits(r["tested"]), bits(r["right"]["top1"])
+        assert tested.sum() == r["photos"] == record["photos"]["test"]
+        assert (tested & ~right).sum() == r["top1_errors"]
+        assert "confusion" not in r
+    page, text = (whole / "study.html").read_text(), (whole / "study.md").read_text()
+    assert "it needs A and A-LRN" in page
+    assert "Table 3: one test scale" in text
+    assert "which no training looked at" in text
+    assert all((whole / name / "report.html").exists() for name in record["stages"])
+
+
+def test_the_same_command_does_nothing_again(whole: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, pages = record_of(whole), (whole / "A-36-seed0" / "report.html").stat().st_mtime_ns
+    monkeypatch.setattr(plan, "run_training", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(models, "tally", lambda *_: pytest.fail("tested again"))
+    assert go(photos, whole, "--nets", "A,B") == 0
+    assert record_of(whole) == before
+    assert (whole / "A-36-seed0" / "report.html").stat().st_mtime_ns == pages
+
+
+def test_an_interrupted_study_goes_on_to_the_same_numbers(
+    whole: Path, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGINT once in each stage, then once in the tests."""
+    out, true_save, true_tally, saves = tmp_path / "out", loop.save, models.tally, []
+
+    def save(*args: Any) -> None:
+        true_save(*args)
+        saves.append(args)
+        if len(saves) in (2, 7):
+            signal.raise_signal(signal.SIGINT)
+
+    def tally(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(models, "tally", true_tally)
+        raise KeyboardInterrupt  # what SIGINT does outside training
+
+    monkeypatch.setattr(loop, "save", save)
+    monkeypatch.setattr(models, "tally", tally)
+    statuses = [go(photos, out, "--nets", "A,B") for _ in range(4)]
+    assert statuses == [130, 130, 130, 0]
+    assert "interrupted by SIGINT: saved" in capsys.readouterr().err
+    assert [plain(r) for r in record_of(out)["results"]] == [plain(r) for r in record_of(whole)["results"]]
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k not in ("seconds", "model")}
+
+
+def test_seeds_and_nets_are_added_and_earlier_ones_stay(
+    whole: Path, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "grown"))
+    trained, true_training = [], plan.run_training
+    monkeypatch.setattr(plan, "run_training", lambda *args: trained.append(args[2].name) or true_training(*args))
+    assert go(photos, out, "--nets", "A", "--seeds", "1") == 0
+    assert go(photos, out, "--nets", "shallow-B") == 0
+    assert trained == ["A-36-seed1", "shallow-B-36-seed0"]
+    record = record_of(out)
+    assert (record["nets"], record["seeds"]) == (["A", "B", "shallow-B"], [0, 1])
+    tested = {r["stages"][0]: (r["photos_sha256"], r["tested"]) for r in record["results"]}
+    assert len(tested) == 4
+    assert len(set(tested.values())) == 1, "all seeds share one split"
+    text = capsys.readouterr().out
+    assert "B is better than shallow-B. Dense: " in text
+    assert "2 seeds were trained" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        (["--momentum", "0.5"], 1, "is another study: momentum (0.9 then, 0.5 now)"),
+        (["--tuning_epochs", "1"], 1, "is another study: tuning_epochs (None then, 1 now)"),
+        (["--nets", "A,Z"], 2, "nets: 'Z' is not one of the paper's"),
+        (["--net", "D"], 2, "net: a study trains several"),
+        (["--seeds", "one"], 2, "seeds: 'one' is not understood"),
+        (["--crops_photos", "0"], 2, "crops_photos: 0 is too small"),
+        (["--test_photos", "0"], 2, "test_photos: 0 is too small"),
+        (["--scale", "[36,72]"], 2, "scale: [36;72] is jittered"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(
+    whole: Path, photos: str, capsys: pytest.CaptureFixture[str], more: list[str], status: int, message: str
+) -> None:
+    before = {f: f.stat().st_mtime_ns for f in whole.rglob("*") if f.is_file()}
+    assert go(photos, whole, "--nets", "A,B", *more) == status
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert {f: f.stat().st_mtime_ns for f in whole.rglob("*") if f.is_file()} == before
+
+
+def test_a_folder_of_something_else_and_other_photos_are_refused(
+    whole: Path, photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert go(photos, whole / "A-36-seed0", "--nets", "A") == 1
+    assert "and is not a study" in capsys.readouterr().err
+    other = shutil.copytree(photos, tmp_path / "other")
+    assert go(str(other), whole, "--nets", "A") == 1
+    assert "is a study of" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--nets", "D,E", "--crops_photos", "4", "--dry-run"]
+    assert go(photos, tmp_path / "out", *words, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "out").exists()
+    assert [(s["name"], s["lr"], s["parent"], s["state"]) for s in record["stages"][:3]] == [
+        ("A-36-seed0", 0.001, None, "new"),
+        ("D-36-seed0", 0.001, "A-36-seed0", "new"),
+        ("D-54-seed0", 0.0001, "D-36-seed0", "new"),
+    ]
+    fused = next(t for t in record["tests"] if t["photos"] == 4)
+    # Of each net and Q, in crops: 25 crops twice, and 4/3 of the photo's pixels twice for the dense test; once a centre crop.
+    by_hand = 2 * (1 + sum(50 + 2 * 4 / 3 * q**2 / 32**2 for q in (36, 54, 72)))
+    assert fused["passes"] == pytest.approx(by_hand, abs=0.06)
+    assert go(photos, tmp_path / "out", *words) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"E-36-72-seed0 +[\d,]+ +[\d,]+ +E-54-seed0 +0\.0001 +2 ", text)
+    assert "val steers the training, the tables count test" in text
+
+
+def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go(photos, whole, "--nets", "A,B", "--seeds", "0,1", "--dry_run", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [(s["state"], s["seconds_left"] == 0) for s in record["stages"]] == [("done", True)] * 2 + [("new", False)] * 2
+
+
+def test_crops_and_fusion_of_the_jittered_nets(photos: str, tmp_path: Path) -> None:
+    """All stages of D and E, one epoch, few photos in crops: the fused posteriors of Tables 5 and 6 are there."""
+    words = ["--epochs", "1", "--drop_at", "[]", "--base_width", "2", "--fc_width", "4", "--crops_photos", "3", "--batch", "24"]
+    assert go(photos, tmp_path / "out", "--nets", "D,E", *words) == 0
+    record = record_of(tmp_path / "out")
+    pair = ["D-36-72-seed0", "E-36-72-seed0"]
+    fused = [(r["protocol"], r["photos"]) for r in record["results"] if r["stages"] == pair]
+    n = record["photos"]["test"]
+    assert fused == [("centre", n), ("dense", n), ("dense", n), ("centre", 3), ("dense", 3), ("dense", 3), ("crops", 3), ("both", 3)]
+    text = (tmp_path / "out" / "study.md").read_text()
+    assert "| D+E | [36;72] | 36, 54, 72 |" in text
+    assert "on the first 3 test photos" in text
+
+
+@pytest.mark.slow
+def test_a_study_of_fashion_learns(tmp_path: Path) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    words = ["--recipe", "fashion-mini", "--nets", "A,B", "--epochs", "4", "--drop_at", "[3]"]
+    assert main(["study", "builtin:fashion-mini", "--out", str(tmp_path / "out"), *words]) == 0
+    errors = {r["stages"][0]: r["top1_error"] for r in record_of(tmp_path / "out")["results"] if r["protocol"] == "centre"}
+    print(errors)
+    assert max(errors.values()) <= 35

@@ -1,0 +1,5 @@
+"""The data doctor: what is wrong with these photos. The door: what other rooms use."""
+
+from verydeep.doctor.examine import check, text
+
+__all__ = ["check", "text"]

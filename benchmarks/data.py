@@ -33,7 +33,9 @@ from verydeep.data.statistics import Statistics
 from verydeep.hardware import machine
 
 SIZES = {(640, 427): 512, (2400, 1600): 64, (4000, 3000): 32}
-STATISTICS = Statistics((124.0, 117.0, 104.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (900.0, 80.0, 10.0), 1)
+STATISTICS = Statistics(
+    (124.0, 117.0, 104.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (900.0, 80.0, 10.0), 1
+)
 MEAN = torch.tensor(STATISTICS.mean).view(3, 1, 1)
 
 

@@ -31,7 +31,9 @@ def natural(width: int, height: int) -> bytes:
     pixels = np.full((height, width, 3), 128, np.float32)
     for patches, strength in ((8, 0.75), (32, 0.45), (128, 0.25), (512, 0.13)):
         size = (max(2, height * patches // width), patches, 3)
-        noise = Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        noise = Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         pixels += (np.asarray(noise).astype(np.float32) - 128) * np.float32(strength)
     pixels += 3 * random.standard_normal((height, width, 1), dtype=np.float32)
     out = io.BytesIO()
@@ -68,7 +70,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
     ways = {"Pillow": plain, "ours": window, "ours, scaled": scaled}
-    print(f"{'photo':>12}{'KiB':>7}" + "".join(f"{name + ' ms':>17}" for name in ways) + f"{'ours x':>9}{'scaled x':>10}{'levels':>8}")
+    print(
+        f"{'photo':>12}{'KiB':>7}"
+        + "".join(f"{name + ' ms':>17}" for name in ways)
+        + f"{'ours x':>9}{'scaled x':>10}{'levels':>8}"
+    )
     for width, height in SIZES:
         data = natural(width, height)
         times = max(1, 4_000_000 // (width * height))
@@ -76,7 +82,10 @@ def main() -> None:
         for _ in range(repeats):
             for name, way in ways.items():
                 taken[name].append(milliseconds(way, data, times))
-        ratios = [statistics.median(a / b for a, b in zip(taken["Pillow"], taken[n], strict=True)) for n in ("ours", "ours, scaled")]
+        ratios = [
+            statistics.median(a / b for a, b in zip(taken["Pillow"], taken[n], strict=True))
+            for n in ("ours", "ours, scaled")
+        ]
         apart = np.abs(window(data).astype(int) - scaled(data)).mean()  # what scaled decoding changes, in grey levels
         shown = "".join(f"{statistics.median(t):>17.2f}" for t in taken.values())
         print(f"{f'{width} x {height}':>12}{len(data) >> 10:>7}{shown}{ratios[0]:>9.2f}{ratios[1]:>10.2f}{apart:>8.2f}")

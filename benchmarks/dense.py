@@ -40,7 +40,9 @@ def main() -> None:
 
     scales = tuple(q * args.crop // 224 for q in SCALES)
     classes = tuple(f"class {i}" for i in range(1000))
-    contract = Contract(args.net, classes, args.crop, 4096, 64, False, "up", (120.0,) * 3, (1.0,) * 3, (scales[0], scales[2]))
+    contract = Contract(
+        args.net, classes, args.crop, 4096, 64, False, "up", (120.0,) * 3, (1.0,) * 3, (scales[0], scales[2])
+    )
     classifier = build(contract)
     initialise(classifier.net, "he")
     random = np.random.default_rng(0)
@@ -61,13 +63,19 @@ def main() -> None:
                 seconds[clock][step.protocol].append((now() - began[clock]) / len(photos))
             passes[step.protocol] = sum(spent.pixels.values()) / len(photos) / args.crop**2
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"net {args.net}, crop {args.crop}, Q = {', '.join(map(str, scales))}, {args.photos} photos of 4:3, {args.precision}, {where}")
+    print(
+        f"net {args.net}, crop {args.crop}, Q = {', '.join(map(str, scales))}, {args.photos} photos of 4:3, {args.precision}, {where}"
+    )
     for clock, by_name in seconds.items():
         for name, taken in by_name.items():
             all_of_them = ", ".join(f"{t:.3f}" for t in taken)
-            print(f"{clock:<5}{name:<6} {statistics.median(taken):9.3f} s a photo   {passes[name]:6.1f} passes   ({all_of_them})")
+            print(
+                f"{clock:<5}{name:<6} {statistics.median(taken):9.3f} s a photo   {passes[name]:6.1f} passes   ({all_of_them})"
+            )
         ratio = statistics.median(d / c for d, c in zip(by_name["dense"], by_name["crops"], strict=True))
-        print(f"{clock:<5}dense costs {ratio:.3f} of crops (pixels: {passes['dense'] / passes['crops']:.3f}; target: 0.25 or less)")
+        print(
+            f"{clock:<5}dense costs {ratio:.3f} of crops (pixels: {passes['dense'] / passes['crops']:.3f}; target: 0.25 or less)"
+        )
 
 
 if __name__ == "__main__":

@@ -56,7 +56,14 @@ def write_manifest(stamps: Path, seed: int, path: Path) -> list[tuple[Path, int]
 def arms(weights: str, crop: int, epochs: int) -> dict[str, Config]:
     shape = {"crop": crop, "scale": crop * 8 // 7, "fc_width": 512, "colour": "off", "batch": 16}
     short = shape | {"epochs": epochs, "drop_at": (epochs * 3 // 4,)}
-    tuned = short | {"net": "D", "init_from": weights, "init": "gaussian", "init_sigma": 0.01, "lr": 0.001, "lr_last": 10}
+    tuned = short | {
+        "net": "D",
+        "init_from": weights,
+        "init": "gaussian",
+        "init_sigma": 0.01,
+        "lr": 0.001,
+        "lr_last": 10,
+    }
     long = shape | {"epochs": 3 * epochs, "drop_at": (3 * epochs * 3 // 4,)}
     he = long | {
         "init": "he",
@@ -103,7 +110,12 @@ def main() -> None:
     for name, found in errors.items():
         spread = statistics.stdev(found) if len(found) > 1 else 0.0
         rows.append(
-            {"arm": name, "errors": [round(e, 1) for e in found], "mean": round(statistics.mean(found), 1), "deviation": round(spread, 1)}
+            {
+                "arm": name,
+                "errors": [round(e, 1) for e in found],
+                "mean": round(statistics.mean(found), 1),
+                "deviation": round(spread, 1),
+            }
         )
     margins = [b - a for a, b in zip(errors[real], errors[best], strict=True)]
     p = {}

@@ -51,7 +51,9 @@ KEPT: list[torch.library.Library] = []
 def theirs(name: str, net: str, batch_norm: bool) -> nn.Module:
     called = CALLED[net] + ("_bn" if batch_norm else "")
     made = package(name)
-    built: nn.Module = made.models.get_model(called, weights=None) if name == "torchvision" else made.create_model(called)
+    built: nn.Module = (
+        made.models.get_model(called, weights=None) if name == "torchvision" else made.create_model(called)
+    )
     return built.eval()
 
 
@@ -64,7 +66,11 @@ def settle(made: nn.Module, seed: int) -> None:
         if t.ndim > 1:
             t.copy_(torch.randn(t.shape, generator=random) * (2 / t[0].numel()) ** 0.5)
         else:
-            t.copy_(torch.rand(t.shape, generator=random) + 0.5 if "running_var" in name else torch.randn(t.shape, generator=random) * 0.1)
+            t.copy_(
+                torch.rand(t.shape, generator=random) + 0.5
+                if "running_var" in name
+                else torch.randn(t.shape, generator=random) * 0.1
+            )
 
 
 def save(made: nn.Module, name: str, folder: Path) -> Path:
@@ -114,7 +120,12 @@ def main() -> None:
                     convert(ours, "torchvision" if name == "torchvision" else "timm", out)
                     load(made, name, out)
                     rows.append(
-                        (name, CALLED[net] + ("_bn" if batch_norm else ""), f"{inward:.1e}", f"{difference(made, ours, pixels):.1e}")
+                        (
+                            name,
+                            CALLED[net] + ("_bn" if batch_norm else ""),
+                            f"{inward:.1e}",
+                            f"{difference(made, ours, pixels):.1e}",
+                        )
                     )
                     print(" ".join(rows[-1]), flush=True)
     print(aligned(("package", "net", "theirs read here", "ours loaded there"), rows))

@@ -63,7 +63,9 @@ def measure(ranks: Ranks, name: str, photos: int, crop: int, bf16: bool, steps: 
         forward = time.perf_counter() - began
         timeline.buckets, timeline.began = [], time.perf_counter()
         loss.backward()  # type: ignore[no-untyped-call]
-        found.append({"forward": forward, "backward": time.perf_counter() - timeline.began, "buckets": timeline.buckets})
+        found.append(
+            {"forward": forward, "backward": time.perf_counter() - timeline.began, "buckets": timeline.buckets}
+        )
         net.zero_grad()
     return sorted(found[2:], key=lambda s: s["backward"])[steps // 2]
 
@@ -80,7 +82,10 @@ def speed_ups(measured: dict[str, Any], seconds: float, size: int = 4) -> dict[s
     """What `size` ranks gain over one that needs `seconds` for a batch: times as measured, scaled to that rank's speed."""
     scale = seconds / size / (measured["forward"] + measured["buckets"][-1]["ready"])
     buckets = [(b["ready"] * scale, b["bytes"]) for b in measured["buckets"]]
-    return {name: seconds / step_seconds(measured["forward"] * scale, buckets, w, size) for name, w in BYTES_A_SECOND.items()}
+    return {
+        name: seconds / step_seconds(measured["forward"] * scale, buckets, w, size)
+        for name, w in BYTES_A_SECOND.items()
+    }
 
 
 def main() -> None:
@@ -96,17 +101,29 @@ def main() -> None:
     if not ranks.first:
         return
     end, total, forward = found["buckets"][-1]["ready"], sum(b["bytes"] for b in found["buckets"]), found["forward"]
-    print(f"net {args.net}, {ranks.size} ranks, {args.photos} photos each; ms: forward {1e3 * forward:.0f}, backward {1e3 * end:.0f}")
+    print(
+        f"net {args.net}, {ranks.size} ranks, {args.photos} photos each; ms: forward {1e3 * forward:.0f}, backward {1e3 * end:.0f}"
+    )
     for b in found["buckets"]:
         layers = f"{b['layers'][0]} to {b['layers'][-1]}" if len(b["layers"]) > 1 else b["layers"][0]
-        print(f"{layers:<24}{b['bytes'] / 1e6:8.1f} MB ready {1e3 * b['ready']:7.0f} ms, summed {1e3 * b['done']:7.0f} ms")
+        print(
+            f"{layers:<24}{b['bytes'] / 1e6:8.1f} MB ready {1e3 * b['ready']:7.0f} ms, summed {1e3 * b['done']:7.0f} ms"
+        )
     fc = [b for b in found["buckets"] if set(b["layers"]) & set(FC)]
     share, ready = sum(b["bytes"] for b in fc) / total, max(b["ready"] for b in fc) / end
     print(f"buckets with FC layers: {share:.1%} of {total / 1e6:.0f} MB, ready after {ready:.0%} of backward")
-    rates = {"this machine, one rank": args.photos / (forward + end), "100 photos/s a rank": 100, "1,000": 1000, "4,900": 4900}
+    rates = {
+        "this machine, one rank": args.photos / (forward + end),
+        "100 photos/s a rank": 100,
+        "1,000": 1000,
+        "4,900": 4900,
+    }
     for what, rate in rates.items():
         gains = speed_ups(found, BATCH / rate)
-        print(f"{what} ({rate:.1f} photos/s): " + ", ".join(f"{gain:.2f} of 4 at {network}" for network, gain in gains.items()))
+        print(
+            f"{what} ({rate:.1f} photos/s): "
+            + ", ".join(f"{gain:.2f} of 4 at {network}" for network, gain in gains.items())
+        )
     print(json.dumps({"net": args.net, "ranks": ranks.size, "photos": args.photos, "bf16": args.bf16, **found}))
 
 

@@ -81,7 +81,9 @@ def work(data: str, read: int, shares: bool) -> dict[str, float]:
     if read:
         config = Config(crop=64, scale=72, batch=64, workers=2)
         batches = Batches(
-            photos, config, Statistics((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (1.0, 1.0, 1.0), 1)
+            photos,
+            config,
+            Statistics((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (1.0, 1.0, 1.0), 1),
         )
         for epoch in range(2):
             epoch_order(0, epoch, photos)
@@ -105,7 +107,9 @@ def told() -> None:
 
 def processes(count: int, data: str, *words: str) -> list[dict[str, float]]:
     command = [sys.executable, __file__, "--data", data, *words]
-    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
     lines = []
     for _ in ("ready", "figures"):  # every process answers, then all go on
         lines = [p.stdout.readline() for p in running if p.stdout]
@@ -137,7 +141,14 @@ def main() -> None:
         index = os.path.getsize(Path(folder) / "big.index") / 1e6
     beyond = {kind: round(one[kind] - empty[kind]) for kind in ("rss", "uss", "pss")}
     both = round(sum(p["pss"] for p in two) - 2 * empty["uss"])
-    figures = {"index_mb": round(index), "empty": empty, "one": one, "two": two, "one_beyond_mb": beyond, "two_beyond_mb": both}
+    figures = {
+        "index_mb": round(index),
+        "empty": empty,
+        "one": one,
+        "two": two,
+        "one_beyond_mb": beyond,
+        "two_beyond_mb": both,
+    }
     print(json.dumps({"machine": machine(), "photos": args.photos, "shares": args.shares, **figures}, indent=1))
 
 

@@ -77,7 +77,9 @@ def measure_ours(name: str, batch: int, fc_width: int) -> float:
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", config) as run:
         job = prepare(run, data, config, Progress("none"))
         net = job.classifier.net.train()
-        optimizer = torch.optim.SGD(net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+        optimizer = torch.optim.SGD(
+            net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
+        )
         batches = (b for epoch in range(100) for b in job.batches.epoch(epoch) if len(b.targets) == batch)
 
         def step() -> None:
@@ -102,18 +104,47 @@ def main() -> None:
         return
     rows = []
     for net in args.nets:
-        command = [sys.executable, __file__, "--nets", net, "--batch", str(args.batch), "--fc-width", str(args.fc_width), "--measure"]
+        command = [
+            sys.executable,
+            __file__,
+            "--nets",
+            net,
+            "--batch",
+            str(args.batch),
+            "--fc-width",
+            str(args.fc_width),
+            "--measure",
+        ]
         pairs = []
         for _ in range(args.repeats):
-            answers = [subprocess.run([*command, which], check=True, capture_output=True, text=True).stdout for which in ("plain", "ours")]
+            answers = [
+                subprocess.run([*command, which], check=True, capture_output=True, text=True).stdout
+                for which in ("plain", "ours")
+            ]
             pairs.append([float(a.splitlines()[-1]) for a in answers])
             print(f"{net}: plain {pairs[-1][0]:.0f}, ours {pairs[-1][1]:.0f} photos/s", file=sys.stderr)
         plain, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratios = sorted(b / a for a, b in pairs)
-        rows.append({"net": net, "plain": plain, "ours": ours, "ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]})
+        rows.append(
+            {
+                "net": net,
+                "plain": plain,
+                "ours": ours,
+                "ratio": statistics.median(ratios),
+                "least": ratios[0],
+                "most": ratios[-1],
+            }
+        )
     print(
         json.dumps(
-            {"machine": machine(), "batch": args.batch, "crop": 32, "fc_width": args.fc_width, "repeats": args.repeats, "rows": rows},
+            {
+                "machine": machine(),
+                "batch": args.batch,
+                "crop": 32,
+                "fc_width": args.fc_width,
+                "repeats": args.repeats,
+                "rows": rows,
+            },
             indent=1,
         )
     )

@@ -22,8 +22,24 @@ FIELDS = [f.name for f in dataclasses.fields(Config)]
 
 def test_the_defaults_are_the_papers() -> None:
     """Typed from sections 2.1 and 3.1, not from the source."""
-    paper = {"crop": 224, "fc_width": 4096, "base_width": 64, "batch_norm": False, "dropout": 0.5, "scale": 256, "flip": True}
-    paper |= {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "epochs": 74, "drops": 3, "drop_factor": 10}
+    paper = {
+        "crop": 224,
+        "fc_width": 4096,
+        "base_width": 64,
+        "batch_norm": False,
+        "dropout": 0.5,
+        "scale": 256,
+        "flip": True,
+    }
+    paper |= {
+        "batch": 256,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "epochs": 74,
+        "drops": 3,
+        "drop_factor": 10,
+    }
     assert {name: getattr(Config(), name) for name in paper} == paper
 
 
@@ -125,7 +141,10 @@ def test_a_near_crop_is_suggested(crop: int, near: int) -> None:
 @pytest.mark.parametrize(
     ("epochs", "said"),
     [
-        (20, r"must rise and lie between 1 and 19; give --drop_at 15 too, or --drop_at '\[\]', for drops by the validation error$"),
+        (
+            20,
+            r"must rise and lie between 1 and 19; give --drop_at 15 too, or --drop_at '\[\]', for drops by the validation error$",
+        ),
         (2, r"must rise and lie between 1 and 1; give --drop_at 1 too, or --drop_at '\[\]'"),
         (1, r"must be empty, .*; give --drop_at '\[\]'"),
     ],
@@ -152,7 +171,8 @@ def test_scales_and_drops() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [Config(), Config(net="A-LRN", scale=(256, 512), drop_at=(2, 3), lr=1e-5, init="gaussian", init_sigma=0.01)]
+    "config",
+    [Config(), Config(net="A-LRN", scale=(256, 512), drop_at=(2, 3), lr=1e-5, init="gaussian", init_sigma=0.01)],
 )
 def test_a_configuration_survives_yaml_and_json(config: Config) -> None:
     assert from_plain(yaml.safe_load(yaml.safe_dump(plain(config))), "x") == config
@@ -164,7 +184,9 @@ def test_unknown_fields_are_named() -> None:
         from_plain({"learning_rate": 1, "lr": 0.1, 5: 5}, "recipe.yaml")
 
 
-@pytest.mark.parametrize(("values", "message"), [({"lr": "0.1"}, "lr: '0.1'"), ({"crop": 288}, "scale and crop: S = 256")])
+@pytest.mark.parametrize(
+    ("values", "message"), [({"lr": "0.1"}, "lr: '0.1'"), ({"crop": 288}, "scale and crop: S = 256")]
+)
 def test_a_wrong_value_in_a_file_names_the_file_and_the_field(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^run/config\.yaml: {message}"):
         from_plain(values, "run/config.yaml")
@@ -172,7 +194,8 @@ def test_a_wrong_value_in_a_file_names_the_file_and_the_field(values: dict[str, 
 
 @given(
     st.dictionaries(
-        st.sampled_from(FIELDS), st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(0, 600), max_size=3)
+        st.sampled_from(FIELDS),
+        st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(0, 600), max_size=3),
     )
 )
 def test_any_values_are_a_configuration_or_a_config_error(values: dict[str, Any]) -> None:

@@ -12,7 +12,9 @@ from verydeep.cli import main
 from verydeep.config import Config
 
 
-def test_a_small_demo_ends_with_a_report_and_is_quick_when_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_demo_ends_with_a_report_and_is_quick_when_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
         "demo",
         "--out",

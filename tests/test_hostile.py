@@ -38,7 +38,8 @@ from verydeep.evaluate import posteriors
 from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import evaluate_models
 from verydeep.files.disk import LONGEST_JSON, read_json, write_sealed
-from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build
+from verydeep.files.tensors import LONGEST_HEADER
+from verydeep.net.classifier import METADATA, SEAL, build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
 from verydeep.progress import Progress
@@ -73,7 +74,9 @@ def peak() -> int:
 def evaluated(path: Path, save: Path | None = None) -> object:
     """Tests what may be posteriors on the photos beside it."""
     settings = Settings(workers=0)
-    return evaluate_models([str(path)], str(path.parent / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none"))
+    return evaluate_models(
+        [str(path)], str(path.parent / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none")
+    )
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -151,7 +154,9 @@ def sealed(contract: str, tensors: dict[str, Any] | None = None) -> Callable[[Pa
 def sparse(path: Path) -> None:
     """A consistent file of 200 GB that takes no room on the disk."""
     giant = replace(CONTRACT, base_width=4096, sha256="0" * 64)
-    header: dict[str, Any] = {"__metadata__": {METADATA: (text := to_json(giant)), SEAL: hashlib.sha256(text.encode()).hexdigest()}}
+    header: dict[str, Any] = {
+        "__metadata__": {METADATA: (text := to_json(giant)), SEAL: hashlib.sha256(text.encode()).hexdigest()}
+    }
     header["__metadata__"]["format"], end = "pt", 0
     for name, t in build(giant, "meta").state_dict().items():
         header[name], end = tensor(end, end + t.nbytes, list(t.shape)), end + t.nbytes
@@ -178,7 +183,13 @@ def special(path: Path) -> dict[str, Callable[[], object]]:
 
 
 def tensors(n: int) -> bytes:
-    return b"{" + b",".join(b'"%d":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}' % (i, 4 * i, 4 * i + 4) for i in range(n)) + b"}"
+    return (
+        b"{"
+        + b",".join(
+            b'"%d":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}' % (i, 4 * i, 4 * i + 4) for i in range(n)
+        )
+        + b"}"
+    )
 
 
 THOUSANDS = tensors(1 << 16)
@@ -188,18 +199,23 @@ HEADERS: dict[str, Callable[[Path], object]] = {
     "longer than the file": raw(1000, b"{}"),
     "100 MB of header": raw(100_000_000, b"{" + b" " * 99_999_999),
     "a million tensors": lambda path: headed(tensors(1 << 20), bytes(4 << 20))(path),
-    "as many tensors as fit": headed(THOUSANDS[: (cut := THOUSANDS.rfind(b"},", 0, LONGEST_HEADER - 2)) + 1] + b"}", bytes(4 * (1 << 16))),
+    "as many tensors as fit": headed(
+        THOUSANDS[: (cut := THOUSANDS.rfind(b"},", 0, LONGEST_HEADER - 2)) + 1] + b"}", bytes(4 * (1 << 16))
+    ),
     "nested": headed(fill(b"[", b"", b"", LONGEST_HEADER)),
     "nested objects": headed(fill(b'{"a":', b"", b"", LONGEST_HEADER)),
     "lists": headed(fill(b"[],", b'{"a":[', b"[]]}", LONGEST_HEADER)),
-    "a name of 3 MB": headed(fill(b"x", b'{"', b'":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', LONGEST_HEADER), bytes(4)),
+    "a name of 3 MB": headed(
+        fill(b"x", b'{"', b'":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', LONGEST_HEADER), bytes(4)
+    ),
     "overlapping": headed({"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(6)),
     "beyond": headed({"a": tensor(0, 1 << 62)}, bytes(4)),
     "backwards": headed({"a": tensor(4, 0)}, bytes(4)),
     "gigantic shape": headed({"a": tensor(0, 4, [1 << 40, 1 << 40])}, bytes(4)),
     "negative": headed({"a": tensor(-4, 0)}, bytes(4)),
     "twice": headed(
-        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        bytes(4),
     ),
     "dots": headed({"../../x": tensor(0, 4), "/etc/passwd": tensor(4, 8)}, bytes(8)),
     "control characters": headed({"\n\x1b[2J": tensor(0, 4)}, bytes(4)),
@@ -210,8 +226,12 @@ CONTRACTS: dict[str, Callable[[Path], object]] = {
     "contract of objects": sealed(fill(b"{},", b"[", b"{}]", LONGEST_HEADER - 500).decode()),
     "contract with a long field": sealed('{"format":1,"' + "x" * (LONGEST_HEADER // 2) + '":1}'),
     "contract of a long format": sealed('{"format":"' + "x" * (LONGEST_HEADER // 2) + '"}'),
-    "contract of many classes": sealed(to_json(CONTRACT).replace('"a", "b"', fill(b'"a",', b"", b'"a"', LONGEST_HEADER // 3).decode())),
-    "contract with a tensor of an odd name": lambda path: sealed(to_json(CONTRACT), {"\n\x1b[2J" * 10_000: tensor(0, 0, [0])})(path),
+    "contract of many classes": sealed(
+        to_json(CONTRACT).replace('"a", "b"', fill(b'"a",', b"", b'"a"', LONGEST_HEADER // 3).decode())
+    ),
+    "contract with a tensor of an odd name": lambda path: sealed(
+        to_json(CONTRACT), {"\n\x1b[2J" * 10_000: tensor(0, 0, [0])}
+    )(path),
     "sparse": sparse,
 }
 LAUGHS = ", ".join(f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
@@ -271,12 +291,16 @@ def forged(good: Path, change: Change, path: Path, seal: bool = True) -> None:
 
 
 def rows_of(values: list[float]) -> Change:
-    return lambda h, a, b: b[: (at := h[ROWS]["data_offsets"][0])] + np.array(values, "<f4").tobytes() + b[at + 4 * len(values) :]
+    return lambda h, a, b: (
+        b[: (at := h[ROWS]["data_offsets"][0])] + np.array(values, "<f4").tobytes() + b[at + 4 * len(values) :]
+    )
 
 
 def bytes_of(name: str, values: Any, kind: str) -> Change:
     """A tensor of other bytes, no more than before."""
-    return lambda h, a, b: b[: (at := h[name]["data_offsets"][0])] + (new := np.array(values, kind).tobytes()) + b[at + len(new) :]
+    return lambda h, a, b: (
+        b[: (at := h[name]["data_offsets"][0])] + (new := np.array(values, kind).tobytes()) + b[at + len(new) :]
+    )
 
 
 def described(name: str, **values: Any) -> Change:
@@ -353,7 +377,9 @@ POSTERIORS: dict[str, Change] = {
     "no model": lambda h, a, b: a.update(models=[]),
     "models that are text": lambda h, a, b: a.update(models="a" * 1_000_000),
     "a name of a megabyte": lambda h, a, b: a["models"][0].update(name="x" * 1_000_000),
-    "a name in control characters, of another test": lambda h, a, b: a["models"][0].update(name="\n\x1b[2J") or facts(scales=[48])(h, a, b),
+    "a name in control characters, of another test": lambda h, a, b: (
+        a["models"][0].update(name="\n\x1b[2J") or facts(scales=[48])(h, a, b)
+    ),
     "another protocol": lambda h, a, b: a["models"][0]["results"][0].update(protocol="ten"),
     "a protocol of lists": lambda h, a, b: a["models"][0]["results"][0].update(protocol=[[]]),
     "scales without end": facts(scales=[32] * 500_000),
@@ -434,7 +460,9 @@ def all_cases(root: Path) -> dict[str, str]:
             f"config {put(root / f'{i}y' / 'config.yaml', lambda path, data=data: path.write_bytes(data)).parent}"  # type: ignore[misc]
         )
     for i, (name, data) in enumerate(JSON.items()):
-        cases[f"json: {name}"] = f"json {put(root / f'{i}j' / 'x.json', lambda path, data=data: path.write_bytes(data))}"  # type: ignore[misc]
+        cases[f"json: {name}"] = (
+            f"json {put(root / f'{i}j' / 'x.json', lambda path, data=data: path.write_bytes(data))}"  # type: ignore[misc]
+        )
         cases[f"state.json: {name}, as JSON"] = (
             f"state {put(root / f'{i}t' / 'state.json', lambda path, data=data: path.write_bytes(data)).parent}"  # type: ignore[misc]
         )
@@ -488,7 +516,22 @@ def test_the_command_line_refuses_a_pickle_in_one_line(
 ) -> None:
     path, out = tmp_path / "model.safetensors", str(tmp_path / "run")
     torch.save({"weights": Canary(tmp_path / "canary")}, path)
-    small = ["--net", "A", "--crop", "32", "--scale", "36", "--fc_width", "8", "--base_width", "4", "--batch", "4", "--workers", "0"]
+    small = [
+        "--net",
+        "A",
+        "--crop",
+        "32",
+        "--scale",
+        "36",
+        "--fc_width",
+        "8",
+        "--base_width",
+        "4",
+        "--batch",
+        "4",
+        "--workers",
+        "0",
+    ]
     words = {
         "predict": ["predict", str(path), str(photo_folder)],
         "evaluate": ["evaluate", str(path), str(photo_folder)],

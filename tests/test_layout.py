@@ -67,13 +67,17 @@ def test_a_room_imports_only_from_its_left_and_enters_by_the_door(path: Path) ->
         own, other = room_of(path), target_room(module)
         if own == other:
             continue
-        assert PLACE[other] < PLACE[own] or (str(path.relative_to(PACKAGE)), other) in KNOWN, f"{path.name} imports {module}"
+        assert PLACE[other] < PLACE[own] or (str(path.relative_to(PACKAGE)), other) in KNOWN, (
+            f"{path.name} imports {module}"
+        )
         assert other not in OUTBUILDINGS or module == f"verydeep.{other}", f"{path.name} enters {module} by a window"
 
 
 def test_no_import_circles() -> None:
     graph = {
-        module_name(p): {m for m in imports(p) if m in NAMES and (str(p.relative_to(PACKAGE)), target_room(m)) not in KNOWN}
+        module_name(p): {
+            m for m in imports(p) if m in NAMES and (str(p.relative_to(PACKAGE)), target_room(m)) not in KNOWN
+        }
         for p in FILES
         if p != PACKAGE / "__init__.py"
     }
@@ -116,7 +120,9 @@ def test_nothing_dangerous(path: Path) -> None:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             assert name not in ("eval", "exec", "yaml.load", "os.system"), name
-            if name == "torch.load":  # a pickle, in the one file that looks through it first (docs/decisions/0011-foreign-weights.md)
+            if (
+                name == "torch.load"
+            ):  # a pickle, in the one file that looks through it first (docs/decisions/0011-foreign-weights.md)
                 assert path == PACKAGE / "weights" / "torch_file.py"
                 assert "weights_only=True" in [ast.unparse(k) for k in node.keywords]
         if isinstance(node, ast.keyword):

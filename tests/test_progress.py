@@ -34,7 +34,8 @@ def test_auto_draws_no_bar_where_stderr_is_no_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (0.3, "less than a second"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (1_036_800, "12 days")]
+    ("seconds", "words"),
+    [(0, "0 s"), (0.3, "less than a second"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (1_036_800, "12 days")],
 )
 def test_durations_as_people_say_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
@@ -42,7 +43,12 @@ def test_durations_as_people_say_them(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "plural", "words"),
-    [(1, "epochs", "1 epoch"), (1, "classes", "1 class"), (0, "photos", "0 photos"), (2000, "entries", "2,000 entries")],
+    [
+        (1, "epochs", "1 epoch"),
+        (1, "classes", "1 class"),
+        (0, "photos", "0 photos"),
+        (2000, "entries", "2,000 entries"),
+    ],
 )
 def test_one_thing_is_said_as_one(count: int, plural: str, words: str) -> None:
     assert several(count, plural) == words

@@ -24,7 +24,9 @@ def blocks(readme: str, language: str) -> list[str]:
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    )
 
 
 def test_both_readmes_have_the_same_commands() -> None:
@@ -53,7 +55,9 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
     assert "seeds 0, 1, 2" in (tmp_path / "runs" / "study" / "study.html").read_text(encoding="utf-8")
     assert "'verydeep train' would run" in (tmp_path / "check.html").read_text(encoding="utf-8").replace("&#39;", "'")
-    from_folder, from_shards = (next((tmp_path / "runs" / run / "last").glob("weights*")).read_bytes() for run in ("mine", "shards"))
+    from_folder, from_shards = (
+        next((tmp_path / "runs" / run / "last").glob("weights*")).read_bytes() for run in ("mine", "shards")
+    )
     assert from_folder == from_shards
     assert (tmp_path / "runs" / "tuned" / "report.html").is_file()
     for script in blocks("README.md", "python"):

@@ -51,7 +51,11 @@ def test_a_run_is_begun_and_continued(tmp_path: Path) -> None:
         run.say("second\nthird")
     assert names(out) == [".lock", "config.yaml", "log.txt"]
     assert read_config(out) == replace(SMALL, workers=2)
-    assert [line.split(" ", 2)[2] for line in (out / "log.txt").read_text().splitlines()] == ["first", "second", "third"]
+    assert [line.split(" ", 2)[2] for line in (out / "log.txt").read_text().splitlines()] == [
+        "first",
+        "second",
+        "third",
+    ]
 
 
 def test_what_is_said_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +148,12 @@ def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.EWOULDBLOCK, "in use"), (errno.EAGAIN, "in use"), (errno.EACCES, "in use"), (errno.ENOLCK, r"cannot be locked \(No locks")],
+    [
+        (errno.EWOULDBLOCK, "in use"),
+        (errno.EAGAIN, "in use"),
+        (errno.EACCES, "in use"),
+        (errno.ENOLCK, r"cannot be locked \(No locks"),
+    ],
 )
 def test_a_lock_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str) -> None:
     def failing(*ignored: object) -> None:
@@ -195,7 +204,9 @@ def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
         (errno.EIO, "give another --out"),
     ],
 )
-def test_what_to_do_about_a_folder_fits_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+def test_what_to_do_about_a_folder_fits_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
     def mkdir(*ignored: object, **also: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -249,7 +260,19 @@ def test_what_is_no_run_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500, b"!!python/name:os.system"]
+    "content",
+    [
+        b"",
+        b"5",
+        b"[]",
+        b"{",
+        b"a: b: c",
+        b"\xff\xfe\x00",
+        b"\0",
+        b"d: 2014-99-99",
+        b"[" * 1500,
+        b"!!python/name:os.system",
+    ],
 )
 def test_a_damaged_configuration_is_a_run_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
@@ -270,7 +293,8 @@ def test_json_survives_being_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "cannot be read")]
+    ("content", "message"),
+    [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "cannot be read")],
 )
 def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
@@ -332,7 +356,9 @@ def failing_folder_flush(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "fsync", of_files_only)
 
 
-def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "x.txt").write_text("old")
     failing_folder_flush(monkeypatch, errno.EIO)
     with pytest.raises(RunError, match=r"x\.txt was saved but may not survive a power cut \(Input/output error\)"):
@@ -341,7 +367,9 @@ def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(tmp_path: Path,
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_without_flushing_of_folders_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_system_without_flushing_of_folders_is_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     failing_folder_flush(monkeypatch, number)
     write_text(tmp_path / "x.txt", "new")
     assert (tmp_path / "x.txt").read_text() == "new"
@@ -394,11 +422,15 @@ def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypat
 def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is flushed from now on."""
     fsync, found = os.fsync, list[str]()
-    monkeypatch.setattr(os, "fsync", lambda handle: found.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: found.append(os.readlink(f"/proc/self/fd/{handle}")) or fsync(handle)
+    )
     return found
 
 
-def test_a_new_run_folder_survives_a_power_cut_with_those_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_folder_survives_a_power_cut_with_those_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = flushed(monkeypatch)
     with open_run(tmp_path / "a" / "b" / "run", SMALL):
         pass
@@ -427,8 +459,12 @@ def always_full(path: Path, *ignored: object, **also_ignored: object) -> IO[str]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize(("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))])
-def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]) -> None:
+@pytest.mark.parametrize(
+    ("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))]
+)
+def test_a_full_disk_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]
+) -> None:
     with open_run(tmp_path, SMALL) as run:
         monkeypatch.setattr(verydeep.files, "open", always_full, raising=False)
         with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
@@ -467,7 +503,18 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "junk",
     [
-        *(b'{"step": 2, "lo', b"\0\0\0", b"\xff\xfe", b"5", b'"step"', b"[]", b'{"step": null}', b'{"loss": 1}', b"", b"[" * 100_000),
+        *(
+            b'{"step": 2, "lo',
+            b"\0\0\0",
+            b"\xff\xfe",
+            b"5",
+            b'"step"',
+            b"[]",
+            b'{"step": null}',
+            b'{"loss": 1}',
+            b"",
+            b"[" * 100_000,
+        ),
         *(b'{"step": 1, "val_top1_error": 1}', b'{"step": 1, "epoch": "1", "val_top1_error": 1}', b"1" * 100_000),
     ],
 )

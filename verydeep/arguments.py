@@ -58,7 +58,10 @@ WORDS = {
     "bad_photos": "an unreadable photo stops the test and is named, or is skipped, counted and listed",
     "long_photos": "a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there",
 }
-SEVERAL = {"--drop_at": r"\d+(\s*,\s*\d+)*", "--scale": r"\d+(\s*,\s*\d+)+"}  # fields of several numbers, spelled without brackets
+SEVERAL = {
+    "--drop_at": r"\d+(\s*,\s*\d+)*",
+    "--scale": r"\d+(\s*,\s*\d+)+",
+}  # fields of several numbers, spelled without brackets
 FINE_TUNING = ("finetune", "finetune-features")  # recipes
 SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
 
@@ -74,7 +77,9 @@ def plainly(message: str) -> str:
             "<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false",
             "<class 'tuple'>": "a list of whole numbers; write 6,10 or [6,10]",
         }.get(kind)  # fmt: skip
-        return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + ("" if words else f"; expected one of {kind[len('Literal[') : -1]}")
+        return f"{found[1]}: {found[3]!r} is not {words or 'known'}" + (
+            "" if words else f"; expected one of {kind[len('Literal[') : -1]}"
+        )
     if found := re.fullmatch(r"the following arguments are required: (.*)", message):
         as_typed = {
             "out": "--out",
@@ -92,7 +97,10 @@ def plainly(message: str) -> str:
 def bracketed(words: list[str]) -> list[str]:
     """`--drop_at 6,10`, as everybody writes it, becomes `--drop_at [6,10]`, as the parser does."""
     words = [w for word in words for w in (word.split("=", 1) if word.split("=", 1)[0] in SEVERAL else [word])]
-    return [f"[{w}]" if before in SEVERAL and re.fullmatch(SEVERAL[before], w, re.ASCII) else w for before, w in pairwise(["", *words])]
+    return [
+        f"[{w}]" if before in SEVERAL and re.fullmatch(SEVERAL[before], w, re.ASCII) else w
+        for before, w in pairwise(["", *words])
+    ]
 
 
 def parser_of(verb: str) -> ArgumentParser:
@@ -122,9 +130,13 @@ def recipe_first(words: list[str], default: str | None) -> list[str]:
 
 def need_start(words: list[str], init_from: str | None) -> None:
     """Raises ConfigError for a recipe of fine-tuning without a net to start from: random weights learn little at its rates."""
-    names = [w.removeprefix("--recipe=") for w in words if w.startswith("--recipe=")] + [b for a, b in pairwise(words) if a == "--recipe"]
+    names = [w.removeprefix("--recipe=") for w in words if w.startswith("--recipe=")] + [
+        b for a, b in pairwise(words) if a == "--recipe"
+    ]
     if not init_from and (name := next((n for n in names if n in FINE_TUNING), "")):
-        raise ConfigError(f"recipe and from: {name} is for a start from learnt weights, and none is named; add --from MODEL")
+        raise ConfigError(
+            f"recipe and from: {name} is for a start from learnt weights, and none is named; add --from MODEL"
+        )
 
 
 def start_first(words: list[str]) -> list[str]:
@@ -139,7 +151,9 @@ def start_first(words: list[str]) -> list[str]:
     if at + 1 == len(words):
         raise ConfigError(f"--from needs a model: {MODEL_HELP}")
     if any(w.split("=")[0] in ("--from", "--init_from") for w in words[at + 1 :] + words[:at]):
-        raise ConfigError("from and init_from: a net starts from one model, and --from and --init_from both name it; give one of them once")
+        raise ConfigError(
+            "from and init_from: a net starts from one model, and --from and --init_from both name it; give one of them once"
+        )
     return [*shape_of(words[at + 1], words), *words[:at], "--init_from", *words[at + 1 :]]
 
 
@@ -147,7 +161,9 @@ def shape_of(model: str, words: list[str]) -> list[str]:
     """The fields of a start as arguments; a run that goes on has them already, and does not need the start again."""
     from verydeep.run import has_state, read_config
 
-    given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [b for a, b in pairwise(words) if a == "--out"]
+    given = [w.removeprefix("--out=") for w in words if w.startswith("--out=")] + [
+        b for a, b in pairwise(words) if a == "--out"
+    ]
     if given and has_state(run := Path(given[-1])) and (config := read_config(run)).init_from == model:
         return [w for name in SHAPE for w in (f"--{name}", spelled(getattr(config, name)))]
     from verydeep.weights import Features, load_start
@@ -167,7 +183,9 @@ def spelled(value: object) -> str:
 
 
 def recipes() -> list[str]:
-    return sorted(f.name.removesuffix(".yaml") for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def recipe_file(name: str) -> Path:
@@ -203,8 +221,12 @@ def numbers_in(name: str, text: str) -> list[int]:
 
 def pack_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", required=True, metavar="PATTERN", help="where the shards go, such as shards/flowers-%%05d.tar")
-    parser.add_argument("--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed")
+    parser.add_argument(
+        "--out", required=True, metavar="PATTERN", help="where the shards go, such as shards/flowers-%%05d.tar"
+    )
+    parser.add_argument(
+        "--smallest_side", "--smallest-side", type=int | None, metavar="S", help="rescale bigger photos once, for speed"
+    )
     parser.add_argument("--shard_mb", type=int, default=256, help="megabytes a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (default: %(default)s)")
     parser.add_argument(
@@ -223,7 +245,9 @@ def weights_arguments(parser: ArgumentParser, verb: str = "") -> None:
     parser.add_argument("--json", action="store_true", help="print one machine-readable object on stdout")
     if verb not in WEIGHTS_VERBS:
         width = max(map(len, WEIGHTS_VERBS)) + 2
-        parser.add_argument("verb", choices=list(WEIGHTS_VERBS), help="; ".join(f"{v:<{width}}{w}" for v, w in WEIGHTS_VERBS.items()))
+        parser.add_argument(
+            "verb", choices=list(WEIGHTS_VERBS), help="; ".join(f"{v:<{width}}{w}" for v, w in WEIGHTS_VERBS.items())
+        )
         return
     parser.add_argument("--verb", help=argparse.SUPPRESS)
     if verb == "fetch":
@@ -233,8 +257,19 @@ def weights_arguments(parser: ArgumentParser, verb: str = "") -> None:
     if verb == "convert":
         parser.add_argument("out", metavar="OUT", type=Path, help="the file to write")
         formats = Literal["safetensors", "torchvision", "keras", "caffe", "caffe-v1", "timm"]
-        parser.add_argument("--to", type=formats, required=True, help="the layout to write; safetensors carries the contract")
-        eats = "what a foreign file eats, such as bgr-255 or rgb-01-std (default: what is known of it, else what is usual)"
+        parser.add_argument(
+            "--to", type=formats, required=True, help="the layout to write; safetensors carries the contract"
+        )
+        eats = (
+            "what a foreign file eats, such as bgr-255 or rgb-01-std (default: what is known of it, else what is usual)"
+        )
         parser.add_argument("--eats", type=str | None, help=eats)
-        parser.add_argument("--fold_mean", "--fold-mean", action="store_true", help="fold another mean into conv1_1; borders differ then")
-        parser.add_argument("--keep", action="store_true", help="change no weight; the file then needs the model's own mean and std")
+        parser.add_argument(
+            "--fold_mean",
+            "--fold-mean",
+            action="store_true",
+            help="fold another mean into conv1_1; borders differ then",
+        )
+        parser.add_argument(
+            "--keep", action="store_true", help="change no weight; the file then needs the model's own mean and std"
+        )

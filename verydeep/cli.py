@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import verydeep
 from verydeep import arguments
-from verydeep.arguments import DATA_HELP, MODEL_HELP, VERBS, WEIGHTS_VERBS, WORDS, config_arguments, config_of, numbers_in
+from verydeep.arguments import (
+    DATA_HELP,
+    MODEL_HELP,
+    VERBS,
+    WEIGHTS_VERBS,
+    WORDS,
+    config_arguments,
+    config_of,
+    numbers_in,
+)
 from verydeep.errors import ConfigError, VeryDeepError
 
 if TYPE_CHECKING:
@@ -54,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
 def usage() -> str:
     lines = [f"verydeep {verydeep.__version__}: the VGG paper as working software", "", "usage: verydeep VERB ...", ""]
     lines += [f"  {verb:<10}{words}" for verb, words in VERBS.items()]
-    return "\n".join([*lines, "", "verydeep VERB --help tells what a verb takes.", f"DATA: {DATA_HELP}.", f"MODEL: {MODEL_HELP}."])
+    return "\n".join(
+        [*lines, "", "verydeep VERB --help tells what a verb takes.", f"DATA: {DATA_HELP}.", f"MODEL: {MODEL_HELP}."]
+    )
 
 
 def fail(message: str, status: int) -> int:
@@ -70,7 +81,11 @@ def parse(verb: str, words: list[str]) -> Namespace:
         raise ConfigError("net: a study trains several; give --nets, such as --nets A,B")
     parser = arguments.parser_of(verb)
     if verb == "weights" and words and words[0] in WEIGHTS_VERBS:
-        parser.prog, parser.description, words = f"verydeep weights {words[0]}", WEIGHTS_VERBS[words[0]], ["--verb", *words]
+        parser.prog, parser.description, words = (
+            f"verydeep weights {words[0]}",
+            WEIGHTS_VERBS[words[0]],
+            ["--verb", *words],
+        )
     (globals() | vars(arguments))[f"{verb}_arguments"](parser, *words[1:2] * (verb == "weights"))
     given = words
     if verb in ("train", "demo", "study"):
@@ -121,8 +136,14 @@ def run_check(args: Namespace) -> int:
 
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on")
-    parser.add_argument("--from", metavar="MODEL", help="fine-tune this model, whose net, crop and S are the defaults then; as --init_from")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="the run folder; an interrupted one goes on"
+    )
+    parser.add_argument(
+        "--from",
+        metavar="MODEL",
+        help="fine-tune this model, whose net, crop and S are the defaults then; as --init_from",
+    )
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     config_arguments(parser)
 
@@ -145,15 +166,30 @@ def run_train(args: Namespace) -> int:
 
 def study_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the study's folder; an interrupted one goes on, or grows")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the study's folder; an interrupted one goes on, or grows",
+    )
     parser.add_argument("--nets", default="A,A-LRN,B,C,D,E", help=WORDS["nets"])
     parser.add_argument("--seeds", default="0", help=WORDS["seeds"])
-    parser.add_argument("--train_scales", type=Literal["table3", "first", "all"], default="table3", help=WORDS["train_scales"])
-    parser.add_argument("--tuning_epochs", type=int | None, help=WORDS["tuning_epochs"])
-    parser.add_argument("--test_photos", type=int | None, metavar="N", help="test on the first N photos only; null: on all")
-    parser.add_argument("--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only; null: on all")
     parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="say what would be done and how long it would take; write nothing"
+        "--train_scales", type=Literal["table3", "first", "all"], default="table3", help=WORDS["train_scales"]
+    )
+    parser.add_argument("--tuning_epochs", type=int | None, help=WORDS["tuning_epochs"])
+    parser.add_argument(
+        "--test_photos", type=int | None, metavar="N", help="test on the first N photos only; null: on all"
+    )
+    parser.add_argument(
+        "--crops_photos", type=int | None, metavar="N", help="test crops on the first N photos only; null: on all"
+    )
+    parser.add_argument(
+        "--dry_run",
+        "--dry-run",
+        action="store_true",
+        help="say what would be done and how long it would take; write nothing",
     )
     parser.add_argument("--download", action="store_true", help="fetch a built-in data set that is not at hand")
     config_arguments(parser)
@@ -164,7 +200,12 @@ def run_study(args: Namespace) -> int:
     from verydeep.study import Asked, dry_run, plan_text, study, summary
 
     asked = Asked(
-        args.nets.split(","), numbers_in("seeds", args.seeds), args.train_scales, args.tuning_epochs, args.crops_photos, args.test_photos
+        args.nets.split(","),
+        numbers_in("seeds", args.seeds),
+        args.train_scales,
+        args.tuning_epochs,
+        args.crops_photos,
+        args.test_photos,
     )
     if args.dry_run:
         record = dry_run(args.data, config_of(args), asked, args.out, args.download)
@@ -183,13 +224,23 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", default="centre,dense", help=WORDS["protocol"])
     parser.add_argument("--scales", default="single", metavar="Q", help=WORDS["scales"])
     parser.add_argument("--split", help="train, val or test; null: test if DATA has it, else val, else all photos")
-    parser.add_argument("--mirror", type=bool | None, help="average with the mirror image; null: yes, except for the centre crop")
+    parser.add_argument(
+        "--mirror", type=bool | None, help="average with the mirror image; null: yes, except for the centre crop"
+    )
     parser.add_argument("--average", type=Literal["scores", "posteriors"], default="scores", help=WORDS["average"])
     parser.add_argument("--pooling", type=Literal["up", "down"] | None, help=WORDS["pooling"])
-    parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="arithmetic (default: %(default)s)")
-    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="photos or crops that go through the net at once (default: %(default)s)")
-    parser.add_argument("--limit", type=int | None, metavar="N", help="test only the first N photos of the split; null: all")
+    parser.add_argument(
+        "--precision", type=Literal["fp32", "bf16"], default="fp32", help="arithmetic (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=32, help="photos or crops that go through the net at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=int | None, metavar="N", help="test only the first N photos of the split; null: all"
+    )
     parser.add_argument("--save", type=Path | None, metavar="FILE", help=WORDS["save"])
     parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
     parser.add_argument("--bad_photos", type=Literal["stop", "skip"], default="stop", help=WORDS["bad_photos"])
@@ -237,12 +288,19 @@ def print_results(results: list[dict[str, Any]]) -> None:
 
 def predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, or folders of photos at any depth")
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, or folders of photos at any depth"
+    )
     parser.add_argument("--top", type=int, default=5, help="classes a photo (default: %(default)s)")
     parser.add_argument(
-        "--protocol", type=Literal["centre", "dense"], default="centre", help="centre crop or the whole photo (default: %(default)s)"
+        "--protocol",
+        type=Literal["centre", "dense"],
+        default="centre",
+        help="centre crop or the whole photo (default: %(default)s)",
     )
-    parser.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=int, default=-1, help="threads that decode photos; -1 chooses")
     parser.add_argument("--json", action="store_true", help="one object a line: photo, classes, error")
     parser.add_argument("--csv", action="store_true", help="one class a line: photo, rank, class, probability, error")

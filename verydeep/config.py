@@ -156,14 +156,17 @@ def check(c: Config) -> None:
         require(getattr(c, name) > 0, f"{name}: {getattr(c, name)} is not above 0")
     for name in ("dropout", "momentum", "val_share", "test_share", "keep"):
         require(0 <= getattr(c, name) < 1, f"{name}: {getattr(c, name)} is outside [0, 1)")
-    require(c.most_photos is None or c.most_photos >= 1, f"most_photos: {c.most_photos} is too small; it must be 1 or more")
+    require(
+        c.most_photos is None or c.most_photos >= 1, f"most_photos: {c.most_photos} is too small; it must be 1 or more"
+    )
     require(c.seed < 1 << 63, f"seed: {c.seed} is too large; it must be below 2**63")
     require(c.val_share > 0, "val_share: 0 leaves nothing to steer the learning rate by; try 0.1")
     require(c.val_share + c.test_share < 1, "val_share and test_share: together they leave no photo to train on")
     require(c.drop_factor > 1, f"drop_factor: {c.drop_factor} would not lower the rate; the paper divides by 10")
     require(c.workers >= -1, f"workers: {c.workers} is not a number of threads; -1 chooses")
     require(
-        c.freeze is None or bool(c.init_from), f"freeze and init_from: random weights up to {c.freeze} would never learn; add --from MODEL"
+        c.freeze is None or bool(c.init_from),
+        f"freeze and init_from: random weights up to {c.freeze} would never learn; add --from MODEL",
     )
     low, high = c.scales
     require(low <= high, f"scale: [{low}, {high}] runs backwards; give [Smin, Smax]")
@@ -225,7 +228,11 @@ def plain(config: Config) -> dict[str, Any]:
 
 def different_fields(a: Config, b: Config) -> list[str]:
     """Names of the fields that make two runs two different runs."""
-    return [f.name for f in dataclasses.fields(Config) if f.name not in FREE_FIELDS and getattr(a, f.name) != getattr(b, f.name)]
+    return [
+        f.name
+        for f in dataclasses.fields(Config)
+        if f.name not in FREE_FIELDS and getattr(a, f.name) != getattr(b, f.name)
+    ]
 
 
 def from_plain(values: dict[str, Any], where: str) -> Config:

@@ -69,12 +69,22 @@ def from_values(parsed: object, where: str) -> Contract:
         values: dict[str, Any] = dict(parsed)
         found = values.pop("format", None)
         if found != FORMAT:
-            raise ModelError(f"{where}: its contract has format {found!r:.20}, this version reads {FORMAT}; try a newer verydeep")
+            raise ModelError(
+                f"{where}: its contract has format {found!r:.20}, this version reads {FORMAT}; try a newer verydeep"
+            )
         names = {f.name for f in dataclasses.fields(Contract)}
         if set(values) != names:
             raise TypeError(f"fields {[name[:40] for name in sorted(set(values) ^ names)][:5]}")
-        for name, kinds in (("classes", [str]), ("mean", [float, int]), ("std", [float, int]), ("scales", [int]), ("range", [int])):
-            if not isinstance(values[name], list) or not all(type(v) in kinds for v in values[name]):  # to isinstance, a bool is an int
+        for name, kinds in (
+            ("classes", [str]),
+            ("mean", [float, int]),
+            ("std", [float, int]),
+            ("scales", [int]),
+            ("range", [int]),
+        ):
+            if not isinstance(values[name], list) or not all(
+                type(v) in kinds for v in values[name]
+            ):  # to isinstance, a bool is an int
                 raise TypeError(f"{name} is no list or holds values of another kind")
             values[name] = tuple(values[name])
         contract = Contract(**values)
@@ -83,15 +93,23 @@ def from_values(parsed: object, where: str) -> Contract:
                 raise TypeError(f"{name} is out of range")
         if len(contract.mean) != 3 or len(contract.std) != 3 or len(contract.scales) != 2 or not contract.classes:
             raise TypeError("mean, std, scales or classes have the wrong length")
-        if not all(abs(v) <= 255 for v in contract.mean) or not all(SMALLEST_STD <= v <= 1 / SMALLEST_STD for v in contract.std):
+        if not all(abs(v) <= 255 for v in contract.mean) or not all(
+            SMALLEST_STD <= v <= 1 / SMALLEST_STD for v in contract.std
+        ):
             raise TypeError("mean or std is out of range")
         if not 0 < contract.scales[0] <= contract.scales[1] <= 1 << 16:
             raise TypeError("scales do not rise from above 0, or are out of range")
-        if contract.net not in tuple(TABLE_1) or contract.pooling not in ("up", "down") or not isinstance(contract.batch_norm, bool):
+        if (
+            contract.net not in tuple(TABLE_1)
+            or contract.pooling not in ("up", "down")
+            or not isinstance(contract.batch_norm, bool)
+        ):
             raise TypeError("net, pooling or batch_norm is unknown")
         if not all(isinstance(text, str) for text in (contract.origin, contract.licence, contract.sha256)):
             raise TypeError("origin, licence or sha256 is not text")
-        "".join((*contract.classes, contract.origin, contract.licence)).encode()  # not half a character, which no file can hold
+        "".join(
+            (*contract.classes, contract.origin, contract.licence)
+        ).encode()  # not half a character, which no file can hold
         if contract.order != "RGB" or contract.range != (0, 255) or contract.task != "classes":
             raise TypeError("only RGB, 0-255, task classes is written by this version")
         return contract

@@ -22,8 +22,15 @@ def experiment(data: str, config: Config, out: Path, download: bool = False, ran
     progress = Progress("auto" if ranks.first else "none")
     ended = run_training(data, config, out, download, progress, ranks)
     ranks.gather(None)  # by then the first has saved the best net
-    settings = Settings(device=device_for(config.device).type, workers=config.workers, bad_photos=config.bad_photos, long_photos="middle")
-    results = evaluate_models([str(out)], data, settings=settings, download=download, again=False, ranks=ranks, progress=progress)
+    settings = Settings(
+        device=device_for(config.device).type,
+        workers=config.workers,
+        bad_photos=config.bad_photos,
+        long_photos="middle",
+    )
+    results = evaluate_models(
+        [str(out)], data, settings=settings, download=download, again=False, ranks=ranks, progress=progress
+    )
     if ranks.first:
         write_report(out)
     return {"run": str(out), "ended": ended, "report": str(out / "report.html"), "results": results}
@@ -33,5 +40,7 @@ def report_run(run: Path) -> Path:
     """Writes the report of a run anew; returns the page. Raises RunError where there is no run, ModelError before its first epoch."""
     read_config(run)
     if not (run / "best.safetensors").exists():
-        raise ModelError(f"{run} has no best.safetensors yet: its first epoch is not done, so there is nothing to report")
+        raise ModelError(
+            f"{run} has no best.safetensors yet: its first epoch is not done, so there is nothing to report"
+        )
     return write_report(run)

@@ -36,7 +36,9 @@ def photos_in(given: Iterable[str]) -> list[str]:
             found.append(name)
             continue
         below = (p for p in path.rglob("*") if p.suffix.lower() in photo.SUFFIXES and p.is_file())
-        inside = sorted((str(p) for p in below if not any(is_hidden(part) for part in p.relative_to(path).parts)), key=natural)
+        inside = sorted(
+            (str(p) for p in below if not any(is_hidden(part) for part in p.relative_to(path).parts)), key=natural
+        )
         if not inside:
             raise DataError(f"{name} holds no photos; expected files named {', '.join(sorted(photo.SUFFIXES))}")
         found += inside
@@ -44,7 +46,12 @@ def photos_in(given: Iterable[str]) -> list[str]:
 
 
 def predictions(
-    classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto", workers: int = -1
+    classifier: Classifier,
+    paths: list[str],
+    top: int = 5,
+    protocol: Protocol = "centre",
+    device: str = "auto",
+    workers: int = -1,
 ) -> Iterator[Row]:
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
     if top < 1:
@@ -88,6 +95,10 @@ def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int
             if row.error is not None:
                 writer.writerow((row.photo, "", "", "", row.error))
         else:
-            answer = f"error: {row.error}" if row.error is not None else ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
+            answer = (
+                f"error: {row.error}"
+                if row.error is not None
+                else ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
+            )
             print(f"{row.photo}: {answer}", file=out, flush=True)
     return errors

@@ -43,7 +43,11 @@ def drawn_bar(total: int, label: str, done: int, unit: str) -> Iterator[Advance]
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
     )  # fmt: skip
     with Rich(*columns, console=Console(stderr=True), transient=True) as rich:
-        task, began, first = rich.add_task(label, total=total, completed=done, rate="", words=""), time.perf_counter(), done
+        task, began, first = (
+            rich.add_task(label, total=total, completed=done, rate="", words=""),
+            time.perf_counter(),
+            done,
+        )
 
         def advance(n: int, words: str) -> None:
             nonlocal done
@@ -65,6 +69,10 @@ def lines(total: int, label: str, done: int, unit: str) -> Advance:
             return
         last, rate = now, (done - first) / max(now - began, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate else ""
-        print(f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{', ' + words if words else ''}", file=sys.stderr, flush=True)
+        print(
+            f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{', ' + words if words else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return advance

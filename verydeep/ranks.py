@@ -23,7 +23,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from verydeep.errors import ConfigError, RankError
 
-PATIENCE = timedelta(hours=2)  # the others wait while the first measures, saves or downloads; a killed one is noticed at once
+PATIENCE = timedelta(
+    hours=2
+)  # the others wait while the first measures, saves or downloads; a killed one is noticed at once
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ class Ranks:
             return net
         if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
             if device.type == "cpu":
-                raise ConfigError("batch_norm: several ranks cannot share its statistics on a CPU; train in one process, or without it")
+                raise ConfigError(
+                    "batch_norm: several ranks cannot share its statistics on a CPU; train in one process, or without it"
+                )
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         with losing_others(self):
             return nn.parallel.DistributedDataParallel(net, gradient_as_bucket_view=True)
@@ -99,7 +103,9 @@ def losing_others(ranks: Ranks) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as e:
         why = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise RankError(f"rank {ranks.rank} of {ranks.size} lost the others ({why}); the one that stopped first says why") from e
+        raise RankError(
+            f"rank {ranks.rank} of {ranks.size} lost the others ({why}); the one that stopped first says why"
+        ) from e
 
 
 @contextmanager

@@ -112,7 +112,9 @@ def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
         except (BlockingIOError, PermissionError) as e:  # EWOULDBLOCK, EAGAIN; EACCES
             raise RunError(f"{path} is in use by another training; wait for it or give another --out") from e
         except OSError as e:
-            raise RunError(f"{path} cannot be locked ({e.strerror or e}); give an --out on a disk that can lock files") from e
+            raise RunError(
+                f"{path} cannot be locked ({e.strerror or e}); give an --out on a disk that can lock files"
+            ) from e
         check_folder(path, config)  # again, now that no other training can begin
         remove_temporary(path, path / "last", path / "results")
         write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
@@ -126,10 +128,14 @@ def check_folder(path: Path, config: Config) -> None:
     if "config.yaml" not in names:
         ours = (".lock", ".config.yaml.", ".DS_Store")  # the second is left by a process killed while it began
         if strangers := [name for name in names if not name.startswith(ours)]:
-            raise RunError(f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out")
+            raise RunError(
+                f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out"
+            )
     elif (fields := different_fields(old := read_config(path), config)) and has_state(path):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
-        raise RunError(f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out")
+        raise RunError(
+            f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out"
+        )
 
 
 def has_state(path: Path) -> bool:

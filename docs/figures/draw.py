@@ -29,7 +29,15 @@ CROP, SCALES = 224, (256, 384, 512)
 INK, GREY, CROP_COLOUR = "#22303c", "#8a97a3", "#e4572e"
 BLUES = ("#cfe3f1", "#9fc7e3", "#6aa6d0", "#3a82b8", "#235f8f")
 OTHER_KERNELS = {1: "#f2a541", 5: "#7d5ba6"}
-PAINT = {"sky": "#cfe6f5", "sun": "#f7d154", "hill": "#a8cf9b", "grass": "#7db56f", "cat": "#d98a4b", "belly": "#f4dcc0", "ball": "#c9405b"}
+PAINT = {
+    "sky": "#cfe6f5",
+    "sun": "#f7d154",
+    "hill": "#a8cf9b",
+    "grass": "#7db56f",
+    "cat": "#d98a4b",
+    "belly": "#f4dcc0",
+    "ball": "#c9405b",
+}
 FIELD = 26  # side of a value in fields.png
 WIDTH = 10.0  # inches; 1,200 pixels at 120 dpi
 plt.rcParams.update({"font.size": 13, "text.color": INK, "mathtext.fontset": "dejavusans"})
@@ -53,7 +61,9 @@ def scene(height: int = 750, width: int = 1000) -> Image.Image:
         ax.add_patch(Ellipse((x, 690), 110, 56, color=belly))
     for side in (-1, 1):
         ax.add_patch(Polygon([(500 + side * 140, 95), (500 + side * 132, 260), (500 + side * 25, 175)], color=cat))
-        ax.add_patch(Polygon([(500 + side * 126, 128), (500 + side * 118, 215), (500 + side * 62, 175)], color="#e9a9a0"))
+        ax.add_patch(
+            Polygon([(500 + side * 126, 128), (500 + side * 118, 215), (500 + side * 62, 175)], color="#e9a9a0")
+        )
     ax.add_patch(Ellipse((500, 280), 310, 260, color=cat))
     for x in (470, 500, 530):
         ax.plot([x, x], [165, 205], color="#a9642f", lw=7, solid_capstyle="round")
@@ -97,7 +107,14 @@ def scale(photo: Image.Image) -> Figure:
             )
         picture(ax, rescale(photo, s, (top, start, CROP, CROP)), *below, crop_side, crop_side)
         frame(ax, *below, crop_side)
-        ax.text(below[0] + crop_side / 2, below[1] + crop_side + 16, f"{CROP} × {CROP}", ha="center", va="top", color=CROP_COLOUR)
+        ax.text(
+            below[0] + crop_side / 2,
+            below[1] + crop_side + 16,
+            f"{CROP} × {CROP}",
+            ha="center",
+            va="top",
+            color=CROP_COLOUR,
+        )
         left += pixels.shape[1] + gap
     return figure
 
@@ -140,8 +157,18 @@ def dense(photo: Image.Image) -> Figure:
             tint = plt.get_cmap("Blues")(0.06 + 0.8 * values[i, j] / max(m.max() for m in maps))
             ax.add_patch(Rectangle((x + j * cell, y + i * cell), cell, cell, fc=tint, ec="white", lw=0.8))
         ax.add_patch(Rectangle((x, y), columns * cell, rows * cell, fill=False, ec=INK, lw=1))
-    ax.text(x0 + columns * cell / 2 + 2 * behind, y0 - 2 * behind - 14, f"{rows} × {columns} × $K$", ha="center", va="bottom")
-    for (i, j), colour in {(0, 1): OTHER_KERNELS[1], (rows - 1, columns - 1): OTHER_KERNELS[5], (0, 0): CROP_COLOUR}.items():
+    ax.text(
+        x0 + columns * cell / 2 + 2 * behind,
+        y0 - 2 * behind - 14,
+        f"{rows} × {columns} × $K$",
+        ha="center",
+        va="bottom",
+    )
+    for (i, j), colour in {
+        (0, 1): OTHER_KERNELS[1],
+        (rows - 1, columns - 1): OTHER_KERNELS[5],
+        (0, 0): CROP_COLOUR,
+    }.items():
         frame(ax, j * STRIDE, i * STRIDE, CROP, colour)
         frame(ax, x0 + j * cell, y0 + i * cell, cell, colour)
         for corner in (0, 1) if (i, j) != (0, 1) else ():
@@ -178,7 +205,14 @@ def fields() -> Figure:
 def field(ax: Axes, x: float, middle: float, n: int, see: int) -> None:
     """A map of n x n values; the 3x3 that make its right neighbour's middle value are framed, with lines to it."""
     squares(ax, x, middle, n, BLUES[(see - n) // 2] if n > 1 else CROP_COLOUR, FIELD)
-    ax.text(x + n * FIELD / 2, middle + n * FIELD / 2 + 8, f"{n} × {n}", ha="center", va="top", color=INK if n > 1 else CROP_COLOUR)
+    ax.text(
+        x + n * FIELD / 2,
+        middle + n * FIELD / 2 + 8,
+        f"{n} × {n}",
+        ha="center",
+        va="top",
+        color=INK if n > 1 else CROP_COLOUR,
+    )
     if n == 1:
         return
     left, side, end = x + (n - 3) * FIELD, 3 * FIELD, x + n * FIELD + 78 + (n - 3) * FIELD
@@ -186,7 +220,14 @@ def field(ax: Axes, x: float, middle: float, n: int, see: int) -> None:
     frame(ax, left, top, side)
     frame(ax, end, target, FIELD)
     for corner in (0, 1):
-        ax.plot([left + side, end], [top + corner * side, target + corner * FIELD], color=CROP_COLOUR, lw=1, ls=(0, (4, 3)), zorder=3)
+        ax.plot(
+            [left + side, end],
+            [top + corner * side, target + corner * FIELD],
+            color=CROP_COLOUR,
+            lw=1,
+            ls=(0, (4, 3)),
+            zorder=3,
+        )
 
 
 def nets() -> Figure:
@@ -218,14 +259,18 @@ def nets() -> Figure:
         for row, width in enumerate((512, 512, 125)):  # a bar of 4096 would be eight columns wide
             net_bar(ax, middle, starts[5] + row * bar, width, bar, "#dde3e8", "", False)
         ax.text(middle, starts[5] + 3 * bar + 60, sum(map(len, blocks)) + 3, ha="center", va="top", fontweight="bold")
-        ax.text(middle, starts[5] + 3 * bar + 170, f"{PARAMETERS[net] / 1e6:.0f} · 10⁶", ha="center", va="top", color=GREY)
+        ax.text(
+            middle, starts[5] + 3 * bar + 170, f"{PARAMETERS[net] / 1e6:.0f} · 10⁶", ha="center", va="top", color=GREY
+        )
     return figure
 
 
 def net_bar(ax: Axes, middle: float, y: float, width: float, height: float, colour: str, text: str, lrn: bool) -> None:
     ax.add_patch(Rectangle((middle - width / 2, y + 5), width, height - 10, fc=colour, ec="none"))
     dark = colour in (*BLUES[3:], OTHER_KERNELS[5])
-    ax.text(middle, y + height / 2, text, ha="center", va="center_baseline", color="white" if dark else INK, fontsize=11)
+    ax.text(
+        middle, y + height / 2, text, ha="center", va="center_baseline", color="white" if dark else INK, fontsize=11
+    )
     if lrn:
         ax.add_patch(Rectangle((middle - width / 2, y + height - 3), width, 12, fc=CROP_COLOUR, ec="none"))
 
@@ -238,7 +283,9 @@ def share(pixels: Pixels, name: str, rows: int, columns: int) -> np.ndarray:
     return np.array(windows)
 
 
-def blank(figure: Figure, box: tuple[float, float, float, float], x: tuple[float, float], y: tuple[float, float]) -> Axes:
+def blank(
+    figure: Figure, box: tuple[float, float, float, float], x: tuple[float, float], y: tuple[float, float]
+) -> Axes:
     ax = figure.add_axes(box)
     ax.set_xlim(*x)
     ax.set_ylim(*y)
@@ -272,11 +319,15 @@ def span(ax: Axes, a: tuple[float, float], b: tuple[float, float], text: str, tu
 
 def bars(ax: Axes, x: float, values: list[float], text: str, middle: float) -> None:
     """An arrow with a formula on it, then one bar a class."""
-    ax.add_patch(FancyArrowPatch((x - 92, middle), (x - 14, middle), arrowstyle="-|>", mutation_scale=13, color=INK, lw=1.5))
+    ax.add_patch(
+        FancyArrowPatch((x - 92, middle), (x - 14, middle), arrowstyle="-|>", mutation_scale=13, color=INK, lw=1.5)
+    )
     ax.text(x - 56, middle - 16, text, ha="center", va="bottom", fontsize=15)
     pitch = 50
     for k, value in enumerate(values):
-        ax.add_patch(Rectangle((x, middle + (k - len(values) / 2) * pitch + 8), 85 * value, pitch - 16, fc=BLUES[3], ec="none"))
+        ax.add_patch(
+            Rectangle((x, middle + (k - len(values) / 2) * pitch + 8), 85 * value, pitch - 16, fc=BLUES[3], ec="none")
+        )
     ax.plot([x, x], [middle - len(values) * pitch / 2, middle + len(values) * pitch / 2], color=INK, lw=1)
     ax.text(x, middle + len(values) * pitch / 2 + 10, "$K$", ha="center", va="top")
 
@@ -284,13 +335,21 @@ def bars(ax: Axes, x: float, values: list[float], text: str, middle: float) -> N
 def squares(ax: Axes, x: float, middle: float, n: int, colour: str, side: float = 18) -> None:
     for i in range(n):
         for j in range(n):
-            ax.add_patch(Rectangle((x + j * side, middle + (i - n / 2) * side), side, side, fc=colour, ec="white", lw=1))
+            ax.add_patch(
+                Rectangle((x + j * side, middle + (i - n / 2) * side), side, side, fc=colour, ec="white", lw=1)
+            )
 
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     photo = scene()
-    pictures = {"scale": scale(photo), "jitter": jitter(photo), "dense": dense(photo), "fields": fields(), "nets": nets()}
+    pictures = {
+        "scale": scale(photo),
+        "jitter": jitter(photo),
+        "dense": dense(photo),
+        "fields": fields(),
+        "nets": nets(),
+    }
     for name, figure in pictures.items():
         figure.canvas.draw()
         pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]

@@ -39,14 +39,20 @@ def rows(kind: type[np.number[Any]] = np.float64) -> list[list[Any]]:
     chance, found = random.Random(6), []
     for synset, number in numbers().items():
         children = [] if number <= 1000 else chance.sample(range(1, 1861), 3)
-        counts = [np.array([[n]], kind) for n in (number, len(children), chance.randrange(19), 1300 if number <= 1000 else 0)]
+        counts = [
+            np.array([[n]], kind) for n in (number, len(children), chance.randrange(19), 1300 if number <= 1000 else 0)
+        ]
         gloss = "" if chance.random() < 0.1 else "small gray fox of the plains; café " * chance.randrange(1, 6)
-        found.append([counts[0], synset, "kit fox, Vulpes macrotis", gloss, counts[1], np.array([children], kind), *counts[2:]])
+        found.append(
+            [counts[0], synset, "kit fox, Vulpes macrotis", gloss, counts[1], np.array([children], kind), *counts[2:]]
+        )
     chance.shuffle(found)
     return found
 
 
-def mat(found: Sequence[Sequence[Any]], fields: Sequence[str] = FIELDS, name: str = "synsets", compressed: bool = True) -> bytes:
+def mat(
+    found: Sequence[Sequence[Any]], fields: Sequence[str] = FIELDS, name: str = "synsets", compressed: bool = True
+) -> bytes:
     structs = np.empty((len(found), 1), [(field, object) for field in fields])
     for i, row in enumerate(found):
         structs[i, 0] = tuple(row)
@@ -100,7 +106,9 @@ def test_every_number_is_its_synset(kit: Path) -> None:
     (kit / "meta.mat").write_bytes(honest(True))
     place = {number: synset for synset, number in numbers().items()}
     for first in range(1, 1000, 333):
-        (kit / "ILSVRC2012_validation_ground_truth.txt").write_bytes(b"".join(b"%d\r\n" % n for n in range(first, 1001)))
+        (kit / "ILSVRC2012_validation_ground_truth.txt").write_bytes(
+            b"".join(b"%d\r\n" % n for n in range(first, 1001))
+        )
         assert synsets_of(kit) == [place[first + i] for i in range(4)]
 
 
@@ -186,7 +194,10 @@ def test_random_bytes_behind_the_header_are_refused(kit: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1\n1001\n2\n1\n", "line 2 of ILSVRC2012_validation_ground_truth.txt says '1001'; expected a class from 1 to 1000"),
+        (
+            "1\n1001\n2\n1\n",
+            "line 2 of ILSVRC2012_validation_ground_truth.txt says '1001'; expected a class from 1 to 1000",
+        ),
         ("1\n2\n0\n1\n", "line 3 of ILSVRC2012_validation_ground_truth.txt says '0'; expected a class from 1 to 1000"),
         ("1\n-2\n2\n1\n", "line 2 of ILSVRC2012_validation_ground_truth.txt says '-2'"),
         ("1\n\n2\n1\n1\n", "line 2 of ILSVRC2012_validation_ground_truth.txt says ''"),
@@ -204,7 +215,9 @@ def test_a_wrong_ground_truth_is_named(kit: Path, text: str, expected: str) -> N
 
 def test_a_ground_truth_of_all_photos_serves_some(kit: Path) -> None:
     (kit / "meta.mat").write_bytes(honest(True))
-    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{n}\n" for n in TRUTH) + "3\n" * 49_996 + "\n\n")
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text(
+        "".join(f"{n}\n" for n in TRUTH) + "3\n" * 49_996 + "\n\n"
+    )
     assert synsets_of(kit) == [TISSUE, KIT_FOX, SETTER, KIT_FOX]
 
 

@@ -42,7 +42,9 @@ def table(rows: int = 6, image: str = "image", **columns: Any) -> Any:
         return out.getvalue()
 
     features = {image: datasets.Image()} | {name: feature for name, (feature, _) in columns.items()}
-    given = {image: [{"bytes": photo(i), "path": f"{i}.png"} for i in range(rows)]} | {name: v for name, (_, v) in columns.items()}
+    given = {image: [{"bytes": photo(i), "path": f"{i}.png"} for i in range(rows)]} | {
+        name: v for name, (_, v) in columns.items()
+    }
     return datasets.Dataset.from_dict(given, datasets.Features(features))
 
 
@@ -97,10 +99,18 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 COLUMNS = {
-    "names": ({"label": (datasets.Value("string"), ["2", "10", "2", "x", "x", "10"])}, ("2", "10", "x"), [0, 1, 0, 2, 2, 1]),
+    "names": (
+        {"label": (datasets.Value("string"), ["2", "10", "2", "x", "x", "10"])},
+        ("2", "10", "x"),
+        [0, 1, 0, 2, 2, 1],
+    ),
     "numbers": ({"cls": (datasets.Value("int64"), [7, 12, 7, 7, 7, 7])}, ("7", "12"), [0, 1, 0, 0, 0, 0]),
     "one of two classes": ({"label": label(), "breed": label()}, ("b", "a", "c"), [0, 1, 2, 0, 1, 2]),
-    "a class of any name": ({"breed": label(), "label": (datasets.Value("string"), ["x"] * 6)}, ("b", "a", "c"), [0, 1, 2, 0, 1, 2]),
+    "a class of any name": (
+        {"breed": label(), "label": (datasets.Value("string"), ["x"] * 6)},
+        ("b", "a", "c"),
+        [0, 1, 2, 0, 1, 2],
+    ),
 }
 
 
@@ -123,7 +133,9 @@ def test_one_split_of_another_name_is_all_photos(tmp_path: Path) -> None:
 
 def test_selected_rows_are_those_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table may come with a list of chosen rows instead of a copy of them."""
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(train=table(label=label()).select([5, 1, 0])))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_: datasets.DatasetDict(train=table(label=label()).select([5, 1, 0]))
+    )
     found = open_data(f"hub:{tmp_path}").split("train")
     assert [found.open(i).width for i in range(3)] == [25, 21, 20]
     assert found.targets().tolist() == [2, 1, 0]
@@ -141,15 +153,24 @@ WRONG = {
         {"train": lambda: table(image="left", label=label(), right=(datasets.Image(), table()["image"]))},
         "has 2 image columns",
     ),
-    "no label": ({"train": lambda: table(size=(datasets.Value("int64"), [1] * 6))}, "has no column of classes; expected one ClassLabel"),
+    "no label": (
+        {"train": lambda: table(size=(datasets.Value("int64"), [1] * 6))},
+        "has no column of classes; expected one ClassLabel",
+    ),
     "two labels": ({"train": lambda: table(left=label(), right=label())}, r"has 2 columns of classes \(left, right\)"),
     "some labels missing": (
         {"train": lambda: table(label=label(values=[0, 1, -1, 0, 1, 2]))},
         "1 photo of the split 'train' has no label",
     ),
     "all labels missing": ({"train": lambda: table(label=label(values=[-1] * 6))}, "none of its photos has a label"),
-    "another split": ({"train": lambda: table(label=label()), "extra": lambda: table(label=label())}, "the split 'extra' beside train"),
-    "a split twice": ({"val": lambda: table(label=label()), "validation": lambda: table(label=label())}, "two splits that mean val"),
+    "another split": (
+        {"train": lambda: table(label=label()), "extra": lambda: table(label=label())},
+        "the split 'extra' beside train",
+    ),
+    "a split twice": (
+        {"val": lambda: table(label=label()), "validation": lambda: table(label=label())},
+        "two splits that mean val",
+    ),
 }
 
 
@@ -181,7 +202,9 @@ def test_threads_read_what_one_reads(tmp_path: Path) -> None:
     assert photos.targets().dtype == np.int64
 
 
-def test_the_library_speaks_as_before_and_says_nothing_itself(photo_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_library_speaks_as_before_and_says_nothing_itself(
+    photo_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     level = datasets.logging.get_verbosity()
     open_data(f"hub:{photo_folder}")
     assert capfd.readouterr() == ("", "")

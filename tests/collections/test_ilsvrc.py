@@ -49,12 +49,16 @@ def tensorflow(root: Path) -> None:
 def development_kit(root: Path) -> None:
     """Its own numbers run from 1 in another order: kit fox, tench, goldfish."""
     (root / "devkit" / "data").mkdir(parents=True)
-    (root / "devkit" / "data" / "map_clsloc.txt").write_text("n02119789 1 kit_fox\nn01440764 2 tench\nn01443537 3 goldfish\n")
+    (root / "devkit" / "data" / "map_clsloc.txt").write_text(
+        "n02119789 1 kit_fox\nn01440764 2 tench\nn01443537 3 goldfish\n"
+    )
     (root / "devkit" / "data" / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n3\n1\n")
 
 
 def kaggle(root: Path) -> None:
-    rows = [f"{NAMES[i]},{SYNSETS[TRUTH[i]]} 0 1 2 3 " for i in (3, 0, 2)] + [f"{NAMES[1]},{SYNSETS[0]} 1 1 3 3 {SYNSETS[0]} 0 0 2 2 "]
+    rows = [f"{NAMES[i]},{SYNSETS[TRUTH[i]]} 0 1 2 3 " for i in (3, 0, 2)] + [
+        f"{NAMES[1]},{SYNSETS[0]} 1 1 3 3 {SYNSETS[0]} 0 0 2 2 "
+    ]
     (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(rows) + "\n")
 
 
@@ -66,7 +70,10 @@ def test_every_list_says_the_same(root: Path, write) -> None:
     assert data.classes[0] == "n01440764 tench, Tinca tinca"
     assert list(data.split("val").keys) == [f"val/{n}.JPEG" for n in NAMES]
     assert data.split("val").targets().tolist() == list(TRUTH)
-    assert list(data.split("train").keys)[:2] == ["train/n01440764/n01440764_2.JPEG", "train/n01440764/n01440764_10.JPEG"]
+    assert list(data.split("train").keys)[:2] == [
+        "train/n01440764/n01440764_2.JPEG",
+        "train/n01440764/n01440764_10.JPEG",
+    ]
     assert data.split("train").targets().tolist() == [0, 0, 1, 1, 2, 2]
     assert data.split("val").open(0).size == (4, 4)
     assert not data.held_out
@@ -111,7 +118,11 @@ def test_a_list_of_synsets_beside_caffes_settles_its_order(root: Path) -> None:
     ("file", "text", "said"),
     [
         (None, "", "validation photos without their classes; put a list beside it: expected val.txt of Caffe"),
-        ("val.txt", f"{NAMES[0]}.JPEG 65\n", "ILSVRC2012_val_00000001.JPEG is of n01751748, which is none of the 3 classes here"),
+        (
+            "val.txt",
+            f"{NAMES[0]}.JPEG 65\n",
+            "ILSVRC2012_val_00000001.JPEG is of n01751748, which is none of the 3 classes here",
+        ),
         ("val.txt", f"{NAMES[0]}.JPEG 1000\n", "val.txt has class 1000, and there are 1000 synsets; put synsets.txt"),
         ("val.txt", f"{NAMES[0]}.JPEG -1\n", "val.txt has class -1, and there are 3 synsets"),
         ("val.txt", f"{NAMES[0]}.JPEG tench\n", "cannot be read"),
@@ -121,9 +132,17 @@ def test_a_list_of_synsets_beside_caffes_settles_its_order(root: Path) -> None:
             "1\n2\n3\n1\n",
             "put the kit's meta.mat beside it, map_clsloc.txt of the kits from 2014",
         ),
-        ("LOC_val_solution.csv", f"ImageId,PredictionString\n{NAMES[0]},n01440764 1 2\n", "expected synset x0 y0 x1 y1"),
+        (
+            "LOC_val_solution.csv",
+            f"ImageId,PredictionString\n{NAMES[0]},n01440764 1 2\n",
+            "expected synset x0 y0 x1 y1",
+        ),
         ("LOC_val_solution.csv", "a,b\n1,2\n", "cannot be read"),
-        ("imagenet_2012_validation_synset_labels.txt", "n01440764\nn09999999\n", "n09999999, which is none of the 3 classes here"),
+        (
+            "imagenet_2012_validation_synset_labels.txt",
+            "n01440764\nn09999999\n",
+            "n09999999, which is none of the 3 classes here",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(root: Path, file: str | None, text: str, said: str) -> None:
@@ -163,7 +182,9 @@ def kaggles(root: Path) -> Path:
 def test_a_list_that_only_counts_the_photos_is_passed_over(root: Path, write, many: int) -> None:
     counting(root, many)
     kaggles(root)
-    with pytest.raises(DataError, match=r"CLS-LOC/val\.txt only counts the photos\); put a list beside it: expected val\.txt of Caffe"):
+    with pytest.raises(
+        DataError, match=r"CLS-LOC/val\.txt only counts the photos\); put a list beside it: expected val\.txt of Caffe"
+    ):
         open_data(str(root))
     write(root)
     assert open_data(str(root)).split("val").targets().tolist() == list(TRUTH)
@@ -190,13 +211,18 @@ def full_kaggle(root: Path) -> None:
 
 
 def full_tensorflow(root: Path) -> None:
-    (root / "imagenet_2012_validation_synset_labels.txt").write_text("".join(f"{SYNSETS[c]}\n" for c in TRUTH) + "n01484850\n" * 6)
+    (root / "imagenet_2012_validation_synset_labels.txt").write_text(
+        "".join(f"{SYNSETS[c]}\n" for c in TRUTH) + "n01484850\n" * 6
+    )
 
 
 def full_development_kit(root: Path) -> None:
     development_kit(root)
     data = root / "devkit" / "data"
-    with (data / "map_clsloc.txt").open("a") as map_file, (data / "ILSVRC2012_validation_ground_truth.txt").open("a") as truth:
+    with (
+        (data / "map_clsloc.txt").open("a") as map_file,
+        (data / "ILSVRC2012_validation_ground_truth.txt").open("a") as truth,
+    ):
         map_file.write("n01484850 4 great_white_shark\n")
         truth.write("4\n4\n")
 
@@ -213,7 +239,9 @@ def test_a_list_may_tell_of_photos_that_are_not_there(root: Path, write) -> None
 def test_what_is_there_of_a_class_without_folder_is_named(root: Path) -> None:
     full_kaggle(root)
     dot(root / "val" / "ILSVRC2012_val_00050000.JPEG")
-    with pytest.raises(DataError, match=r"ILSVRC2012_val_00050000\.JPEG is of n01484850, which is none of the 3 classes here"):
+    with pytest.raises(
+        DataError, match=r"ILSVRC2012_val_00050000\.JPEG is of n01484850, which is none of the 3 classes here"
+    ):
         open_data(str(root))
 
 
@@ -252,7 +280,10 @@ def test_the_archives_folders_with_validation_folders(root: Path) -> None:
 
 def same_in_every_split(root: Path) -> None:
     data = open_data(str(root))
-    assert {name: photos.targets().tolist() for name, photos in data.splits.items()} == {"train": [0, 0, 1, 1, 2, 2], "val": [0, 1, 2, 2]}
+    assert {name: photos.targets().tolist() for name, photos in data.splits.items()} == {
+        "train": [0, 0, 1, 1, 2, 2],
+        "val": [0, 1, 2, 2],
+    }
     assert [class_key(c) for c in data.classes] == list(SYNSETS)
     assert data.classes[0] == "n01440764 tench, Tinca tinca"
 
@@ -355,7 +386,8 @@ def test_classes_of_a_folder_of_synsets_find_those_of_a_published_net() -> None:
 
 def test_a_model_without_names_says_how_to_name_its_classes() -> None:
     with pytest.raises(
-        DataError, match=r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read\.read_foreign"
+        DataError,
+        match=r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read\.read_foreign",
     ):
         class_numbers(["n01440764 tench, Tinca tinca"], "data", ["class 0", "class 1"], "net")
     with pytest.raises(DataError, match=r"it knows class 0, cat$"):

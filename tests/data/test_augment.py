@@ -48,7 +48,14 @@ def test_a_draw_depends_on_seed_epoch_and_photo_only() -> None:
         assert sum(a == b for a, b in zip(other, once, strict=True)) < 5
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**62), st.integers(0, 500), st.integers(0, 10**9), st.integers(0, 40))
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(0, 2**62),
+    st.integers(0, 500),
+    st.integers(0, 10**9),
+    st.integers(0, 40),
+)
 def test_windows_lie_inside(height: int, width: int, seed: int, epoch: int, id: int, jitter: int) -> None:
     scale, top, left, _ = augment.draw(seed, epoch, id, height, width, 32, (32, 32 + jitter))
     assert 32 <= scale <= 32 + jitter
@@ -88,7 +95,9 @@ def test_a_crop_is_cut_where_it_was_drawn() -> None:
 
 def test_a_mirrored_crop_is_cut_at_the_same_place_and_turned() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    straight, turned = (augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, flip), 32) for flip in (False, True))
+    straight, turned = (
+        augment.cut(Image.fromarray(pixels), augment.Geometry(40, 3, 7, flip), 32) for flip in (False, True)
+    )
     assert np.array_equal(turned, straight[:, ::-1])
 
 
@@ -114,7 +123,9 @@ def test_shifts_have_the_covariance_of_the_photos_times_the_variance_of_the_fact
 
 
 def test_the_factor_is_normal() -> None:
-    factors = np.array([augment.draw_colour(1, 2, id, np.eye(3), 0.1) for id in range(20_000)], dtype=float).ravel() / 0.1
+    factors = (
+        np.array([augment.draw_colour(1, 2, id, np.eye(3), 0.1) for id in range(20_000)], dtype=float).ravel() / 0.1
+    )
     assert abs(factors.std() - 1) < 0.02
     assert abs(np.mean(np.abs(factors) < 1) - 0.6827) < 0.01
     assert abs(np.mean(np.abs(factors) < 2) - 0.9545) < 0.005
@@ -133,7 +144,12 @@ def test_grey_photos_only_change_in_brightness() -> None:
 
 
 def test_the_streams_of_a_photo_do_not_meet() -> None:
-    streams = [augment.generator(seed, stream, 1, 1, turn).integers(2**60) for seed in range(3) for stream in range(4) for turn in range(3)]
+    streams = [
+        augment.generator(seed, stream, 1, 1, turn).integers(2**60)
+        for seed in range(3)
+        for stream in range(4)
+        for turn in range(3)
+    ]
     assert len(set(streams)) == 36
 
 
@@ -151,7 +167,16 @@ def test_a_photo_shown_again_in_an_epoch_is_drawn_anew() -> None:
 
 @pytest.mark.parametrize(
     ("photos", "batch", "sizes"),
-    [(6, 3, [3, 3]), (7, 3, [3, 4]), (8, 3, [3, 3, 2]), (1, 3, [1]), (2, 3, [2]), (4, 3, [4]), (3, 1, [1, 1, 1]), (0, 3, [])],
+    [
+        (6, 3, [3, 3]),
+        (7, 3, [3, 4]),
+        (8, 3, [3, 3, 2]),
+        (1, 3, [1]),
+        (2, 3, [2]),
+        (4, 3, [4]),
+        (3, 1, [1, 1, 1]),
+        (0, 3, []),
+    ],
 )
 def test_one_photo_left_over_joins_the_batch_before(photos: int, batch: int, sizes: list[int]) -> None:
     found = bounds(photos, batch)
@@ -313,7 +338,10 @@ def test_a_photo_that_one_rank_cannot_read_is_missing_in_its_part_only(batches: 
     (photo_folder / "2" / "3.jpg").unlink()
     bad: list[list[int]] = [[], []]
     skipping = replace(batches, config=RANKED, on_bad=lambda id, e: None)
-    parts = [list(replace(skipping, ranks=Ranks(r, 2), on_bad=lambda id, e, r=r: bad[r].append(id)).epoch(0)) for r in range(2)]
+    parts = [
+        list(replace(skipping, ranks=Ranks(r, 2), on_bad=lambda id, e, r=r: bad[r].append(id)).epoch(0))
+        for r in range(2)
+    ]
     assert all(map(same, map(joined, map(list, zip(*parts, strict=True))), skipping.epoch(0)))
     assert sorted(bad) == [[], [15]]
 

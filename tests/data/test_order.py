@@ -20,7 +20,9 @@ WORD = (1 << 64) - 1
 
 def photos_of(targets: Sequence[int], shards: Sequence[int] | None = None) -> Photos:
     names = Names.of(str(i) for i in range(len(targets)))
-    return Photos("train", names, np.array(targets, np.int64), lambda id: b"", shards=None if shards is None else np.array(shards))
+    return Photos(
+        "train", names, np.array(targets, np.int64), lambda id: b"", shards=None if shards is None else np.array(shards)
+    )
 
 
 def local(seed: int, epoch: int, n: int) -> list[int]:
@@ -50,8 +52,12 @@ def philox(key: int, counter: list[int]) -> Iterator[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**63 - 1), st.integers(0, 3), st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**20))
-def test_the_generator_is_philox_by_seed_stream_epoch_photo_and_turn(seed: int, stream: int, epoch: int, id: int, turn: int) -> None:
+@given(
+    st.integers(0, 2**63 - 1), st.integers(0, 3), st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**20)
+)
+def test_the_generator_is_philox_by_seed_stream_epoch_photo_and_turn(
+    seed: int, stream: int, epoch: int, id: int, turn: int
+) -> None:
     by_hand = philox((seed << 2) + stream, [0, turn, epoch, id])
     found = generator(seed, stream, epoch, id, turn).bit_generator.random_raw(12).tolist()  # type: ignore[attr-defined]
     assert found == [next(by_hand) for _ in range(12)]
@@ -109,7 +115,9 @@ TARGETS = st.lists(st.integers(0, 5), min_size=1, max_size=80)
 @example([3, 3, 3], 1, 1)
 @example([0] * 79 + [5], 0, 0)
 @example([5] + [0] * 3, 0, 0)
-def test_every_class_comes_equally_often_and_no_photo_before_its_class_is_through(targets: list[int], seed: int, epoch: int) -> None:
+def test_every_class_comes_equally_often_and_no_photo_before_its_class_is_through(
+    targets: list[int], seed: int, epoch: int
+) -> None:
     found = epoch_order(seed, epoch, photos_of(targets), balanced=True)
     assert len(found.ids) == len(found.turns) == len(targets)
     shown = Counter(targets[id] for id in found.ids.tolist())
@@ -160,7 +168,9 @@ def test_a_balanced_order_is_the_sample_shuffled_like_any_epoch() -> None:
 # Shards
 
 
-SHARDS = np.repeat([4, 0, 2, 1, 5, 3], [40, 10, 25, 60, 1, 64]).tolist()  # not by rising number, as photos of a class can lie
+SHARDS = np.repeat(
+    [4, 0, 2, 1, 5, 3], [40, 10, 25, 60, 1, 64]
+).tolist()  # not by rising number, as photos of a class can lie
 
 
 def moved(seed: int, epoch: int, window: int, shards: Sequence[int] = SHARDS) -> list[int]:

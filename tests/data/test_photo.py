@@ -23,7 +23,9 @@ from verydeep.data import limits, photo
 from verydeep.errors import PhotoError
 
 RANDOM = np.random.default_rng(1)
-SMOOTH = np.asarray(Image.fromarray(RANDOM.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((48, 40), Image.Resampling.BICUBIC))
+SMOOTH = np.asarray(
+    Image.fromarray(RANDOM.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((48, 40), Image.Resampling.BICUBIC)
+)
 
 
 def saved(image: Image.Image, format: str, **options: object) -> bytes:
@@ -36,7 +38,10 @@ def png(width: int, height: int, depth: int, colour: int, rows: list[bytes], *ch
     """A PNG made by hand: colour 0 is grey, 2 RGB, 4 grey and alpha."""
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     body = (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
-    written = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in (header, *chunks, body, (b"IEND", b"")))
+    written = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d))
+        for k, d in (header, *chunks, body, (b"IEND", b""))
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
@@ -66,14 +71,20 @@ def photo_or_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("percent", range(0, 100, 5))
-@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "JPEG", "progressive": True}, {"format": "PNG"}, {"format": "WEBP"}])
+@pytest.mark.parametrize(
+    "options", [{"format": "JPEG"}, {"format": "JPEG", "progressive": True}, {"format": "PNG"}, {"format": "WEBP"}]
+)
 def test_a_photo_cut_short_is_refused(options: dict[str, object], percent: int) -> None:
     whole = saved(Image.fromarray(SMOOTH), **options)
     refused(whole[: len(whole) * percent // 100])
 
 
 @settings(max_examples=150, deadline=None)
-@given(format=st.sampled_from(photo.FORMATS), place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=8))
+@given(
+    format=st.sampled_from(photo.FORMATS),
+    place=st.floats(0, 1, exclude_max=True),
+    junk=st.binary(min_size=1, max_size=8),
+)
 def test_damaged_bytes_give_a_photo_or_a_photo_error(format: str, place: float, junk: bytes) -> None:
     data = bytearray(saved(Image.fromarray(SMOOTH), format))
     start = int(place * len(data))
@@ -83,7 +94,9 @@ def test_damaged_bytes_give_a_photo_or_a_photo_error(format: str, place: float, 
         photo_or_error(bytes(data))
 
 
-@pytest.mark.parametrize("data", [b"", b"<html><body>404</body></html>", b"%PDF-1.7\n", b"\xff\xd8", b"\0" * 4096, b"GIF89a"])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html><body>404</body></html>", b"%PDF-1.7\n", b"\xff\xd8", b"\0" * 4096, b"GIF89a"]
+)
 def test_what_is_no_photo_is_refused(data: bytes) -> None:
     refused(data)
 
@@ -115,7 +128,8 @@ def test_a_file_that_cannot_be_read_is_a_photo_error(tmp_path: Path, name: str) 
 def test_a_header_that_claims_too_many_pixels_is_refused(side: int) -> None:
     """Also beyond Pillow's own limits, where it warns (89 million; here an error) and where it refuses (179 million)."""
     assert re.fullmatch(
-        "has (8001 x 8001 pixels and would take 257|more pixels than the 240) MB .*", refused(png(side, side, 8, 2, [b""])).reason
+        "has (8001 x 8001 pixels and would take 257|more pixels than the 240) MB .*",
+        refused(png(side, side, 8, 2, [b""])).reason,
     )
 
 
@@ -128,7 +142,9 @@ def test_the_command_line_does_not_pass_on_pillows_warning(tmp_path: Path, capsy
         assert not seen
         assert "10000 x 10000 pixels and would take" in refused(bomb).reason
     assert [w.category for w in seen] == [Image.DecompressionBombWarning]  # in the library the caller decides
-    assert "10000 x 10000 pixels and would take 401 MB to decode, more than the 240 MB allowed" in capsys.readouterr().out
+    assert (
+        "10000 x 10000 pixels and would take 401 MB to decode, more than the 240 MB allowed" in capsys.readouterr().out
+    )
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:
@@ -206,7 +222,11 @@ def test_hidden_colours_do_not_show_through() -> None:
     image.putpixel((2, 0), (0, 0, 0, 51))
     for format in ("PNG", "WEBP", "TIFF"):
         options = {"lossless": True, "exact": True} if format == "WEBP" else {}
-        assert decoded(saved(image, format, **options))[0].tolist() == [[255, 255, 255], [255, 0, 0], [204, 204, 204]], format
+        assert decoded(saved(image, format, **options))[0].tolist() == [
+            [255, 255, 255],
+            [255, 0, 0],
+            [204, 204, 204],
+        ], format
 
 
 @pytest.mark.parametrize(("depth", "values"), [(8, bytes([0, 255, 9, 0])), (16, bytes([0, 0, 255, 255, 9, 9, 0, 0]))])
@@ -295,7 +315,9 @@ def test_a_damaged_exif_block_leaves_the_photo_alone() -> None:
         ((90, 60), 256, (90, 60)),
     ],
 )
-def test_a_jpeg_is_decoded_no_smaller_than_asked(size: tuple[int, int], smallest_side: int, expected: tuple[int, int]) -> None:
+def test_a_jpeg_is_decoded_no_smaller_than_asked(
+    size: tuple[int, int], smallest_side: int, expected: tuple[int, int]
+) -> None:
     data = saved(Image.new("RGB", size), "JPEG")
     assert photo.decode(data, "some.jpg", smallest_side).size == expected
     assert photo.decode(data, "some.jpg").size == size
@@ -348,13 +370,17 @@ def test_tiny_and_thin_files_are_photos(size: tuple[int, int]) -> None:
 def test_the_smallest_side_is_exactly_s(height: int, width: int, s: int) -> None:
     rows, columns = photo.scaled_size(height, width, s)
     assert min(rows, columns) == s
-    assert abs(rows * width - columns * height) <= max(height, width) / 2 + 1e-6  # isotropic, but for rounding half a pixel
+    assert (
+        abs(rows * width - columns * height) <= max(height, width) / 2 + 1e-6
+    )  # isotropic, but for rounding half a pixel
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 90), s=st.integers(4, 80))
 def test_a_window_is_the_same_part_of_the_whole_photo(data: st.DataObject, height: int, width: int, s: int) -> None:
-    image = Image.fromarray(np.random.default_rng(height * 91 + width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    image = Image.fromarray(
+        np.random.default_rng(height * 91 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
     whole = photo.rescale(image, s)
     assert whole.dtype == np.uint8
     assert whole.shape[:2] == photo.scaled_size(height, width, s)
@@ -371,7 +397,10 @@ def test_rescaling_averages_the_pixels_it_joins() -> None:
     grey = np.random.default_rng(2).integers(0, 256, (16, 16)).astype(float)
     image = Image.fromarray(np.repeat(grey[:, :, None], 3, 2).astype(np.uint8))
     weights = np.array([1, 3, 3, 1]) / 8
-    expected = [[weights @ grey[2 * r - 1 : 2 * r + 3, 2 * c - 1 : 2 * c + 3] @ weights for c in range(1, 7)] for r in range(1, 7)]
+    expected = [
+        [weights @ grey[2 * r - 1 : 2 * r + 3, 2 * c - 1 : 2 * c + 3] @ weights for c in range(1, 7)]
+        for r in range(1, 7)
+    ]
     assert np.abs(photo.rescale(image, 8)[1:7, 1:7, 0] - np.array(expected)).max() <= 1.5
 
 

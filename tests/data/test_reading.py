@@ -118,7 +118,9 @@ def test_no_more_than_so_many_are_in_hand(workers: int, ahead: int) -> None:
 
 def test_as_many_work_at_once_as_there_are_workers() -> None:
     together = threading.Barrier(3)
-    assert list(in_order(lambda id: together.wait(timeout=5) < 3, range(6), 3, ahead=1)) == [(id, True) for id in range(6)]
+    assert list(in_order(lambda id: together.wait(timeout=5) < 3, range(6), 3, ahead=1)) == [
+        (id, True) for id in range(6)
+    ]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

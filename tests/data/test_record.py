@@ -100,7 +100,9 @@ def test_labels_are_an_array_only_where_every_photo_has_one() -> None:
 # Photos
 
 
-def photos_of(labels: Sequence[tuple[int, ...]], shards: Sequence[int] | None = None, told: list[list[int]] | None = None) -> Photos:
+def photos_of(
+    labels: Sequence[tuple[int, ...]], shards: Sequence[int] | None = None, told: list[list[int]] | None = None
+) -> Photos:
     """Photo i is i + 1 pixels wide and has a box of that width where i is even."""
     n, told = len(labels), [] if told is None else told
     boxes = {i: (((0.0, 0.0, i + 1.0, 1.0), labels[i][0]),) for i in range(0, n, 2)}
@@ -163,7 +165,9 @@ def test_photos_are_visited_shard_by_shard() -> None:
 # Fingerprints
 
 
-def data_of(keys: Sequence[str], labels: Sequence[tuple[int, ...]], split: str = "train", classes: tuple[str, ...] = ("a", "b")) -> DataSet:
+def data_of(
+    keys: Sequence[str], labels: Sequence[tuple[int, ...]], split: str = "train", classes: tuple[str, ...] = ("a", "b")
+) -> DataSet:
     return DataSet("x", classes, {split: Photos(split, Names.of(keys), compact(labels), lambda id: b"")})
 
 

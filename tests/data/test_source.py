@@ -82,7 +82,16 @@ def test_a_record_leads_to_its_photo(photo_folder: Path) -> None:
 
 
 def test_hidden_and_empty_folders_are_no_classes(tmp_path: Path) -> None:
-    grow(tmp_path, "cat/1.png", "dog/1.png", ".git/1.png", "__MACOSX/1.png", "cat/.thumbs/1.png", "cat/._1.png", "loose.png")
+    grow(
+        tmp_path,
+        "cat/1.png",
+        "dog/1.png",
+        ".git/1.png",
+        "__MACOSX/1.png",
+        "cat/.thumbs/1.png",
+        "cat/._1.png",
+        "loose.png",
+    )
     (tmp_path / "empty").mkdir()
     (tmp_path / "dog" / "notes.txt").write_text("good dog")
     (tmp_path / "dog" / "folder.jpg").mkdir()
@@ -104,7 +113,10 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ([], "no class folders with photos; expected"),
-        ([".cat/1.png", ".dog/2.png"], r"no class folders with photos \(2 hidden files and folders are passed over\); expected"),
+        (
+            [".cat/1.png", ".dog/2.png"],
+            r"no class folders with photos \(2 hidden files and folders are passed over\); expected",
+        ),
         (["1.png", "2.png"], "2 photos but no class folders"),
         (["cat/1.png"], r"only one class folder with photos \(cat\)"),
         (["train/cat/1.png"], r"train has only one class folder with photos \(cat\)"),
@@ -112,7 +124,10 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
         (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cow/1.png"], "'cow'"),
         (["train/cat/1.png", "train/dog/1.png", "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
         (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
-        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "extra/old/1.png"], "has photos in extra, .* like train; expected train/"),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "extra/old/1.png"],
+            "has photos in extra, .* like train; expected train/",
+        ),
         (["train/cat/1.png", "train/dog/1.png", "test/1.png"], "has photos in test, .* move test elsewhere"),
         (["train/2020/1.png", "train/2021/1.png", "bus/1.png"], "has photos in bus"),
         (["cat/1.png", "dog/1.png", "dog/b\udce4r.png"], r"b\\udce4r"),
@@ -143,7 +158,8 @@ def test_a_class_called_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "test"), [("train", "val", "test"), ("Training", "valid", "testing"), ("TRAIN", "validation", "Test")]
+    ("train", "val", "test"),
+    [("train", "val", "test"), ("Training", "valid", "testing"), ("TRAIN", "validation", "Test")],
 )
 def test_split_folders_are_kept(tmp_path: Path, train: str, val: str, test: str) -> None:
     grow(
@@ -198,7 +214,9 @@ def test_photos_stand_in_the_order_that_is_promised(tmp_path: Path) -> None:
     """A given split in line order; what is divided by class, or not split at all, by class."""
     mixed = [f"{label}{i}.png" for i in range(4) for label in ("dog", "cat")]
     sorted_by_class = sorted(mixed, key=lambda name: name[:3])
-    given = csv_file(tmp_path, "path,label,split\n" + "".join(f"{name},{name[:3]},train\n" for name in mixed), "given.csv")
+    given = csv_file(
+        tmp_path, "path,label,split\n" + "".join(f"{name},{name[:3]},train\n" for name in mixed), "given.csv"
+    )
     unsplit = csv_file(tmp_path, "path,label\n" + "".join(f"{name},{name[:3]}\n" for name in mixed))
     assert keys(open_data(given)) == {"train": mixed}
     assert keys(open_data(unsplit)) == {"all": sorted_by_class}
@@ -214,7 +232,10 @@ def test_natural_order() -> None:
 
 
 def test_held_out_by_class(tmp_path: Path) -> None:
-    data = open_data(str(grow(tmp_path, *many("cat", 40), *many("dog", 10), *many("cow", 3), *many("emu", 2), *many("fox", 1))), SHARES)
+    data = open_data(
+        str(grow(tmp_path, *many("cat", 40), *many("dog", 10), *many("cow", 3), *many("emu", 2), *many("fox", 1))),
+        SHARES,
+    )
     assert data.held_out
     assert by_class(data, "val") == {"cat": 4, "cow": 1, "dog": 1, "emu": 1, "fox": 0}
     assert by_class(data, "test") == {"cat": 4, "cow": 1, "dog": 1, "emu": 0, "fox": 0}
@@ -247,7 +268,11 @@ def test_a_new_photo_moves_few_others(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_photos_and_labels(tmp_path: Path) -> None:
     root = grow(tmp_path, *many("cat", 4), *many("dog", 4))
-    seen = {open_data(str(root), SHARES).fingerprint(), open_data(str(root), SHARES, 5).fingerprint(), open_data(str(root)).fingerprint()}
+    seen = {
+        open_data(str(root), SHARES).fingerprint(),
+        open_data(str(root), SHARES, 5).fingerprint(),
+        open_data(str(root)).fingerprint(),
+    }
     assert open_data(str(root), SHARES).fingerprint() in seen
     (root / "cat/0.png").rename(root / "dog/9.png")
     seen.add(open_data(str(root)).fingerprint())
@@ -266,11 +291,15 @@ def test_a_split_survives_being_written(photo_folder: Path, tmp_path: Path) -> N
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=4, unique=True))
-def test_names_of_any_letters_survive_being_written(tmp_path_factory: pytest.TempPathFactory, labels: list[str]) -> None:
+def test_names_of_any_letters_survive_being_written(
+    tmp_path_factory: pytest.TempPathFactory, labels: list[str]
+) -> None:
     folder = tmp_path_factory.getbasetemp()
     classes = sorted((label.replace("\0", "0") for label in labels), key=natural)
     labels_of = np.arange(len(classes))
-    splits = {s: Photos(s, Names.of(f"{c}/{s}.png" for c in classes), labels_of, lambda _: DOT) for s in ("train", "val")}
+    splits = {
+        s: Photos(s, Names.of(f"{c}/{s}.png" for c in classes), labels_of, lambda _: DOT) for s in ("train", "val")
+    }
     if len(set(classes)) == len(labels):
         drawn = DataSet("x", tuple(classes), splits)
         write_split(drawn, folder / "split.csv")
@@ -292,7 +321,9 @@ def test_blanks_around_names_survive_being_written(tmp_path: Path) -> None:
 
 def test_a_csv_manifest(tmp_path: Path) -> None:
     grow(tmp_path, "a.png", "b.png")
-    data = open_data(csv_file(tmp_path, "path,label,split\na.png, 10 ,train\nb.png,9,Validation\n\nc.png,9,train\n"), SHARES)
+    data = open_data(
+        csv_file(tmp_path, "path,label,split\na.png, 10 ,train\nb.png,9,Validation\n\nc.png,9,train\n"), SHARES
+    )
     assert data.classes == ("9", "10")
     assert keys(data) == {"train": ["a.png", "c.png"], "val": ["b.png"]}
     assert data.split("train").targets().tolist() == [1, 0]
@@ -315,7 +346,9 @@ def test_a_manifest_may_name_photos_that_lie_elsewhere(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_lines_are_no_trouble(tmp_path: Path) -> None:
     data = open_data(csv_file(tmp_path, "\ufeffpath,label\r\na.png,cat\r\nb.png,dog\r\n"))
     assert (data.classes, keys(data)) == (("cat", "dog"), {"all": ["a.png", "b.png"]})
-    (tmp_path / "photos.jsonl").write_text('\ufeff{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": "y"}', encoding="utf-8")
+    (tmp_path / "photos.jsonl").write_text(
+        '\ufeff{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": "y"}', encoding="utf-8"
+    )
     assert open_data(str(tmp_path / "photos.jsonl")).classes == ("x", "y")
 
 
@@ -333,13 +366,21 @@ def test_a_manifest_with_only_train_gives_validation_photos(tmp_path: Path) -> N
 
 
 def test_a_manifest_without_val_holds_it_out_of_train_and_keeps_test(tmp_path: Path) -> None:
-    lines = "".join(f"{label}{i}.png,{label},{'test' if i < 5 else 'train'},0 0 1 {i + 1}\n" for i in range(25) for label in ("dog", "cat"))
+    lines = "".join(
+        f"{label}{i}.png,{label},{'test' if i < 5 else 'train'},0 0 1 {i + 1}\n"
+        for i in range(25)
+        for label in ("dog", "cat")
+    )
     file = csv_file(tmp_path, "path,label,split,box\n" + lines)
     data = open_data(file, (0.1, 0.3))
     assert data.held_out
     assert [by_class(data, s) for s in ("train", "val", "test")] == [{"cat": n, "dog": n} for n in (18, 2, 5)]
     assert list(data.split("test").keys) == [f"{label}{i}.png" for i in range(5) for label in ("dog", "cat")]
-    assert all(p.record(i).boxes == ((0, 0, 1, int(key[3:-4]) + 1),) for p in data.splits.values() for i, key in enumerate(p.keys))
+    assert all(
+        p.record(i).boxes == ((0, 0, 1, int(key[3:-4]) + 1),)
+        for p in data.splits.values()
+        for i, key in enumerate(p.keys)
+    )
     write_split(data, tmp_path / "split.csv")
     assert open_data(file, (0.1, 0.3), split=tmp_path / "split.csv").fingerprint() == data.fingerprint()
     assert keys(open_data(file))["train"] == [f"{label}{i}.png" for i in range(5, 25) for label in ("dog", "cat")]
@@ -353,7 +394,9 @@ def test_photos_with_several_labels_are_not_divided(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["./x/a.png", "x//a.png", "x/y/../a.png", "x/./a.png", " ./x/a.png "])
 def test_spellings_of_one_path_are_one_photo(tmp_path: Path, spelling: str) -> None:
-    photos = open_data(json_file(tmp_path, {"path": "x/a.png", "label": "cat"}, {"path": spelling, "label": "cat"})).split("all")
+    photos = open_data(
+        json_file(tmp_path, {"path": "x/a.png", "label": "cat"}, {"path": spelling, "label": "cat"})
+    ).split("all")
     assert list(photos.keys) == ["x/a.png"]
 
 
@@ -456,15 +499,27 @@ def test_bad_json_lines_are_named(tmp_path: Path, line: str, message: str) -> No
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["train", "a", "1 2 3 4"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["label", "box", "x"]), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["train", "a", "1 2 3 4"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["label", "box", "x"]), inner, max_size=2)
+    ),
     max_leaves=5,
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from(["path", "label", "labels", "split", "box", "boxes"]), JSON), max_size=3), st.booleans())
-def test_any_json_is_data_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, rows: list[object], divided: bool) -> None:
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["path", "label", "labels", "split", "box", "boxes"]), JSON), max_size=3),
+    st.booleans(),
+)
+def test_any_json_is_data_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[object], divided: bool
+) -> None:
     file = json_file(tmp_path_factory.getbasetemp(), *rows)
     with suppress(DataError):
         open_data(file, SHARES if divided else None).fingerprint()
@@ -472,7 +527,9 @@ def test_any_json_is_data_or_a_data_error(tmp_path_factory: pytest.TempPathFacto
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from([b"", b"path,label\n", b"path,label,split,box\n"]))
-def test_any_bytes_are_data_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, junk: bytes, start: bytes) -> None:
+def test_any_bytes_are_data_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, junk: bytes, start: bytes
+) -> None:
     file = tmp_path_factory.getbasetemp() / "junk.csv"
     file.write_bytes(start + junk)
     with suppress(DataError):
@@ -513,11 +570,16 @@ def test_fashion_mini_never_changes() -> None:
         for id, key in enumerate(data.split(split).keys):
             digest.update(f"{split}\0{key}\0{data.split(split).record(id).labels}\n".encode())
     assert digest.hexdigest() == "ec07ea5169116ac29c1c4d58533638826617fada8e7c9772938442e6344b9531"
-    total = [sum(int(np.asarray(p.open(i), dtype=np.int64)[:, :, 0].sum()) * (i + 1) for i in range(len(p))) for p in data.splits.values()]
+    total = [
+        sum(int(np.asarray(p.open(i), dtype=np.int64)[:, :, 0].sum()) * (i + 1) for i in range(len(p)))
+        for p in data.splits.values()
+    ]
     assert total == [1028033106925, 28374703709, 29445484497]
 
 
-@pytest.mark.skipif(not (builtin.DEBIAN / "train-images-idx3-ubyte.gz").exists(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.skipif(
+    not (builtin.DEBIAN / "train-images-idx3-ubyte.gz").exists(), reason="needs Debian's dataset-fashion-mnist"
+)
 def test_fashion_mini_lies_inside_fashion() -> None:
     small, large = open_data("builtin:fashion-mini"), open_data("builtin:fashion")
     assert {s: np.bincount(p.targets()).tolist() for s, p in large.splits.items()} == {
@@ -619,7 +681,9 @@ WHOLE = gzip.compress(TINY["train-images-idx3-ubyte"])
     ],
     ids=["another file", "no gzip", "cut short", "damaged", "100 MB", "404", "not HTTP"],
 )
-def test_a_wrong_answer_leaves_no_file(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> None:
+def test_a_wrong_answer_leaves_no_file(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
     monkeypatch.setattr(Answers, "content", content)
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         builtin.fetch("train-images-idx3-ubyte", tmp_path, server)

@@ -26,14 +26,18 @@ def photos_of(split: str, keys: Sequence[str], labels: Sequence[int]) -> Photos:
     """Photos whose width tells which they are, with a box each."""
     widths = {i: 1 + sum(key.encode()) for i, key in enumerate(keys)}
     boxes = {i: (((0.0, 0.0, float(widths[i]), 1.0), label),) for i, label in enumerate(labels)}
-    return Photos(split, Names.of(keys), np.array(labels, np.int64), lambda id: Image.new("RGB", (widths[id], 1)), "", boxes)
+    return Photos(
+        split, Names.of(keys), np.array(labels, np.int64), lambda id: Image.new("RGB", (widths[id], 1)), "", boxes
+    )
 
 
 def data_of(sizes: Sequence[int], split: str = "all", seed: int = 0) -> DataSet:
     """Classes of these sizes, their photos in any order."""
     rows = [(f"{CLASSES[c]}/{i}.png", c) for c, n in enumerate(sizes) for i in range(n)]
     np.random.default_rng(seed).shuffle(rows)
-    return DataSet("x", CLASSES[: len(sizes)], {split: photos_of(split, [k for k, _ in rows], [int(c) for _, c in rows])})
+    return DataSet(
+        "x", CLASSES[: len(sizes)], {split: photos_of(split, [k for k, _ in rows], [int(c) for _, c in rows])}
+    )
 
 
 def keys(data: DataSet) -> dict[str, list[str]]:
@@ -50,7 +54,9 @@ def by_the_rule(data: DataSet, whole: str, shares: tuple[float, float], seed: in
         val, test = (round(n * share) if not share or n < 3 else max(1, round(n * share)) for share in shares)
         if n < 3:
             val, test = n // 2, 0
-        while n and val + test >= n:  # something is left to train on; the larger share gives way, of equal ones the test
+        while (
+            n and val + test >= n
+        ):  # something is left to train on; the larger share gives way, of equal ones the test
             val, test = (val - 1, test) if val > test else (val, test - 1)
         hashed = sorted(own, key=lambda key: hashlib.sha256(str(seed).encode() + b"\0" + key.encode()).digest())
         place = {key: "val" if i < val else "test" if i < val + test else "train" for i, key in enumerate(hashed)}
@@ -88,7 +94,10 @@ def test_photos_are_held_out_by_the_rule(sizes: list[int], val: float, rest: flo
 
 @pytest.mark.parametrize(
     ("seed", "val", "test"),
-    [(0, ["a/0.png", "b/2.png", "c/0.png"], ["a/6.png", "b/1.png"]), (5, ["a/0.png", "b/1.png", "c/1.png"], ["a/6.png", "b/2.png"])],
+    [
+        (0, ["a/0.png", "b/2.png", "c/0.png"], ["a/6.png", "b/1.png"]),
+        (5, ["a/0.png", "b/1.png", "c/1.png"], ["a/6.png", "b/2.png"]),
+    ],
 )
 def test_splits_are_those_of_the_first_release(seed: int, val: list[str], test: list[str]) -> None:
     """Written down from the program as it was when runs could first be begun."""
@@ -143,7 +152,9 @@ def with_more(data: DataSet, whole: str, extra: list[str]) -> DataSet:
     for i, key in enumerate(extra):
         rows.insert(i * len(rows) // len(extra), (key, 0))
     return DataSet(
-        data.name, data.classes, {**data.splits, whole: photos_of(whole, [key for key, _ in rows], [target for _, target in rows])}
+        data.name,
+        data.classes,
+        {**data.splits, whole: photos_of(whole, [key for key, _ in rows], [target for _, target in rows])},
     )
 
 
@@ -181,11 +192,15 @@ def test_a_photo_that_has_gone_is_named(tmp_path: Path, split: str) -> None:
     lost = keys(drawn)[split][1]
     left = np.array([i for i, key in enumerate(data.split("all").keys) if key != lost])
     fewer = DataSet("x", data.classes, {"all": data.split("all").take(left, "all")})
-    with pytest.raises(DataError, match=f"x no longer has {lost}, which the run was begun with; restore it, or give another --out"):
+    with pytest.raises(
+        DataError, match=f"x no longer has {lost}, which the run was begun with; restore it, or give another --out"
+    ):
         settle(with_more(fewer, "all", ["new", "newer"]), places_of(drawn, tmp_path))
 
 
-@pytest.mark.parametrize("text", ["", "path,label\na,b\n", "path,label,split\na/0.png,a,tarin\n", "path,label,split\na/0.png,a\n", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "path,label\na,b\n", "path,label,split\na/0.png,a,tarin\n", "path,label,split\na/0.png,a\n", "\xff"]
+)
 def test_a_damaged_split_is_explained(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"split\.csv"):

@@ -23,7 +23,9 @@ from verydeep.errors import PhotoError
 
 SECONDS, MEMORY = 2.0, 256e6
 RANDOM = np.random.default_rng(7)
-SMOOTH = Image.fromarray(RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((200, 150), Image.Resampling.BICUBIC)
+SMOOTH = Image.fromarray(RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+    (200, 150), Image.Resampling.BICUBIC
+)
 PHOTO = ""  # what a case must give; any other text is part of the PhotoError's reason, None allows both
 
 
@@ -78,11 +80,15 @@ def colour_by_colour() -> bytes:
 
 def tiff(*entries: tuple[int, int, int, int], tail: bytes = b"", order: str = "<") -> bytes:
     """A TIFF of one directory: (tag, type, count, value or offset); `tail` begins at offset 512."""
-    directory = struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHLL", *e) for e in entries) + bytes(4)
+    directory = (
+        struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHLL", *e) for e in entries) + bytes(4)
+    )
     return ((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8) + directory).ljust(512, b"\0") + tail
 
 
-def grey_tiff(width: int, height: int, *others: tuple[int, int, int, int], packing: int = 1, tail: bytes = b"") -> bytes:
+def grey_tiff(
+    width: int, height: int, *others: tuple[int, int, int, int], packing: int = 1, tail: bytes = b""
+) -> bytes:
     given = {e[0]: e for e in others}
     usual = [
         (256, 4, 1, width),
@@ -124,8 +130,12 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def truncated() -> dict[str, tuple[bytes, str | None]]:
-    whole = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS} | {"progressive": saved(SMOOTH, "JPEG", progressive=True)}
-    return {f"{f} cut at {p} %": (data[: len(data) * p // 100], None) for f, data in whole.items() for p in range(0, 100, 5)}
+    whole = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS} | {
+        "progressive": saved(SMOOTH, "JPEG", progressive=True)
+    }
+    return {
+        f"{f} cut at {p} %": (data[: len(data) * p // 100], None) for f, data in whole.items() for p in range(0, 100, 5)
+    }
 
 
 def colours() -> dict[str, tuple[bytes, str | None]]:
@@ -152,13 +162,23 @@ def colours() -> dict[str, tuple[bytes, str | None]]:
         "animated png": saved(SMOOTH, "PNG", **frames),
         "animated webp": saved(SMOOTH, "WEBP", **frames),
         "tiff of 40 pages": saved(SMOOTH, "TIFF", save_all=True, append_images=[SMOOTH] * 39),
-        "profile": saved(SMOOTH, "JPEG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
-        "film behind a progressive jpeg": saved(SMOOTH, "JPEG", progressive=True) + b"\xff\xda\0\2" * 1_000 + bytes(33 << 20),
+        "profile": saved(
+            SMOOTH, "JPEG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        ),
+        "film behind a progressive jpeg": saved(SMOOTH, "JPEG", progressive=True)
+        + b"\xff\xda\0\2" * 1_000
+        + bytes(33 << 20),
     }
     cases |= {f"rgba {f}": saved(rgba, f) for f in ("PNG", "WEBP", "TIFF")}
-    cases |= {f"orientation {o} {f}": saved(SMOOTH, f, exif=exif(o)) for o in range(1, 9) for f in ("JPEG", "PNG", "WEBP", "TIFF")}
     cases |= {
-        f"{w} x {h}": saved(Image.new("RGB", (w, h)), f) for w, h in ((1, 1), (1, 65_500), (65_500, 1)) for f in ("JPEG", "PNG", "TIFF")
+        f"orientation {o} {f}": saved(SMOOTH, f, exif=exif(o))
+        for o in range(1, 9)
+        for f in ("JPEG", "PNG", "WEBP", "TIFF")
+    }
+    cases |= {
+        f"{w} x {h}": saved(Image.new("RGB", (w, h)), f)
+        for w, h in ((1, 1), (1, 65_500), (65_500, 1))
+        for f in ("JPEG", "PNG", "TIFF")
     }
     return {name: (data, PHOTO) for name, data in cases.items()}
 
@@ -189,7 +209,10 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
         "70 scans of 12 million pixels": (scans(flat, 64), "scans"),
         "3,000 scans that are not progressive": (scans(colour_by_colour(), 3_000), "scans"),
         "33 MB of scans": (progressive[:-2] + b"\xff\xda" + bytes(33 << 20), "progressive JPEG of more than 32 MiB"),
-        "progressive 4:4:4": (claims(saved(SMOOTH, "JPEG", progressive=True, subsampling=0), 5_000, 5_000), "would take 251 MB"),
+        "progressive 4:4:4": (
+            claims(saved(SMOOTH, "JPEG", progressive=True, subsampling=0), 5_000, 5_000),
+            "would take 251 MB",
+        ),
         "jpeg of fill bytes": (jpeg[:2] + b"\xff" * 8_000_000 + jpeg[2:], "parts before its photo"),
         "jpeg of rubbish": (jpeg[:2] + segment(0xE1, b"") + b"x" * 8_000_000 + jpeg[2:], "parts before its photo"),
         "jpeg of empty segments": (jpeg[:2] + segment(0xE1, b"") * 1_000_000 + jpeg[2:], "parts before its photo"),
@@ -214,14 +237,23 @@ def containers() -> dict[str, tuple[bytes, str | None]]:
         "iCCP bomb": (png(1, 1, chunk(b"iCCP", text)), "damaged"),
         "60 full zTXt": (png(1, 1, *(chunk(b"zTXt", b"%d\0\0" % i + full) for i in range(60))), "more text"),
         "60 wide iTXt": (png(1, 1, *(chunk(b"iTXt", b"%d\0\1\0\0\0" % i + wide) for i in range(60))), "more text"),
-        "text of 60 MB": (png(1, 1, chunk(b"iTXt", b"a\0\0\0\0\0" + "\U0001f408".encode().ljust(60 << 20))), "more text"),
+        "text of 60 MB": (
+            png(1, 1, chunk(b"iTXt", b"a\0\0\0\0\0" + "\U0001f408".encode().ljust(60 << 20))),
+            "more text",
+        ),
         "100,000 chunks": (png(1, 1, *[chunk(b"abCd", b"")] * 100_000), "65,536 chunks"),
         "gif of tiny comments": (gif(b"!\xfe" + b"\1a" * 10_000_000 + b"\0"), "65,536 blocks"),
         "gif of tiny blocks after an empty one": (gif(b"!\1\0" + b"\1," * 10_000_000 + b"\0"), "65,536 blocks"),
-        "gif of tiny blocks after an empty count": (gif(b"!\xff\x0bNETSCAPE2.0\0" + b"\1," * 10_000_000 + b"\0"), "65,536 blocks"),
+        "gif of tiny blocks after an empty count": (
+            gif(b"!\xff\x0bNETSCAPE2.0\0" + b"\1," * 10_000_000 + b"\0"),
+            "65,536 blocks",
+        ),
         "gif of rubbish": (gif(b"\7" * 8_000_000), "65,536 blocks"),
         "tiff of a million strips": (grey_tiff(1, 1, (273, 4, 1_000_000, 512), tail=strips), "values for tag 273"),
-        "tiff of a million strips in bytes": (grey_tiff(1, 1, (273, 1, 4_000_000, 512), tail=strips), "values for tag 273"),
+        "tiff of a million strips in bytes": (
+            grey_tiff(1, 1, (273, 1, 4_000_000, 512), tail=strips),
+            "values for tag 273",
+        ),
         "tiff of a million bits": (grey_tiff(1, 1, (258, 3, 1_000_000, 512), tail=strips), "values for tag 258"),
         "tiff of a tile of 900 million": (grey_tiff(64, 64, *tile(30_000), packing=5, tail=bytes(64)), "would take"),
         "tiff of tiny tiles": (grey_tiff(5_000, 5_000, *tile(1), packing=5, tail=bytes(64)), "strips or tiles"),
@@ -230,7 +262,10 @@ def containers() -> dict[str, tuple[bytes, str | None]]:
         "tiff by progressive jpeg": (scanned, "in scans"),
         "tiff without end": (grey_tiff(4, 4)[:8] + b"\xff\xff", None),
         "tiff of 65,500": (grey_tiff(65_500, 65_500), "240 MB"),
-        "tiff whose tags overlap": (tiff(*((40_000 + i, 7, 1 << 20, 512) for i in range(40)), tail=bytes(2 << 20)), None),
+        "tiff whose tags overlap": (
+            tiff(*((40_000 + i, 7, 1 << 20, 512) for i in range(40)), tail=bytes(2 << 20)),
+            None,
+        ),
         "rle bmp": (bmp(2_500, 2_500, b"\1\7\0\0" * 2_500, 1), "run-length"),
         "rle bmp of idle codes": (bmp(64, 64, b"\0\2\0\0" * 3_000_000, 1), "run-length"),
         "small rle bmp": (bmp(4, 2, b"\4\7\0\0\4\7\0\1", 1), PHOTO),
@@ -253,10 +288,16 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "38 million turned": (turned, PHOTO),
         "64 million progressive": (claims(saved(SMOOTH, "JPEG", progressive=True), 8_000, 8_000), "scans"),
         "28 million progressive": (saved(half, "JPEG", progressive=True), PHOTO),
-        "22 million progressive 4:4:4": (saved(large.crop((0, 0, 4_700, 4_700)), "JPEG", progressive=True, subsampling=0), PHOTO),
+        "22 million progressive 4:4:4": (
+            saved(large.crop((0, 0, 4_700, 4_700)), "JPEG", progressive=True, subsampling=0),
+            PHOTO,
+        ),
         "cmyk": (saved(half.convert("CMYK"), "JPEG"), PHOTO),
         "cmyk turned": (saved(half.convert("CMYK"), "JPEG", exif=exif(6)), PHOTO),
-        "rgba webp turned": (saved(Image.new("RGBA", (3_800, 3_800)), "WEBP", method=0, quality=20, exif=exif(6)), PHOTO),
+        "rgba webp turned": (
+            saved(Image.new("RGBA", (3_800, 3_800)), "WEBP", method=0, quality=20, exif=exif(6)),
+            PHOTO,
+        ),
         "grey": (saved(large.convert("L").crop((0, 0, 6_800, 6_800)), "JPEG"), PHOTO),
         "64 million png": (png(8_000, 8_000), "would take"),
         "50 million png": (png(8_192, 6_144), PHOTO),
@@ -267,7 +308,10 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "webp": (saved(third, "WEBP", method=0, quality=20), PHOTO),
         "25 million webp": (saved(large.crop((0, 0, 5_000, 5_000)), "WEBP", method=0, quality=20), "would take"),
         "turned tiff": (saved(half.crop((0, 0, 4_000, 4_000)), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
-        "turned tiff too large": (saved(large.crop((0, 0, 6_000, 6_000)), "TIFF", compression="tiff_lzw", exif=exif(6)), "would take"),
+        "turned tiff too large": (
+            saved(large.crop((0, 0, 6_000, 6_000)), "TIFF", compression="tiff_lzw", exif=exif(6)),
+            "would take",
+        ),
     }
 
 
@@ -307,7 +351,9 @@ def test_strangers_cost_little(corpus: Callable[[], dict[str, tuple[bytes, str |
     for i, name in enumerate(names):
         (tmp_path / f"{i}.photo").write_bytes(cases[name][0])
     alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, timeout=300, env=alone)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, timeout=300, env=alone
+    )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 2 * len(cases)
@@ -317,7 +363,9 @@ def test_strangers_cost_little(corpus: Callable[[], dict[str, tuple[bytes, str |
         expected = cases[name][1]
         as_expected = expected is None or (expected in reason and bool(expected) == bool(reason))
         if seconds > SECONDS or memory > MEMORY or not as_expected:
-            wrong.append(f"{name}: {seconds:.2f} s, {memory / 1e6:.0f} MB, {reason or 'a photo'}; expected {expected or 'a photo'}")
+            wrong.append(
+                f"{name}: {seconds:.2f} s, {memory / 1e6:.0f} MB, {reason or 'a photo'}; expected {expected or 'a photo'}"
+            )
     assert not wrong, "\n".join(wrong)
 
 
@@ -330,7 +378,9 @@ def outcome(decode: Callable[[], Image.Image]) -> tuple[str, tuple[int, ...], by
 
 
 @pytest.mark.parametrize("corpus", [truncated, colours, lies, containers])
-def test_a_file_and_its_bytes_give_the_same(corpus: Callable[[], dict[str, tuple[bytes, str | None]]], tmp_path: Path) -> None:
+def test_a_file_and_its_bytes_give_the_same(
+    corpus: Callable[[], dict[str, tuple[bytes, str | None]]], tmp_path: Path
+) -> None:
     path = tmp_path / "some.jpg"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -363,7 +413,10 @@ def test_seeds_changed_at_random_give_a_photo_or_a_photo_error() -> None:
     """The short form of tests/fuzz/fuzz_photo.py."""
     dice = random.Random(3)
     small = SMOOTH.resize((40, 30))
-    seeds = [saved(small, f) for f in photo.FORMATS] + [saved(small, "JPEG", progressive=True), saved(small, "JPEG", exif=exif(6))]
+    seeds = [saved(small, f) for f in photo.FORMATS] + [
+        saved(small, "JPEG", progressive=True),
+        saved(small, "JPEG", exif=exif(6)),
+    ]
     seeds += [
         gif(b"!\xfe\3abc\0"),
         bmp(4, 2, b"\4\7\0\0\4\7\0\1", 1),
@@ -377,7 +430,9 @@ def test_seeds_changed_at_random_give_a_photo_or_a_photo_error() -> None:
             data = bytearray(dice.choice(seeds))
             for _ in range(dice.choice((1, 1, 2, 8))):
                 place = dice.randrange(len(data))
-                data[place : place + dice.choice((0, 1, 1, 2))] = dice.choice((b"\xff", b"\0", b"\xff\xff", dice.randbytes(2)))
+                data[place : place + dice.choice((0, 1, 1, 2))] = dice.choice(
+                    (b"\xff", b"\0", b"\xff\xff", dice.randbytes(2))
+                )
             given += bool(outcome(lambda data=bytes(data): photo.decode(data, "some.jpg", dice.choice((None, 16))))[1])
     assert 50 < given < 550
 

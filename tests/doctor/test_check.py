@@ -99,7 +99,9 @@ def by_id(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f["id"]: f for f in record["findings"]}
 
 
-def test_one_of_each_defect_is_found_by_name_and_in_every_form(defects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_of_each_defect_is_found_by_name_and_in_every_form(
+    defects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "page.html"
     assert main(["check", str(defects), "--json", "--page", str(page)]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -146,8 +148,16 @@ def test_train_does_what_check_says(defects: Path, tmp_path: Path) -> None:
     photos = open_data(str(defects)).split("train")
     named = {key: i for i, key in enumerate(photos.keys)}
     assert "train/loose.png" not in named
-    for name, size in (("cmyk.jpg", (300, 280)), ("clear.png", (300, 280)), ("turned.jpg", (280, 300)), ("moving.gif", (300, 280))):
-        assert (photos.open(named[f"train/cat/{name}"]).mode, photos.open(named[f"train/cat/{name}"]).size) == ("RGB", size)
+    for name, size in (
+        ("cmyk.jpg", (300, 280)),
+        ("clear.png", (300, 280)),
+        ("turned.jpg", (280, 300)),
+        ("moving.gif", (300, 280)),
+    ):
+        assert (photos.open(named[f"train/cat/{name}"]).mode, photos.open(named[f"train/cat/{name}"]).size) == (
+            "RGB",
+            size,
+        )
     assert photos.open(named["train/cat/deep.png"]).getextrema()[0] == (0, 255)
 
 
@@ -210,4 +220,6 @@ def test_a_mark_on_a_photo_is_enough_to_be_another(tmp_path: Path) -> None:
             photo = picture(ord(c) * 10)
             ImageDraw.Draw(photo).rectangle((80 * i, 40 * i, 80 * i + 90, 40 * i + 90), fill="white")
             photo.save(tmp_path / c / f"{i}.png")
-    assert not {"exact-duplicates", "near-duplicates", "leak", "contradiction"} & set(by_id(check(str(tmp_path), progress=QUIET)))
+    assert not {"exact-duplicates", "near-duplicates", "leak", "contradiction"} & set(
+        by_id(check(str(tmp_path), progress=QUIET))
+    )

@@ -23,7 +23,10 @@ def scene(seed: int, height: int = 240, width: int = 320) -> Image.Image:
     random = np.random.default_rng(seed)
     rows, columns = np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width) * width
     radius = np.maximum(np.hypot(rows, columns), 1) ** 1.4
-    noise = [np.fft.irfft2((random.normal(size=radius.shape) + 1j * random.normal(size=radius.shape)) / radius) for _ in range(3)]
+    noise = [
+        np.fft.irfft2((random.normal(size=radius.shape) + 1j * random.normal(size=radius.shape)) / radius)
+        for _ in range(3)
+    ]
     pixels = np.stack([(n - n.mean()) / n.std() for n in noise], 2) * 40 + random.uniform(90, 160, 3)
     y, x = np.mgrid[:height, :width]
     for _ in range(4):
@@ -74,7 +77,9 @@ def test_copies_are_found_and_nothing_else(how: str) -> None:
 def test_garments_that_look_alike_are_no_copies() -> None:
     fashion = open_builtin("fashion-mini")
     assert groups_of(DataSet("some", fashion.classes, {"test": fashion.split("test")})) == []
-    hardest = fashion.split("train").take(np.array([910, 3567, 5779, 225, 3869, 715]), "train")  # two hoodies 0.075 apart
+    hardest = fashion.split("train").take(
+        np.array([910, 3567, 5779, 225, 3869, 715]), "train"
+    )  # two hoodies 0.075 apart
     assert groups_of(DataSet("some", fashion.classes, {"train": hardest})) == []
 
 
@@ -92,9 +97,13 @@ def test_a_thousand_blank_photos_are_one_group_and_quick() -> None:
 def test_the_banded_search_finds_what_brute_force_finds(seed: int) -> None:
     random = np.random.default_rng(seed)
     base = random.integers(0, 1 << 63, 40, dtype=np.uint64)
-    flips = [np.uint64(sum(1 << int(b) for b in random.choice(64, k, replace=False))) for k in random.integers(0, 11, 400)]
+    flips = [
+        np.uint64(sum(1 << int(b) for b in random.choice(64, k, replace=False))) for k in random.integers(0, 11, 400)
+    ]
     looks = np.concatenate([base, base[random.integers(0, 40, 400)] ^ np.array(flips)])
-    expected = {(i, j) for i, j in combinations(range(len(looks)), 2) if int(looks[i] ^ looks[j]).bit_count() <= alike.REACH}
+    expected = {
+        (i, j) for i, j in combinations(range(len(looks)), 2) if int(looks[i] ^ looks[j]).bit_count() <= alike.REACH
+    }
     crowds = max(np.unique(looks, return_counts=True)[1])
     pairs, complete = alike.candidates(looks)
     found = [tuple(sorted(p)) for p in pairs.tolist()]
@@ -127,7 +136,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def test_sixteen_bits_of_colour_are_seen_where_pillow_hides_them() -> None:
     head = struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 3 * (1 + 4 * 6))) + chunk(b"IEND", b"")
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 3 * (1 + 4 * 6)))
+        + chunk(b"IEND", b"")
+    )
     assert Image.open(io.BytesIO(png)).mode == "RGB"
     assert header(png) == ((4, 3), BIT["16-bit"])
 
@@ -163,7 +177,9 @@ def test_one_pass_opens_each_photo_once(tmp_path: Path) -> None:
     assert sorted(opened) == list(range(6))
 
 
-@pytest.mark.parametrize(("a", "b"), [("Cat", "cat"), ("cat ", "cat"), ("ice-cream", "ice_cream"), ("Ice Cream", "ice-cream"), ("é", "é")])
+@pytest.mark.parametrize(
+    ("a", "b"), [("Cat", "cat"), ("cat ", "cat"), ("ice-cream", "ice_cream"), ("Ice Cream", "ice-cream"), ("é", "é")]
+)
 def test_names_that_mean_the_same(a: str, b: str) -> None:
     assert plain_name(a) == plain_name(b)
     assert plain_name(a) != plain_name("cats")

@@ -18,9 +18,17 @@ def main(root, out):
     settings = Settings(precision="fp64", batch=3, workers=0, bad_photos="skip")
     quiet = {"settings": settings, "progress": Progress("none")}
     with joined() as ranks:
-        found = evaluate_models(models, str(root / "photos"), PROTOCOLS, "several", save=out / "p.safetensors", ranks=ranks, **quiet)
+        found = evaluate_models(
+            models, str(root / "photos"), PROTOCOLS, "several", save=out / "p.safetensors", ranks=ranks, **quiet
+        )
         again = evaluate_models(
-            [str(out / "p.safetensors"), models[1]], str(root / "photos"), ["dense", "both"], "several", limit=None, ranks=ranks, **quiet
+            [str(out / "p.safetensors"), models[1]],
+            str(root / "photos"),
+            ["dense", "both"],
+            "several",
+            limit=None,
+            ranks=ranks,
+            **quiet,
         )
         few = evaluate_models(models[:1], str(root / "photos"), ["centre"], limit=3, ranks=ranks, **quiet)
     if ranks.first:

@@ -34,24 +34,33 @@ def run(models, photos, ladder=ALL, scales="single", **settings):
     models = [models] if isinstance(models, Classifier) else models
     found = {}
     for ids, by_model in answers(
-        [entrant(str(m), c, ladder, scales) for m, c in enumerate(models)], photos.__getitem__, range(len(photos)), Settings(**settings)
+        [entrant(str(m), c, ladder, scales) for m, c in enumerate(models)],
+        photos.__getitem__,
+        range(len(photos)),
+        Settings(**settings),
     ):
         for n, id in enumerate(ids):
             found[id] = {step: p[n] for step, p in by_model[0].items()}
     return {step: torch.stack([found[id][step] for id in range(len(photos))]) for step in ladder}
 
 
-@pytest.mark.parametrize(("average", "pooling"), [("scores", "up"), ("posteriors", "up"), ("scores", "down"), ("posteriors", "down")])
+@pytest.mark.parametrize(
+    ("average", "pooling"), [("scores", "up"), ("posteriors", "up"), ("scores", "down"), ("posteriors", "down")]
+)
 def test_every_step_is_what_a_slow_loop_over_crops_finds(average, pooling):
     classifier = made(scales=(33, 45))
     found = run(classifier, PHOTOS, LADDER, "several", precision="fp64", average=average, pooling=pooling)
     for step in LADDER:
         for n, image in enumerate(PHOTOS):
             if step.protocol == "centre":
-                image = image.resize((round(image.width * 39 / min(image.size)), round(image.height * 39 / min(image.size))), 2)
+                image = image.resize(
+                    (round(image.width * 39 / min(image.size)), round(image.height * 39 / min(image.size))), 2
+                )
             scales = [33, 39, 45] if step.several else [39]
             expected = posteriors(classifier, image, step.protocol, scales, step.protocol != "centre", average, pooling)
-            off = 0.02 if step.protocol == "centre" else 1e-10  # its window may differ by a grey level from the whole photo's
+            off = (
+                0.02 if step.protocol == "centre" else 1e-10
+            )  # its window may differ by a grey level from the whole photo's
             assert found[step][n].numpy() == pytest.approx(expected, abs=off), step
     assert found[LADDER[0]].dtype == torch.float64
 
@@ -64,7 +73,8 @@ def test_the_centre_crop_is_what_a_slow_loop_finds(classifier):
 
 def test_averages_and_poolings_differ_where_the_map_is_larger_than_one(classifier):
     ways = [
-        run(classifier, PHOTOS, [Step("dense")], (50,), **s)[Step("dense")] for s in ({}, {"average": "posteriors"}, {"pooling": "down"})
+        run(classifier, PHOTOS, [Step("dense")], (50,), **s)[Step("dense")]
+        for s in ({}, {"average": "posteriors"}, {"pooling": "down"})
     ]
     assert not torch.allclose(ways[0], ways[1], atol=1e-4)
     assert not torch.allclose(ways[0], ways[2], atol=1e-4)
@@ -93,7 +103,13 @@ def test_they_differ_on_larger_photos(classifier):
 
 def test_a_mirrored_photo_has_the_same_posteriors(classifier):
     photo = noise(40, 52)
-    both = run(classifier, [photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)], scales=(40,), precision="fp64", mirror=True)
+    both = run(
+        classifier,
+        [photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)],
+        scales=(40,),
+        precision="fp64",
+        mirror=True,
+    )
     assert all(torch.allclose(p[0], p[1], atol=1e-14) for p in both.values())
     one_way = run(classifier, [photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)], scales=(40,), mirror=False)
     assert not any(torch.allclose(p[0], p[1], atol=1e-5) for p in one_way.values())
@@ -105,7 +121,9 @@ def test_a_step_is_the_plain_mean_of_its_components(classifier):
     for protocol in ("dense", "crops"):
         expected = (ones[34][Step(protocol)] + ones[40][Step(protocol)]) / 2
         assert torch.allclose(found[Step(protocol, True)], expected, atol=1e-15)
-    assert torch.allclose(found[Step("both", True)], (found[Step("dense", True)] + found[Step("crops", True)]) / 2, atol=1e-15)
+    assert torch.allclose(
+        found[Step("both", True)], (found[Step("dense", True)] + found[Step("crops", True)]) / 2, atol=1e-15
+    )
 
 
 def test_protocols_asked_together_are_bit_for_bit_those_asked_alone(classifier):
@@ -132,7 +150,9 @@ def test_averages_of_maps_are_those_of_a_slow_loop(mirror):
 
 def test_soft_max_comes_before_or_after_the_average_over_space():
     map = torch.tensor([[10.0, -2.0], [0.0, 0.0]]).view(1, 2, 1, 2)
-    assert float(over_space(map, "posteriors")[0, 0]) == pytest.approx((1 / (1 + np.exp(-10)) + 1 / (1 + np.exp(2))) / 2, rel=1e-5)
+    assert float(over_space(map, "posteriors")[0, 0]) == pytest.approx(
+        (1 / (1 + np.exp(-10)) + 1 / (1 + np.exp(2))) / 2, rel=1e-5
+    )
     assert float(over_space(map, "scores")[0, 0]) == pytest.approx(1 / (1 + np.exp(-4)), rel=1e-5)
 
 
@@ -176,7 +196,9 @@ def test_what_a_photo_costs_is_counted_in_pixels(classifier):
 def test_each_component_is_computed_once(classifier, monkeypatch):
     calls = []
     real = evaluation.component
-    monkeypatch.setattr(evaluation, "component", lambda s, p, view, *rest: calls.append(view) or real(s, p, view, *rest))
+    monkeypatch.setattr(
+        evaluation, "component", lambda s, p, view, *rest: calls.append(view) or real(s, p, view, *rest)
+    )
     run(classifier, PHOTOS, LADDER, (34, 40))
     expected = {v for step in LADDER for v in components(step, classifier.contract, (34, 40))}
     assert len(calls) == len(expected) == 5
@@ -209,7 +231,9 @@ def test_photos_of_mixed_sizes_are_answered_once_each_and_as_if_alone(classifier
 def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
     monkeypatch.setattr(scoring, "FORWARD_PIXELS", 4 * 32 * 32)
     sizes = []
-    monkeypatch.setattr(Classifier, "score_map", lambda self, x: sizes.append(tuple(x.shape)) or torch.zeros(len(x), 7, 1, 1))
+    monkeypatch.setattr(
+        Classifier, "score_map", lambda self, x: sizes.append(tuple(x.shape)) or torch.zeros(len(x), 7, 1, 1)
+    )
     run(classifier, [noise(40, 40, s) for s in range(3)], scales=(40,), batch=8)
     assert max(n * h * w for n, _, h, w in sizes) <= 4 * 32 * 32
     assert {s[0] for s in sizes if s[2] == 32} == {3, 4}  # 75 crops by four, and three centre crops
@@ -238,7 +262,9 @@ def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch)
         return made
 
     monkeypatch.setattr(evaluation, "frames", frames)
-    stream = answers([entrant("", classifier, [Step("dense")], (40,))], lambda id: noise(40, 40, id), range(60), Settings(batch=4))
+    stream = answers(
+        [entrant("", classifier, [Step("dense")], (40,))], lambda id: noise(40, 40, id), range(60), Settings(batch=4)
+    )
     assert sum(len(ids) for ids, _ in stream) == 60
     assert max(most) <= 2 * 6
 
@@ -246,7 +272,15 @@ def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch)
 def test_progress_is_told_of_every_photo_once_and_while_crops_are_worked_on(classifier):
     told = []
     photos = [noise(36, 40, s) for s in range(5)]
-    list(answers([entrant("", classifier, LADDER, (32, 36))], photos.__getitem__, range(5), Settings(batch=4), progress=told.append))
+    list(
+        answers(
+            [entrant("", classifier, LADDER, (32, 36))],
+            photos.__getitem__,
+            range(5),
+            Settings(batch=4),
+            progress=told.append,
+        )
+    )
     assert sum(told) == 5
     assert len(told) >= 4
 

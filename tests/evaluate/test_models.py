@@ -45,7 +45,10 @@ def files(tmp_path_factory):
 
 
 def counts(record):
-    return [record[name] for name in ("protocol", "scales", "photos", "top1_errors", "top5_errors", "confusion", "right", "tested")]
+    return [
+        record[name]
+        for name in ("protocol", "scales", "photos", "top1_errors", "top5_errors", "confusion", "right", "tested")
+    ]
 
 
 def test_each_model_and_the_fusion_climb_the_ladder(folder, files):
@@ -89,7 +92,9 @@ def test_fusion_matches_imagenets_classes_by_their_synsets():
     one, other = torch.tensor([[0.1, 0.9]]), torch.tensor([[0.3, 0.7]])
     nets = [Stub(("n01440764 tench, Tinca tinca", "n01443537 goldfish")), Stub(("n01443537", "n01440764"))]
     check_classes(nets)
-    assert torch.allclose(fused(nets, [{Step("dense"): one}, {Step("dense"): other}])[Step("dense")], torch.tensor([[0.4, 0.6]]))
+    assert torch.allclose(
+        fused(nets, [{Step("dense"): one}, {Step("dense"): other}])[Step("dense")], torch.tensor([[0.4, 0.6]])
+    )
     with pytest.raises(DataError, match="second has two classes of one name"):
         check_classes([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
 
@@ -105,7 +110,9 @@ def test_a_model_fused_with_itself_in_another_order_of_classes_is_itself(folder,
     other.load_state_dict(net.state_dict())
     other.save(tmp_path / "b.safetensors")
     settings = Settings(workers=0, precision="fp64")
-    found = evaluate_models([str(tmp_path / f"{n}.safetensors") for n in "ab"], folder, settings=settings, progress=Progress("none"))
+    found = evaluate_models(
+        [str(tmp_path / f"{n}.safetensors") for n in "ab"], folder, settings=settings, progress=Progress("none")
+    )
     assert counts(found[0]) == counts(found[4])
     assert counts(found[1]) == counts(found[5])
 
@@ -132,7 +139,9 @@ def test_skipped_photos_are_marked(folder, files, tmp_path):
     (copy / "1" / "3.png").write_bytes(b"no photo")
     with pytest.raises(PhotoError, match=r"3\.png"):
         evaluate_models(files[:1], str(copy), **QUIET)
-    found = evaluate_models(files[:2], str(copy), settings=Settings(workers=0, bad_photos="skip"), progress=QUIET["progress"])
+    found = evaluate_models(
+        files[:2], str(copy), settings=Settings(workers=0, bad_photos="skip"), progress=QUIET["progress"]
+    )
     for record in found:
         assert [s["photo"] for s in record["skipped"]] == ["1/3.png"]
         assert record["photos"] == 20
@@ -140,7 +149,17 @@ def test_skipped_photos_are_marked(folder, files, tmp_path):
         assert not unpack(record["right"]["top1"], 21)[3]
 
 
-TINY = {"net": "A", "crop": 32, "fc_width": 8, "base_width": 4, "scale": 36, "batch": 8, "epochs": 1, "workers": 0, "device": "cpu"}
+TINY = {
+    "net": "A",
+    "crop": 32,
+    "fc_width": 8,
+    "base_width": 4,
+    "scale": 36,
+    "batch": 8,
+    "epochs": 1,
+    "workers": 0,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +167,12 @@ def runs(folder, tmp_path_factory):
     """Two runs that held out the same photos, and one that held out others."""
     root = tmp_path_factory.mktemp("runs")
     for name, changes in {"a": {}, "b": {"scale": (33, 41)}, "c": {"seed": 5}}.items():
-        run_training(folder, Config(**(TINY | {"val_share": 0.3, "test_share": 0.3} | changes)), root / name, progress=Progress("none"))
+        run_training(
+            folder,
+            Config(**(TINY | {"val_share": 0.3, "test_share": 0.3} | changes)),
+            root / name,
+            progress=Progress("none"),
+        )
     return root
 
 
@@ -171,7 +195,13 @@ def test_what_is_kept_is_used_until_weights_photos_or_settings_change(runs, fold
     run = str(runs / "a")
 
     def go(**changes):
-        given = {"protocols": ["dense"], "scales": "single", "again": False, "limit": None, "settings": Settings(workers=0)} | changes
+        given = {
+            "protocols": ["dense"],
+            "scales": "single",
+            "again": False,
+            "limit": None,
+            "settings": Settings(workers=0),
+        } | changes
         passes.clear()
         found = evaluate_models([run], folder, progress=Progress("none"), **given)
         return [{k: v for k, v in r.items() if k != "seconds"} for r in found], len(passes)
@@ -209,7 +239,8 @@ def test_a_kept_fusion_is_used_for_the_same_order_of_models_only(runs, folder, m
 
 def test_runs_that_held_out_different_photos_are_refused(runs, folder):
     with pytest.raises(
-        DataError, match=r"runs\d*/a and .*/c held out different photos of .*, so their results cannot be compared or fused"
+        DataError,
+        match=r"runs\d*/a and .*/c held out different photos of .*, so their results cannot be compared or fused",
     ):
         evaluate_models([str(runs / "a"), str(runs / "c")], folder, **QUIET)
 
@@ -225,7 +256,9 @@ def test_models_of_different_classes_are_refused(folder, files, tmp_path):
     with pytest.raises(DataError, match=r"more\.safetensors knows the class 'more' and .*0\.safetensors does not"):
         evaluate_models([files[0], str(tmp_path / "more.safetensors")], folder, **QUIET)
     made("abc").save(tmp_path / "abc.safetensors")
-    with pytest.raises(DataError, match=r"abc\.safetensors: .*has the class '1', which the model does not know; it knows a, b, c"):
+    with pytest.raises(
+        DataError, match=r"abc\.safetensors: .*has the class '1', which the model does not know; it knows a, b, c"
+    ):
         evaluate_models([str(tmp_path / "abc.safetensors")], folder, **QUIET)
 
 

@@ -65,7 +65,9 @@ def test_what_was_saved_is_what_was_counted_and_what_was_not_read_is_marked(root
     found = safetensors.numpy.load_file(root / "p0.safetensors")  # by the library's own reader
     assert found["tested"].tolist() == [1] * 6 + [0] + [1] * 5
     for record, step in zip(
-        evaluated(root, [0]), ("centre single", "dense single", "dense several", "crops several", "both several"), strict=True
+        evaluated(root, [0]),
+        ("centre single", "dense single", "dense several", "crops several", "both several"),
+        strict=True,
     ):
         rows = found[f"0 {step}"]
         assert rows.dtype == np.float32
@@ -79,7 +81,9 @@ def test_what_was_saved_is_what_was_counted_and_what_was_not_read_is_marked(root
 
 def test_a_file_may_hold_several_models_and_be_saved_again(root, tmp_path):
     direct = evaluated(root, [0, 1, 2], save=tmp_path / "three.safetensors")
-    assert [m.name for m in read_posteriors(tmp_path / "three.safetensors")] == [str(root / f"{n}.safetensors") for n in range(3)]
+    assert [m.name for m in read_posteriors(tmp_path / "three.safetensors")] == [
+        str(root / f"{n}.safetensors") for n in range(3)
+    ]
     shutil.copy(tmp_path / "three.safetensors", root / "three.safetensors")
     again = evaluated(root, ["three.safetensors"], save=tmp_path / "again.safetensors")
     assert plainly(again) == plainly(direct)
@@ -122,7 +126,10 @@ def test_a_photo_that_a_file_lacks_is_named_unless_bad_ones_are_skipped(root):
         ({"settings": Settings(pooling="down")}, "made with pooling up, not down"),
         ({"settings": Settings(mirror=True)}, "for centre at one scale were made with mirror False, not True"),
         ({"scales": (36, 40)}, r"made with scales \[32, 36, 41\], not \[36, 40\]"),
-        ({"scales": "single"}, "has no posteriors of .* for crops at one scale; it has centre at one scale, dense at one scale"),
+        (
+            {"scales": "single"},
+            "has no posteriors of .* for crops at one scale; it has centre at one scale, dense at one scale",
+        ),
     ],
 )
 def test_posteriors_of_another_test_are_refused(root, options, words):

@@ -5,7 +5,17 @@ from slow import made
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError
-from verydeep.evaluate.protocol import PROTOCOLS, Step, components, mirrored, protocols_in, scales_for, scales_in, single_for, steps
+from verydeep.evaluate.protocol import (
+    PROTOCOLS,
+    Step,
+    components,
+    mirrored,
+    protocols_in,
+    scales_for,
+    scales_in,
+    single_for,
+    steps,
+)
 from verydeep.evaluate.views import View
 
 
@@ -46,7 +56,8 @@ def test_the_words_for_scales():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "many", "256,", "0", "-256", "256.5", "1e3", "256 384", "²", "2049", "99999999999", ",".join(["256"] * 99)]
+    "text",
+    ["", "many", "256,", "0", "-256", "256.5", "1e3", "256 384", "²", "2049", "99999999999", ",".join(["256"] * 99)],
 )
 def test_other_words_for_scales_are_refused(text):
     with pytest.raises(ConfigError, match="is not understood; expected single, several, or up to"):
@@ -64,7 +75,13 @@ def test_protocols_come_in_the_order_of_the_ladder_and_once():
 
 
 def test_the_ladder():
-    assert steps(PROTOCOLS, "several") == [Step("centre"), Step("dense"), Step("dense", True), Step("crops", True), Step("both", True)]
+    assert steps(PROTOCOLS, "several") == [
+        Step("centre"),
+        Step("dense"),
+        Step("dense", True),
+        Step("crops", True),
+        Step("both", True),
+    ]
     assert steps(PROTOCOLS, "single") == [Step(p) for p in PROTOCOLS]
     assert steps(PROTOCOLS, (256,)) == [Step(p) for p in PROTOCOLS]
     assert steps(["both", "dense"], (256, 384)) == [Step("dense"), Step("dense", True), Step("both", True)]

@@ -22,7 +22,13 @@ def test_posteriors_made_by_hand():
         [0.30, 0.20, 0.15, 0.14, 0.11, 0.06, 0.04],  # truth 5: sixth
         [0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 1.00],  # truth 6: right
     ]
-    assert counted(p, [0, 4, 5, 6]).as_dict() == {"photos": 4, "top1_errors": 2, "top5_errors": 1, "top1_error": 50.0, "top5_error": 25.0}
+    assert counted(p, [0, 4, 5, 6]).as_dict() == {
+        "photos": 4,
+        "top1_errors": 2,
+        "top5_errors": 1,
+        "top1_error": 50.0,
+        "top5_error": 25.0,
+    }
 
 
 @pytest.mark.parametrize(("classes", "given"), [(2, False), (5, False), (6, True)])
@@ -51,7 +57,13 @@ def test_recall_is_null_for_a_class_without_photos():
 
 
 def test_no_photos_have_no_rates():
-    assert Scores(6).as_dict() == {"photos": 0, "top1_errors": 0, "top5_errors": 0, "top1_error": None, "top5_error": None}
+    assert Scores(6).as_dict() == {
+        "photos": 0,
+        "top1_errors": 0,
+        "top5_errors": 0,
+        "top1_error": None,
+        "top5_error": None,
+    }
 
 
 def test_counts_against_numpy_in_any_batches():
@@ -66,7 +78,9 @@ def test_counts_against_numpy_in_any_batches():
         assert scores.photos == 200
         assert scores.top1_errors == (order[:, 0] != targets).sum()
         assert scores.top5_errors == sum(t not in o[:5] for t, o in zip(targets, order, strict=True))
-        assert all(scores.confusion[t, a] == ((targets == t) & (order[:, 0] == a)).sum() for t in range(9) for a in range(9))
+        assert all(
+            scores.confusion[t, a] == ((targets == t) & (order[:, 0] == a)).sum() for t in range(9) for a in range(9)
+        )
     assert sorted(whole.mistakes) == sorted(pieces.mistakes)
 
 

@@ -30,7 +30,9 @@ def results(tmp_path_factory):
         out = found[size] = root / f"{size}"
         out.mkdir()
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
-        done = subprocess.run([sys.executable, *torchrun, WORK, root, out], env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            [sys.executable, *torchrun, WORK, root, out], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+        )
         assert done.returncode == 0, done.stderr
     return found
 

@@ -37,7 +37,9 @@ def test_an_array_of_structs_is_a_list_of_dicts_columns_first(sides: tuple[int, 
     found = read(data)["x"]
     oracle = scipy_io.loadmat(io.BytesIO(data))["x"].flatten(order="F")
     assert [s["name"] for s in found] == [str(s["name"].item()) for s in oracle]
-    assert [s["inner"]["sides"].data.tolist() for s in found] == [s["inner"]["sides"].item().ravel().tolist() for s in oracle]
+    assert [s["inner"]["sides"].data.tolist() for s in found] == [
+        s["inner"]["sides"].item().ravel().tolist() for s in oracle
+    ]
 
 
 def test_one_struct_is_a_dict_and_none_is_an_empty_one() -> None:
@@ -59,7 +61,13 @@ def test_millions_of_structs_or_fields_are_given_up() -> None:
     def file(sides: tuple[int, int], width: int, names: bytes, rest: bytes) -> bytes:
         head = element(6, b"\x02" + bytes(7)) + element(5, np.array(sides, "<i4").tobytes()) + element(1, b"x")
         packed = zlib.compress(element(14, head + element(5, width.to_bytes(4, "little")) + element(1, names) + rest))
-        return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
+        return (
+            b"MATLAB 5.0 MAT-file".ljust(124)
+            + b"\x00\x01IM"
+            + (15).to_bytes(4, "little")
+            + len(packed).to_bytes(4, "little")
+            + packed
+        )
 
     assert read(file((2, 1), 8, b"a".ljust(8, b"\0"), element(14, b"") * 2)) == {"x": [{"a": None}, {"a": None}]}
     with pytest.raises(ValueError, match="more than 200,000 elements"):

@@ -18,7 +18,9 @@ with atheris.instrument_imports(include=["verydeep", "csv", "json"]):
     from verydeep.errors import VeryDeepError
 
 FOLDER = Path(tempfile.mkdtemp())
-WAYS = [(suffix, shares, root) for suffix in (".csv", ".jsonl") for shares in (None, (0.1, 0.1)) for root in (None, FOLDER)]
+WAYS = [
+    (suffix, shares, root) for suffix in (".csv", ".jsonl") for shares in (None, (0.1, 0.1)) for root in (None, FOLDER)
+]
 SEEDS = (
     b"path,label\na.jpg,cat\nb.jpg,dog\n",
     b'\xef\xbb\xbfpath,label,split,box\n"a,\n.jpg",cat,train,0 0 5 5\nb.jpg,dog,val,"1,2,3.5,4"\n./b.jpg,cat,val,\nc.jpg,cat,test,\n',
@@ -43,7 +45,11 @@ def test_one_input(data: bytes) -> None:
 
 
 def main() -> None:
-    fuzz(test_one_input, {f"{way}-{i}": bytes([way]) + data for way in range(len(WAYS)) for i, data in enumerate(SEEDS)}, FOLDER)
+    fuzz(
+        test_one_input,
+        {f"{way}-{i}": bytes([way]) + data for way in range(len(WAYS)) for i, data in enumerate(SEEDS)},
+        FOLDER,
+    )
 
 
 if __name__ == "__main__":

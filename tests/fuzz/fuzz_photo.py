@@ -48,7 +48,9 @@ def seeds() -> dict[str, bytes]:
         "animated-webp": (colour, "WEBP", {"save_all": True, "append_images": [colour.rotate(90)]}),
         "lossless": (colour, "WEBP", {"lossless": True}),
     }
-    ways |= {c: (colour, "TIFF", {"compression": c}) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd")}
+    ways |= {
+        c: (colour, "TIFF", {"compression": c}) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd")
+    }
     ways["group4"] = (ramp.convert("1"), "TIFF", {"compression": "group4"})
     return {name: saved(*way) for name, way in ways.items()}
 
@@ -92,7 +94,10 @@ def main() -> None:
                 (Path(folder) / name).write_bytes(data)
             corpus = [folder]
         options = [a for a in sys.argv[1:] if a.startswith("-")]
-        atheris.Setup([sys.argv[0], "-max_len=8192", f"-artifact_prefix={tempfile.gettempdir()}/", *options, *corpus], decode_both_ways)
+        atheris.Setup(
+            [sys.argv[0], "-max_len=8192", f"-artifact_prefix={tempfile.gettempdir()}/", *options, *corpus],
+            decode_both_ways,
+        )
         atheris.Fuzz()
 
 

@@ -35,7 +35,9 @@ KINDS = (WHOLE, HEADER, FACTS, TENSORS) = range(4)
 
 def evaluated(path: Path, save: Path | None = None) -> None:
     settings = Settings(workers=0, bad_photos="skip")
-    evaluate_models([str(path)], str(FOLDER / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none"))
+    evaluate_models(
+        [str(path)], str(FOLDER / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none")
+    )
 
 
 def parts() -> tuple[bytes, bytes]:

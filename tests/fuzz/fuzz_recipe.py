@@ -45,7 +45,11 @@ def test_one_input(data: bytes) -> None:
 
 def main() -> None:
     recipes = [f.read_bytes() for f in resources.files("verydeep.recipes").iterdir() if f.name.endswith(".yaml")]
-    fuzz(test_one_input, {str(i): data for i, data in enumerate([yaml.safe_dump(plain(Config())).encode(), *recipes, *ODD])}, FOLDER)
+    fuzz(
+        test_one_input,
+        {str(i): data for i, data in enumerate([yaml.safe_dump(plain(Config())).encode(), *recipes, *ODD])},
+        FOLDER,
+    )
 
 
 if __name__ == "__main__":

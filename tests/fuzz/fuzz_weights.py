@@ -61,7 +61,11 @@ GOOD_STATE = (RUN / "state.json").read_bytes()
 
 def seeds() -> dict[str, bytes]:
     contract = json.loads(GOOD_HEADER)["__metadata__"][METADATA].encode()
-    good = {WHOLE: len(GOOD_HEADER).to_bytes(8, "little") + GOOD_HEADER + TENSORS, HEADER: GOOD_HEADER, CONTRACT: contract}
+    good = {
+        WHOLE: len(GOOD_HEADER).to_bytes(8, "little") + GOOD_HEADER + TENSORS,
+        HEADER: GOOD_HEADER,
+        CONTRACT: contract,
+    }
     return {str(kind): bytes([kind]) + data for kind, data in (good | {STATE: GOOD_STATE, SEALED: GOOD_STATE}).items()}
 
 

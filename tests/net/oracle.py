@@ -59,7 +59,9 @@ def max_pool(x, up):
 
     def back(g):
         spread = (np.arange(4) == chosen[..., None]) * g[..., None]
-        spread = spread.reshape(n, c, rows, columns, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(n, c, 2 * rows, 2 * columns)
+        spread = (
+            spread.reshape(n, c, rows, columns, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(n, c, 2 * rows, 2 * columns)
+        )
         to_x = np.zeros_like(x)
         to_x[:, :, : 2 * rows, : 2 * columns] = spread[:, :, :h, :w]
         return to_x

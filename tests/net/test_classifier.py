@@ -20,7 +20,8 @@ from PIL import Image
 import verydeep
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, PhotoError
-from verydeep.net.classifier import LONGEST_HEADER, METADATA, SEAL, build, checksum, read_classifier, write_tensors
+from verydeep.files.tensors import LONGEST_HEADER, checksum, write_tensors
+from verydeep.net.classifier import METADATA, SEAL, build, read_classifier
 from verydeep.net.initialise import initialise
 
 CLASSES = ("cat", "dog", "Käse")
@@ -133,7 +134,9 @@ def file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("change", [{}, {"net": "A-LRN", "pooling": "down"}, {"batch_norm": True}, {"crop": 64, "net": "shallow-B"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"net": "A-LRN", "pooling": "down"}, {"batch_norm": True}, {"crop": 64, "net": "shallow-B"}]
+)
 def test_save_and_read_is_exact(tmp_path, change):
     model = classifier(**change)
     model.save(tmp_path / "m.safetensors")
@@ -199,7 +202,9 @@ def test_two_processes_write_the_same_bytes(file, tmp_path):
     """Dictionaries of other languages are shuffled anew in every process."""
     for i in range(2):
         path = tmp_path / f"{i}.safetensors"
-        subprocess.run([sys.executable, "-c", WRITE.format(here=str(Path(__file__).parent), path=str(path))], check=True)
+        subprocess.run(
+            [sys.executable, "-c", WRITE.format(here=str(Path(__file__).parent), path=str(path))], check=True
+        )
         assert path.read_bytes() == file.read_bytes()
 
 
@@ -297,7 +302,10 @@ def header_file(path, header, body=b""):
         {"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}},
-        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+        {
+            "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+            "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        },
         {"../../a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
         {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}},
         {"__metadata__": {METADATA: 5}},
@@ -363,7 +371,9 @@ def test_a_contract_that_does_not_fit_its_tensors_is_refused(file, change):
         read_classifier(forged(file, json.dumps(contract_of(file) | change)))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", "null", "[" * 100_000, '{"a":' * 100_000, "1" * 100_000, "\ud7ff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "5", "null", "[" * 100_000, '{"a":' * 100_000, "1" * 100_000, "\ud7ff"]
+)
 def test_a_contract_that_is_no_object_is_refused(file, text):
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         read_classifier(forged(file, text))
@@ -375,13 +385,17 @@ def test_a_contract_that_says_a_thing_twice_is_refused(file):
         read_classifier(forged(file, '{"net": "D", ' + text[1:]))
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("net.fc8.bias", torch.int64), ("net.fc8.bias", torch.float64), ("mean", torch.float16)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("net.fc8.bias", torch.int64), ("net.fc8.bias", torch.float64), ("mean", torch.float16)]
+)
 def test_tensors_of_another_type_are_refused(file, name, dtype):
     """Weights of whole numbers would be read, and fail with the first photo."""
     tensors = safetensors.torch.load_file(file)
     tensors[name] = tensors[name].to(dtype)
     text = json.dumps(contract_of(file) | {"sha256": checksum(tensors)})
-    safetensors.torch.save_file(tensors, file, {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"})
+    safetensors.torch.save_file(
+        tensors, file, {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+    )
     with pytest.raises(ModelError, match="another shape or type"):
         read_classifier(file)
 
@@ -456,8 +470,14 @@ RAW = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.G
 TORCHVISION = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 MISTAKES = {
     "0-1": (RAW / 255, r"values from 0 to 1 look like pixels of 0-1: \(photos \* 255\).round\(\).to\(torch.uint8\)"),
-    "0-1 that overshoots": (RAW / 255 * 1.06 - 0.03, r"look like pixels of 0-1 that were rescaled: \(photos \* 255\)\.round\(\)\.clamp"),
-    "bright and normalised": (torch.full((1, 3, 8, 8), 2.2), "very dark pixels of 0-255, or pixels with a mean subtracted"),
+    "0-1 that overshoots": (
+        RAW / 255 * 1.06 - 0.03,
+        r"look like pixels of 0-1 that were rescaled: \(photos \* 255\)\.round\(\)\.clamp",
+    ),
+    "bright and normalised": (
+        torch.full((1, 3, 8, 8), 2.2),
+        "very dark pixels of 0-255, or pixels with a mean subtracted",
+    ),
     "0-1 of half precision": ((RAW / 255).half(), "float16 .* look like pixels of 0-1"),
     "a dark photo of 0-1": (RAW / 2550, "pixels of 0-1"),
     "0-255": (RAW.float(), r"values from 0 to 255 look like pixels of 0-255: photos.round\(\).to\(torch.uint8\)"),
@@ -466,7 +486,10 @@ MISTAKES = {
         (RAW / 255 - TORCHVISION[0]) / TORCHVISION[1],
         "normalised pixels, a mean subtracted and divided by a standard deviation",
     ),
-    "as Caffe": (RAW.float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1), "normalised pixels, a mean subtracted and in 0-255"),
+    "as Caffe": (
+        RAW.float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1),
+        "normalised pixels, a mean subtracted and in 0-255",
+    ),
     "-1 to 1": (RAW / 127.5 - 1, "normalised pixels"),
     "16 bits": (RAW.int() * 257, "pixels of more than 8 bits"),
     "not finite": (RAW / 0.0, "no finite numbers"),

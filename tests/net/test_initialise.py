@@ -117,7 +117,9 @@ def test_the_same_net_gives_everything(net):
         for tensor in first.state_dict().values():
             tensor += 1
     pairs = from_same(other, first)
-    assert [p.split(" -> ")[0] for p in pairs if p.startswith("conv")] == [layer.name for block in first.blocks for layer in block]
+    assert [p.split(" -> ")[0] for p in pairs if p.startswith("conv")] == [
+        layer.name for block in first.blocks for layer in block
+    ]
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in other.state_dict().items())
 
 

@@ -19,7 +19,10 @@ def both_ways(x, weight, bias, upstream):
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
 def test_value_and_gradients_are_those_of_the_direct_convolution(side, n, format):
-    x, weight = noise(n, 5, side, side).contiguous(memory_format=format), noise(6, 5, 3, 3).contiguous(memory_format=format)
+    x, weight = (
+        noise(n, 5, side, side).contiguous(memory_format=format),
+        noise(6, 5, 3, 3).contiguous(memory_format=format),
+    )
     quick, direct = both_ways(x, weight, noise(6), noise(n, 6, side, side))
     for a, b in zip(quick, direct, strict=True):
         assert (a - b).abs().max() < 1e-10 * max(1, float(b.abs().max()))
@@ -39,7 +42,12 @@ def test_an_upstream_gradient_of_any_layout_is_understood():
 
 @pytest.mark.parametrize("side", products.SIDES)
 def test_under_autocast_it_is_as_good_as_the_direct_convolution(side):
-    x, weight, bias, upstream = noise(40, 64, side, side), noise(64, 64, 3, 3) / 24, noise(64), noise(40, 64, side, side)
+    x, weight, bias, upstream = (
+        noise(40, 64, side, side),
+        noise(64, 64, 3, 3) / 24,
+        noise(64),
+        noise(40, 64, side, side),
+    )
     _, exact = both_ways(x, weight, bias, upstream)
     with torch.autocast("cpu", torch.bfloat16):
         quick, direct = both_ways(x.float(), weight.float(), bias.float(), upstream.float())
@@ -82,7 +90,9 @@ def test_it_pays_in_bf16_on_many_wide_small_maps():
 )
 def test_it_does_not_pay_elsewhere(x, weight):
     assert not products.pays(torch.empty(x, dtype=torch.bfloat16), torch.empty(weight, dtype=torch.bfloat16))
-    assert not products.pays(torch.empty(64, 64, 4, 4, dtype=torch.bfloat16, device="meta"), torch.empty(64, 64, 3, 3, device="meta"))
+    assert not products.pays(
+        torch.empty(64, 64, 4, 4, dtype=torch.bfloat16, device="meta"), torch.empty(64, 64, 3, 3, device="meta")
+    )
 
 
 def test_training_under_autocast_takes_it_and_testing_does_not(monkeypatch):

@@ -43,7 +43,20 @@ def field(layers):
 
 
 def test_receptive_fields_of_net_d():
-    layers = [(3, 1), (3, 1), (2, 2), (3, 1), (3, 1), (2, 2), *[(3, 1)] * 3, (2, 2), *[(3, 1)] * 3, (2, 2), *[(3, 1)] * 3, (2, 2)]
+    layers = [
+        (3, 1),
+        (3, 1),
+        (2, 2),
+        (3, 1),
+        (3, 1),
+        (2, 2),
+        *[(3, 1)] * 3,
+        (2, 2),
+        *[(3, 1)] * 3,
+        (2, 2),
+        *[(3, 1)] * 3,
+        (2, 2),
+    ]
     found = rows("D")
     assert found["conv3_3"].sees == field(layers[:9])
     assert found["pool5"].sees == field(layers) == 212

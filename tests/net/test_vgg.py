@@ -102,7 +102,9 @@ def compare_gradients(found, expected, tolerance):
 @pytest.mark.parametrize("net", NETS)
 def test_gradients_of_forward_are_the_independent_ones(net):
     model, x, upstream = small(net), noise(2, 3, 64, 64), noise(2, 7, seed=2).double()
-    _, expected, _ = oracle.scores(net, plain(model), x.double().numpy(), 64, upstream=upstream.numpy()[:, :, None, None])
+    _, expected, _ = oracle.scores(
+        net, plain(model), x.double().numpy(), 64, upstream=upstream.numpy()[:, :, None, None]
+    )
     compare_gradients(gradients(model, model, x, upstream), expected, 1e-4)
     compare_gradients(gradients(model.double(), model, x.double(), upstream), expected, 1e-10)
 
@@ -117,7 +119,11 @@ def test_gradients_of_dense_are_the_independent_ones(pooling):
 
 
 def test_batch_norm_in_eval_mode_is_the_independent_computation():
-    model, x, upstream = small("A", batch_norm=True).double(), noise(2, 3, 64, 64).double(), noise(2, 7, seed=2).double()
+    model, x, upstream = (
+        small("A", batch_norm=True).double(),
+        noise(2, 3, 64, 64).double(),
+        noise(2, 7, seed=2).double(),
+    )
     p = plain(model)
     expected, to, _ = oracle.scores("A", p, x.numpy(), 64, bn=True, upstream=upstream.numpy()[:, :, None, None])
     assert distance(model(x), expected[:, :, 0, 0]) < 1e-10
@@ -137,7 +143,9 @@ def fast_calls(monkeypatch):
 def test_training_takes_the_fast_path_to_the_same_numbers(net, fast_calls):
     model = small(net, crop=32, base_width=16, seed=3)
     x, upstream = noise(64, 3, 32, 32), noise(64, 7, seed=2).double()
-    expected, to, _ = oracle.scores(net, plain(model), x.double().numpy(), 32, upstream=upstream.numpy()[:, :, None, None])
+    expected, to, _ = oracle.scores(
+        net, plain(model), x.double().numpy(), 32, upstream=upstream.numpy()[:, :, None, None]
+    )
     model(x)
     assert fast_calls == []  # in eval mode the direct convolution
     assert distance(model.train()(x), expected[:, :, 0, 0]) < 1e-4
@@ -200,7 +208,16 @@ def test_taps_are_the_independent_activations(net, bn):
 
 def test_tap_names_are_in_the_order_of_the_net():
     assert VGG("A-LRN", device="meta").tap_names()[:5] == ["conv1_1", "relu1_1", "norm1_1", "pool1", "conv2_1"]
-    assert VGG("shallow-B", device="meta").tap_names()[-8:] == ["conv5_1", "relu5_1", "pool5", "fc6", "relu6", "fc7", "relu7", "fc8"]
+    assert VGG("shallow-B", device="meta").tap_names()[-8:] == [
+        "conv5_1",
+        "relu5_1",
+        "pool5",
+        "fc6",
+        "relu6",
+        "fc7",
+        "relu7",
+        "fc8",
+    ]
     assert VGG("A", batch_norm=True, device="meta").tap_names()[:3] == ["conv1_1", "bn1_1", "relu1_1"]
 
 
@@ -254,5 +271,7 @@ def test_channels_last_photos_give_the_same_scores():
     model, x = small("A", crop=64), noise(2, 3, 64, 64)
     expected = model(x)
     assert np.allclose(
-        model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)).detach(), expected.detach(), atol=1e-5
+        model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)).detach(),
+        expected.detach(),
+        atol=1e-5,
     )

@@ -22,7 +22,10 @@ def both_ways(x, weight, bias, upstream):
 @pytest.mark.parametrize("chunk", [1, 20_000, 20 << 20])
 def test_value_and_gradients_are_those_of_the_direct_convolution(side, n, format, chunk, monkeypatch):
     monkeypatch.setattr(winograd, "CHUNK_BYTES", chunk)
-    x, weight = noise(n, 5, side, side).contiguous(memory_format=format), noise(6, 5, 3, 3).contiguous(memory_format=format)
+    x, weight = (
+        noise(n, 5, side, side).contiguous(memory_format=format),
+        noise(6, 5, 3, 3).contiguous(memory_format=format),
+    )
     quick, direct = both_ways(x, weight, noise(6), noise(n, 6, side, side))
     for a, b in zip(quick, direct, strict=True):
         assert (a - b).abs().max() < 1e-10 * max(1, float(b.abs().max()))

@@ -91,7 +91,9 @@ def test_a_fusion_stands_behind_the_ladder_of_the_run(run: Path, tmp_path: Path)
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     models = [str(copy), "builtin:fashion-a"]
     settings = Settings(workers=0)
-    found = evaluate_models(models, "builtin:fashion-mini", PROTOCOLS, "several", settings=settings, limit=3, progress=Progress("none"))
+    found = evaluate_models(
+        models, "builtin:fashion-mini", PROTOCOLS, "several", settings=settings, limit=3, progress=Progress("none")
+    )
     write_report(copy)
     kept = results_of(copy, found[0]["sha256"], found[0]["location"])
     assert [(r["protocol"], len(r["scales"]), "models" in r) for r in kept if r["limit"] == 3] == [

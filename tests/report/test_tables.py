@@ -25,13 +25,19 @@ def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
 
 
 def test_a_result_is_one_row() -> None:
-    assert results_rows([RESULT]) == [("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "-", "-", "-", "4.2", "1.2")]
+    assert results_rows([RESULT]) == [
+        ("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "-", "-", "-", "4.2", "1.2")
+    ]
 
 
 def test_a_gain_is_against_the_step_before_of_the_same_test_and_of_a_fusion_against_its_best_model() -> None:
     centre = RESULT | {"protocol": "centre", "top1_error": 4.0, "top5_errors": 12, "top5_error": 1.0}
     dense, other = centre | {"protocol": "dense", "top1_error": 2.5, "top5_error": 1.25}, centre | {"limit": 100}
-    fused = RESULT | {"protocol": "both", "top1_error": 2.0, "models": [{"top1_error": e, "top5_error": None} for e in (3.0, 2.25)]}
+    fused = RESULT | {
+        "protocol": "both",
+        "top1_error": 2.0,
+        "models": [{"top1_error": e, "top5_error": None} for e in (3.0, 2.25)],
+    }
     fused |= {"crop": None, "mirror": None}
     rows = results_rows([centre, dense, other, fused])
     assert [(row[7], row[9]) for row in rows] == [("-", "-"), ("+1.50", "-0.25"), ("-", "-"), ("+0.25", "-")]
@@ -60,7 +66,9 @@ def test_columns_are_aligned() -> None:
 def test_skipped_photos_are_named_once_and_the_first_of_many() -> None:
     def said(*names: str) -> str:
         skipped = [{"photo": name, "reason": "is empty"} for name in names]
-        return next(line for line in results_text([{**RESULT, "skipped": skipped}] * 2).splitlines() if "skipped" in line)
+        return next(
+            line for line in results_text([{**RESULT, "skipped": skipped}] * 2).splitlines() if "skipped" in line
+        )
 
     assert said("cat/1.jpg") == "1 unreadable photo was skipped: cat/1.jpg"
     assert said("1.jpg", "2.jpg") == "2 unreadable photos were skipped: 1.jpg, 2.jpg"

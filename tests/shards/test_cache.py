@@ -40,7 +40,12 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(path)
     monkeypatch.setattr("verydeep.shards.packing.MB", 50_000)
-    pack(str(tmp_path / "photos"), str(tmp_path / "shards" / "f-%05d.tar"), Settings(shard_mb=1), progress=Progress("none"))
+    pack(
+        str(tmp_path / "photos"),
+        str(tmp_path / "shards" / "f-%05d.tar"),
+        Settings(shard_mb=1),
+        progress=Progress("none"),
+    )
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "cache"))
     monkeypatch.delenv("VERYDEEP_CACHE_GB", raising=False)
     monkeypatch.setattr(store, "PAUSE", 0.01)
@@ -137,10 +142,14 @@ def test_a_store_gives_what_the_folder_gives(packed: Path, in_memory: str, tmp_p
     assert len(index.shards) > 5
     assert {p.stem for p in cached(tmp_path / "cache")} == {s.sha256 for s in index.shards}
     assert not list((tmp_path / "cache" / "shards").glob("*.part"))
-    assert open_data(in_memory, (0.2, 0.2)).fingerprint() == open_data(str(packed / "f-*.tar"), (0.2, 0.2)).fingerprint()
+    assert (
+        open_data(in_memory, (0.2, 0.2)).fingerprint() == open_data(str(packed / "f-*.tar"), (0.2, 0.2)).fingerprint()
+    )
 
 
-def test_a_store_is_shuffled_by_shards_and_then_a_window(in_memory: str, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_shuffled_by_shards_and_then_a_window(
+    in_memory: str, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(order, "WINDOW", 20)
     photos = open_data(in_memory).split("all")
     assert open_data(str(packed / "f-*.tar")).split("all").shards is None
@@ -167,9 +176,12 @@ def test_http_with_failures_gives_the_same(served: tuple[str, type[Server]], pac
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [("error", "503|Service"), ("half", r"bytes|payload"), ("other", "SHA-256 is not the one in the index")]
+    ("how", "expected"),
+    [("error", "503|Service"), ("half", r"bytes|payload"), ("other", "SHA-256 is not the one in the index")],
 )
-def test_what_cannot_be_fetched_is_named(how: str, expected: str, served: tuple[str, type[Server]], tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_is_named(
+    how: str, expected: str, served: tuple[str, type[Server]], tmp_path: Path
+) -> None:
     url, server = served
     photos = open_data(url).split("all")
     server.fails |= {f"f-{n:05d}.tar": [how] * 5 for n in range(20)}
@@ -209,7 +221,9 @@ def test_a_limit_that_is_none_is_refused(given: str, in_memory: str, monkeypatch
         open_data(in_memory)
 
 
-def test_a_cache_that_cannot_hold_what_is_read_side_by_side_says_so(in_memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_hold_what_is_read_side_by_side_says_so(
+    in_memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERYDEEP_CACHE_GB", "0.00001")
     with pytest.raises(DataError, match=r"one shard has .* set VERYDEEP_CACHE_GB=2 or more"):
         open_data(in_memory)
@@ -230,12 +244,19 @@ def watched(cache: Cache, done: threading.Event, most: list[int]) -> None:
     """The bytes in the folder, a .part counted whole, again and again."""
     while not done.is_set():
         with cache.alone():
-            most.append(sum(int(p.name.split(".")[1]) if p.suffix == ".part" else p.stat().st_size for p in cache.folder.iterdir()))
+            most.append(
+                sum(
+                    int(p.name.split(".")[1]) if p.suffix == ".part" else p.stat().st_size
+                    for p in cache.folder.iterdir()
+                )
+            )
         time.sleep(0.001)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4])
-def test_a_tiny_cache_serves_many_threads_and_keeps_its_bound(shards: int, packed: Path, in_memory: str, tmp_path: Path) -> None:
+def test_a_tiny_cache_serves_many_threads_and_keeps_its_bound(
+    shards: int, packed: Path, in_memory: str, tmp_path: Path
+) -> None:
     cache, index = cache_of(packed, in_memory, tmp_path / "tiny", shards)
     local, most, done = open_data(str(packed / "f-*.tar")).split("all"), list[int](), threading.Event()
     watcher = threading.Thread(target=watched, args=(cache, done, most))
@@ -262,7 +283,9 @@ def test_what_is_expected_is_fetched_ahead_within_the_bound(
     fetched: list[tuple[str, bool]] = []
     get = remote.get
     monkeypatch.setattr(
-        remote, "get", lambda url, *rest: (fetched.append((url[-9:-4], threading.current_thread().name == "shards")), get(url, *rest))
+        remote,
+        "get",
+        lambda url, *rest: (fetched.append((url[-9:-4], threading.current_thread().name == "shards")), get(url, *rest)),
     )
     ids = np.argsort(index.shard, kind="stable")
     cache.expect(index.shard, ids)
@@ -295,7 +318,9 @@ def test_a_shard_that_is_read_is_not_removed(packed: Path, in_memory: str, tmp_p
     assert not (tmp_path / "tiny" / cache.names[0]).exists()
 
 
-def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(packed: Path, in_memory: str, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(
+    packed: Path, in_memory: str, tmp_path: Path
+) -> None:
     cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 2)
     left = tmp_path / "tiny" / f"{'a' * 64}.99999999.part"
     left.write_bytes(b"half")
@@ -330,7 +355,9 @@ def test_two_processes_share_a_cache(served: tuple[str, type[Server]], packed: P
         p.join(60)
         assert p.exitcode == 0
     assert first == second
-    assert {n for name, n in server.asked.items() if name.endswith(".tar")} == {1}, "each shard is fetched by one of them"
+    assert {n for name, n in server.asked.items() if name.endswith(".tar")} == {1}, (
+        "each shard is fetched by one of them"
+    )
 
 
 def first_shard(folder: Path) -> str:
@@ -349,6 +376,8 @@ def test_the_process_ends_though_shards_are_being_fetched(served: tuple[str, typ
     served[1].fails |= {f"f-{n:05d}.tar": ["silence"] for n in range(20)}
     served[1].fails.pop(first_shard(tmp_path))
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script, served[0]], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, served[0]], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert time.perf_counter() - began < 20

@@ -48,7 +48,10 @@ def test_packing_twice_gives_the_same_bytes(photo_folder: Path, tmp_path: Path) 
     assert a == b
     assert a.keys() == c.keys() == {"f-00000.tar", "f.index"}
     assert a["f-00000.tar"] != c["f-00000.tar"]
-    assert open_data(str(tmp_path / "a" / "f-*.tar")).fingerprint() == open_data(str(tmp_path / "c" / "f-*.tar")).fingerprint()
+    assert (
+        open_data(str(tmp_path / "a" / "f-*.tar")).fingerprint()
+        == open_data(str(tmp_path / "c" / "f-*.tar")).fingerprint()
+    )
     assert (tmp_path / "a" / "f.index").stat().st_mode == (tmp_path / "a" / "f-00000.tar").stat().st_mode
 
 
@@ -68,7 +71,9 @@ def test_shards_are_of_the_size_asked_for_and_hold_all_classes(tmp_path: Path) -
         assert found.split("test").open(id).tobytes() == given.split("test").open(id).tobytes()
 
 
-def test_training_and_testing_on_shards_give_the_numbers_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_and_testing_on_shards_give_the_numbers_of_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = make_photos(tmp_path / "photos")
     shards = str(tmp_path / "shards" / "f-*.tar")
     packed(folder, tmp_path / "shards" / "f-%05d.tar", shard_mb=1)
@@ -95,14 +100,21 @@ def test_training_on_undivided_shards_keeps_the_split_of_the_folder(photo_folder
     assert kept.fingerprint() == open_data(str(photo_folder), (0.2, 0.2)).fingerprint()
 
 
-def test_a_net_trained_on_a_folder_is_tested_on_the_photos_it_held_out_of_its_shards(photo_folder: Path, tmp_path: Path) -> None:
+def test_a_net_trained_on_a_folder_is_tested_on_the_photos_it_held_out_of_its_shards(
+    photo_folder: Path, tmp_path: Path
+) -> None:
     """Without them all photos would count, those that it was trained on too."""
     run = tmp_path / "run"
     run_training(str(photo_folder), config(epochs=1), run, progress=Progress("none"))
     packed(photo_folder, tmp_path / "f-%03d.tar")
     folder, shards = (evaluate_models([str(run)], data) for data in (str(photo_folder), str(tmp_path / "f-*.tar")))
     for a, b in zip(folder, shards, strict=True):
-        assert (a["split"], a["photos"], a["right"], a["confusion"]) == (b["split"], b["photos"], b["right"], b["confusion"])
+        assert (a["split"], a["photos"], a["right"], a["confusion"]) == (
+            b["split"],
+            b["photos"],
+            b["right"],
+            b["confusion"],
+        )
     assert folder[0]["split"] == "test"
     (photo_folder / "1" / "0.png").unlink()
     packed(photo_folder, tmp_path / "g-%03d.tar")
@@ -169,7 +181,9 @@ WRONG_OUT = {
 
 
 @pytest.mark.parametrize("out", WRONG_OUT)
-def test_an_out_that_cannot_be_is_explained(out: str, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_out_that_cannot_be_is_explained(
+    out: str, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ConfigError, DataError), match=WRONG_OUT[out]):
         pack(str(photo_folder), out, Settings(), progress=Progress("none"))
@@ -219,7 +233,9 @@ def test_an_interrupted_pack_leaves_no_index_and_can_be_repeated(
     assert contents(tmp_path / "s") == contents(tmp_path / "good")
 
 
-def test_a_pack_killed_while_shards_are_moved_can_be_repeated(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pack_killed_while_shards_are_moved_can_be_repeated(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("verydeep.shards.packing.MB", 50_000)
     packed(photo_folder, tmp_path / "good" / "f-%05d.tar", shard_mb=1)
     shutil.copytree(tmp_path / "good", tmp_path / "s" / ".f.packing")

@@ -105,8 +105,14 @@ def test_splits_several_labels_and_boxes_survive(photo_folder: Path, tmp_path: P
     lines = []
     for split in ("train", "val"):
         for i in range(6):
-            boxes = [{"label": "cat", "box": [1, 2.5, 20, 30]}, {"label": "dog", "box": [0, 0, 9.25, 9]}] if i % 2 else []
-            line = {"path": f"{'1' if split == 'train' else '2'}/{i}.{'jpg' if i % 2 else 'png'}", "labels": ["dog"], "split": split}
+            boxes = (
+                [{"label": "cat", "box": [1, 2.5, 20, 30]}, {"label": "dog", "box": [0, 0, 9.25, 9]}] if i % 2 else []
+            )
+            line = {
+                "path": f"{'1' if split == 'train' else '2'}/{i}.{'jpg' if i % 2 else 'png'}",
+                "labels": ["dog"],
+                "split": split,
+            }
             lines.append(json.dumps({**line, "boxes": boxes} if boxes else line))
     manifest = photo_folder / "m.jsonl"
     manifest.write_text("\n".join([*lines[:7], lines[8], lines[10]]))
@@ -230,7 +236,11 @@ def test_shards_of_others_are_read_by_their_headers(photo_folder: Path, tmp_path
                 for i, name in enumerate(names):
                     long = "" if form == tarfile.USTAR_FORMAT else "ö" * 120
                     add(archive, f"part/{long}{i}.JPG" if i else f"part/{long}{i}.png", photo)
-                    label = {"cls": name.encode(), "json": json.dumps({"label": name}).encode(), "txt": f"{name}\n".encode()}
+                    label = {
+                        "cls": name.encode(),
+                        "json": json.dumps({"label": name}).encode(),
+                        "txt": f"{name}\n".encode(),
+                    }
                     ending = list(label)[number]
                     add(archive, f"part/{long}{i}.{ending}", label[ending])
     found = open_data(str(tmp_path / "web-*.tar"))
@@ -255,7 +265,10 @@ BAD_ARCHIVES = {
     "compressed": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(600)), r"is compressed \(gzip\)"),
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:700]), "is cut short: 0.png ends"),
     "empty": (lambda path: path.write_bytes(b""), "holds no photos with a class"),
-    "damaged": (lambda path: path.write_bytes(path.read_bytes()[:100] + b"zzzz" + path.read_bytes()[104:]), "damaged at byte 0"),
+    "damaged": (
+        lambda path: path.write_bytes(path.read_bytes()[:100] + b"zzzz" + path.read_bytes()[104:]),
+        "damaged at byte 0",
+    ),
 }
 
 

@@ -28,7 +28,9 @@ def wrong_first(wrong: int, start: int = 0) -> np.ndarray:
     return right
 
 
-def result(stages: list[str], right: np.ndarray, protocol: str, scales: list[int], tested: np.ndarray | None = None) -> dict[str, Any]:
+def result(
+    stages: list[str], right: np.ndarray, protocol: str, scales: list[int], tested: np.ndarray | None = None
+) -> dict[str, Any]:
     tested = np.ones(len(right), bool) if tested is None else tested
     right, n = right & tested, int(tested.sum())
     errors = n - int(right.sum())

@@ -16,7 +16,16 @@ from verydeep.study.claims import EXACT, JITTER, Comparison, Row, bits, claims, 
 
 @pytest.mark.parametrize(
     ("a", "b", "p"),
-    [(0, 0, 1.0), (0, 1, 1.0), (0, 5, 2 / 32), (0, 6, 2 / 64), (1, 9, 22 / 1024), (9, 1, 22 / 1024), (5, 5, 1.0), (2, 3, 1.0)],
+    [
+        (0, 0, 1.0),
+        (0, 1, 1.0),
+        (0, 5, 2 / 32),
+        (0, 6, 2 / 64),
+        (1, 9, 22 / 1024),
+        (9, 1, 22 / 1024),
+        (5, 5, 1.0),
+        (2, 3, 1.0),
+    ],
 )
 def test_mcnemar_by_hand(a: int, b: int, p: float) -> None:
     assert mcnemar(a, b) == pytest.approx(p, rel=1e-12)
@@ -33,11 +42,16 @@ def test_mcnemar_counts_outcomes_of_fair_coins(a: int, b: int) -> None:
 def fp64_binomial(a: int, b: int) -> float:
     """Through logarithms of factorials, and added from the far end."""
     n = a + b
-    terms = [math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)) for k in range(min(a, b) + 1)]
+    terms = [
+        math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
+        for k in range(min(a, b) + 1)
+    ]
     return min(1.0, 2 * math.fsum(terms))
 
 
-@pytest.mark.parametrize(("a", "b"), [(480, 520), (450, 550), (470, 531), (600, 700), (1000, 1100), (2400, 2600), (700, 700)])
+@pytest.mark.parametrize(
+    ("a", "b"), [(480, 520), (450, 550), (470, 531), (600, 700), (1000, 1100), (2400, 2600), (700, 700)]
+)
 def test_many_photos_take_the_normal_distribution_and_hardly_differ(a: int, b: int) -> None:
     assert mcnemar(a, b) == pytest.approx(fp64_binomial(a, b), rel=0.02, abs=1e-6)
     assert (a + b > EXACT) == ((a, b) not in [(480, 520), (450, 550)])
@@ -61,7 +75,9 @@ def two(first: np.ndarray, second: np.ndarray, seeds: int = 1, nets: tuple[str, 
     """Results of two nets by the dense protocol, each seed alike."""
     facts = dict(stage(net, "256", s) for net in nets for s in range(seeds))
     results = [
-        result([f"{net}-256-seed{s}"], right, "dense", [36]) for net, right in zip(nets, (first, second), strict=True) for s in range(seeds)
+        result([f"{net}-256-seed{s}"], right, "dense", [36])
+        for net, right in zip(nets, (first, second), strict=True)
+        for s in range(seeds)
     ]
     return results, facts
 
@@ -93,7 +109,9 @@ def test_only_photos_that_both_saw_are_compared() -> None:
 
 def test_with_several_seeds_a_photo_counts_for_the_net_that_more_seeds_had_right() -> None:
     results, facts = two(wrong_first(8), wrong_first(0), seeds=3)
-    results[5] = result(["B-256-seed2"], wrong_first(8) & wrong_first(4, 100), "dense", [36])  # of seed 2: 4 photos worse, none better
+    results[5] = result(
+        ["B-256-seed2"], wrong_first(8) & wrong_first(4, 100), "dense", [36]
+    )  # of seed 2: 4 photos worse, none better
     o = compare(A_B, results, facts)
     assert o is not None
     assert (o.second_better, o.first_better) == (8, 4)
@@ -136,7 +154,8 @@ def answered(index: int, gain: int):
     for _ in claim.comparisons:
         for c in claim.comparisons:
             wrong[c.second] = min(
-                [wrong[d.first] - gain for d in claim.comparisons if d.second == c.second], key=lambda w: w if gain > 0 else -w
+                [wrong[d.first] - gain for d in claim.comparisons if d.second == c.second],
+                key=lambda w: w if gain > 0 else -w,
             )
     for row, n in wrong.items():
         names = []
@@ -144,7 +163,9 @@ def answered(index: int, gain: int):
             name, values = stage(net, row.way)
             facts[name] = values
             names.append(name)
-        results.append(result(names, wrong_first(n), row.protocol, SEVERAL[row.way] if row.several else [SCALES[row.way]]))
+        results.append(
+            result(names, wrong_first(n), row.protocol, SEVERAL[row.way] if row.several else [SCALES[row.way]])
+        )
     return results, facts
 
 
@@ -165,7 +186,9 @@ def test_one_comparison_against_it_is_enough_and_one_undecided_leaves_it_open() 
     jitter = next(i for i, c in enumerate(claims()) if "jitter" in c.sentence)
     results, facts = answered(jitter, 20)
     for protocol, wrong, expected in (("dense", 220, "not held"), ("centre", 200, "undecided")):
-        at = next(i for i, r in enumerate(results) if r["stages"] == [f"C-{JITTER}-seed0"] and r["protocol"] == protocol)
+        at = next(
+            i for i, r in enumerate(results) if r["stages"] == [f"C-{JITTER}-seed0"] and r["protocol"] == protocol
+        )
         results[at] = result(results[at]["stages"], wrong_first(wrong), protocol, [54])
         assert findings(results, facts)[jitter].verdicts[protocol] == expected
 
@@ -201,4 +224,7 @@ def test_the_tables_are_the_papers() -> None:
     assert sum(row[4] for row in TABLE_4) == pytest.approx(85.7)
     assert sum(row[2] + row[3] for row in TABLE_5) == pytest.approx(191.8)
     assert sum(row[2] + row[3] for row in TABLE_6) == pytest.approx(124.9)
-    assert all(qs == {"256": (224, 256, 288), "384": (352, 384, 416), "[256;512]": (256, 384, 512)}[s] for _, s, qs, _, _ in TABLE_4)
+    assert all(
+        qs == {"256": (224, 256, 288), "384": (352, 384, 416), "[256;512]": (256, 384, 512)}[s]
+        for _, s, qs, _, _ in TABLE_4
+    )

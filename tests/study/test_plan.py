@@ -62,12 +62,22 @@ def test_seeds_come_one_after_the_other_and_never_mix():
 
 def test_an_argument_chooses_the_scales():
     assert [s.name for s in stages(["C", "A"], PAPER, which="first")] == ["A-256-seed0", "C-256-seed0"]
-    assert [s.name for s in stages(["B"], PAPER, which="all")] == ["A-256-seed0", "B-256-seed0", "B-384-seed0", "B-256-512-seed0"]
+    assert [s.name for s in stages(["B"], PAPER, which="all")] == [
+        "A-256-seed0",
+        "B-256-seed0",
+        "B-384-seed0",
+        "B-256-512-seed0",
+    ]
 
 
 def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
     found = stages(["D"], Config(epochs=40, drop_at=(20, 30)), tuning_epochs=10)
-    assert [(s.config.epochs, s.config.drop_at) for s in found] == [(40, (20, 30)), (40, (20, 30)), (10, (5, 8)), (10, (5, 8))]
+    assert [(s.config.epochs, s.config.drop_at) for s in found] == [
+        (40, (20, 30)),
+        (40, (20, 30)),
+        (10, (5, 8)),
+        (10, (5, 8)),
+    ]
     assert stages(["D"], Config(epochs=40, drop_at=(1, 20)), tuning_epochs=2)[-1].config.drop_at == (1,)
 
 
@@ -197,7 +207,8 @@ def test_other_fields_other_data_and_other_weights_are_refused_before_any_traini
 
 
 @pytest.mark.parametrize(
-    ("name", "scales"), [("fashion-mini", (36, 54, (36, 72))), ("fashion", (36, 54, (36, 72))), ("imagenet", (256, 384, (256, 512)))]
+    ("name", "scales"),
+    [("fashion-mini", (36, 54, (36, 72))), ("fashion", (36, 54, (36, 72))), ("imagenet", (256, 384, (256, 512)))],
 )
 def test_the_recipes_of_the_experiment(name, scales):
     text = recipe_file(name).read_text()

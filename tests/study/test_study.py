@@ -163,7 +163,9 @@ def test_a_folder_of_something_else_and_other_photos_are_refused(
     assert "is a study of" in capsys.readouterr().err
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--nets", "D,E", "--crops_photos", "4", "--dry-run"]
     assert go(photos, tmp_path / "out", *words, "--json") == 0
     record = json.loads(capsys.readouterr().out)
@@ -186,18 +188,42 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: str, tmp_path: Pat
 def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert go(photos, whole, "--nets", "A,B", "--seeds", "0,1", "--dry_run", "--json") == 0
     record = json.loads(capsys.readouterr().out)
-    assert [(s["state"], s["seconds_left"] == 0) for s in record["stages"]] == [("done", True)] * 2 + [("new", False)] * 2
+    assert [(s["state"], s["seconds_left"] == 0) for s in record["stages"]] == [("done", True)] * 2 + [
+        ("new", False)
+    ] * 2
 
 
 def test_crops_and_fusion_of_the_jittered_nets(photos: str, tmp_path: Path) -> None:
     """All stages of D and E, one epoch, few photos in crops: the fused posteriors of Tables 5 and 6 are there."""
-    words = ["--epochs", "1", "--drop_at", "[]", "--base_width", "2", "--fc_width", "4", "--crops_photos", "3", "--batch", "24"]
+    words = [
+        "--epochs",
+        "1",
+        "--drop_at",
+        "[]",
+        "--base_width",
+        "2",
+        "--fc_width",
+        "4",
+        "--crops_photos",
+        "3",
+        "--batch",
+        "24",
+    ]
     assert go(photos, tmp_path / "out", "--nets", "D,E", *words) == 0
     record = record_of(tmp_path / "out")
     pair = ["D-36-72-seed0", "E-36-72-seed0"]
     fused = [(r["protocol"], r["photos"]) for r in record["results"] if r["stages"] == pair]
     n = record["photos"]["test"]
-    assert fused == [("centre", n), ("dense", n), ("dense", n), ("centre", 3), ("dense", 3), ("dense", 3), ("crops", 3), ("both", 3)]
+    assert fused == [
+        ("centre", n),
+        ("dense", n),
+        ("dense", n),
+        ("centre", 3),
+        ("dense", 3),
+        ("dense", 3),
+        ("crops", 3),
+        ("both", 3),
+    ]
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| D+E | [36;72] | 36, 54, 72 |" in text
     assert "on the first 3 test photos" in text
@@ -210,6 +236,8 @@ def test_a_study_of_fashion_learns(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     words = ["--recipe", "fashion-mini", "--nets", "A,B", "--epochs", "4", "--drop_at", "[3]"]
     assert main(["study", "builtin:fashion-mini", "--out", str(tmp_path / "out"), *words]) == 0
-    errors = {r["stages"][0]: r["top1_error"] for r in record_of(tmp_path / "out")["results"] if r["protocol"] == "centre"}
+    errors = {
+        r["stages"][0]: r["top1_error"] for r in record_of(tmp_path / "out")["results"] if r["protocol"] == "centre"
+    }
     print(errors)
     assert max(errors.values()) <= 35

@@ -111,7 +111,16 @@ def test_the_other_tables(pages: tuple[Page, str]) -> None:
         "256, 384, 512",
         "24.8 / 7.5",
     ] in rows
-    table_5 = ["D", "[36;72]", "36, 54, 72", "2 x 2, 3 x 3", "27.50 / 27.50", "20.00 / 20.00", "7.50 / 7.50", "5.00 / 5.00"]
+    table_5 = [
+        "D",
+        "[36;72]",
+        "36, 54, 72",
+        "2 x 2, 3 x 3",
+        "27.50 / 27.50",
+        "20.00 / 20.00",
+        "7.50 / 7.50",
+        "5.00 / 5.00",
+    ]
     assert [*table_5, "24.8 / 7.5", "24.6 / 7.5", "24.4 / 7.2"] in rows
     table_6 = ["D+E", "[36;72]", "36, 54, 72", "2 x 2, 3 x 3", "-", "7.50 / 7.50", "5.00 / 5.00", "2.50 / 2.50"]
     assert [*table_6, "24.0 / 7.1", "23.9 / 7.2", "23.7 / 6.8"] in rows
@@ -120,7 +129,10 @@ def test_the_other_tables(pages: tuple[Page, str]) -> None:
 def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> None:
     results, _ = whole_study()
     assert dense_note(results) == ""
-    bad = [result(["D-54-seed0"], wrong_first(40), "centre", [54]), result(["D-54-seed0"], wrong_first(280), "dense", [54])]
+    bad = [
+        result(["D-54-seed0"], wrong_first(40), "centre", [54]),
+        result(["D-54-seed0"], wrong_first(280), "dense", [54]),
+    ]
     words = dense_note([*results[:3], *bad])
     assert "in 1 of 2 tests" in words
     assert "70.0 against 10.0 % (D-54-seed0, Q = 54)" in words
@@ -162,7 +174,9 @@ def test_top5_is_a_dash_where_it_cannot_fail() -> None:
     assert all_tables(few, facts)[0].rows[0][5] == "37.50 / -"
 
 
-@pytest.mark.parametrize(("gain", "words"), [(20, ("held", "not held")), (0, ("undecided", "held")), (-20, ("not held", "held"))])
+@pytest.mark.parametrize(
+    ("gain", "words"), [(20, ("held", "not held")), (0, ("undecided", "held")), (-20, ("not held", "held"))]
+)
 def test_each_claim_stands_on_the_page_with_its_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: int, words: tuple[str, str]
 ) -> None:
@@ -171,11 +185,16 @@ def test_each_claim_stands_on_the_page_with_its_verdict(
     for index, claim in enumerate(claims()):
         results, facts = answered(index, gain)
         write_pages(tmp_path, study(results, facts))
-        for text in (Page((tmp_path / "study.html").read_text(encoding="utf-8")).rows, (tmp_path / "study.md").read_text(encoding="utf-8")):
+        for text in (
+            Page((tmp_path / "study.html").read_text(encoding="utf-8")).rows,
+            (tmp_path / "study.md").read_text(encoding="utf-8"),
+        ):
             if isinstance(text, list):
                 said = next(row[2] for row in text if row[0] == claim.sentence)
             else:
-                said = next(line for line in text.splitlines() if line.startswith(f"| {claim.sentence}")).split(" | ")[2]
+                said = next(line for line in text.splitlines() if line.startswith(f"| {claim.sentence}")).split(" | ")[
+                    2
+                ]
             expected = words[claim.kind == "not fewer"]
             protocols = {c.second.protocol for c in claim.comparisons}
             assert len(re.findall(rf"(?<!not ){expected}\b", said)) == len(protocols), said

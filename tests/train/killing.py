@@ -72,7 +72,10 @@ def killed(data, run, rng, kind, changes):
         time.sleep(rng.uniform(0.01, 0.3))
         os.kill(pid, signal.SIGKILL)
     else:
-        at, before = rng.choice((8, rng.randint(1, 14))), rng.random() < 0.5  # a state of new weights is switched over at call 8
+        at, before = (
+            rng.choice((8, rng.randint(1, 14))),
+            rng.random() < 0.5,
+        )  # a state of new weights is switched over at call 8
         pid = child(data, run, lambda: kill_at_call(at, before, kind == "save"), **changes)
     return status(pid)
 

@@ -32,7 +32,10 @@ def gradients(job, opened, ranks):
         n = int(ranks.sum(torch.tensor(len(batch.targets))))
         if batch.number in (0, len(job.batches) - 1):
             sums = loop.gradients(job, together, batch, 0, n)
-            found |= {f"{batch.number} {name}": p.grad.contiguous().clone() for name, p in job.classifier.net.named_parameters()}
+            found |= {
+                f"{batch.number} {name}": p.grad.contiguous().clone()
+                for name, p in job.classifier.net.named_parameters()
+            }
             found[f"{batch.number} sums"] = sums
             job.classifier.net.zero_grad()
     return found
@@ -44,13 +47,29 @@ def work(data, out, ranks, **changes):
         job = prepare(run, opened := open_data(data), config, Progress("none"), ranks)
         job.classifier.double().train()
         objective = loop.cross_entropy if config.balance != "loss" else job.objective
-        job = replace(job, objective=fp64 if objective is loop.cross_entropy else lambda o, t: fp64(o, t, objective.keywords["weight"]))
+        job = replace(
+            job,
+            objective=fp64
+            if objective is loop.cross_entropy
+            else lambda o, t: fp64(o, t, objective.keywords["weight"]),
+        )
         found = gradients(job, opened, ranks)
         scores = {}
         for protocol in ("centre", "dense"):
             for batch in (1, 4, 32):
-                s, bad = count(job.classifier, opened.split("train"), Settings(batch=batch, workers=0), ranks=ranks, protocol=protocol)
-                scores[f"{protocol} {batch}"] = [s.as_dict(), s.confusion.tolist(), sorted(id for _, id, _, _ in s.mistakes), bad]
+                s, bad = count(
+                    job.classifier,
+                    opened.split("train"),
+                    Settings(batch=batch, workers=0),
+                    ranks=ranks,
+                    protocol=protocol,
+                )
+                scores[f"{protocol} {batch}"] = [
+                    s.as_dict(),
+                    s.confusion.tolist(),
+                    sorted(id for _, id, _, _ in s.mistakes),
+                    bad,
+                ]
         told = ranks.gather({"rank": ranks.rank, "text": "é" * ranks.rank})
     if ranks.first:
         safetensors.torch.save_file(found, out / "gradients.safetensors")

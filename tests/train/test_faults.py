@@ -31,7 +31,16 @@ from verydeep.train import loop
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save
 
-PATHS = ("open", "mkdir", "replace", "rename", "unlink", "listdir", "scandir", "stat")  # functions of os that take a path
+PATHS = (
+    "open",
+    "mkdir",
+    "replace",
+    "rename",
+    "unlink",
+    "listdir",
+    "scandir",
+    "stat",
+)  # functions of os that take a path
 HANDLES = ("fsync", "close")  # and those that take an open file
 HARMLESS = ("unlink", "listdir", "scandir")  # what is left is removed the next time
 
@@ -40,7 +49,13 @@ class Faults:
     """Inside a `with`, every call that touches `folder` is counted, and number `at` fails, before or after it was done."""
 
     def __init__(self, folder, at=0, number=errno.EIO, late=False):
-        self.folder, self.at, self.error, self.late, self.calls = str(folder), at, OSError(number, os.strerror(number)), late, []
+        self.folder, self.at, self.error, self.late, self.calls = (
+            str(folder),
+            at,
+            OSError(number, os.strerror(number)),
+            late,
+            [],
+        )
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
@@ -258,7 +273,9 @@ def save_in_killed_children(root):
             try:
                 found = find_state(folder)
                 save_state(folder, "new")
-                print(json.dumps([before, f"{calls[at - 1]} {at}", status, found, find_state(folder), len(files(folder))]))
+                print(
+                    json.dumps([before, f"{calls[at - 1]} {at}", status, found, find_state(folder), len(files(folder))])
+                )
             except RunError as e:
                 print(json.dumps([before, f"{calls[at - 1]} {at}", status, str(e), None, 0]))
 
@@ -273,7 +290,12 @@ def test_a_save_that_is_killed_at_any_call_leaves_the_old_or_the_new_whole(tmp_p
     wrong = [row for row in rows if row[2] != -signal.SIGKILL or row[3] not in (row[0], "new") or row[4:] != ["new", 3]]
     assert not wrong, wrong
     assert len(rows) > 100
-    assert {(before, found) for before, _, _, found, *_ in rows} == {("old", "old"), ("old", "new"), (None, None), (None, "new")}
+    assert {(before, found) for before, _, _, found, *_ in rows} == {
+        ("old", "old"),
+        ("old", "new"),
+        (None, None),
+        (None, "new"),
+    }
 
 
 def test_a_state_that_cannot_be_read_is_replaced_by_the_next(tmp_path):
@@ -319,7 +341,16 @@ def uninterrupted(data, tmp_path_factory):
 
 def command(data, run, **changes):
     fields = {k: str(list(v) if isinstance(v, tuple) else v) for k, v in (tiny.CONFIG | changes).items()}
-    return [sys.executable, "-m", "verydeep", "train", data, "--out", str(run), *(w for k, v in fields.items() for w in (f"--{k}", v))]
+    return [
+        sys.executable,
+        "-m",
+        "verydeep",
+        "train",
+        data,
+        "--out",
+        str(run),
+        *(w for k, v in fields.items() for w in (f"--{k}", v)),
+    ]
 
 
 def shell(script, *words, **options):
@@ -398,12 +429,27 @@ def test_a_full_disk_then_a_read_only_one_then_a_larger_one(data, tmp_path, unin
         pytest.skip("needs the right to mount a tmpfs in a namespace of its own")
     (disk := tmp_path / "disk").mkdir()
     run, kept = disk / "run", tmp_path / "kept"
-    done = shell('script=$1; shift; exec "$@"', "", *words, "sh", "-c", SMALL_DISK, "sh", str(disk), str(kept), *command(data, run))
+    done = shell(
+        'script=$1; shift; exec "$@"',
+        "",
+        *words,
+        "sh",
+        "-c",
+        SMALL_DISK,
+        "sh",
+        str(disk),
+        str(kept),
+        *command(data, run),
+    )
     assert done.returncode == 0, done.stderr
     assert [(kept / f"{name}.code").read_text().strip() for name in ("full", "read-only", "larger")] == ["1", "1", "0"]
     assert_one_clear_line((kept / "full.stderr").read_text(), run, "No space left on device")
     assert_one_clear_line((kept / "read-only.stderr").read_text(), run, "Read-only file system")
-    assert set(contents(kept / "full" / "run" / "last")) == {"state.json", "weights-3.safetensors", "optimizer-3.safetensors"}
+    assert set(contents(kept / "full" / "run" / "last")) == {
+        "state.json",
+        "weights-3.safetensors",
+        "optimizer-3.safetensors",
+    }
     assert contents(kept / "read-only" / "run" / "last") == contents(kept / "full" / "run" / "last")
     assert not [p for p in kept.rglob("*") if p.name.endswith(".tmp")]
     assert tiny.left(kept / "larger" / "run") == uninterrupted

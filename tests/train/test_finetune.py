@@ -70,7 +70,9 @@ def test_the_start_gives_all_but_the_last_layer_and_what_it_eats(data, tmp_path,
     given = verydeep.load(start)
     job = job_of(data, tmp_path / "run", init_from=start)
     net, contract = job.classifier.net, job.classifier.contract
-    assert all(torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if not n.startswith("fc8"))
+    assert all(
+        torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if not n.startswith("fc8")
+    )
     assert net.fc8.weight.shape == (3, 16)
     assert not net.fc8.bias.any()
     assert (contract.mean, contract.std, contract.licence) == (given.contract.mean, given.contract.std, "CC BY 4.0")
@@ -85,7 +87,9 @@ def test_a_divisor_of_ones_own_overrules_that_of_the_start(data, tmp_path, start
     assert (contract.mean, contract.std) == ((120.5, 110.25, 100.125), (50.0, 50.0, 50.0))
 
 
-@pytest.mark.parametrize(("classes", "kept"), [(("c0", "c1", "c2"), True), (("c0", "c2", "c1"), False), (("x", "y", "z"), False)])
+@pytest.mark.parametrize(
+    ("classes", "kept"), [(("c0", "c1", "c2"), True), (("c0", "c2", "c1"), False), (("x", "y", "z"), False)]
+)
 def test_the_last_layer_stays_only_where_the_classes_are_the_same(data, tmp_path, tmp_path_factory, classes, kept):
     start = made(tmp_path_factory, classes=classes)
     net = job_of(data, tmp_path / "run", init_from=start).classifier.net
@@ -99,25 +103,46 @@ def test_without_a_colour_shift_the_new_photos_are_not_measured(data, tmp_path, 
 
 def names_upto(net, last):
     """Layers by hand: the convolutions of net A up to one, their batch normalisation, and FC layers."""
-    order = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2", "fc6", "fc7", "fc8"]
+    order = [
+        "conv1_1",
+        "conv2_1",
+        "conv3_1",
+        "conv3_2",
+        "conv4_1",
+        "conv4_2",
+        "conv5_1",
+        "conv5_2",
+        "fc6",
+        "fc7",
+        "fc8",
+    ]
     upto = order[: order.index(last) + 1]
     return {n for n in net.state_dict() if n.split(".")[0].replace("bn", "conv") in upto}
 
 
-@pytest.mark.parametrize(("freeze", "last"), [("conv3_1", "conv3_1"), ("relu3_2", "conv3_2"), ("pool4", "conv4_2"), ("fc7", "fc7")])
+@pytest.mark.parametrize(
+    ("freeze", "last"), [("conv3_1", "conv3_1"), ("relu3_2", "conv3_2"), ("pool4", "conv4_2"), ("fc7", "fc7")]
+)
 def test_frozen_layers_stay_equal_to_the_bit_and_the_others_do_not(data, tmp_path, start, freeze, last):
     found, given = tuned(data, tmp_path / "run", start, freeze=freeze, weight_decay=0.5).net, verydeep.load(start).net
     frozen = names_upto(found, last)
-    same = {n for n, t in found.state_dict().items() if n in given.state_dict() and t.shape == given.state_dict()[n].shape}
+    same = {
+        n for n, t in found.state_dict().items() if n in given.state_dict() and t.shape == given.state_dict()[n].shape
+    }
     same = {n for n in same if torch.equal(found.state_dict()[n], given.state_dict()[n])}
     assert same == frozen
 
 
 def test_frozen_batch_normalisation_keeps_its_statistics_and_uses_them(data, tmp_path, normed):
-    found, given = tuned(data, tmp_path / "run", normed, batch_norm=True, freeze="conv4_1").net, verydeep.load(normed).net
+    found, given = (
+        tuned(data, tmp_path / "run", normed, batch_norm=True, freeze="conv4_1").net,
+        verydeep.load(normed).net,
+    )
     frozen = names_upto(found, "conv4_1")
     assert {
-        n for n in given.state_dict() if not n.startswith("fc8") and torch.equal(found.state_dict()[n], given.state_dict()[n])
+        n
+        for n in given.state_dict()
+        if not n.startswith("fc8") and torch.equal(found.state_dict()[n], given.state_dict()[n])
     } == frozen
     assert {"bn4_1.running_mean", "bn4_1.num_batches_tracked"} <= frozen
     job = job_of(data, tmp_path / "again", init_from=normed, batch_norm=True, freeze="conv4_1")
@@ -155,7 +180,12 @@ def test_each_part_takes_its_factor_of_the_rate_by_hand(data, tmp_path, start):
 @pytest.mark.parametrize("step", [0, 4, 6])
 @pytest.mark.parametrize("which", ["start", "normed"])
 def test_an_interrupted_fine_tuning_is_the_uninterrupted_one(data, tmp_path, monkeypatch, request, step, which):
-    changes = {"init_from": request.getfixturevalue(which), "batch_norm": which == "normed", "freeze": "pool3", "lr_last": 10.0}
+    changes = {
+        "init_from": request.getfixturevalue(which),
+        "batch_norm": which == "normed",
+        "freeze": "pool3",
+        "lr_last": 10.0,
+    }
     tiny.go(data, tmp_path / "reference", **changes)
     stopped_at(step, monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted):
@@ -198,7 +228,10 @@ def test_an_older_run_that_wrote_no_mean_down_goes_on_with_its_own(data, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"freeze": "conv9_9"}, "freeze: 'conv9_9' is no layer of net A; layers are conv1_1, pool1, .*, pool5, fc6, fc7$"),
+        (
+            {"freeze": "conv9_9"},
+            "freeze: 'conv9_9' is no layer of net A; layers are conv1_1, pool1, .*, pool5, fc6, fc7$",
+        ),
         ({"freeze": "POOL3"}, "freeze: 'POOL3' is no layer of net A; try pool3$"),
         ({"freeze": "conv3_3"}, "freeze: 'conv3_3' is no layer of net A; try conv3_[12]$"),
         ({"freeze": "fc8"}, "freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7"),
@@ -223,12 +256,17 @@ def test_a_deeper_net_says_which_layers_it_does_not_take(data, tmp_path, start):
     job_of(data, tmp_path / "run", init_from=start, net="B")
     log = (tmp_path / "run" / "log.txt").read_text()
     # By position and shape conv1_1, conv2_1, conv3_1 and conv3_2 go over; B has ten convolutions, and A has no conv1_2 and no conv2_2.
-    assert "fc7 -> fc7; not taken from it and random: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2; of another shape" in log
+    assert (
+        "fc7 -> fc7; not taken from it and random: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2; of another shape"
+        in log
+    )
     job_of(data, tmp_path / "same", init_from=start)
     assert "not taken" not in (tmp_path / "same" / "log.txt").read_text()
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"freeze": "pool3"}, "freeze and init_from"), ({"lr_last": 0.0}, "lr_last: 0.0")])
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"freeze": "pool3"}, "freeze and init_from"), ({"lr_last": 0.0}, "lr_last: 0.0")]
+)
 def test_a_wrong_configuration_names_its_fields(changes, said):
     with pytest.raises(ConfigError, match=said):
         tiny.config(**changes)
@@ -248,7 +286,20 @@ def test_from_gives_the_shape_of_the_net_and_fields_overrule_it(start):
 
 
 def test_the_command_line_fine_tunes_and_goes_on(data, tmp_path, start, capsys):
-    words = ["train", data, "--from", start, "--recipe", "finetune", "--out", str(tmp_path / "run"), "--freeze", "pool3", "--epochs", "1"]
+    words = [
+        "train",
+        data,
+        "--from",
+        start,
+        "--recipe",
+        "finetune",
+        "--out",
+        str(tmp_path / "run"),
+        "--freeze",
+        "pool3",
+        "--epochs",
+        "1",
+    ]
     assert main([*words, "--workers", "0", "--device", "cpu"]) == 0
     said = capsys.readouterr().err
     Path(start).rename(tmp_path / "gone")  # a run that goes on does not need it
@@ -260,7 +311,13 @@ def test_the_command_line_fine_tunes_and_goes_on(data, tmp_path, start, capsys):
     assert "frozen up to pool3" in said
     assert "is finished" in said
     config = read_config(tmp_path / "run")
-    assert (config.net, config.base_width, config.scale, config.init_from, config.lr_last) == ("A", 4, (36, 40), start, 10)
+    assert (config.net, config.base_width, config.scale, config.init_from, config.lr_last) == (
+        "A",
+        4,
+        (36, 40),
+        start,
+        10,
+    )
 
 
 def test_the_recipe_names_its_command():
@@ -279,7 +336,10 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
     with pytest.warns(ContractWarning):
         job = job_of(data, tmp_path / "run", init_from=str(path), freeze="pool5")
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert "conv5_2; of another shape or other classes and random: fc6, fc7, fc8; should the loss rise, take --recipe finetune-fe" in log
+    assert (
+        "conv5_2; of another shape or other classes and random: fc6, fc7, fc8; should the loss rise, take --recipe finetune-fe"
+        in log
+    )
     net, contract = job.classifier.net, job.classifier.contract
     assert all(torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if n.startswith("conv"))
     assert [getattr(net, fc).weight.shape[0] for fc in ("fc6", "fc7", "fc8")] == [16, 16, 3]
@@ -319,9 +379,13 @@ def test_a_start_of_another_toolkit_is_written_down_with_its_checksum(data, tmp_
     torchvision.write(verydeep.load(made(tmp_path_factory)).net.state_dict(), path := tmp_path / "x.pth")
     for name, kind in (("run", ""), ("again", ""), ("other", "other")):
         if kind:
-            torchvision.write({n: t + 1 for n, t in verydeep.load(made(tmp_path_factory)).net.state_dict().items()}, path)
+            torchvision.write(
+                {n: t + 1 for n, t in verydeep.load(made(tmp_path_factory)).net.state_dict().items()}, path
+            )
         job_of(data, tmp_path / name, init_from=f"{path}@rgb-255", fc_width=8)  # other FC layers, which are random
-    one, again, other = (read_sealed(tmp_path / name / "run.json")["started_from"]["sha256"] for name in ("run", "again", "other"))
+    one, again, other = (
+        read_sealed(tmp_path / name / "run.json")["started_from"]["sha256"] for name in ("run", "again", "other")
+    )
     assert len(one) == 64
     assert one == again != other
 

@@ -34,7 +34,9 @@ def results(data, tmp_path_factory, request):
         out = found[size] = tmp_path_factory.mktemp(f"ranks{size}")
         start = [sys.executable] if size == 1 else [*TORCHRUN, "--nproc-per-node", str(size)]
         changes = json.dumps({"batch": 5, "balance": request.param})
-        done = subprocess.run([*start, WORK, data, out, changes], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*start, WORK, data, out, changes], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, done.stderr
     return found
 
@@ -124,7 +126,9 @@ def uninterrupted(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_rank_is_started_again_and_the_run_ends_as_if_nothing_had_happened(data, tmp_path, uninterrupted, killed):
+def test_a_killed_rank_is_started_again_and_the_run_ends_as_if_nothing_had_happened(
+    data, tmp_path, uninterrupted, killed
+):
     run = tmp_path / "run"
     process = started(command(data, run, 2, "--max-restarts", "1"), run, 9)
     victim = ranks_of(process.pid)[killed]
@@ -153,7 +157,9 @@ def test_a_photo_that_another_rank_cannot_read_is_named_or_skipped_and_listed(da
     bad = sorted(Path(tiny.make_photos(photos, train=9)).glob("train/*/*.png"))[::4]
     for photo in bad:
         photo.write_bytes(photo.read_bytes()[:100])
-    done = subprocess.run(command(str(photos), tmp_path / "stop", 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command(str(photos), tmp_path / "stop", 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode != 0
     assert any(f"{photo}: is damaged or cut short" in done.stderr for photo in bad)
     skipping = [*command(str(photos), tmp_path / "skip", 2), "--bad_photos=skip", "--epochs=2"]

@@ -21,13 +21,20 @@ def test_three_drops_and_the_end_by_hand():
     found = follow(errors, patience=2, least_gain=0.1)
     assert [rate for rate, *_ in found] == [1e-2] * 3 + [1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3
     assert [drops for _, drops, *_ in found] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert [bool(reason) for _, _, reason, _ in found] == [False] * 3 + [True] + [False] * 2 + [True] + [False] * 2 + [True, False, True]
+    assert [bool(reason) for _, _, reason, _ in found] == [False] * 3 + [True] + [False] * 2 + [True] + [False] * 2 + [
+        True,
+        False,
+        True,
+    ]
     assert [ended for *_, ended in found] == [False] * 11 + [True]
 
 
 def test_the_reasons_name_the_drop_the_rates_and_the_best_error():
     found = follow([50, 50, 50, 50, 50], patience=1, drops=3)
-    assert found[1][2] == "drop 1 of 3: rate 0.01 -> 0.001; the validation error has not fallen 0.1 points below 50.00 % for 1 epoch"
+    assert (
+        found[1][2]
+        == "drop 1 of 3: rate 0.01 -> 0.001; the validation error has not fallen 0.1 points below 50.00 % for 1 epoch"
+    )
     assert found[3][2].startswith("drop 3 of 3: rate 0.0001 -> 1e-05; ")
     assert found[4][2].startswith("training ends after epoch 5: ")
     assert found[4][2].endswith(", at the last rate")

@@ -63,7 +63,9 @@ def test_a_restored_net_takes_the_same_next_step(tmp_path):
 def test_before_the_first_epoch_there_is_no_best_and_maybe_no_momentum(tmp_path):
     net, optimizer = trained(steps=0)
     save(tmp_path / "last", net, optimizer, Counters(), Schedule(0.1))
-    json.loads((tmp_path / "last" / "state.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    json.loads(
+        (tmp_path / "last" / "state.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON")
+    )
     assert restore(tmp_path / "last", *trained(1, 0)) == (Counters(), Schedule(0.1))
 
 
@@ -77,7 +79,11 @@ def test_a_new_state_replaces_the_old_one_and_its_files(tmp_path):
     (tmp_path / "last" / ".weights-17.safetensors.123.tmp").touch()
     (tmp_path / "last" / "weights-9.safetensors").touch()
     save(tmp_path / "last", net, optimizer, COUNTERS._replace(step=18), SCHEDULE)
-    assert sorted(p.name for p in (tmp_path / "last").iterdir()) == ["optimizer-18.safetensors", "state.json", "weights-18.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "last").iterdir()) == [
+        "optimizer-18.safetensors",
+        "state.json",
+        "weights-18.safetensors",
+    ]
     assert restore(tmp_path / "last", *trained(1, 0))[0].step == 18
 
 
@@ -104,7 +110,8 @@ def test_a_flipped_bit_anywhere_is_found(saved, name):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda text: text.replace("e-06", "E-06"), lambda text: text + " ", lambda text: text.replace("\n", "\r\n")]
+    "change",
+    [lambda text: text.replace("e-06", "E-06"), lambda text: text + " ", lambda text: text.replace("\n", "\r\n")],
 )
 def test_another_spelling_of_the_same_state_is_found(tmp_path, change):
     """One bit makes an e of a number an E."""

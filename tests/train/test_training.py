@@ -197,7 +197,9 @@ def stopped_at(step, monkeypatch, action):
 
 @pytest.mark.parametrize("step", [0, 3, 4, 6])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_resumed_run_is_the_uninterrupted_one(data, tmp_path, uninterrupted, monkeypatch, step, number, code):
+def test_a_signal_saves_and_the_resumed_run_is_the_uninterrupted_one(
+    data, tmp_path, uninterrupted, monkeypatch, step, number, code
+):
     before = signal.getsignal(number)
     stopped_at(step, monkeypatch, lambda: signal.raise_signal(number))
     with pytest.raises(Interrupted, match=f"saved at step {step + 1} in .* the same command resumes") as e:
@@ -257,7 +259,9 @@ def test_killed_between_an_epochs_record_and_its_state_the_record_is_not_doubled
 
 def test_memory_that_runs_out_names_the_remedy(data, tmp_path, monkeypatch):
     def fail():
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        )
 
     stopped_at(1, monkeypatch, fail)
     with pytest.raises(RunError, match="--accumulate 2"):
@@ -316,7 +320,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
 
     run_loop = loop.train
     monkeypatch.setattr("verydeep.train.prepare.train", lambda job: run_loop(replace(job, objective=objective)))
-    with pytest.raises(NonFiniteLoss, match=r"the loss is no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001") as e:
+    with pytest.raises(
+        NonFiniteLoss, match=r"the loss is no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001"
+    ) as e:
         tiny.go(data, run)
     assert e.value.exit_code == 1
     assert tiny.state(run)["counters"]["step"] == 3
@@ -438,7 +444,9 @@ def test_a_flipped_bit_in_what_a_run_was_begun_with_is_found(data, tmp_path, mon
 def test_what_a_run_was_begun_with_is_flushed_before_the_first_state(tmp_path, monkeypatch):
     """Otherwise a power cut could leave a state without its split."""
     fsync, found = os.fsync, []
-    monkeypatch.setattr(os, "fsync", lambda handle: found.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name) or fsync(handle))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: found.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name) or fsync(handle)
+    )
     tiny.go(manifest(tmp_path, *[("a", "")] * 6, *[("b", "")] * 6), tmp_path / "run", epochs=1)
     files = [name.split(".")[1] for name in found if name.startswith(".")]
     assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics"}
@@ -501,7 +509,12 @@ def test_a_skipped_photo_is_listed_once(damaged, tmp_path, workers):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"x" * 200_000, "field larger than"), (b'a\xff\0b,"c', None), ("/dev/zero", "not a regular file"), ("mine", "symbolic links")],
+    [
+        (b"x" * 200_000, "field larger than"),
+        (b'a\xff\0b,"c', None),
+        ("/dev/zero", "not a regular file"),
+        ("mine", "symbolic links"),
+    ],
 )
 def test_an_odd_list_of_skipped_photos_is_one_clear_error(damaged, tmp_path, content, message):
     data, _ = damaged
@@ -509,7 +522,9 @@ def test_an_odd_list_of_skipped_photos_is_one_clear_error(damaged, tmp_path, con
     (tmp_path / "mine").write_text("mine\n")
     tiny.go(data, run, epochs=1, bad_photos="skip")
     (run / "skipped.csv").unlink()
-    (run / "skipped.csv").symlink_to(tmp_path / content) if isinstance(content, str) else (run / "skipped.csv").write_bytes(content)
+    (run / "skipped.csv").symlink_to(tmp_path / content) if isinstance(content, str) else (
+        run / "skipped.csv"
+    ).write_bytes(content)
     with (
         nullcontext() if message is None else pytest.raises(RunError, match=rf"skipped\.csv cannot be .*{message}"),
         open_run(run, tiny.config(epochs=1, bad_photos="skip")) as opened,
@@ -528,7 +543,9 @@ def lost_on_the_way(data, monkeypatch, damage):
     return victim, held
 
 
-DAMAGES = pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])], ids=["gone", "cut"])
+DAMAGES = pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])], ids=["gone", "cut"]
+)
 
 
 @DAMAGES
@@ -633,7 +650,10 @@ def test_a_label_out_of_range_is_refused_and_named(data, tmp_path, label):
     labels[17] = label
     wrong = DataSet("mine", given.classes, {**given.splits, "train": replace(given.split("train"), labels=labels)})
     config = tiny.config()
-    with open_run(tmp_path / "run", config) as run, pytest.raises(DataError, match=rf"{given.split('train').keys[17]}.*{label}"):
+    with (
+        open_run(tmp_path / "run", config) as run,
+        pytest.raises(DataError, match=rf"{given.split('train').keys[17]}.*{label}"),
+    ):
         prepare(run, wrong, config, Progress("none"))
 
 
@@ -648,7 +668,9 @@ def manifest(folder, *rows):
     return str(folder / "m.csv")
 
 
-@pytest.mark.parametrize("rows", [[("a", "")], [("a", "train")], [("a", ""), ("b", "")], [("a", "train"), ("b", "train")]])
+@pytest.mark.parametrize(
+    "rows", [[("a", "")], [("a", "train")], [("a", ""), ("b", "")], [("a", "train"), ("b", "train")]]
+)
 def test_one_photo_in_all_or_one_a_class_is_too_few(tmp_path, rows):
     with pytest.raises(DataError, match=r"names 1 class; expected at least two|at least two are needed"):
         tiny.go(manifest(tmp_path, *rows), tmp_path / "run", epochs=1)
@@ -673,7 +695,9 @@ def test_a_validation_split_of_one_photo_steers_the_rate(tmp_path):
     assert set(errors) <= {0.0, 100.0}
 
 
-@pytest.mark.parametrize(("train", "batch", "steps"), [(1, 2, 1), (3, 4, 2), (2, 6, 1), (2, 100, 1), (2, 5, 1), (1, 1, 3), (4, 11, 1)])
+@pytest.mark.parametrize(
+    ("train", "batch", "steps"), [(1, 2, 1), (3, 4, 2), (2, 6, 1), (2, 100, 1), (2, 5, 1), (1, 1, 3), (4, 11, 1)]
+)
 def test_few_photos_and_odd_last_batches_are_trained_on(tmp_path, train, batch, steps):
     """One photo left over joins the batch before; more accumulate parts than photos do no harm."""
     data = tiny.make_photos(tmp_path / "data", train=train, val=1)

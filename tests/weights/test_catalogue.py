@@ -65,13 +65,18 @@ def test_sizes_are_those_of_the_nets_in_float32(name):
     e = ENTRIES[name]
     with torch.device("meta"):
         net = verydeep.VGG(e.net, batch_norm=e.batch_norm)
-    state = {n: t for n, t in net.state_dict().items() if t.ndim and not (name.startswith("keras") and not e.head and n.startswith("fc"))}
+    state = {
+        n: t
+        for n, t in net.state_dict().items()
+        if t.ndim and not (name.startswith("keras") and not e.head and n.startswith("fc"))
+    }
     least = 4 * sum(t.numel() for t in state.values())
     assert 0.9985 * least < e.size < 1.0015 * least
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("oxford-d", "25.6/8.1 24.8/7.5 24.6/7.5 24.4/7.2"), ("oxford-e", "25.5/8.0 24.8/7.5 24.6/7.4 24.4/7.1")]
+    ("name", "expected"),
+    [("oxford-d", "25.6/8.1 24.8/7.5 24.6/7.5 24.4/7.2"), ("oxford-e", "25.5/8.0 24.8/7.5 24.6/7.4 24.4/7.1")],
 )
 def test_the_errors_of_the_papers_nets_are_those_of_its_tables(name, expected):
     """The jittered nets: Table 3 at Q = 384, then Tables 4 and 5 at three scales, dense, crops, both."""
@@ -112,7 +117,14 @@ def listed(cache, monkeypatch):
     path = cache / "toy.safetensors"
     made = toy(path)
     sums = {"sha256": Stated(digests(path)["sha256"], "a test", True)}
-    e = replace(ENTRIES["torchvision-a"], file="toy.safetensors", size=path.stat().st_size, exact=True, checksums=sums, scales=(40, 80))
+    e = replace(
+        ENTRIES["torchvision-a"],
+        file="toy.safetensors",
+        size=path.stat().st_size,
+        exact=True,
+        checksums=sums,
+        scales=(40, 80),
+    )
     monkeypatch.setattr(catalogue, "catalogue", lambda: {"torchvision-a": e})
     monkeypatch.setattr("verydeep.weights.model.catalogue", lambda: {"torchvision-a": e})
     monkeypatch.setattr("verydeep.weights.published.catalogue", lambda: {"torchvision-a": e})
@@ -152,10 +164,15 @@ def test_what_the_user_says_a_published_file_eats_leaves_the_rest_of_its_contrac
 def test_published_convolutions_are_a_start_with_their_contract(listed, cache, monkeypatch, recwarn):
     """A file of the size and checksum of the catalogue's features-only entry, whose FC layers are no numbers."""
     made, _ = listed
-    state = {n: t if n.startswith("features") else t * torch.nan for n, t in torchvision.theirs(made.net.state_dict()).items()}
+    state = {
+        n: t if n.startswith("features") else t * torch.nan
+        for n, t in torchvision.theirs(made.net.state_dict()).items()
+    }
     torch.save(state, path := cache / "toy.pth")
     sums = {"sha256_prefix": Stated(digests(path)["sha256_prefix"], "a test", True)}
-    features = replace(ENTRIES["torchvision-d-features"], net="A", file="toy.pth", size=path.stat().st_size - 99, checksums=sums)
+    features = replace(
+        ENTRIES["torchvision-d-features"], net="A", file="toy.pth", size=path.stat().st_size - 99, checksums=sums
+    )
     for where in ("verydeep.weights.catalogue", "verydeep.weights.model"):
         monkeypatch.setattr(f"{where}.catalogue", lambda: {"torchvision-d-features": features})
     for model in ("torchvision-d-features", path):
@@ -253,9 +270,14 @@ def test_a_damaged_file_is_no_model(listed):
 
 
 def test_a_net_that_is_not_at_hand_names_the_command(capsys):
-    with pytest.raises(ModelError, match=r"oxford-d is not at hand; 'verydeep weights fetch oxford-d' brings it \(528 MiB\), or put VGG_"):
+    with pytest.raises(
+        ModelError,
+        match=r"oxford-d is not at hand; 'verydeep weights fetch oxford-d' brings it \(528 MiB\), or put VGG_",
+    ):
         verydeep.load("oxford-d")
-    with pytest.raises(ModelError, match="oxfrod-d is not a published net; those of a similar name are oxford-d, oxford-e: see"):
+    with pytest.raises(
+        ModelError, match="oxfrod-d is not a published net; those of a similar name are oxford-d, oxford-e: see"
+    ):
         at_hand("oxfrod-d")
     assert main(["predict", "oxford-d", "x.png"]) == 1
     assert "weights fetch oxford-d" in capsys.readouterr().err

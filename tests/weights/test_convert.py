@@ -20,12 +20,20 @@ from verydeep.weights.convert import Target, convert
 from verydeep.weights.eats import EATS
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 
-NAMES = {"caffe": "x.caffemodel", "caffe-v1": "x.caffemodel", "keras": "x.weights.h5", "torchvision": "x.pth", "timm": "x.safetensors"}
+NAMES = {
+    "caffe": "x.caffemodel",
+    "caffe-v1": "x.caffemodel",
+    "keras": "x.weights.h5",
+    "torchvision": "x.pth",
+    "timm": "x.safetensors",
+}
 
 
 def classifier(eats: str, batch_norm: bool = False, name: str = "D") -> Classifier:
     mean, std = EATS[eats].rgb()
-    contract = Contract(name, tuple("abcde"), toy.CROP, toy.FC_WIDTH, toy.BASE_WIDTH, batch_norm, "down", mean, std, (73, 73))
+    contract = Contract(
+        name, tuple("abcde"), toy.CROP, toy.FC_WIDTH, toy.BASE_WIDTH, batch_norm, "down", mean, std, (73, 73)
+    )
     return Classifier(toy.net(name, batch_norm), contract).eval()
 
 
@@ -50,7 +58,9 @@ def test_std_is_folded_exactly(tmp_path: Path, batch_norm: bool) -> None:
     assert report.folded == ("std",)
     assert max(report.inside, report.border, report.outputs) < 1e-5
     back = read_foreign(report.path, "rgb-01-std")
-    factor = torch.tensor(EATS["rgb-01-std"].std, dtype=torch.float64) / torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    factor = torch.tensor(EATS["rgb-01-std"].std, dtype=torch.float64) / torch.tensor(
+        [1.0, 2.0, 4.0], dtype=torch.float64
+    )
     expected = source.net.conv1_1.weight.double()  # type: ignore[operator]
     for c in range(3):
         assert torch.equal(back.net.conv1_1.weight[:, c], (expected[:, c] * factor[c]).float())  # type: ignore[index]
@@ -144,7 +154,9 @@ def test_a_file_that_does_not_compute_the_same_is_told(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("to", get_args(Target))
 @pytest.mark.parametrize("spoilt", ["fc7.weight", "conv5_3.weight", "fc7.bias", "conv5_3.bias"])
-def test_a_bad_file_never_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, spoilt: str) -> None:
+def test_a_bad_file_never_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, spoilt: str
+) -> None:
     """A writer that spoils a layer far behind conv1_1, with a mean folded: the old file stays, and nothing beside it."""
     source, path, right = classifier("rgb-255-rounded"), tmp_path / NAMES[to], module.write
     convert(source, to, path, fold_mean=True)
@@ -168,12 +180,17 @@ def test_the_right_weights_that_eat_otherwise_are_not_right(tmp_path: Path, monk
 
 def test_features_are_compared_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, right = {n: t for n, t in toy.tensors(toy.net("D", True)).items() if not n.startswith("fc")}, module.write
-    torch.save({n: t for n, t in toy.torchvision_state(toy.net("D", True)).items() if n.startswith("features")}, path := tmp_path / "x.pth")
+    torch.save(
+        {n: t for n, t in toy.torchvision_state(toy.net("D", True)).items() if n.startswith("features")},
+        path := tmp_path / "x.pth",
+    )
     report = convert(path, "torchvision", tmp_path / "y.pth", eats="rgb-255-rounded", fold_mean=True)
     assert (report.folded, report.written < 1e-5) == (("std", "mean"), True)
     toy.same({n: t for n, t in read_features(report.path, "rgb-01-std").tensors.items() if n in weights and n[:5] != "conv1"},
              {n: t for n, t in weights.items() if n[:5] != "conv1"})  # fmt: skip
-    monkeypatch.setattr(module, "write", lambda tensors, *where: right(tensors | {"bn5_3.bias": tensors["bn5_3.bias"] + 1}, *where))
+    monkeypatch.setattr(
+        module, "write", lambda tensors, *where: right(tensors | {"bn5_3.bias": tensors["bn5_3.bias"] + 1}, *where)
+    )
     with pytest.raises(ModelError, match="does not compute"):
         convert(path, "torchvision", tmp_path / "z.pth", eats="rgb-255-rounded", fold_mean=True)
     assert not (tmp_path / "z.pth").exists()
@@ -182,7 +199,8 @@ def test_features_are_compared_to_their_end(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e-3])
 @pytest.mark.parametrize(
     ("folded", "field"),
-    [((), f) for f in ("inside", "border", "outputs", "written")] + [(("std", "mean"), "inside"), (("std", "mean"), "written")],
+    [((), f) for f in ("inside", "border", "outputs", "written")]
+    + [(("std", "mean"), "inside"), (("std", "mean"), "written")],
 )
 def test_no_difference_is_passed_over(tmp_path: Path, folded: tuple[str, ...], field: str, value: float) -> None:
     good = module.Report(tmp_path / "x.pth", "torchvision", EATS["rgb-01-std"], folded, 0.0, 0.0, 0.0, 0.0)
@@ -210,7 +228,9 @@ def test_what_cannot_be_saved_or_read_back_leaves_the_old_file(tmp_path: Path, m
             convert(source, "torchvision", path)
     assert str(f.value).startswith(f"{path} was not written: what was to lie there is no file that can be read")
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
-    with pytest.raises(RunError, match=r"nowhere/x\.pth cannot be saved, as there is no folder .*nowhere; make it first"):
+    with pytest.raises(
+        RunError, match=r"nowhere/x\.pth cannot be saved, as there is no folder .*nowhere; make it first"
+    ):
         convert(source, "torchvision", tmp_path / "nowhere" / "x.pth")
 
 

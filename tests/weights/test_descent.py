@@ -121,7 +121,12 @@ def test_training_may_have_changed_it_a_little(name: str, percent: float, known:
 
 @pytest.mark.parametrize(  # torchvision-e's biases were never printed
     ("name", "change"),
-    [(n, c) for n in PUBLISHED for c in ("kernel", "biases", "narrow", "green") if (n, c) != ("torchvision-e", "biases")],
+    [
+        (n, c)
+        for n in PUBLISHED
+        for c in ("kernel", "biases", "narrow", "green")
+        if (n, c) != ("torchvision-e", "biases")
+    ],
 )
 def test_another_first_layer_is_not_known(name: str, change: str) -> None:
     tensors = descent_tensors(made := descendant(name))
@@ -159,7 +164,12 @@ def test_without_biases_nothing_folded_is_found() -> None:
     """For then a mean may have been folded in too."""
     tensors = descent_tensors(descendant("torchvision-e"))
     assert descent_of(tensors)
-    assert descent_of(tensors | {"conv1_1.weight": tensors["conv1_1.weight"] / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)}) is None
+    assert (
+        descent_of(
+            tensors | {"conv1_1.weight": tensors["conv1_1.weight"] / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)}
+        )
+        is None
+    )
 
 
 def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path: Path) -> None:
@@ -178,7 +188,9 @@ def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path: Pa
 
 def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) -> None:
     path = saved(descendant("oxford-d"), tmp_path / "x.pth")
-    with pytest.warns(ContractWarning, match=r"rgb-01: RGB.*, as was said, but its first layer is oxford-d's, which eats bgr-255: BGR"):
+    with pytest.warns(
+        ContractWarning, match=r"rgb-01: RGB.*, as was said, but its first layer is oxford-d's, which eats bgr-255: BGR"
+    ):
         assert read_foreign(path, "rgb-01").contract.std == (255.0, 255.0, 255.0)
     with said("was taken to eat rgb-255: RGB"):
         read_foreign(path, "rgb-255")
@@ -205,14 +217,22 @@ def test_a_thousand_outputs_without_names_are_imagenets(tmp_path: Path, eats: st
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("conv1_1.weight", (0, 3, 3, 3)), ("conv1_1.bias", ()), ("conv1_1.bias", (3,)), ("fc8.bias", ()), ("fc8.bias", (0,))],
+    [
+        ("conv1_1.weight", (0, 3, 3, 3)),
+        ("conv1_1.bias", ()),
+        ("conv1_1.bias", (3,)),
+        ("fc8.bias", ()),
+        ("fc8.bias", (0,)),
+    ],
 )
 def test_odd_tensors_are_errors_of_one_line(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     made = descendant("oxford-d")
     state = {n: t.detach() for n, t in toy.torchvision_state(made).items()}
-    state[{"conv1_1.weight": "features.0.weight", "conv1_1.bias": "features.0.bias", "fc8.bias": "classifier.6.bias"}[name]] = torch.zeros(
-        shape
-    )
+    state[
+        {"conv1_1.weight": "features.0.weight", "conv1_1.bias": "features.0.bias", "fc8.bias": "classifier.6.bias"}[
+            name
+        ]
+    ] = torch.zeros(shape)
     torch.save(state, path := tmp_path / "x.pth")
     with pytest.raises(ModelError), warnings.catch_warnings(action="ignore", category=ContractWarning):
         read_foreign(path)
@@ -234,7 +254,9 @@ def test_a_mean_in_the_file_is_no_word_on_the_order_or_the_range(tmp_path: Path)
     tensors = descent_tensors(descendant("torchvision-d"))
     found = Found(tensors, mean=(128.0, 128.0, 128.0))
     mat = Layout("matconvnet", "mat", "rgb-255", "up")
-    with said("its first layer is torchvision-d's, and it was taken to eat RGB, mean [128.0, 128.0, 128.0], std [58.395, 57.12, 57.375]"):
+    with said(
+        "its first layer is torchvision-d's, and it was taken to eat RGB, mean [128.0, 128.0, 128.0], std [58.395, 57.12, 57.375]"
+    ):
         eats_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
     with said():
         assert eats_told(tmp_path / "x.mat", found, mat, None).std == (1, 1, 1)
@@ -264,7 +286,9 @@ def test_batch_norm_behind_them_makes_another_net(all_known: VGG) -> None:
 def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path: Path, all_known: VGG) -> None:
     made = VGG("D", classes=3, crop=32, fc_width=8, base_width=16).eval()
     made.load_state_dict(made.state_dict() | {n: t for n, t in all_known.state_dict().items() if n.startswith("conv")})
-    with said("its convolutions are oxford-d's, and it was taken to eat"):  # for a head of one's own may have been trained otherwise
+    with said(
+        "its convolutions are oxford-d's, and it was taken to eat"
+    ):  # for a head of one's own may have been trained otherwise
         read_foreign(path := saved(made, tmp_path / "x.pth"))
     state = {n: t for n, t in toy.torchvision_state(made).items() if n.startswith("features")}
     torch.save(state, path)

@@ -30,7 +30,9 @@ def net_beside(folder: Path, made: torch.nn.Module, kind: str = "<f4", small: in
 
 
 def one_tensor(folder: Path, **said: str) -> Path:
-    return tensors(folder, toy.field(1, 2) + toy.field(1, 3) + toy.field(2, 1) + toy.field(8, "one") + toy.place(**said))
+    return tensors(
+        folder, toy.field(1, 2) + toy.field(1, 3) + toy.field(2, 1) + toy.field(8, "one") + toy.place(**said)
+    )
 
 
 def tensors(folder: Path, *messages: bytes) -> Path:
@@ -57,7 +59,9 @@ def test_one_file_a_tensor_in_folders_below(tmp_path: Path) -> None:
         (tmp_path / f"part{i % 3}").mkdir(exist_ok=True)
         toy.put(tmp_path / f"part{i % 3}" / name, toy.floats(t))
         dims = b"".join(toy.field(1, side) for side in t.shape)
-        messages.append(dims + toy.field(2, 1) + toy.place(location=f"part{i % 3}/{name}", checksum="0" * 40) + toy.field(8, name))
+        messages.append(
+            dims + toy.field(2, 1) + toy.place(location=f"part{i % 3}/{name}", checksum="0" * 40) + toy.field(8, name)
+        )
     toy.same(onnx.read(tensors(tmp_path, *messages))[0].tensors, toy.tensors(made))
 
 
@@ -74,7 +78,11 @@ def test_batch_norm_that_the_exporter_multiplied_in(tmp_path: Path, name: str) -
     plain = toy.net(name)
     state = dict(toy.torchvision_state(plain))
     before, after = toy.TORCHVISION[name, False], toy.TORCHVISION[name, True]
-    moved = {f"features.{b}.{p}": state.pop(f"features.{a}.{p}") for a, b in zip(before, after, strict=True) for p in ("weight", "bias")}
+    moved = {
+        f"features.{b}.{p}": state.pop(f"features.{a}.{p}")
+        for a, b in zip(before, after, strict=True)
+        for p in ("weight", "bias")
+    }
     model, data = toy.onnx_beside(moved | state, DATA)
     toy.put(tmp_path / DATA, data)
     tensors = onnx.read(toy.put(tmp_path / "m.onnx", model))[0].tensors
@@ -128,7 +136,10 @@ def test_without_a_length_it_is_what_the_shape_takes(tmp_path: Path, kind: str, 
 
 def test_tensors_may_share_numbers_and_one_mapping(tmp_path: Path) -> None:
     toy.put(tmp_path / DATA, toy.floats(torch.arange(10.0)))
-    messages = [toy.field(1, 6) + toy.field(2, 1) + toy.field(8, f"t{i}") + toy.place(location=DATA, offset=f"{4 * i}") for i in range(5)]
+    messages = [
+        toy.field(1, 6) + toy.field(2, 1) + toy.field(8, f"t{i}") + toy.place(location=DATA, offset=f"{4 * i}")
+        for i in range(5)
+    ]
     got = found(path := tensors(tmp_path, *messages))
     assert [t[0].item() for t in got.values()] == [0, 1, 2, 3, 4]
     (tmp_path / "alias").symlink_to(DATA)
@@ -158,7 +169,9 @@ def test_places_that_do_not_fit(tmp_path: Path, said: dict[str, str], message: s
 @pytest.mark.parametrize("dims", [[2**62, 2**62, 6], [2**64 - 1, 6], [2**64 - 6]])
 def test_absurd_shapes(tmp_path: Path, dims: list[int]) -> None:
     toy.put(tmp_path / DATA, toy.floats(ONE))
-    message = b"".join(toy.field(1, side) for side in dims) + toy.field(2, 1) + toy.field(8, "one") + toy.place(location=DATA)
+    message = (
+        b"".join(toy.field(1, side) for side in dims) + toy.field(2, 1) + toy.field(8, "one") + toy.place(location=DATA)
+    )
     with pytest.raises(ModelError, match="which has only 24"):
         onnx.read(tensors(tmp_path, message))
 
@@ -221,7 +234,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = net_beside(tmp_path, toy.net("A"))
     (tmp_path / DATA).unlink()
     assert recognise(path).origin == "onnx"
-    with pytest.raises(ModelError, match=rf"^{path} keeps its numbers in another file, which is missing; put m.onnx.data beside it$"):
+    with pytest.raises(
+        ModelError, match=rf"^{path} keeps its numbers in another file, which is missing; put m.onnx.data beside it$"
+    ):
         open_foreign(path, "rgb-01-std")
 
 
@@ -238,7 +253,9 @@ def test_small_files_do_not_become_much_memory(tmp_path: Path, monkeypatch: pyte
     toy.put(tmp_path / DATA, toy.floats(ONE))
     for i in range(4):
         os.link(tmp_path / DATA, tmp_path / f"{DATA}{i}")  # one file, whatever it is called
-    each = [toy.field(1, 6) + toy.field(2, 1) + toy.field(8, f"t{i}") + toy.place(location=f"{DATA}{i}") for i in range(4)]
+    each = [
+        toy.field(1, 6) + toy.field(2, 1) + toy.field(8, f"t{i}") + toy.place(location=f"{DATA}{i}") for i in range(4)
+    ]
     assert len(found(tensors(tmp_path, *each[:3]))) == 3
     with pytest.raises(ModelError, match="96 bytes of other files, many times over"):
         onnx.read(tensors(tmp_path, *each))
@@ -266,7 +283,12 @@ def test_contradictions(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelError, match=message):
             onnx.read(tensors(tmp_path, head + more))
-    there = head + toy.field(14, 0) + toy.field(9, toy.floats(ONE)) + toy.field(13, toy.field(1, "location") + toy.field(2, "gone"))
+    there = (
+        head
+        + toy.field(14, 0)
+        + toy.field(9, toy.floats(ONE))
+        + toy.field(13, toy.field(1, "location") + toy.field(2, "gone"))
+    )
     assert torch.equal(found(tensors(tmp_path, there))["one"], ONE)  # the place is said and not meant
 
 

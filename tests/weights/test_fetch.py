@@ -118,7 +118,9 @@ def test_a_broken_line_goes_on_where_it_stopped(server, cache):
 
 def test_a_later_command_goes_on_where_an_earlier_one_gave_up(server, cache):
     server.breaks = [100, 200, 300]
-    with pytest.raises(ModelError, match=r"net cannot be fetched .*; put net\.bin into .* by hand, from one of these addresses"):
+    with pytest.raises(
+        ModelError, match=r"net cannot be fetched .*; put net\.bin into .* by hand, from one of these addresses"
+    ):
         fetch.fetch(made(server.url()), QUIET)
     assert left(cache) == {"net.bin.part", "net.bin.part.json"}
     assert fetch.fetch(made(server.url()), QUIET).read_bytes() == CONTENT
@@ -153,7 +155,9 @@ def test_a_part_that_is_too_long_is_thrown_away(server, cache):
 
 @pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "sha1", "md5"])
 def test_a_wrong_checksum_leaves_no_file(server, cache, kind):
-    with pytest.raises(ModelError, match=r"the file is not the published one .its .* is .*, expected 0000., and was deleted"):
+    with pytest.raises(
+        ModelError, match=r"the file is not the published one .its .* is .*, expected 0000., and was deleted"
+    ):
         fetch.fetch(made(server.url(), **{kind: "0000"}), QUIET)
     assert left(cache) == set()
 
@@ -216,7 +220,9 @@ def test_a_checksum_known_in_part_is_warned_of(server, capsys):
 
 def test_offline_names_the_file_and_its_place_and_asks_nobody(server, cache, monkeypatch):
     monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
-    with pytest.raises(ModelError, match=rf"VERYDEEP_OFFLINE is set .* put net\.bin into {cache} by hand, from {server.url()}"):
+    with pytest.raises(
+        ModelError, match=rf"VERYDEEP_OFFLINE is set .* put net\.bin into {cache} by hand, from {server.url()}"
+    ):
         fetch.fetch(made(server.url()), QUIET)
     assert not server.asked
     cache.mkdir()
@@ -263,7 +269,9 @@ def test_where_no_mirror_helps_one_error_has_each_once(server, cache, capsys, mo
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{server.server_port}")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    with pytest.raises(ModelError, match="; with HTTP_PROXY set it is asked of that proxy, which may be the cause; put") as e:
+    with pytest.raises(
+        ModelError, match="; with HTTP_PROXY set it is asked of that proxy, which may be the cause; put"
+    ) as e:
         fetch.fetch(made(server.url()), QUIET)
     assert "secret" not in str(e.value)
 

@@ -26,12 +26,16 @@ h5py = pytest.importorskip("h5py")
 os.environ["KERAS_BACKEND"] = "torch"
 keras: Any = pytest.importorskip("keras")
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")  # in Keras
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)  # in Keras
 PLANS = {"D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 FORMS = ("x.weights.h5", "x.keras", "x.h5")
 
 
-def vgg(name: str = "D", *, crop: int = toy.CROP, named: bool = True, top: bool = True, first: tuple[Any, ...] = ()) -> Any:
+def vgg(
+    name: str = "D", *, crop: int = toy.CROP, named: bool = True, top: bool = True, first: tuple[Any, ...] = ()
+) -> Any:
     """keras.applications' VGG16 or VGG19 at a small width, with random weights and logits instead of posteriors."""
     layers = keras.layers
     x = inputs = keras.Input((crop, crop, 3))
@@ -121,11 +125,15 @@ def test_layers_without_names_in_the_files_of_2_13(tmp_path: Path) -> None:
     for separator in ("/", "\\"):
         with h5py.File(path := tmp_path / "x", "w") as f:
             for kind, place in (("block", "conv2d"), ("", "dense")):
-                layers = dict.fromkeys(n.split("/")[0] for n in ours.theirs(weights) if n.startswith("block") == bool(kind))
+                layers = dict.fromkeys(
+                    n.split("/")[0] for n in ours.theirs(weights) if n.startswith("block") == bool(kind)
+                )
                 for i, layer in enumerate(layers):
                     for j, p in enumerate(("kernel", "bias")):
                         number = f"_{i}" if i else ""
-                        f[f"_layer_checkpoint_dependencies{separator}{place}{number}/vars/{j}"] = ours.theirs(weights)[f"{layer}/{p}"]
+                        f[f"_layer_checkpoint_dependencies{separator}{place}{number}/vars/{j}"] = ours.theirs(weights)[
+                            f"{layer}/{p}"
+                        ]
             f["optimizer/vars/1"] = np.ones(3, np.float32)
         toy.same(ours.read(path).tensors, weights)
 
@@ -167,7 +175,9 @@ def test_sets_that_lie_elsewhere_are_not_followed(tmp_path: Path) -> None:
                 f.create_dataset(place, (1 << 20, 1 << 20), "f4", chunks=(16, 16))
             else:
                 f.create_dataset(place, shape, "f4", data=found["fc1/kernel"], compression="lzf")
-        said = {"unwritten": "larger than the file", "link": r"other layers than a VGG \(no fc6\)"}.get(how, "lies elsewhere")
+        said = {"unwritten": "larger than the file", "link": r"other layers than a VGG \(no fc6\)"}.get(
+            how, "lies elsewhere"
+        )
         with pytest.raises(ModelError, match=said):
             read_foreign(path, "bgr-255")
 
@@ -181,7 +191,9 @@ def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path: Path, form
     path = saved(vgg(first=(before,)), tmp_path / form)
     with pytest.raises(ModelError, match="layer Rescaling"):
         read_foreign(path, "bgr-255")
-    with pytest.raises(ModelError, match=r"has a layer Rescaling, which changes what its convolutions eat; say .*@NAME"):
+    with pytest.raises(
+        ModelError, match=r"has a layer Rescaling, which changes what its convolutions eat; say .*@NAME"
+    ):
         read_features(path)
     assert read_features(path, "bgr-255").net == "D"
 

@@ -23,7 +23,9 @@ scipy_io = pytest.importorskip("scipy.io")
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("name", ["D", "E"])
-def test_every_number_is_read_and_what_else_the_file_tells(tmp_path: Path, name: str, old: bool, compressed: bool) -> None:
+def test_every_number_is_read_and_what_else_the_file_tells(
+    tmp_path: Path, name: str, old: bool, compressed: bool
+) -> None:
     made = toy.net(name)
     scipy_io.savemat(path := tmp_path / "x.mat", toy.mat_variables(made, old), do_compression=compressed)
     assert recognise(path).origin == "matconvnet"

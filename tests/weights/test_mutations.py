@@ -78,7 +78,9 @@ def write_keras(weights: dict[str, torch.Tensor], path: Path, kind: str) -> None
         import zipfile
 
         with zipfile.ZipFile(path.with_name("honest.keras"), "w") as archive:
-            archive.writestr("config.json", json.dumps({"config": {"layers": [{"class_name": "Conv2D", "config": {}}]}}))
+            archive.writestr(
+                "config.json", json.dumps({"config": {"layers": [{"class_name": "Conv2D", "config": {}}]}})
+            )
             archive.write(path.with_name("honest.weights.h5"), "model.weights.h5")
 
 
@@ -87,15 +89,25 @@ def mutations(data: bytes, count: int, chance: random.Random) -> Iterator[bytes]
     for i in range(count):
         changed, kind = bytearray(data), i % 4
         if kind == 0:
-            yield data[: chance.choice((chance.randrange(len(data)), chance.randrange(300), len(data) - chance.randrange(300)))]
+            yield data[
+                : chance.choice((chance.randrange(len(data)), chance.randrange(300), len(data) - chance.randrange(300)))
+            ]
             continue
         area = {1: len(data), 2: min(3000, len(data)), 3: len(data)}[kind]
         for _ in range(chance.choice((1, 1, 2, 8))):
-            at = chance.randrange(area) if chance.random() < 0.7 else len(data) - 1 - chance.randrange(min(4000, len(data)))
-            changed[at] = chance.choice((0, 255, 127, 128, changed[at] ^ 1 << chance.randrange(8), chance.randrange(256)))
+            at = (
+                chance.randrange(area)
+                if chance.random() < 0.7
+                else len(data) - 1 - chance.randrange(min(4000, len(data)))
+            )
+            changed[at] = chance.choice(
+                (0, 255, 127, 128, changed[at] ^ 1 << chance.randrange(8), chance.randrange(256))
+            )
         if kind == 3:
             at = chance.randrange(len(data) - 8)
-            changed[at : at + 8] = struct.pack("<Q", chance.choice((0, 2**31, 2**32 - 1, 2**62, 2**64 - 1, chance.randrange(1 << 20))))
+            changed[at : at + 8] = struct.pack(
+                "<Q", chance.choice((0, 2**31, 2**32 - 1, 2**62, 2**64 - 1, chance.randrange(1 << 20)))
+            )
         yield bytes(changed)
 
 

@@ -19,7 +19,10 @@ from verydeep.weights.recognise import recognise
 @pytest.mark.parametrize("name", ["D", "E"])
 def test_the_names_of_the_zoo_and_of_torch(tmp_path: Path, name: str, raw: bool) -> None:
     made = toy.net(name)
-    for names, state, usual in (("zoo", toy.zoo_state(made), "rgb-01-std"), ("torch", toy.torchvision_state(made), "rgb-01-std")):
+    for names, state, usual in (
+        ("zoo", toy.zoo_state(made), "rgb-01-std"),
+        ("torch", toy.torchvision_state(made), "rgb-01-std"),
+    ):
         path = toy.put(tmp_path / "x", toy.onnx_model(state, raw))
         assert recognise(path)[:3] == ("onnx", names, usual)
         toy.same(onnx.read(path)[0].tensors, toy.tensors(made))
@@ -32,7 +35,9 @@ def keras_state(made: torch.nn.Module, bias: str = "Squeeze:0") -> dict[str, tor
     for n, t in state.items():
         layer, p = n.split(".")
         if layer.startswith("conv"):
-            found[f"functional_1/block{layer[4]}_conv{layer[6]}_1/{'convolution/ReadVariableOp:0' if p == 'weight' else bias}"] = t
+            found[
+                f"functional_1/block{layer[4]}_conv{layer[6]}_1/{'convolution/ReadVariableOp:0' if p == 'weight' else bias}"
+            ] = t
         else:
             label = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}[layer]
             if n == "fc6.weight":
@@ -53,7 +58,9 @@ def test_the_names_of_keras(tmp_path: Path, bias: str) -> None:
 
 def test_another_head_is_told_and_never_replaced(tmp_path: Path) -> None:
     state = {n: t for n, t in keras_state(toy.net("D")).items() if "conv" in n}
-    path = toy.put(tmp_path / "x", toy.onnx_model(state | {"functional_1/dense_1/MatMul/ReadVariableOp:0": torch.ones(512, 4)}))
+    path = toy.put(
+        tmp_path / "x", toy.onnx_model(state | {"functional_1/dense_1/MatMul/ReadVariableOp:0": torch.ones(512, 4)})
+    )
     with pytest.raises(ModelError, match="no fc6, fc7 and fc8 but functional_1/dense_1"):
         read_foreign(path, "bgr-255")
     assert read_features(path, "bgr-255").left == ("functional_1/dense_1/MatMul/ReadVariableOp:0",)
@@ -69,5 +76,7 @@ def test_a_model_that_is_cut_off_is_called_an_onnx_model(tmp_path: Path) -> None
     data = toy.onnx_model(toy.torchvision_state(toy.net("A")))
     for length in (len(data) // 2, len(data) - 20, 60):
         path = toy.put(tmp_path / "x.onnx", data[:length])
-        with pytest.raises(ModelError, match=r"cannot be read as an ONNX model \(a field is longer than what holds it\); it is damaged"):
+        with pytest.raises(
+            ModelError, match=r"cannot be read as an ONNX model \(a field is longer than what holds it\); it is damaged"
+        ):
             load(path)

@@ -56,7 +56,10 @@ def test_list_has_every_name_with_licence_and_protocol(capsys):
 
 def test_fetch_of_what_is_at_hand_says_where_and_under_which_licence(capsys, listed):
     assert "licence: BSD 3-Clause (torchvision's own" in said(capsys, "fetch", "torchvision-a").out
-    assert "oxford-z is not a published net; see 'verydeep weights list'" in said(capsys, "fetch", "oxford-z", status=1).err
+    assert (
+        "oxford-z is not a published net; see 'verydeep weights list'"
+        in said(capsys, "fetch", "oxford-z", status=1).err
+    )
 
 
 def test_show_reckons_as_numpy_does(capsys, tmp_path):
@@ -80,7 +83,9 @@ def test_show_reckons_as_numpy_does(capsys, tmp_path):
 def test_a_random_net_is_called_random(capsys, tmp_path, how):
     for seed in range(3):
         r = said(capsys, "verify", saved(tmp_path / f"{seed}.safetensors", how, seed), status=1)
-        assert "NO   like random weights: neighbouring weights correlate by more than 6 standard errors in 0 of 8" in r.out
+        assert (
+            "NO   like random weights: neighbouring weights correlate by more than 6 standard errors in 0 of 8" in r.out
+        )
 
 
 def test_the_net_in_the_box_is_called_learnt_and_known(capsys):
@@ -122,12 +127,15 @@ def toy_file(path, spoil=False):
     made = build(Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", (1, 2, 3), (1, 1, 1), (36, 36)))
     initialise(made.net, "glorot", 0)
     made.net.conv2_1.weight.data[1, 1, 1, 1] += 0.5 * spoil
-    torchvision.write(made.net.state_dict(), plain := path.with_suffix(".safetensors"))  # torch.save would write names of its own
+    torchvision.write(
+        made.net.state_dict(), plain := path.with_suffix(".safetensors")
+    )  # torch.save would write names of its own
     return plain.rename(path)
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("sha256", "SHA-256"), ("sha256_prefix", "SHA-256 (first 8 digits)"), ("sha1", "SHA-1"), ("md5", "MD5")]
+    ("kind", "words"),
+    [("sha256", "SHA-256"), ("sha256_prefix", "SHA-256 (first 8 digits)"), ("sha1", "SHA-1"), ("md5", "MD5")],
 )
 def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatch, kind, words):
     path = toy_file(tmp_path / "vgg11-8a719046.pth")
@@ -144,7 +152,9 @@ def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatc
     r = json.loads(said(capsys, "verify", path, "--json", status=1).out)
     assert (r["published"], r["good"], r["checks"][0]["ok"]) == (None, False, False)
     own = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
-    assert f"its name is that of torchvision-a, whose {words} is {value}, and its own is {own}" in r["checks"][0]["words"]
+    assert (
+        f"its name is that of torchvision-a, whose {words} is {value}, and its own is {own}" in r["checks"][0]["words"]
+    )
     path.rename(other := tmp_path / "other.pth")
     r = json.loads(said(capsys, "verify", other, "--json").out)  # its name promises nothing
     assert (r["good"], r["checks"][0]["ok"]) == (True, None)
@@ -182,7 +192,10 @@ def test_verify_hashes_a_file_once(capsys, listed, tmp_path, monkeypatch):
     saved(tmp_path / "own.safetensors")
     toy_file(tmp_path / "unknown.pth")
     (tmp_path / "known.safetensors").write_bytes(e.path.read_bytes())
-    for source in ("torchvision-a", *(tmp_path / name for name in ("own.safetensors", "unknown.pth", "known.safetensors"))):
+    for source in (
+        "torchvision-a",
+        *(tmp_path / name for name in ("own.safetensors", "unknown.pth", "known.safetensors")),
+    ):
         hashed.clear()
         said(capsys, "verify", source, status=1)
         assert len(hashed) == 1, source
@@ -192,7 +205,10 @@ def test_verify_hashes_a_file_once(capsys, listed, tmp_path, monkeypatch):
 def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path):
     made, e = listed
     out = tmp_path / "out.safetensors"
-    assert "1,000 classes, mean [123.675, 116.28, 103.53]" in said(capsys, "convert", e.path, "--to", "safetensors", out).out
+    assert (
+        "1,000 classes, mean [123.675, 116.28, 103.53]"
+        in said(capsys, "convert", e.path, "--to", "safetensors", out).out
+    )
     found = verydeep.load(out)
     assert found.contract.licence == e.licence
     assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"
@@ -255,7 +271,10 @@ def test_wrong_usage_is_one_line(capsys, tmp_path, monkeypatch, words, status, e
 def test_an_empty_file_is_called_empty(capsys, tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     for model in (tmp_path / name, f"{tmp_path / name}@bgr-255"):
-        assert said(capsys, "show", model, status=1).err == f"verydeep weights: {tmp_path / name} is empty; fetch or write it again\n"
+        assert (
+            said(capsys, "show", model, status=1).err
+            == f"verydeep weights: {tmp_path / name} is empty; fetch or write it again\n"
+        )
 
 
 @pytest.mark.parametrize("out", ["net.safetensors", "./a/../net.safetensors", "soft.safetensors", "hard.safetensors"])
@@ -276,7 +295,9 @@ def test_nothing_is_written_over_what_is_read(capsys, tmp_path, monkeypatch, out
     assert verydeep.load("other.safetensors").contract.classes == ("a", "b")
 
 
-def test_the_file_behind_a_run_or_a_published_name_or_a_colour_is_not_written_over(capsys, listed, tmp_path, monkeypatch):
+def test_the_file_behind_a_run_or_a_published_name_or_a_colour_is_not_written_over(
+    capsys, listed, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     saved(tmp_path / "run" / "best.safetensors")
@@ -293,22 +314,32 @@ def test_convert_says_what_is_lost_and_how_to_read_the_file_here(capsys, tmp_pat
     made = build(Contract("A", ("cat", "dog"), 32, 8, 4, False, "up", mean, std, (40, 80)))
     initialise(made.net, "glorot", 0)
     made.save(tmp_path / "net.safetensors")
-    first, lost, word = said(capsys, "convert", "net.safetensors", "x.pth", "--to", "torchvision", "--keep").out.splitlines()
+    first, lost, word = said(
+        capsys, "convert", "net.safetensors", "x.pth", "--to", "torchvision", "--keep"
+    ).out.splitlines()
     assert "no weight changed" in first
-    assert lost == "the file does not keep the pooling (up; read as down), the names of 2 classes, S ([40;80]; read as 36)"
+    assert (
+        lost == "the file does not keep the pooling (up; read as down), the names of 2 classes, S ([40;80]; read as 36)"
+    )
     model = word.removeprefix("to use it here: ")
     assert model.startswith("x.pth@RGB:")
     found = verydeep.load(model)
     assert (found.contract.mean, found.contract.std) == (mean, std)
     x = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(found(x), made.eval()(x))
-    r = json.loads(said(capsys, "convert", "net.safetensors", "x.caffemodel", "--to", "caffe", "--fold-mean", "--json").out)
+    r = json.loads(
+        said(capsys, "convert", "net.safetensors", "x.caffemodel", "--to", "caffe", "--fold-mean", "--json").out
+    )
     assert r["notes"] == ["the file does not keep the names of 2 classes, S ([40;80]; read as 36)"]
 
 
 def test_convert_says_what_of_another_head_is_left_out(capsys, tmp_path):
-    state = torchvision.theirs(build(Contract("A", ("a",), 32, 8, 4, False, "down", (1, 2, 3), (1, 1, 1), (36, 36))).net.state_dict())
-    state = {n: t for n, t in state.items() if n.startswith("features")} | {f"head.{i}": torch.ones(2) for i in range(5)}
+    state = torchvision.theirs(
+        build(Contract("A", ("a",), 32, 8, 4, False, "down", (1, 2, 3), (1, 1, 1), (36, 36))).net.state_dict()
+    )
+    state = {n: t for n, t in state.items() if n.startswith("features")} | {
+        f"head.{i}": torch.ones(2) for i in range(5)
+    }
     torch.save(state, tmp_path / "x.pth")
     out = said(capsys, "convert", f"{tmp_path}/x.pth@rgb-01-std", tmp_path / "y.pth", "--to", "torchvision").out
     assert out.splitlines()[1:] == ["5 tensors of another head left out (head.0, head.1, head.2, ...)"]
@@ -323,11 +354,14 @@ def test_a_file_of_a_published_name_that_cannot_be_read_is_not_whole(capsys, cac
     assert "vgg16-397923af.pth is no file that can be read" in out
     row = next(line for line in said(capsys, "list").out.splitlines() if line.startswith("torchvision-d "))
     assert "  wrong size  " in row
-    assert not next(r for r in json.loads(said(capsys, "list", "--json").out) if r["name"] == "torchvision-d")["at_hand"]
+    assert not next(r for r in json.loads(said(capsys, "list", "--json").out) if r["name"] == "torchvision-d")[
+        "at_hand"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("exact", "more", "there"), [(True, 0, True), (True, 1, False), (False, 1 << 20, True), (False, -(1 << 20) - 1, False)]
+    ("exact", "more", "there"),
+    [(True, 0, True), (True, 1, False), (False, 1 << 20, True), (False, -(1 << 20) - 1, False)],
 )
 def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, exact, more, there):
     e = replace(catalogue()["torchvision-a"], file="x.pth", size=3 << 20, exact=exact)
@@ -339,7 +373,9 @@ def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, 
 
 
 def test_classes_with_commas_in_their_names_are_told_apart(capsys, tmp_path):
-    made = build(Contract("A", ("tench, Tinca tinca", "goldfish"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36)))
+    made = build(
+        Contract("A", ("tench, Tinca tinca", "goldfish"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36))
+    )
     made.save(tmp_path / "net.safetensors")
     assert "classes     2: tench, Tinca tinca; goldfish\n" in said(capsys, "show", tmp_path / "net.safetensors").out
 
@@ -389,7 +425,9 @@ def test_what_a_batch_norm_multiplied_in_is_not_learnt(seed):
 def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_path):
     """Three validation photos, their classes by Caffe's list; the answers against the toy net itself."""
     made, _ = listed
-    photos = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)  # the catalogue's S here is [40;80], so Q = 60
+    photos = np.random.default_rng(0).integers(
+        0, 256, (3, 40, 40, 3), np.uint8
+    )  # the catalogue's S here is [40;80], so Q = 60
     truth = []
     for i, pixels in enumerate(photos, 1):
         path = tmp_path / "ilsvrc" / "val" / f"ILSVRC2012_val_{i:08d}.PNG"
@@ -397,7 +435,9 @@ def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_pat
         Image.fromarray(pixels).save(path)
         crop = torch.from_numpy(photo.centre_crop(Image.fromarray(pixels), 60, 32).copy()).permute(2, 0, 1)[None]
         truth.append(int(made(crop).argmax()) if i < 3 else 7)
-    (tmp_path / "ilsvrc" / "val.txt").write_text("".join(f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1)))
+    (tmp_path / "ilsvrc" / "val.txt").write_text(
+        "".join(f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1))
+    )
     assert main(["evaluate", "torchvision-a", str(tmp_path / "ilsvrc"), "--protocol", "centre", "--json"]) == 0
     (r,) = json.loads(capsys.readouterr().out)["results"]
     wrong = int(made(crop).argmax()) != 7

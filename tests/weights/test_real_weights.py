@@ -114,7 +114,9 @@ def whole(path: Path) -> VGG:
     """The real convolutions below a small random head, for formats of whole nets."""
     torch.manual_seed(0)
     made = VGG("D", classes=toy.CLASSES, crop=32, fc_width=toy.FC_WIDTH)
-    made.load_state_dict(made.state_dict() | read_features(path, "bgr-255").tensors | {"fc8.weight": made.fc8.weight.detach() / 20})
+    made.load_state_dict(
+        made.state_dict() | read_features(path, "bgr-255").tensors | {"fc8.weight": made.fc8.weight.detach() / 20}
+    )
     return made.eval()
 
 
@@ -128,7 +130,9 @@ def test_files_of_other_toolkits_give_the_same_bits_back(whole: VGG, tmp_path: P
         keras.write(weights, out)
     else:
         out.write_bytes(
-            toy.onnx_model(toy.zoo_state(whole)) if kind == "onnx" else {"caffe-v1": toy.caffe_v1, "caffe-v2": toy.caffe_v2}[kind](weights)
+            toy.onnx_model(toy.zoo_state(whole))
+            if kind == "onnx"
+            else {"caffe-v1": toy.caffe_v1, "caffe-v2": toy.caffe_v2}[kind](weights)
         )
     back = read_foreign(out, "rgb-255").net.state_dict()
     toy.same({n: back[n] for n in weights}, weights)

@@ -59,7 +59,8 @@ def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, module: obj
 
 
 @pytest.mark.parametrize(
-    "prefix", [lambda n: f"module.{n}", lambda n: n.replace("features.", "features.module."), lambda n: f"module.module.{n}"]
+    "prefix",
+    [lambda n: f"module.{n}", lambda n: n.replace("features.", "features.module."), lambda n: f"module.module.{n}"],
 )
 def test_prefixes_and_checkpoints(tmp_path: Path, prefix: Callable[[str], str]) -> None:
     made = toy.net("A", True)
@@ -76,9 +77,18 @@ def of_modules(made: VGG) -> nn.Module:
             layers.append(nn.Conv2d(convolution.in_channels, convolution.out_channels, 3, padding=1))
             layers += [nn.BatchNorm2d(convolution.out_channels), nn.ReLU()] if made.batch_norm else [nn.ReLU()]
         layers.append(nn.MaxPool2d(2))
-    fc = [nn.Linear(made.fc6.in_features, toy.FC_WIDTH), nn.ReLU(), nn.Dropout(), nn.Linear(toy.FC_WIDTH, toy.FC_WIDTH), nn.ReLU()]
+    fc = [
+        nn.Linear(made.fc6.in_features, toy.FC_WIDTH),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(toy.FC_WIDTH, toy.FC_WIDTH),
+        nn.ReLU(),
+    ]
     net = nn.Module()
-    net.features, net.classifier = nn.Sequential(*layers), nn.Sequential(*fc, nn.Dropout(), nn.Linear(toy.FC_WIDTH, toy.CLASSES))
+    net.features, net.classifier = (
+        nn.Sequential(*layers),
+        nn.Sequential(*fc, nn.Dropout(), nn.Linear(toy.FC_WIDTH, toy.CLASSES)),
+    )
     return net.double().eval()
 
 
@@ -91,7 +101,9 @@ def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path: P
     with pytest.warns(ContractWarning, match="rgb-01-std"):
         classifier = load(path)  # a foreign file is a MODEL
     photos = toy.photo()
-    mean, std = (torch.tensor(c, dtype=torch.float64).view(1, 3, 1, 1) for c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(c, dtype=torch.float64).view(1, 3, 1, 1) for c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     other = other.double()
     with torch.no_grad():
         expected = other.classifier(other.features((photos.double() / 255 - mean) / std).flatten(1))  # type: ignore[operator]
@@ -112,7 +124,12 @@ def test_the_numbers_of_before_april_2017(tmp_path: Path) -> None:
     assert not found.left
     del state["classifier.6.weight"], state["classifier.6.bias"]
     zipped(state, path)
-    assert torchvision.read(path, True).left == ("classifier.1.bias", "classifier.1.weight", "classifier.4.bias", "classifier.4.weight")
+    assert torchvision.read(path, True).left == (
+        "classifier.1.bias",
+        "classifier.1.weight",
+        "classifier.4.bias",
+        "classifier.4.weight",
+    )
 
 
 def test_fc_layers_of_nan_are_no_fc_layers(tmp_path: Path) -> None:
@@ -175,7 +192,9 @@ def test_longer_pickles_are_not_walked_through(tmp_path: Path, monkeypatch: pyte
 
 def test_what_python_is_told_to_say_works(tmp_path: Path) -> None:
     torch.save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
-    with pytest.warns(ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load, where NAME .* \(eats= of read_foreign\)"):
+    with pytest.warns(
+        ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load, where NAME .* \(eats= of read_foreign\)"
+    ):
         load(path)
     assert load(f"{path}@rgb-255").contract == read_foreign(path, eats="rgb-255").contract
     torch.save({n: t for n, t in toy.torchvision_state(toy.net("A")).items() if n.startswith("features")}, path)

@@ -64,7 +64,9 @@ def caffe_v2(weights: dict[str, Tensor], doubles: bool = False) -> bytes:
             t = weights[f"{name}.{p}"]
             shape = field(7, field(1, b"".join(number(side) for side in t.shape)))
             blobs += field(7, shape + (field(8, floats(t, "d")) if doubles else field(5, floats(t))))
-        out += field(100, field(1, name) + field(2, "Convolution") + field(3, "below") + field(4, name) + blobs + field(10, 1))
+        out += field(
+            100, field(1, name) + field(2, "Convolution") + field(3, "below") + field(4, name) + blobs + field(10, 1)
+        )
     return out
 
 
@@ -129,7 +131,9 @@ TORCHVISION = {
 
 def torchvision_state(made: VGG, prefix: Callable[[str], str] = lambda name: name) -> dict[str, Tensor]:
     found, state = {}, made.state_dict()
-    for n, layer in zip(TORCHVISION[made.name, made.batch_norm], (layer.name for block in made.blocks for layer in block), strict=True):
+    for n, layer in zip(
+        TORCHVISION[made.name, made.batch_norm], (layer.name for block in made.blocks for layer in block), strict=True
+    ):
         for p in ("weight", "bias"):
             found[f"features.{n}.{p}"] = state[f"{layer}.{p}"]
         if made.batch_norm:
@@ -167,7 +171,13 @@ def mat_variables(made: VGG, old: bool = False) -> dict[str, object]:
         kernel = np.transpose(weight if weight.ndim == 4 else weight[:, :, None, None], (2, 3, 1, 0))
         cell = np.empty((1, 2), dtype=object)
         cell[0, 0], cell[0, 1] = np.asfortranarray(kernel), bias[None, :]
-        layers.append({"name": name, "type": "conv", **({"filters": cell[0, 0], "biases": bias[None]} if old else {"weights": cell})})
+        layers.append(
+            {
+                "name": name,
+                "type": "conv",
+                **({"filters": cell[0, 0], "biases": bias[None]} if old else {"weights": cell}),
+            }
+        )
         layers.append({"name": f"relu{name}", "type": "relu"})
     layers.append({"name": "pool5", "type": "pool", "pad": np.array([[0.0, 1.0, 0.0, 1.0]]), "method": "max"})
     cells = np.empty((1, len(layers)), dtype=object)
@@ -175,7 +185,10 @@ def mat_variables(made: VGG, old: bool = False) -> dict[str, object]:
     names = np.empty((1, made.classes), dtype=object)
     names[0, :] = ["tench, Tinca tinca", "goldfish", "great white shark", "tiger shark", "hammerhead"][: made.classes]
     mean = np.tile(np.array([123.68, 116.779, 103.939], dtype=np.float32), (CROP, CROP, 1))
-    described = {"normalization": {"averageImage": mean, "imageSize": np.array([[64.0, 64.0, 3.0]])}, "classes": {"description": names}}
+    described = {
+        "normalization": {"averageImage": mean, "imageSize": np.array([[64.0, 64.0, 3.0]])},
+        "classes": {"description": names},
+    }
     return {"layers": cells, **(described if old else {"meta": described})}
 
 

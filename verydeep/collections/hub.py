@@ -74,7 +74,11 @@ def quietly(datasets: Any) -> Iterator[None]:
 
     hub: Any = huggingface_hub.utils
 
-    level, bars, hub_bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled(), hub.are_progress_bars_disabled()
+    level, bars, hub_bars = (
+        datasets.logging.get_verbosity(),
+        datasets.are_progress_bars_disabled(),
+        hub.are_progress_bars_disabled(),
+    )
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     hub.disable_progress_bars()
@@ -104,7 +108,9 @@ def loaded(datasets: Any, name: str, where: str) -> dict[str, Any]:
             found = datasets.load_dataset(owner, config or None)
     except Exception as e:  # whatever the library, its formats and the network lead to
         reason = " ".join(str(e).split())[:300] or type(e).__name__
-        raise DataError(f"{where} cannot be opened ({reason}); expected a folder that `datasets` reads, or OWNER/NAME[:CONFIG]") from e
+        raise DataError(
+            f"{where} cannot be opened ({reason}); expected a folder that `datasets` reads, or OWNER/NAME[:CONFIG]"
+        ) from e
     parts = dict(found) if isinstance(found, dict) else {str(found.split or "train"): found}
     return {split: table if table._indices is None else table.flatten_indices() for split, table in parts.items()}
 
@@ -143,12 +149,22 @@ def label_column(features: dict[str, Any], where: str) -> tuple[str, ...]:
     inner = features.get("json")
     if not given and isinstance(inner, dict) and getattr(inner.get("label"), "dtype", "") == "string":
         return "json", "label"  # as `verydeep pack` writes it
-    simple = {name for name, f in features.items() if getattr(f, "dtype", "") == "string" or getattr(f, "dtype", "").startswith("int")}
+    simple = {
+        name
+        for name, f in features.items()
+        if getattr(f, "dtype", "") == "string" or getattr(f, "dtype", "").startswith("int")
+    }
     if chosen := [name for name in LABELS if name in (given or simple)]:
         return (chosen[0],)
     what = f"{len(given)} columns of classes ({', '.join(given)})" if given else "no column of classes"
-    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if list(features) == ["image"] else ""
-    raise DataError(f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}")
+    hint = (
+        "; `datasets` takes no labels from class folders where photos lie beside them"
+        if list(features) == ["image"]
+        else ""
+    )
+    raise DataError(
+        f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
+    )
 
 
 def label_feature(features: dict[str, Any], where: str) -> Any:

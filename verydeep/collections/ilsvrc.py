@@ -85,7 +85,9 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
     trained = photos_by_synset(root, place.train) if place.train else {}
     in_folders, flat = (any(pattern.match(name) for name in there) for pattern in (SYNSET, NUMBERED))
     if in_folders and flat:
-        raise DataError(f"{place.val} holds folders of classes and photos outside of them; move all photos into the folders, or all out")
+        raise DataError(
+            f"{place.val} holds folders of classes and photos outside of them; move all photos into the folders, or all out"
+        )
     if flat:
         order = sorted(trained or named)
         val = numbered_photos(root, place.val, there, order)
@@ -93,7 +95,9 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
         found = photos_by_synset(root, place.val)
         order = sorted(trained or found)
         if strange := next((s for s in found if s not in order), None):
-            raise DataError(f"{place.val} has the class {strange}, which {place.train} does not; the splits must share their classes")
+            raise DataError(
+                f"{place.val} has the class {strange}, which {place.train} does not; the splits must share their classes"
+            )
         val = labelled(root, "val", found, order)
     splits = ({"train": labelled(root, "train", trained, order)} if trained else {}) | {"val": val}
     return DataSet(str(root), tuple(f"{s} {named[s]}" if s in named else s for s in order), splits)
@@ -103,7 +107,9 @@ def photos_by_synset(root: Path, folder: Path) -> dict[str, Names]:
     """Synset -> its photos. Raises DataError for a folder that is no synset's."""
     found = folders_of(folder, root, 1)
     if strange := next((name for name in found if not SYNSET.fullmatch(name)), None):
-        raise DataError(f"{folder} holds {strange}; expected a folder for each class, named by its synset such as n01440764")
+        raise DataError(
+            f"{folder} holds {strange}; expected a folder for each class, named by its synset such as n01440764"
+        )
     return found
 
 
@@ -111,15 +117,25 @@ def numbered_photos(root: Path, folder: Path, there: Iterable[str], order: Seque
     """The photos of a flat folder with their classes and boxes by the list. It may tell of more photos than are there. Raises DataError."""
     truth, boxes = validation_truth(root, folder, order)
     number = {synset: i for i, synset in enumerate(order)}
-    keys = sorted((name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)), key=natural)
+    keys = sorted(
+        (name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)), key=natural
+    )
     synsets = [truth.get(Path(key).stem, "") for key in keys]
     if strange := next(((key, s) for key, s in zip(keys, synsets, strict=True) if s and s not in number), None):
-        raise DataError(f"{root}: {strange[0]} is of {strange[1]}, which is none of the {len(order)} classes here; add its folder")
+        raise DataError(
+            f"{root}: {strange[0]} is of {strange[1]}, which is none of the {len(order)} classes here; add its folder"
+        )
     if "" in synsets:
         key = keys[synsets.index("")]
-        raise DataError(f"{root}: {key} is not in the list of validation photos; the list or the folder is of another data set")
+        raise DataError(
+            f"{root}: {key} is not in the list of validation photos; the list or the folder is of another data set"
+        )
     labels = np.array([number[s] for s in synsets], np.int64)
-    found = {i: tuple((b, int(labels[i])) for b in boxes[Path(k).stem]) for i, k in enumerate(keys) if boxes.get(Path(k).stem)}
+    found = {
+        i: tuple((b, int(labels[i])) for b in boxes[Path(k).stem])
+        for i, k in enumerate(keys)
+        if boxes.get(Path(k).stem)
+    }
     return files(root, "val", (str((folder / k).relative_to(root)) for k in keys), labels, found)
 
 
@@ -165,7 +181,9 @@ def kaggle(file: Path) -> tuple[Truth, dict[str, list[Box]]]:
         for row in csv.DictReader(lines):
             words, name = row["PredictionString"].split(), row["ImageId"]
             if len(words) % 5 or len(set(words[::5])) != 1 or not SYNSET.fullmatch(words[0]):
-                raise ValueError(f"{file.name} says {row['PredictionString'][:60]!r} of {name}; expected synset x0 y0 x1 y1")
+                raise ValueError(
+                    f"{file.name} says {row['PredictionString'][:60]!r} of {name}; expected synset x0 y0 x1 y1"
+                )
             truth[name] = words[0]
             corners = [tuple(map(float, words[i + 1 : i + 5])) for i in range(0, len(words), 5)]
             boxes[name] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x0 < x1 and y0 < y1]
@@ -192,7 +210,9 @@ def counted(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Sequence[s
 def caffe(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Truth:
     """The numbers run from 0 in the order given."""
     if wrong := next((n for _, n in rows if not 0 <= n < len(order)), None):
-        raise ValueError(f"{CAFFE} has class {wrong}, and there are {len(order)} synsets; put synsets.txt with all of them beside it")
+        raise ValueError(
+            f"{CAFFE} has class {wrong}, and there are {len(order)} synsets; put synsets.txt with all of them beside it"
+        )
     return {name: order[number] for name, number in rows}
 
 
@@ -208,7 +228,9 @@ def map_classes(file: Path) -> dict[str, str]:
     """The development kit's numbers in lines as `n02119789 1 kit_fox`: number -> synset. Raises ValueError."""
     rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if strange := next((row for row in rows if len(row) < 2 or not SYNSET.fullmatch(row[0])), None):
-        raise ValueError(f"{MAP} has {' '.join(strange)[:40]!r}; expected a synset and its number, as 'n02119789 1 kit_fox'")
+        raise ValueError(
+            f"{MAP} has {' '.join(strange)[:40]!r}; expected a synset and its number, as 'n02119789 1 kit_fox'"
+        )
     return {row[1]: row[0] for row in rows}
 
 
@@ -218,7 +240,9 @@ def meta_classes(file: Path) -> dict[str, str]:
         data = mapped(file)
         synsets = dict(variables_of(data, Budget(len(data)))).get("synsets")
         rows: list[Any] = [s for s in synsets if isinstance(s, dict)] if isinstance(synsets, list) else []
-        if not rows or not all(isinstance(s.get("ILSVRC2012_ID"), Array) and isinstance(s.get("WNID"), str) for s in rows):
+        if not rows or not all(
+            isinstance(s.get("ILSVRC2012_ID"), Array) and isinstance(s.get("WNID"), str) for s in rows
+        ):
             raise ValueError("it has no array of structs `synsets` with numbers ILSVRC2012_ID and texts WNID")
         known = {s["ILSVRC2012_ID"].data.item(): s["WNID"] for s in rows}
         found = {str(i): known.get(i, "") for i in range(1, 1001)}
@@ -238,7 +262,9 @@ def development_kit(truth: Path, kit: dict[str, str]) -> list[str]:
     if len(lines) > MOST_PHOTOS:
         raise ValueError(f"{truth.name} has {len(lines):,} lines; expected {MOST_PHOTOS:,}, one a photo")
     if wrong := next(((i, line) for i, line in enumerate(lines, 1) if line not in kit), None):
-        raise ValueError(f"line {wrong[0]} of {truth.name} says {wrong[1][:20]!r}; expected a class from 1 to {len(kit)}")
+        raise ValueError(
+            f"line {wrong[0]} of {truth.name} says {wrong[1][:20]!r}; expected a class from 1 to {len(kit)}"
+        )
     return [kit[line] for line in lines]
 
 

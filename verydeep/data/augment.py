@@ -27,7 +27,15 @@ class Geometry(NamedTuple):
 
 
 def draw(
-    seed: int, epoch: int, id: int, height: int, width: int, crop: int, scales: tuple[int, int], flip: bool = True, turn: int = 0
+    seed: int,
+    epoch: int,
+    id: int,
+    height: int,
+    width: int,
+    crop: int,
+    scales: tuple[int, int],
+    flip: bool = True,
+    turn: int = 0,
 ) -> Geometry:
     """S uniform in scales = [Smin, Smax], a uniform crop, mirrored with probability one half."""
     random = generator(seed, CROPS, epoch, id, turn)
@@ -43,7 +51,9 @@ def cut(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
     return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop), geometry.flip)
 
 
-def draw_colour(seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float, turn: int = 0) -> npt.NDArray[np.float32]:
+def draw_colour(
+    seed: int, epoch: int, id: int, axes: npt.NDArray[np.float64], sigma: float, turn: int = 0
+) -> npt.NDArray[np.float32]:
     """The shift of all pixels of a photo in grey levels, 3: axes (3 x 3) times three normal numbers."""
     return (axes @ generator(seed, COLOURS, epoch, id, turn).normal(0.0, sigma, 3)).astype(np.float32)
 

@@ -48,8 +48,14 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
     if name not in SIZES:
         raise DataError(f"builtin:{name} is not known; try builtin:{' or builtin:'.join(SIZES)}")
     if name == "fashion-mini":
-        with resources.files("verydeep.data").joinpath("fashion-mini.npz").open("rb") as f, np.load(f, allow_pickle=False) as stored:
-            parts = {split: (stored[f"{split}_images"], stored[f"{split}_labels"], stored[f"{split}_ids"]) for split in SIZES[name]}
+        with (
+            resources.files("verydeep.data").joinpath("fashion-mini.npz").open("rb") as f,
+            np.load(f, allow_pickle=False) as stored,
+        ):
+            parts = {
+                split: (stored[f"{split}_images"], stored[f"{split}_labels"], stored[f"{split}_ids"])
+                for split in SIZES[name]
+            }
     else:
         parts = divide(load_fashion(download), name)
     splits = {split: photos(split, *arrays) for split, arrays in parts.items()}
@@ -59,7 +65,9 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
 def photos(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
     source = "t10k" if split == "test" else "train"
     keys = Names.of(f"{source}/{i:05d}" for i in ids)
-    return Photos(split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True)
+    return Photos(
+        split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True
+    )
 
 
 def divide(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
@@ -95,7 +103,9 @@ def load_fashion(download: bool) -> dict[str, Bytes]:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DataError(f"{target} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written") from e
+        raise DataError(
+            f"{target} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
+        ) from e
     for name in FILES:
         fetch(name, target)
     return {name: read_idx(target / f"{name}.gz") for name in FILES}

@@ -26,8 +26,12 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
     parts = split_folders(root)
     if not parts:
         found = class_names(root, root, 2 if shares else 1)
-        return divide(DataSet(str(root), tuple(found), {"all": labelled(root, "all", found, list(found))}), shares, seed)
-    by_split = {name: class_names(folder, root, 2 if shares and name == "train" else 1) for name, folder in parts.items()}
+        return divide(
+            DataSet(str(root), tuple(found), {"all": labelled(root, "all", found, list(found))}), shares, seed
+        )
+    by_split = {
+        name: class_names(folder, root, 2 if shares and name == "train" else 1) for name, folder in parts.items()
+    }
     classes = list(by_split["train"])
     for name, found in by_split.items():
         if strange := [c for c in found if c not in classes]:
@@ -45,9 +49,13 @@ def split_folders(root: Path) -> dict[str, Path]:
         if d.name.lower() in SPLIT_NAMES and folders(d):
             twin = parts.setdefault(SPLIT_NAMES[d.name.lower()], d)
             if twin != d:
-                raise DataError(f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one of them")
+                raise DataError(
+                    f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one of them"
+                )
     if parts and "train" not in parts:
-        raise DataError(f"{root} has {', '.join(d.name for d in parts.values())} but no train folder; expected train/, and val/ or test/")
+        raise DataError(
+            f"{root} has {', '.join(d.name for d in parts.values())} but no train folder; expected train/, and val/ or test/"
+        )
     if parts and (other := next((d for d in folders(root) if d not in parts.values() and photo_names(d, root)), None)):
         raise DataError(
             f"{root} has photos in {other.name}, which is no split of class folders like {parts['train'].name}; "
@@ -77,7 +85,9 @@ def class_names(folder: Path, root: Path, at_least: int) -> dict[str, Names]:
     what = f"only one class folder with photos ({next(iter(classes))})" if classes else "no class folders with photos"
     hidden = sum(is_hidden(p.name) for p in folder.iterdir())
     passed = f" ({hidden} hidden files and folders are passed over)" if hidden and not classes else ""
-    raise DataError(f"{folder} has {what}{passed}; expected at least two folders, each named after a class and holding its photos")
+    raise DataError(
+        f"{folder} has {what}{passed}; expected at least two folders, each named after a class and holding its photos"
+    )
 
 
 def labelled(root: Path, split: str, found: dict[str, Names], classes: list[str]) -> Photos:

@@ -29,8 +29,27 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 ALONE = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # markers that Pillow reads without a length
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_FRAME = re.compile(rb"\xff\xc2\x00[\x0b\x11\x14]\x08")
-TIFF_PACKINGS = {"raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "jpeg", "group3", "group4", "tiff_ccitt"}
-BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # as Pillow stores a mode; all others 4
+TIFF_PACKINGS = {
+    "raw",
+    "packbits",
+    "tiff_lzw",
+    "tiff_deflate",
+    "tiff_adobe_deflate",
+    "zstd",
+    "jpeg",
+    "group3",
+    "group4",
+    "tiff_ccitt",
+}
+BYTES_A_PIXEL = {
+    "1": 1,
+    "L": 1,
+    "P": 1,
+    "I;16": 2,
+    "I;16B": 2,
+    "I;16L": 2,
+    "I;16N": 2,
+}  # as Pillow stores a mode; all others 4
 
 
 def hidden_memory(data: bytes, name: str) -> int:
@@ -53,7 +72,9 @@ def jpeg_coefficients(data: bytes, name: str) -> int:
         code, size = marker[1][0], max(2, int.from_bytes(data[marker.end() : marker.end() + 2], "big"))
         steps += 1 if scans else 1 + marker.start() - place  # Pillow looks for the next marker byte by byte
         if steps > MAX_BLOCKS or (not scans and marker.end() > MAX_HEADER):
-            raise PhotoError(name, f"is a JPEG of more than {MAX_HEADER >> 20} MiB or {MAX_BLOCKS:,} parts before its photo")
+            raise PhotoError(
+                name, f"is a JPEG of more than {MAX_HEADER >> 20} MiB or {MAX_BLOCKS:,} parts before its photo"
+            )
         if code in FRAMES:
             frame = data[marker.end() : marker.end() + size]
             check_frame(code, frame, name)
@@ -67,10 +88,15 @@ def jpeg_coefficients(data: bytes, name: str) -> int:
             if not several:
                 return 0
             if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
-                raise PhotoError(name, f"is a JPEG of {scans} scans or more, too many for its size; save it again as an ordinary JPEG")
+                raise PhotoError(
+                    name,
+                    f"is a JPEG of {scans} scans or more, too many for its size; save it again as an ordinary JPEG",
+                )
         place = marker.end() + (0 if code in ALONE else size)
     if (marker.start() if marker else len(data)) > MAX_PROGRESSIVE:  # without the film that may follow the photo
-        raise PhotoError(name, f"is a progressive JPEG of more than {MAX_PROGRESSIVE >> 20} MiB; save it again as an ordinary JPEG")
+        raise PhotoError(
+            name, f"is a progressive JPEG of more than {MAX_PROGRESSIVE >> 20} MiB; save it again as an ordinary JPEG"
+        )
     return memory
 
 
@@ -78,7 +104,13 @@ def check_frame(code: int, frame: bytes, name: str) -> None:
     if len(frame) < 8:
         raise PhotoError(name, "is damaged or cut short (in the JPEG header)")
     if code > 0xC2 or frame[2] != 8:
-        kind = "an arithmetic-coded" if code > 0xC8 else "a lossless or hierarchical" if code > 0xC2 else f"a {frame[2]}-bit"
+        kind = (
+            "an arithmetic-coded"
+            if code > 0xC8
+            else "a lossless or hierarchical"
+            if code > 0xC2
+            else f"a {frame[2]}-bit"
+        )
         raise PhotoError(name, f"is {kind} JPEG; save it again as an ordinary JPEG")
 
 
@@ -87,7 +119,9 @@ def png_text(data: bytes, name: str) -> int:
     for _ in range(MAX_BLOCKS):
         size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         if memory + len(data) > MEMORY:  # here, for Pillow reads text while it opens a file
-            raise PhotoError(name, f"is a PNG with more text than the {MEMORY // 10**6} MB allowed can hold; save it without")
+            raise PhotoError(
+                name, f"is a PNG with more text than the {MEMORY // 10**6} MB allowed can hold; save it without"
+            )
         if kind in (b"IEND", b""):
             return memory
         if kind in (b"zTXt", b"iTXt", b"iCCP"):
@@ -103,7 +137,10 @@ def check_gif_blocks(data: bytes, name: str) -> None:
     place, steps = 13 + (6 << (data[10] & 7) if len(data) > 10 and data[10] & 128 else 0), 0
     while data[place : place + 1] not in (b"", b",", b";"):
         if data[place] == ord("!"):
-            comment, counted = data[place + 1 : place + 2] == b"\xfe", data[place + 1 : place + 14] == b"\xff\x0bNETSCAPE2.0"
+            comment, counted = (
+                data[place + 1 : place + 2] == b"\xfe",
+                data[place + 1 : place + 14] == b"\xff\x0bNETSCAPE2.0",
+            )
             place, taken = place + 2, 0 if comment else 2 if counted else 1
             while place < len(data) and steps <= MAX_BLOCKS and (data[place] or taken):
                 place, steps, taken = place + 1 + data[place], steps + 1, max(0, taken - 1)
@@ -139,7 +176,11 @@ def check(image: Image.Image, data: bytes, name: str, hidden: int) -> None:
         hidden += 12 * pixels  # two canvases and their copy
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         hidden += check_tiff(image, data, name)
-    elif isinstance(image, BmpImagePlugin.BmpImageFile) and image.tile[0].codec_name == "bmp_rle" and max(pixels, len(data)) > MAX_RUNS:
+    elif (
+        isinstance(image, BmpImagePlugin.BmpImageFile)
+        and image.tile[0].codec_name == "bmp_rle"
+        and max(pixels, len(data)) > MAX_RUNS
+    ):
         raise PhotoError(name, f"is a run-length BMP of more than {MAX_RUNS:,} pixels or bytes; save it as a PNG")
     check_memory(image.size, pixels * stored + max(hidden, pixels * converted), data, name)
 
@@ -148,7 +189,9 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes, name: str) -> 
     """Bytes that a TIFF takes beside its pixels: one strip or tile unpacked, and a second copy to turn."""
     tags, packing = image.tag_v2, str(image.info.get("compression"))
     if packing not in TIFF_PACKINGS or (packing == "jpeg" and PROGRESSIVE_FRAME.search(data)):
-        raise PhotoError(name, f"is a TIFF packed by {packing}{' in scans' * (packing == 'jpeg')}; save it with LZW or deflate")
+        raise PhotoError(
+            name, f"is a TIFF packed by {packing}{' in scans' * (packing == 'jpeg')}; save it with LZW or deflate"
+        )
     width, height = image.size if tags.get(274, 1) not in (5, 6, 7, 8) else image.size[::-1]
     columns, rows = (tags.get(322), tags.get(323)) if 322 in tags else (width, min(tags.get(278) or height, height))
     if not (isinstance(columns, int) and isinstance(rows, int) and columns > 0 and rows > 0):
@@ -164,4 +207,6 @@ def check_memory(size: tuple[int, int], pixels: int, data: bytes, name: str) -> 
     """`pixels`: bytes of the pixels and of what decodes them."""
     if (need := pixels + len(data)) > MEMORY:
         shown = f"has {size[0]} x {size[1]} pixels and would take {-(-need // 10**6):,} MB to decode"
-        raise PhotoError(name, f"{shown}, more than the {MEMORY // 10**6} MB allowed; make it smaller or save it as an ordinary JPEG")
+        raise PhotoError(
+            name, f"{shown}, more than the {MEMORY // 10**6} MB allowed; make it smaller or save it as an ordinary JPEG"
+        )

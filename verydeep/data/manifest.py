@@ -50,7 +50,9 @@ def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = Non
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
     number = {label: i for i, label in enumerate(classes)}
     names = [s for s in ("", "train", "val", "test") if s in splits]
-    return divide(DataSet(str(path), tuple(classes), {s or "all": chosen(entries, s, root, number) for s in names}), shares, seed)
+    return divide(
+        DataSet(str(path), tuple(classes), {s or "all": chosen(entries, s, root, number) for s in names}), shares, seed
+    )
 
 
 def chosen(entries: dict[str, Entry], split: str, root: Path, number: dict[str, int]) -> Photos:
@@ -100,7 +102,9 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 reader = csv.DictReader(lines)
                 missing = {"path", "label"} - set(reader.fieldnames or ())
                 if missing:
-                    raise DataError(f"{path}: the header lacks {' and '.join(sorted(missing))}; expected path,label[,split][,box]")
+                    raise DataError(
+                        f"{path}: the header lacks {' and '.join(sorted(missing))}; expected path,label[,split][,box]"
+                    )
                 for row in reader:
                     yield reader.line_num, row
                 return

@@ -35,7 +35,11 @@ def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False) -
     """
     random = generator(seed, ORDER, epoch, 0)
     every = np.arange(len(photos))
-    chosen = balanced_sample(generator(seed, SAMPLE, epoch, 0), photos.targets()) if balanced else Order(every, np.zeros_like(every))
+    chosen = (
+        balanced_sample(generator(seed, SAMPLE, epoch, 0), photos.targets())
+        if balanced
+        else Order(every, np.zeros_like(every))
+    )
     if photos.shards is None:
         order = random.permutation(len(every))
     else:

@@ -21,7 +21,9 @@ from verydeep.data import limits
 from verydeep.errors import PhotoError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+)
 MAX_BYTES = 128 << 20
 MAX_ASPECT = 8
 STRIP = 1 << 18  # pixels converted at a time, so that a conversion needs no second photo
@@ -79,7 +81,9 @@ def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Im
     except PhotoError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # the latter where warnings are errors
-        raise PhotoError(name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller") from e
+        raise PhotoError(
+            name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller"
+        ) from e
     except UnidentifiedImageError as e:
         raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
     except MemoryError:
@@ -137,7 +141,9 @@ def from_16_bit(image: Image.Image, name: str) -> Image.Image:
     """Grey of 0-65535 to 0-255; Pillow itself would clip it to white."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise PhotoError(name, f"has pixels from {values.min()} to {values.max()}, expected 0 to 65535; save it with 8 bits")
+        raise PhotoError(
+            name, f"has pixels from {values.min()} to {values.max()}, expected 0 to 65535; save it with 8 bits"
+        )
     grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if isinstance(key := image.info.get("transparency"), int):
         opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
@@ -185,7 +191,9 @@ def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:
     return round(height * smallest_side / short), round(width * smallest_side / short)
 
 
-def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None, mirror: bool = False) -> Pixels:
+def rescale(
+    photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None, mirror: bool = False
+) -> Pixels:
     """The photo at smallest side S, or only its window (top, left, height, width) there, mirrored afterwards or not: uint8 H x W x 3.
 
     A window is that part of the whole rescaled photo but for rounding: in rare cases up to 2 grey levels differ.
@@ -193,7 +201,12 @@ def rescale(photo: Image.Image, smallest_side: int, window: tuple[int, int, int,
     height, width = scaled_size(photo.height, photo.width, smallest_side)
     top, left, rows, columns = window or (0, 0, height, width)
     down, across = photo.height / height, photo.width / width
-    box = (left * across, top * down, min((left + columns) * across, photo.width), min((top + rows) * down, photo.height))
+    box = (
+        left * across,
+        top * down,
+        min((left + columns) * across, photo.width),
+        min((top + rows) * down, photo.height),
+    )
     rescaled = photo.resize((columns, rows), Image.Resampling.BILINEAR, box=box)
     return np.asarray(rescaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else rescaled)
 
@@ -232,6 +245,13 @@ def from_memory(given: object, name: str) -> Image.Image:
         array = np.asarray(given)
     except (OSError, ValueError) as e:  # a lazily opened file that is damaged, a mode without RGB, a ragged list
         raise PhotoError(name, f"cannot be used ({e}); expected a path, a Pillow image or uint8 H x W x 3") from e
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
-        raise PhotoError(name, f"is {array.dtype} of shape {array.shape}; expected a path, a Pillow image or uint8 H x W x 3")
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
+        raise PhotoError(
+            name, f"is {array.dtype} of shape {array.shape}; expected a path, a Pillow image or uint8 H x W x 3"
+        )
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

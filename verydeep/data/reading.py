@@ -27,7 +27,11 @@ def workers_for(asked: int, in_memory: bool) -> int:
 
 
 def in_order(
-    work: Callable[[int], T], ids: Iterable[int], workers: int, on_bad: Callable[[int, PhotoError], None] | None = None, ahead: int = 32
+    work: Callable[[int], T],
+    ids: Iterable[int],
+    workers: int,
+    on_bad: Callable[[int, PhotoError], None] | None = None,
+    ahead: int = 32,
 ) -> Iterator[tuple[int, T]]:
     """(id, work(id)) for every id in order, at most `ahead` per worker in advance; 0 workers work right here.
 
@@ -44,7 +48,9 @@ def in_order(
             yield id, value
 
 
-def results(work: Callable[[int], T], ids: Iterable[int], workers: int, ahead: int) -> Iterator[tuple[int, Callable[[], T]]]:
+def results(
+    work: Callable[[int], T], ids: Iterable[int], workers: int, ahead: int
+) -> Iterator[tuple[int, Callable[[], T]]]:
     """(id, what gives work(id) or raises its error) for every id in order."""
     if workers == 0:
         yield from ((id, partial(work, id)) for id in ids)

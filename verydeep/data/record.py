@@ -154,12 +154,16 @@ class Photos:
         if isinstance(self.labels, np.ndarray):
             return self.labels
         id = next(i for i, found in enumerate(self.labels) if len(found) != 1)
-        raise DataError(f"{self.keys[id]} has {len(self.labels[id])} labels; classification expects exactly one a photo")
+        raise DataError(
+            f"{self.keys[id]} has {len(self.labels[id])} labels; classification expects exactly one a photo"
+        )
 
     def take(self, ids: npt.NDArray[np.int64], split: str) -> Photos:
         """The photos at these positions, in this order, as a split of their own."""
         labels = self.labels[ids] if isinstance(self.labels, np.ndarray) else compact(self.labels[int(i)] for i in ids)
-        boxes = {new: self.boxes[int(old)] for new, old in enumerate(ids) if int(old) in self.boxes} if self.boxes else {}
+        boxes = (
+            {new: self.boxes[int(old)] for new, old in enumerate(ids) if int(old) in self.boxes} if self.boxes else {}
+        )
         return Photos(
             split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes, self.in_memory,
             None if self.shards is None else self.shards[ids], lambda chosen: self.expect(ids[chosen]),
@@ -170,7 +174,9 @@ class Photos:
         return np.arange(len(self)) if self.shards is None else np.argsort(self.shards, kind="stable")
 
 
-def files(root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None) -> Photos:
+def files(
+    root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None
+) -> Photos:
     """Photos in files, by their paths relative to a folder or by absolute ones."""
     place, names = os.path.join(root, ""), Names.of(keys)
     return Photos(split, names, labels, lambda id: photo.file_bytes(Path(place, names[id])), place, boxes or {})
@@ -198,5 +204,7 @@ class DataSet:
             digest.update(f"\n{name} {len(photos)}\n".encode())
             digest.update(np.ascontiguousarray(photos.keys.block).data)
             labels = photos.labels
-            digest.update(labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else repr(list(labels)).encode())
+            digest.update(
+                labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else repr(list(labels)).encode()
+            )
         return digest.hexdigest()

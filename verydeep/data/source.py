@@ -21,7 +21,9 @@ EXPECTED = (
 )
 
 
-def open_data(data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None) -> DataSet:
+def open_data(
+    data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None
+) -> DataSet:
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (a pattern of .tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without

@@ -24,8 +24,12 @@ def divide(data: DataSet, shares: Shares, seed: int) -> DataSet:
         return data
     photos = data.splits[whole]
     if not isinstance(photos.labels, np.ndarray):
-        raise DataError(f"{data.name}: photos with several labels cannot be divided by class; add a split column with train, val, test")
-    places = drawn(photos.keys, photos.targets(), len(data.classes), shares if whole == "all" else (shares[0], 0.0), seed)
+        raise DataError(
+            f"{data.name}: photos with several labels cannot be divided by class; add a split column with train, val, test"
+        )
+    places = drawn(
+        photos.keys, photos.targets(), len(data.classes), shares if whole == "all" else (shares[0], 0.0), seed
+    )
     if not (places == 1).any():
         raise DataError(
             f"{data.name} has at most one photo a class to divide; at least two are needed, one to train on and one to validate"
@@ -39,7 +43,9 @@ def others(data: DataSet, whole: str) -> dict[str, Photos]:
     return {s: p for s, p in data.splits.items() if s != whole}
 
 
-def drawn(keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int) -> npt.NDArray[np.int8]:
+def drawn(
+    keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int
+) -> npt.NDArray[np.int8]:
     """0, 1 or 2 for each photo: train, val or test."""
     shuffled = by_class_and_hash(keys, targets, str(seed))
     places, first = np.zeros(len(keys), np.int8), 0
@@ -92,6 +98,8 @@ def settle(data: DataSet, places: dict[str, str]) -> DataSet:
     if sum(map(len, ids.values())) < sum(split not in others(data, whole) for split in places.values()):
         present = set(photos.keys)
         gone = next(k for k, s in places.items() if k not in present and s not in others(data, whole))
-        raise DataError(f"{data.name} no longer has {gone}, which the run was begun with; restore it, or give another --out")
+        raise DataError(
+            f"{data.name} no longer has {gone}, which the run was begun with; restore it, or give another --out"
+        )
     splits = {s: photos.take(np.array(found, np.int64), s) for s, found in ids.items() if found}
     return replace(data, splits=splits | others(data, whole), held_out=True)

@@ -26,16 +26,26 @@ class Statistics(NamedTuple):
 
 
 def measure(
-    photos: Photos, smallest_side: int, seed: int, workers: int = 0, on_bad: Callable[[int, PhotoError], None] | None = None
+    photos: Photos,
+    smallest_side: int,
+    seed: int,
+    workers: int = 0,
+    on_bad: Callable[[int, PhotoError], None] | None = None,
 ) -> Statistics:
     """Statistics over at most 10,000 photos drawn by the seed, rescaled to S, each with equal weight.
 
     A bad photo is handed to `on_bad` and left out; without `on_bad` its PhotoError is raised.
     """
     # Drawn from all photos, but on a remote store from a few shards.
-    chosen = np.random.default_rng(seed).permutation(len(photos)) if photos.shards is None else epoch_order(seed, 0, photos).ids
+    chosen = (
+        np.random.default_rng(seed).permutation(len(photos))
+        if photos.shards is None
+        else epoch_order(seed, 0, photos).ids
+    )
     photos.expect(chosen[:AT_MOST])
-    found = in_order(lambda id: moments(middle(photos.open(id), smallest_side)), chosen[:AT_MOST].tolist(), workers, on_bad)
+    found = in_order(
+        lambda id: moments(middle(photos.open(id), smallest_side)), chosen[:AT_MOST].tolist(), workers, on_bad
+    )
     return summarise(m for _, m in found)
 
 

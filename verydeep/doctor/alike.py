@@ -108,7 +108,9 @@ def aligned(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], best: float) -> 
     return best
 
 
-def copies(content: Looks, looks: Looks, ids: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]]) -> Groups:
+def copies(
+    content: Looks, looks: Looks, ids: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]]
+) -> Groups:
     """Groups of copies among the photos `ids`. content: N x 2, the hash of their bytes; looks: N.
 
     `thumbs` reads photos again, giving those it can.
@@ -190,7 +192,9 @@ def ranges(here: Ids, low: Ids, lengths: Ids) -> Iterator[tuple[Ids, Ids]]:
         start = stop
 
 
-def verified(pairs: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]], memory: int = 16_384) -> Iterator[tuple[int, int]]:
+def verified(
+    pairs: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]], memory: int = 16_384
+) -> Iterator[tuple[int, int]]:
     """The pairs that are copies. Pictures are read again when needed; at most `memory` and a chunk of them are held."""
     held: OrderedDict[int, Thumb] = OrderedDict()
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

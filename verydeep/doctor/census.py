@@ -53,12 +53,16 @@ def class_findings(data: DataSet) -> list[Finding]:
         found += finding("missing-from-train", list(names[trained == 0]))
         tested = {s: n for s, n in by_split.items() if s != "train"}
         without = [(c, [s for s, n in tested.items() if not n[i]]) for i, c in enumerate(data.classes)]
-        found += finding("missing-from-split", [f"{c} (no {' and no '.join(some)} photo)" for c, some in without if some])
+        found += finding(
+            "missing-from-split", [f"{c} (no {' and no '.join(some)} photo)" for c, some in without if some]
+        )
     spellings: dict[str, list[str]] = {}
     for name in data.classes:
         spellings.setdefault(plain_name(name), []).append(name)
     alike = [" / ".join(map(repr, some)) for some in spellings.values() if len(some) > 1]
-    return found + finding("label-typo", alike) + finding("spaced-name", [repr(c) for c in data.classes if c != c.strip()])
+    return (
+        found + finding("label-typo", alike) + finding("spaced-name", [repr(c) for c in data.classes if c != c.strip()])
+    )
 
 
 def plain_name(name: str) -> str:

@@ -24,7 +24,11 @@ from verydeep.progress import Progress
 from verydeep.words import aligned, several
 
 NAMED = 5  # examples of a finding in the text
-TITLES = {"error": "ERRORS: training would stop", "warning": "WARNINGS: numbers will suffer", "note": "NOTES: handled, nothing to do"}
+TITLES = {
+    "error": "ERRORS: training would stop",
+    "warning": "WARNINGS: numbers will suffer",
+    "note": "NOTES: handled, nothing to do",
+}
 
 
 def check(
@@ -45,7 +49,9 @@ def check(
     record = {
         "data": opened.name,
         "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": [{"name": c, "photos": {s: n[i] for s, n in by_split.items()}} for i, c in enumerate(opened.classes)],
+        "classes": [
+            {"name": c, "photos": {s: n[i] for s, n in by_split.items()}} for i, c in enumerate(opened.classes)
+        ],
         "findings": [f.as_dict() for f in sorted(found, key=lambda f: ORDER[f.id])],
         "sizes": sizes(facts),
         "verdict": verdict(opened, facts),
@@ -64,18 +70,29 @@ def shares() -> tuple[float, float]:
 def with_draw(f: Finding, data: DataSet, facts: Facts, groups: Groups) -> Finding:
     """Says of copies how many the default split would tear apart, where DATA leaves the drawing to the program."""
     whole = "all" if "all" in data.splits else "train"
-    if "val" in data.splits or whole not in data.splits or not isinstance(data.splits[whole].labels, np.ndarray) or f.id == "leak":
+    if (
+        "val" in data.splits
+        or whole not in data.splits
+        or not isinstance(data.splits[whole].labels, np.ndarray)
+        or f.id == "leak"
+    ):
         return f
     val, test = shares()
     photos = data.splits[whole]
-    places = drawn(photos.keys, photos.targets(), len(data.classes), (val, test if whole == "all" else 0.0), Config().seed)
+    places = drawn(
+        photos.keys, photos.targets(), len(data.classes), (val, test if whole == "all" else 0.0), Config().seed
+    )
     start = int(facts.starts[list(data.splits).index(whole)])
     torn = 0
     for i in {e["group"] for e in f.examples}:
         inside = groups.members[i] - start
         inside = inside[(inside >= 0) & (inside < len(photos))]
         torn += len(np.unique(places[inside])) > 1
-    return replace(f, detail=f"{f.detail}; the split that train draws by default would put {torn} of them on both sides") if torn else f
+    return (
+        replace(f, detail=f"{f.detail}; the split that train draws by default would put {torn} of them on both sides")
+        if torn
+        else f
+    )
 
 
 def verdict(data: DataSet, facts: Facts) -> dict[str, Any]:
@@ -128,7 +145,9 @@ def finding_lines(f: dict[str, Any]) -> list[str]:
     more = f["count"] - min(len(f["examples"]), NAMED)
     named = [example_words(e) for e in f["examples"][:NAMED]]
     indent = " " * 22
-    body = [f"{indent}- {n}" for n in named] + ([f"{indent}- and {more:,} more"] if more > 0 and f["id"] != "not-photos" else [])
+    body = [f"{indent}- {n}" for n in named] + (
+        [f"{indent}- and {more:,} more"] if more > 0 and f["id"] != "not-photos" else []
+    )
     advice = " ".join(part for part in (f["will"], f["hint"]) if part)
     return [head, *body, textwrap.fill(advice, 118, initial_indent=indent, subsequent_indent=indent)]
 

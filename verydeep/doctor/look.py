@@ -91,7 +91,11 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
         flags |= BIT["cmyk"] * (image.mode == "CMYK")
         flags |= BIT["16-bit"] * deep(image, data)
         flags |= BIT["alpha"] * ("A" in image.getbands() or "transparency" in image.info)
-        turns = 1 if image.format == "PNG" and not any(word in data for word in ORIENTED_PNG) else photo.exif_orientation(image)
+        turns = (
+            1
+            if image.format == "PNG" and not any(word in data for word in ORIENTED_PNG)
+            else photo.exif_orientation(image)
+        )
         if turns in photo.TURNS:
             flags |= BIT["exif-rotated"]
             size = size[::-1] if turns >= 5 and image.format != "TIFF" else size  # Pillow turns a TIFF's size itself
@@ -132,10 +136,17 @@ def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:
 
         order = photos.in_turn()
         photos.expect(order)
-        work = in_order(lambda id, photos=photos: see(photos, id), map(int, order), workers_for(workers, photos.in_memory), on_bad)  # type: ignore[misc]
+        work = in_order(
+            lambda id, photos=photos: see(photos, id), map(int, order), workers_for(workers, photos.in_memory), on_bad
+        )  # type: ignore[misc]
         for id, seen in work:
             at = start + id
-            facts.width[at], facts.height[at], facts.flags[at], facts.look[at] = seen.width, seen.height, seen.flags, seen.look
+            facts.width[at], facts.height[at], facts.flags[at], facts.look[at] = (
+                seen.width,
+                seen.height,
+                seen.flags,
+                seen.look,
+            )
             facts.content[at] = np.frombuffer(seen.content, np.uint64)
             advance(1, "")
     return facts
@@ -144,7 +155,9 @@ def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:
 def example(data: DataSet, facts: Facts, id: int, words: str = "") -> dict[str, Any]:
     photos, own = facts.place(id)
     labels = [data.classes[c] for c in photos.record(own).labels]
-    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own} | ({"words": words} if words else {})
+    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own} | (
+        {"words": words} if words else {}
+    )
 
 
 def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
@@ -161,7 +174,9 @@ def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     for name, mask in masks.items():
         if n := int(mask.sum()):
             ids = np.flatnonzero(mask)[:MOST_EXAMPLES].tolist()
-            words = [f"{facts.width[i]} x {facts.height[i]}" if name in sized else facts.reasons.get(i, "") for i in ids]
+            words = [
+                f"{facts.width[i]} x {facts.height[i]}" if name in sized else facts.reasons.get(i, "") for i in ids
+            ]
             shown = [example(data, facts, i, w) for i, w in zip(ids, words, strict=True)]
             found.append(Finding(name, n, shown, f"{n / max(len(mask), 1):.1%} of the photos"))
     return found
@@ -197,8 +212,13 @@ def copy_findings(data: DataSet, facts: Facts, groups: Groups) -> list[Finding]:
             shown: list[dict[str, Any]] = []
             for i in which:
                 room = MOST_EXAMPLES - len(shown)
-                shown += [example(data, facts, int(m)) | {"group": i, "same_bytes": groups.exact[i]} for m in groups.members[i][:room]]
+                shown += [
+                    example(data, facts, int(m)) | {"group": i, "same_bytes": groups.exact[i]}
+                    for m in groups.members[i][:room]
+                ]
             count = sum(len(groups.members[i]) for i in which)
-            detail = f"in {len(which):,} group{'s' * (len(which) > 1)}" + ("" if groups.complete else "; more alike than were compared")
+            detail = f"in {len(which):,} group{'s' * (len(which) > 1)}" + (
+                "" if groups.complete else "; more alike than were compared"
+            )
             found.append(Finding(id, count, shown, detail, len(which)))
     return found

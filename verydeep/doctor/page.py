@@ -23,8 +23,15 @@ def write_page(path: Path, record: dict[str, Any], data: DataSet) -> None:
         loader=jinja2.PackageLoader("verydeep.doctor", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     findings = [{**f, "pictures": pictures(f, data)} for f in record["findings"]]
-    charts = [figures.svg_uri(class_bars(record))] + ([figures.svg_uri(size_bars(record["sizes"]))] if record["sizes"] else [])
-    write_text(path, environment.get_template("page.html.j2").render(record=record, findings=findings, charts=charts, most=MOST_BARS))
+    charts = [figures.svg_uri(class_bars(record))] + (
+        [figures.svg_uri(size_bars(record["sizes"]))] if record["sizes"] else []
+    )
+    write_text(
+        path,
+        environment.get_template("page.html.j2").render(
+            record=record, findings=findings, charts=charts, most=MOST_BARS
+        ),
+    )
 
 
 def pictures(found: dict[str, Any], data: DataSet) -> list[list[dict[str, Any]]]:

@@ -66,12 +66,18 @@ class Entrant:
     @property
     def views(self) -> list[View]:
         """Each once, in a fixed order."""
-        return list(dict.fromkeys(v for views in self.steps.values() for v in views)) if isinstance(self.source, Classifier) else []
+        return (
+            list(dict.fromkeys(v for views in self.steps.values() for v in views))
+            if isinstance(self.source, Classifier)
+            else []
+        )
 
 
 def entrant(name: str, classifier: Classifier, steps: Sequence[Step], scales: Scales) -> Entrant:
     """A model that will see the photos. Raises ConfigError for a Q below its crop."""
-    return Entrant(name, classifier.contract, classifier, {s: components(s, classifier.contract, scales) for s in steps})
+    return Entrant(
+        name, classifier.contract, classifier, {s: components(s, classifier.contract, scales) for s in steps}
+    )
 
 
 @dataclass
@@ -104,7 +110,10 @@ def answers(
     spent = spent or Spent()
     device = torch.device(settings.device)
     scorers = [
-        torch_scorer(e.source, device, settings.precision, settings.pooling) if isinstance(e.source, Classifier) else None for e in entrants
+        torch_scorer(e.source, device, settings.precision, settings.pooling)
+        if isinstance(e.source, Classifier)
+        else None
+        for e in entrants
     ]
     wanted = {(view, e.contract.crop) for e in entrants for view in e.views}
     ids = with_rows(entrants, ids, on_bad)
@@ -114,16 +123,22 @@ def answers(
     began = time.perf_counter()
     for chunk in chunks(seen, batches * settings.batch):
         spent.waiting += time.perf_counter() - began
-        found = chunk_answers(entrants, scorers, [id for id, _ in chunk], [made for _, made in chunk], settings, spent, progress)
+        found = chunk_answers(
+            entrants, scorers, [id for id, _ in chunk], [made for _, made in chunk], settings, spent, progress
+        )
         yield [id for id, _ in chunk], found
         began = time.perf_counter()
 
 
-def with_rows(entrants: Sequence[Entrant], ids: Iterable[int], on_bad: Callable[[int, PhotoError], None] | None) -> Iterator[int]:
+def with_rows(
+    entrants: Sequence[Entrant], ids: Iterable[int], on_bad: Callable[[int, PhotoError], None] | None
+) -> Iterator[int]:
     """The photos that all saved posteriors have."""
     saved = [e for e in entrants if isinstance(e.source, SavedModel)]
     for id in ids:
-        lacking = next((e.name for e in saved if isinstance(e.source, SavedModel) and not e.source.file.tested[id]), None)
+        lacking = next(
+            (e.name for e in saved if isinstance(e.source, SavedModel) and not e.source.file.tested[id]), None
+        )
         if lacking is None:
             yield id
         elif on_bad is None:
@@ -170,7 +185,9 @@ def chunk_answers(
             began, weight = time.perf_counter(), view.cost(e.contract.crop) / work
             mirror = settings.mirrors(view.name)
             told_share = lambda share, weight=weight: advance(share * weight)  # noqa: E731
-            parts[view], pixels = component(scorer, photos, view, e.contract.crop, mirror, settings.average, settings.batch, told_share)
+            parts[view], pixels = component(
+                scorer, photos, view, e.contract.crop, mirror, settings.average, settings.batch, told_share
+            )
             spent.pixels[m, view] += pixels
             spent.seconds[m, view] = spent.seconds.get((m, view), 0.0) + time.perf_counter() - began
         found.append({step: mean([parts[view] for view in views]) for step, views in e.steps.items()})
@@ -209,8 +226,13 @@ def tally(
     """
     skipped, spent, among = list[tuple[int, PhotoError]](), Spent(), len(photos) if remember else 0
     fusing = len(entrants) > 1
-    sources, targets = [*entrants, *entrants[: int(fusing)]], [*targets, *targets[: int(fusing)]]  # the last counts their fusion
-    scores = {(m, step): Scores(len(e.contract.classes), among=among) for m, e in enumerate(sources) for step in e.steps}
+    sources, targets = (
+        [*entrants, *entrants[: int(fusing)]],
+        [*targets, *targets[: int(fusing)]],
+    )  # the last counts their fusion
+    scores = {
+        (m, step): Scores(len(e.contract.classes), among=among) for m, e in enumerate(sources) for step in e.steps
+    }
 
     def on_bad(id: int, e: PhotoError) -> None:
         if isinstance(e, LongPhotoError):
@@ -220,7 +242,9 @@ def tally(
         skipped.append((id, PhotoError(photos.keys[id], e.reason)))
 
     order, step = photos.in_turn(), settings.batch
-    own = np.concatenate([order[:0], *(order[i : i + step] for i in range(ranks.rank * step, len(order), ranks.size * step))])
+    own = np.concatenate(
+        [order[:0], *(order[i : i + step] for i in range(ranks.rank * step, len(order), ranks.size * step))]
+    )
     if any(e.views for e in entrants):
         photos.expect(own)
     workers = workers_for(settings.workers, photos.in_memory)
@@ -232,7 +256,9 @@ def tally(
             for s, p in by_step.items():
                 scores[m, s].add(ids, p, targets[m][ids])
     together = sorted(
-        (id, key, reason) for part in ranks.gather([(id, e.photo, e.reason) for id, e in skipped]) for id, key, reason in part
+        (id, key, reason)
+        for part in ranks.gather([(id, e.photo, e.reason) for id, e in skipped])
+        for id, key, reason in part
     )
     views = [(m, v) for m, e in enumerate(entrants) for v in e.views]
     if views:

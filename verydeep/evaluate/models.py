@@ -58,8 +58,13 @@ def evaluate_models(
         return before
     if sample.split == "all" and ranks.first:
         names = ", ".join(dict.fromkeys(e.name for e in entrants))
-        print(f"note: {data} has no splits, so all its photos are tested; {names} may have been trained on some of them", file=sys.stderr)
-    found = run_through(entrants, sample, numbers, settings, save, ranks, progress or Progress("auto" if ranks.first else "none"))
+        print(
+            f"note: {data} has no splits, so all its photos are tested; {names} may have been trained on some of them",
+            file=sys.stderr,
+        )
+    found = run_through(
+        entrants, sample, numbers, settings, save, ranks, progress or Progress("auto" if ranks.first else "none")
+    )
     if ranks.first:
         results.keep(entrants, sample, settings, found)
     return found
@@ -71,7 +76,10 @@ def run_through(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The pass itself, and the saved file."""
     photos, labels = sample.photos, sample.photos.targets()
-    targets, label = [torch.from_numpy(n[labels]) for n in numbers], ", ".join(dict.fromkeys(s.protocol for s in entrants[0].steps))
+    targets, label = (
+        [torch.from_numpy(n[labels]) for n in numbers],
+        ", ".join(dict.fromkeys(s.protocol for s in entrants[0].steps)),
+    )
     if len(entrants) > 1:
         label += f" of {len(entrants)} models"
     with progress.bar(len(photos), label) as advance:
@@ -81,7 +89,9 @@ def run_through(
         else:
             with Saving(save, entrants, ranks) as saving:
                 found = tally(entrants, photos, targets, settings, tell, ranks, saving.add)
-                facts = {(m, s): results.facts(e, m, s, settings, found) for m, e in enumerate(entrants) for s in e.steps}
+                facts = {
+                    (m, s): results.facts(e, m, s, settings, found) for m, e in enumerate(entrants) for s in e.steps
+                }
                 saving.finish(photos.keys, targets[0].numpy(), sample.about(), facts)
     if len(found.skipped) == len(photos):
         raise DataError(f"{sample.data}: none of the {len(photos)} photos of {sample.split} could be read")
@@ -99,7 +109,9 @@ def saved_entrant(name: str, saved: SavedModel, ladder: Sequence[Step], scales: 
     """A model whose posteriors were saved, if they are of the test that is asked for. Raises ModelError."""
     for step in ladder:
         if step not in saved.facts:
-            raise ModelError(f"{name} has no posteriors of {saved.name} for {step}; it has {', '.join(map(str, saved.facts))}")
+            raise ModelError(
+                f"{name} has no posteriors of {saved.name} for {step}; it has {', '.join(map(str, saved.facts))}"
+            )
         views, facts = components(step, saved.contract, scales), saved.facts[step]
         asked = {
             "scales": sorted({v.scale for v in views}), "mirror": settings.mirrors(step.protocol), "average": settings.average,
@@ -125,7 +137,9 @@ def check_classes(entrants: Sequence[Entrant]) -> None:
                     "test them one at a time"
                 )
         if len({key for key, _ in own}) < len(own) and [key for key, _ in own] != [key for key, _ in first]:
-            raise DataError(f"{e.name} has two classes of one name, so its posteriors cannot be averaged with others; test it alone")
+            raise DataError(
+                f"{e.name} has two classes of one name, so its posteriors cannot be averaged with others; test it alone"
+            )
 
 
 def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> Numbers:
@@ -150,7 +164,9 @@ def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model
     return np.array([number[class_key(c)] for c in classes], np.int64)
 
 
-def photos_for(entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool) -> tuple[DataSet, Sample]:
+def photos_for(
+    entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool
+) -> tuple[DataSet, Sample]:
     """The photos that all models are tested on: those that their runs held out, where DATA itself has no splits.
 
     Raises DataError where runs held out different photos, or a file holds the posteriors of others.
@@ -163,7 +179,9 @@ def photos_for(entrants: Sequence[Entrant], data: str, split: str | None, limit:
     if not found:
         opened = open_data(data, download=download)
         alone = len(saved) == len(entrants) and split is None
-        found[data] = (opened, cut(those_of(saved[0], opened, data), limit)) if alone else chosen(opened, data, split, limit)
+        found[data] = (
+            (opened, cut(those_of(saved[0], opened, data), limit)) if alone else chosen(opened, data, split, limit)
+        )
     (first, (opened, sample)), *others = found.items()
     for name, (_, other) in others:
         if other.fingerprint() != sample.fingerprint():
@@ -185,7 +203,9 @@ def cut(sample: Sample, limit: int | None) -> Sample:
     """Its first photos, if there is a limit below their number."""
     if limit is None:
         return sample
-    return sample._replace(photos=sample.photos.take(np.arange(min(limit, len(sample.photos))), sample.split), limit=limit)
+    return sample._replace(
+        photos=sample.photos.take(np.arange(min(limit, len(sample.photos))), sample.split), limit=limit
+    )
 
 
 def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
@@ -197,7 +217,12 @@ def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
         places = {key: i for i, key in enumerate(photos.keys)}
         ids = [places.get(key, -1) for key in file.keys]
         if min(ids) >= 0:
-            return Sample(data, file.about["split"], photos.take(np.array(ids, np.int64), file.about["split"]), file.about["limit"])
+            return Sample(
+                data,
+                file.about["split"],
+                photos.take(np.array(ids, np.int64), file.about["split"]),
+                file.about["limit"],
+            )
     raise DataError(
         f"{file.path} holds posteriors of {file.keys[0]!r:.200} and others that {data} does not have; give the data it was made with"
     )
@@ -212,7 +237,9 @@ def same_photos(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
             f"{file.path} holds the posteriors of {several(len(file.keys), 'photos')} of {file.about['split']}, and the test is of "
             f"{several(len(photos), 'photos')} of {sample.split}, not the same ones; the same split and --limit are needed"
         )
-    if not np.array_equal(class_numbers(opened.classes, opened.name, file.classes, entrant.name)[photos.targets()], file.targets):
+    if not np.array_equal(
+        class_numbers(opened.classes, opened.name, file.classes, entrant.name)[photos.targets()], file.targets
+    ):
         raise DataError(f"{file.path} was made when photos of {sample.data} had other classes; make it again")
 
 

@@ -28,8 +28,8 @@ from verydeep.data.record import Names
 from verydeep.errors import ModelError
 from verydeep.evaluate.protocol import MOST_SCALES, PROTOCOLS, Step
 from verydeep.files.disk import open_regular
+from verydeep.files.tensors import LONGEST_HEADER, check_header, cut
 from verydeep.hardware import free_memory
-from verydeep.net.classifier import LONGEST_HEADER, check_header, cut
 
 METADATA, SEAL, FORMAT = "verydeep_posteriors", "verydeep_posteriors_sha256", 1
 BLOCK = 1 << 22  # bytes read at once
@@ -48,7 +48,9 @@ class SavedFile:
     """An open file of posteriors. `keys` name its N photos; `targets` int64 N are numbers of `classes`; `tested` bool N."""
 
     path: Path
-    handle: int = field(repr=False)  # of the open file, closed with this object; whoever replaces the file changes nothing here
+    handle: int = field(
+        repr=False
+    )  # of the open file, closed with this object; whoever replaces the file changes nothing here
     about: dict[str, Any] = field(repr=False)  # data, location, split, limit
     classes: tuple[str, ...]
     keys: Names
@@ -89,7 +91,9 @@ def runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = i
 
 
-def layout(tensors: Mapping[str, tuple[str, list[int]]], metadata: dict[str, str]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+def layout(
+    tensors: Mapping[str, tuple[str, list[int]]], metadata: dict[str, str]
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """The header of a safetensors file and each tensor's (begin, end) in it; the widest types first, so that all are aligned."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     end, places = 0, {}
@@ -139,7 +143,9 @@ def read_posteriors(path: Path) -> list[SavedModel]:
     """
     try:
         check_header(path)
-        with safetensors.safe_open(path, framework="np"):  # its library has checked that the tensors fill the file, side by side
+        with safetensors.safe_open(
+            path, framework="np"
+        ):  # its library has checked that the tensors fill the file, side by side
             pass
         with open_regular(path) as file:
             return parse(path, file)
@@ -147,7 +153,15 @@ def read_posteriors(path: Path) -> list[SavedModel]:
         raise ModelError(f"{path} does not exist") from e
     except OSError as e:
         raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
-    except (safetensors.SafetensorError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as e:
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as e:
         raise ModelError(f"{path} cannot be read as posteriors ({cut(e)}); it is damaged or of another format") from e
 
 
@@ -165,7 +179,9 @@ def parse(path: Path, file: BinaryIO) -> list[SavedModel]:
         raise ModelError(f"{path}: its facts do not match their SHA-256; the file is damaged, save it again")
     about = json.loads(metadata[METADATA], object_pairs_hook=without_doubles)
     if about["format"] != FORMAT:
-        raise ModelError(f"{path} has format {about['format']!r:.20}, this version reads {FORMAT}; try a newer verydeep")
+        raise ModelError(
+            f"{path} has format {about['format']!r:.20}, this version reads {FORMAT}; try a newer verydeep"
+        )
     if not all(isinstance(about[name], str) for name in ("data", "location")) or not is_word(about["split"]):
         raise TypeError("data, location or split is of another kind")
     if about["limit"] is not None and (type(about["limit"]) is not int or not 0 < about["limit"] < 1 << 63):
@@ -179,7 +195,12 @@ def parse(path: Path, file: BinaryIO) -> list[SavedModel]:
     models = []
     for m, (model, contract) in enumerate(zip(about["models"], contracts, strict=True)):
         facts = {step_of(r): checked(r["facts"]) for r in model["results"]}
-        if len(facts) != len(model["results"]) or not facts or not isinstance(model["name"], str) or len(model["name"]) > LONGEST_NAME:
+        if (
+            len(facts) != len(model["results"])
+            or not facts
+            or not isinstance(model["name"], str)
+            or len(model["name"]) > LONGEST_NAME
+        ):
             raise ValueError("a result stands in it twice, or none, or its model has no name")
         shape = [len(keys), len(contract.classes)]
         places = {step: place(header, length, tensor_name(m, step), "F32", shape) for step in facts}
@@ -194,10 +215,20 @@ def photos_of(
 ) -> tuple[Names, npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """The photos' names, their targets and which were tested. Raises ModelError and what `parse` does."""
     kinds = {"ends": "I64", "keys": "U8", "targets": "I64", "tested": "U8"}
-    if sum(WIDTH[kind] * int(header[name]["shape"][0]) for name, kind in kinds.items()) > (memory := free_memory()) // 2:
-        raise ModelError(f"{path} promises more photos than the {memory / 1e9:.1f} GB of free memory can name; test fewer at once")
+    if (
+        sum(WIDTH[kind] * int(header[name]["shape"][0]) for name, kind in kinds.items())
+        > (memory := free_memory()) // 2
+    ):
+        raise ModelError(
+            f"{path} promises more photos than the {memory / 1e9:.1f} GB of free memory can name; test fewer at once"
+        )
     ends, block, targets, tested = (read(file, header, length, name, kind) for name, kind in kinds.items())
-    if not len(ends) == len(targets) == len(tested) > 0 or ends[0] < 0 or (ends[1:] <= ends[:-1]).any() or ends[-1] != len(block) - 1:
+    if (
+        not len(ends) == len(targets) == len(tested) > 0
+        or ends[0] < 0
+        or (ends[1:] <= ends[:-1]).any()
+        or ends[-1] != len(block) - 1
+    ):
         raise ValueError("keys, targets and tested do not fit each other")
     if tested.max() > 1 or block[ends].any() or np.count_nonzero(block) != len(block) - len(ends):
         raise ValueError("tested or the ends of the keys are damaged")
@@ -216,7 +247,9 @@ def step_of(result: Mapping[str, Any]) -> Step:
 def checked(facts: dict[str, Any]) -> dict[str, Any]:
     if set(facts) != set(FACTS) or not all(type(facts[name]) in kinds for name, kinds in FACTS.items()):
         raise TypeError("the facts of a result are of another kind")
-    if not 0 < len(facts["scales"]) <= MOST_SCALES or not all(type(q) is int and 0 < q <= 1 << 16 for q in facts["scales"]):
+    if not 0 < len(facts["scales"]) <= MOST_SCALES or not all(
+        type(q) is int and 0 < q <= 1 << 16 for q in facts["scales"]
+    ):
         raise ValueError("scales are out of range")
     if not all(0 <= facts[name] < MOST_SPENT for name in ("passes", "seconds")):  # not a number is neither
         raise ValueError("passes or seconds are out of range")
@@ -246,4 +279,6 @@ def read(file: BinaryIO, header: dict[str, Any], length: int, name: str, kind: s
     """A small tensor, which has a few bytes for each photo."""
     count = int(header[name]["shape"][0])
     file.seek(place(header, length, name, kind, [count]))
-    return np.frombuffer(file.read(count * WIDTH[kind]), np.dtype("<i8") if kind == "I64" else np.dtype(np.uint8), count)
+    return np.frombuffer(
+        file.read(count * WIDTH[kind]), np.dtype("<i8") if kind == "I64" else np.dtype(np.uint8), count
+    )

@@ -43,7 +43,9 @@ def scales_in(text: str) -> Scales:
     if text == "several":
         return "several"
     words = text.split(",")
-    if len(words) > MOST_SCALES or not all(w.isascii() and w.isdigit() and len(w) < 6 and 0 < int(w) <= LARGEST_SCALE for w in words):
+    if len(words) > MOST_SCALES or not all(
+        w.isascii() and w.isdigit() and len(w) < 6 and 0 < int(w) <= LARGEST_SCALE for w in words
+    ):
         raise ConfigError(
             f"scales: {text[:60]!r} is not understood; expected single, several, or up to {MOST_SCALES} numbers such as 256,384,512"
         )

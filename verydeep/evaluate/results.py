@@ -100,7 +100,19 @@ def fusion(
 
 
 SHARED = ("mirror", "average", "pooling", "long_photos", "precision", "crop")
-MEMBER = ("model", "net", "sha256", "crop", "scales", "pooling", "mirror", "average", "passes", "top1_error", "top5_error")
+MEMBER = (
+    "model",
+    "net",
+    "sha256",
+    "crop",
+    "scales",
+    "pooling",
+    "mirror",
+    "average",
+    "passes",
+    "top1_error",
+    "top5_error",
+)
 
 
 def fused_sha256(sums: Sequence[str]) -> str:
@@ -121,7 +133,9 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
         *([f"first-{sample.limit}"] if sample.limit is not None else []),
     ]
     scales = sorted({v.scale for e in entrants for v in e.steps[step]})
-    if len(entrants) > 1:  # the models may differ in scales, crops and what their names say, so all that goes into a sum
+    if (
+        len(entrants) > 1
+    ):  # the models may differ in scales, crops and what their names say, so all that goes into a sum
         all_of_it = [(e.contract.sha256, [tuple(v) for v in e.steps[step]]) for e in entrants]
         extras.append(f"fused-{hashlib.sha256(json.dumps(sorted(all_of_it)).encode()).hexdigest()[:12]}")
     return "-".join([title, place, sample.split, step.protocol, *map(str, scales), *extras])
@@ -132,7 +146,9 @@ def keep(entrants: Sequence[Entrant], sample: Sample, settings: Settings, result
     for (own, step), record in zip(entries(entrants), results, strict=True):
         for e in own:
             if not isinstance(e.source, SavedModel) and (run := Path(e.name).expanduser()).is_dir():
-                write_compactly(run / "results" / f"{file_name(sample, own, step, settings)}.json", {"results": [record]})
+                write_compactly(
+                    run / "results" / f"{file_name(sample, own, step, settings)}.json", {"results": [record]}
+                )
 
 
 def kept(entrants: Sequence[Entrant], sample: Sample, settings: Settings) -> list[dict[str, Any]] | None:
@@ -147,7 +163,11 @@ def kept(entrants: Sequence[Entrant], sample: Sample, settings: Settings) -> lis
             record = dict(read_json(file)["results"][0])
         except (RunError, LookupError, TypeError, ValueError):
             return None
-        if (record.get("sha256"), record.get("photos_sha256"), record.get("version")) != (sum, fingerprint, verydeep.__version__):
+        if (record.get("sha256"), record.get("photos_sha256"), record.get("version")) != (
+            sum,
+            fingerprint,
+            verydeep.__version__,
+        ):
             return None
         if [m.get("sha256") for m in record.get("models", [record])] != [e.contract.sha256 for e in own]:
             return None  # the same models in another order, whose classes may be numbered otherwise

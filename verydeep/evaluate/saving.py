@@ -32,14 +32,18 @@ class Saving:
     def __init__(self, path: Path, entrants: Sequence[Entrant], ranks: Ranks) -> None:
         self.path, self.entrants, self.ranks = path, entrants, ranks
         self.columns = [(m, step) for m, e in enumerate(entrants) for step in e.steps]
-        layout({}, sealed({"models": [contract_values(e) for e in entrants]}))  # too long a header is told before the work
+        layout(
+            {}, sealed({"models": [contract_values(e) for e in entrants]})
+        )  # too long a header is told before the work
         row = ("<f4", (len(self.columns), len(entrants[0].contract.classes)))
         self.kind = np.dtype([("id", "<i8"), ("rows", *row)])
         self.part = path.with_name(f".{path.name}.rank{ranks.rank}.{os.getpid()}.tmp")
         try:
             self.file = self.part.open("wb")
         except OSError as e:
-            raise RunError(f"{path} cannot be saved ({e.strerror or e}); give --save a file in a folder that exists") from e
+            raise RunError(
+                f"{path} cannot be saved ({e.strerror or e}); give --save a file in a folder that exists"
+            ) from e
 
     def __enter__(self) -> Saving:
         return self
@@ -61,7 +65,11 @@ class Saving:
             raise RunError(f"{self.path} cannot be saved ({e.strerror or e})") from e
 
     def finish(
-        self, keys: Names, targets: npt.NDArray[np.int64], about: dict[str, Any], facts: dict[tuple[int, Step], dict[str, Any]]
+        self,
+        keys: Names,
+        targets: npt.NDArray[np.int64],
+        about: dict[str, Any],
+        facts: dict[tuple[int, Step], dict[str, Any]],
     ) -> None:
         """Writes the file, old or new, never half. targets as the first model numbers its classes; facts by model and step."""
         try:
@@ -81,7 +89,9 @@ class Saving:
             write_atomically(self.path, lambda temporary: self.fill(temporary, parts, keys, targets, whole))
         self.ranks.gather(None)  # the others keep their parts so long
 
-    def fill(self, temporary: Path, parts: list[Path], keys: Names, targets: npt.NDArray[np.int64], about: dict[str, Any]) -> None:
+    def fill(
+        self, temporary: Path, parts: list[Path], keys: Names, targets: npt.NDArray[np.int64], about: dict[str, Any]
+    ) -> None:
         """Lays the file out, puts every row in its place, and writes the header with the sum of all that."""
         n, k = len(keys), len(self.entrants[0].contract.classes)
         names = [tensor_name(*column) for column in self.columns]
@@ -94,7 +104,11 @@ class Saving:
         with temporary.open("wb+") as f:
             for part in parts:
                 with part.open("rb") as own:
-                    while len(block := np.frombuffer(own.read(max(1, BLOCK // self.kind.itemsize) * self.kind.itemsize), self.kind)):
+                    while len(
+                        block := np.frombuffer(
+                            own.read(max(1, BLOCK // self.kind.itemsize) * self.kind.itemsize), self.kind
+                        )
+                    ):
                         tested[block["id"]] = 1
                         for c, name in enumerate(names):
                             put(f, places[name][0], block["id"].tolist(), block["rows"][:, c])
@@ -102,7 +116,12 @@ class Saving:
             for id in np.flatnonzero(tested == 0).tolist():
                 for name in names:
                     put(f, places[name][0], [id], unknown)
-            small = {"ends": keys.ends.astype("<i8"), "targets": targets.astype("<i8"), "keys": keys.block, "tested": tested}
+            small = {
+                "ends": keys.ends.astype("<i8"),
+                "targets": targets.astype("<i8"),
+                "keys": keys.block,
+                "tested": tested,
+            }
             for name, values in small.items():
                 f.seek(places[name][0])
                 f.write(np.ascontiguousarray(values).data)

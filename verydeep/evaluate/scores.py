@@ -46,7 +46,9 @@ class Scores:
         self.top5_errors += int(missed.sum())
         if self.among:
             self.known[torch.tensor(ids)] = (TESTED + TOP1 * ~wrong + TOP5 * ~missed).to(torch.uint8)
-        self.confusion += torch.bincount(targets * self.classes + best[:, 0], minlength=self.classes**2).view(self.classes, -1)
+        self.confusion += torch.bincount(targets * self.classes + best[:, 0], minlength=self.classes**2).view(
+            self.classes, -1
+        )
         for i in wrong.nonzero().flatten().tolist():
             answer = int(best[i, 0])
             heapq.heappush(self.mistakes, (float(posteriors[i, answer]), -ids[i], int(targets[i]), answer))
@@ -55,7 +57,9 @@ class Scores:
 
     def over(self, ranks: Ranks) -> Scores:
         """The scores of all ranks together."""
-        counts = ranks.sum(torch.cat([torch.tensor([self.photos, self.top1_errors, self.top5_errors]), self.confusion.flatten()]))
+        counts = ranks.sum(
+            torch.cat([torch.tensor([self.photos, self.top1_errors, self.top5_errors]), self.confusion.flatten()])
+        )
         photos, top1, top5 = counts[:3].tolist()
         mistakes = heapq.nlargest(MISTAKES, (tuple(m) for part in ranks.gather(self.mistakes) for m in part))
         total = Scores(self.classes, photos, top1, top5, mistakes, self.among)
@@ -88,7 +92,9 @@ class Scores:
 
     def recall(self) -> list[float | None]:
         """Share of each class that was answered right, in percent; null where it has no photo."""
-        return [round(100 * int(row[i]) / int(row.sum()), 4) if row.sum() else None for i, row in enumerate(self.confusion)]
+        return [
+            round(100 * int(row[i]) / int(row.sum()), 4) if row.sum() else None for i, row in enumerate(self.confusion)
+        ]
 
 
 def pack(flags: npt.NDArray[np.bool_]) -> str:

@@ -22,7 +22,10 @@ FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 byte
 
 
 def torch_scorer(
-    classifier: Classifier, device: torch.device, precision: Precision = "fp32", pooling: Literal["up", "down"] | None = None
+    classifier: Classifier,
+    device: torch.device,
+    precision: Precision = "fp32",
+    pooling: Literal["up", "down"] | None = None,
 ) -> Scorer:
     """PyTorch as the engine: moves the classifier to the device in eval mode. fp64 and another pooling leave it as it is."""
     if pooling is not None and pooling != classifier.contract.pooling:
@@ -53,7 +56,9 @@ def posteriors(scorer: Scorer, photos: Tensor, mirror: bool, average: Average = 
     """
     if not mirror:
         return over_space(scorer(photos), average).cpu()
-    together = 2 * len(photos) * photos.shape[2] * photos.shape[3] <= FORWARD_PIXELS  # the weights are then prepared once
+    together = (
+        2 * len(photos) * photos.shape[2] * photos.shape[3] <= FORWARD_PIXELS
+    )  # the weights are then prepared once
     ways = (
         over_space(scorer(torch.cat([photos, photos.flip(3)])), average).chunk(2)
         if together

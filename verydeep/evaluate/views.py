@@ -75,7 +75,9 @@ def pixels(image: Image.Image, frame: Frame) -> Pixels:
     if frame.kind == "whole":
         return photo.middle(image, frame.scale)
     size = photo.scaled_size(image.height, image.width, frame.scale)
-    return np.stack([photo.rescale(image, frame.scale, (*place, frame.crop, frame.crop)) for place in grid(*size, frame.crop)])
+    return np.stack(
+        [photo.rescale(image, frame.scale, (*place, frame.crop, frame.crop)) for place in grid(*size, frame.crop)]
+    )
 
 
 def inputs(made: Frames, view: View, crop: int) -> list[Pixels]:

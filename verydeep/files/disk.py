@@ -8,15 +8,15 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import BufferedReader
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from verydeep.errors import RunError
+from verydeep.errors import RunError, VeryDeepError
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
@@ -26,6 +26,15 @@ FOLDER_ADVICE = {
     errno.EACCES: "you may not write there; give another --out, or ask for the permission",
 }  # fmt: skip
 LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
+
+
+@contextmanager
+def saying(what: str, then: str = "", kind: type[VeryDeepError] = RunError) -> Iterator[None]:
+    """An OSError inside becomes one line: what failed, the system's reason, and what to try."""
+    try:
+        yield
+    except OSError as e:
+        raise kind(f"{what} ({e.strerror or e})" + (f"; {then}" if then else "")) from e
 
 
 def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
@@ -61,7 +70,9 @@ def make_folder(folder: Path) -> None:
             with suppress(PermissionError):  # what may be written but not listed cannot be flushed
                 flush_folder(f.parent)
     except OSError as e:
-        raise RunError(f"{folder} cannot be created ({e.strerror or e}); {FOLDER_ADVICE.get(e.errno or 0, 'give another --out')}") from e
+        raise RunError(
+            f"{folder} cannot be created ({e.strerror or e}); {FOLDER_ADVICE.get(e.errno or 0, 'give another --out')}"
+        ) from e
 
 
 def flush_folder(folder: Path) -> None:

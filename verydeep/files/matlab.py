@@ -17,7 +17,20 @@ import numpy as np
 MOST_ELEMENTS, DEEPEST, SLACK = 200_000, 12, 50_000_000  # of a file; bytes that inflated variables may take beyond it
 PIECE = 1 << 20  # bytes inflated at a time
 MATRIX, COMPRESSED = 14, 15
-NUMBERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8", 16: "u1", 17: "<u2"}
+NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "<i2",
+    4: "<u2",
+    5: "<i4",
+    6: "<u4",
+    7: "<f4",
+    9: "<f8",
+    12: "<i8",
+    13: "<u8",
+    16: "u1",
+    17: "<u2",
+}
 CELL, STRUCT, CHARACTERS, NUMERIC = 1, 2, 4, range(6, 16)  # classes of a matrix
 
 
@@ -114,14 +127,18 @@ def matrix_of(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
             raise ValueError(f"numbers of the unknown type {code}")
         found = np.frombuffer(numbers, NUMBERS[code])
         value = (
-            found[:1000].tobytes().decode("utf-8" if found.itemsize == 1 else "utf-16-le") if kind == CHARACTERS else Array(found, shape)
+            found[:1000].tobytes().decode("utf-8" if found.itemsize == 1 else "utf-16-le")
+            if kind == CHARACTERS
+            else Array(found, shape)
         )
     else:
         value = None
     return bytes(name[:64]).decode("latin-1"), value
 
 
-def structs_of(parts: Iterator[tuple[int, memoryview]], count: int, left: Budget, depth: int) -> dict[str, Any] | list[dict[str, Any]]:
+def structs_of(
+    parts: Iterator[tuple[int, memoryview]], count: int, left: Budget, depth: int
+) -> dict[str, Any] | list[dict[str, Any]]:
     """A dict of one struct, or a list of dicts of an array of several, whose fields follow one another struct by struct."""
     length, text = (next(parts, (0, memoryview(b"")))[1] for _ in range(2))
     width = int.from_bytes(length, "little")

@@ -8,7 +8,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,12 @@ from torch import Tensor, nn
 from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
 from verydeep.errors import ConfigError, ModelError
-from verydeep.files.disk import open_regular, write_atomically
+from verydeep.files.disk import write_atomically
+from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut, write_tensors
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
 AT_ONCE = 32  # photos of a list that go through together
-LONGEST_HEADER = 3_000_000  # bytes: the names of 50,000 classes; read into Python they take up to thirty times as many
-TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -54,7 +52,9 @@ class Classifier(nn.Module):
             )
         if photos.ndim != 4 or photos.shape[1] != 3 or photos.dtype != torch.uint8:
             given = f"{str(photos.dtype).removeprefix('torch.')} of shape {tuple(photos.shape)}"
-            raise ModelError(f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {looks_like(photos)}")
+            raise ModelError(
+                f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {looks_like(photos)}"
+            )
         return photos.to(self.mean.dtype).sub_(self.mean).div_(self.std)
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -67,7 +67,9 @@ class Classifier(nn.Module):
         In float64 where the weights are.
         """
         x = self.normalise(photos)
-        found: Tensor = self.net(x)[:, :, None, None] if photos.shape[-2:] == (self.net.crop, self.net.crop) else self.net.dense(x)
+        found: Tensor = (
+            self.net(x)[:, :, None, None] if photos.shape[-2:] == (self.net.crop, self.net.crop) else self.net.dense(x)
+        )
         return found if found.dtype == torch.float64 else found.float()
 
     @torch.no_grad()
@@ -77,7 +79,9 @@ class Classifier(nn.Module):
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
         if isinstance(photos, (str, Path)):
-            raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [{str(photos)!r}]")
+            raise ModelError(
+                f"predict takes a list of photos, not the single path {str(photos)!r}; give [{str(photos)!r}]"
+            )
         if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
             raise ModelError("predict takes a list of photos, not a single one; give [photo]")
         was_training = self.training
@@ -104,12 +108,16 @@ class Classifier(nn.Module):
             raise ModelError(f"dtype is {dtype}; expected torch.float32, torch.float16 or torch.bfloat16")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
         if dtype is not None:
-            tensors = {n: t.to(dtype) if n.startswith("net.") and t.is_floating_point() else t for n, t in tensors.items()}
+            tensors = {
+                n: t.to(dtype) if n.startswith("net.") and t.is_floating_point() else t for n, t in tensors.items()
+            }
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
         text = to_json(contract)
         blob = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
         if len(json.dumps(blob)) > LONGEST_HEADER // 2:
-            raise ModelError(f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them")
+            raise ModelError(
+                f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them"
+            )
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
 
 
@@ -141,40 +149,6 @@ def looks_like(photos: Tensor) -> str:
     return f"{values} pixels of 0-255: photos.round().to(torch.uint8)"
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> str:
-    """A safetensors file, the same bytes for the same tensors; returns their SHA-256. Raises OSError.
-
-    The library's own writer orders the metadata by chance, holds a second copy of the tensors and hides the number of an OSError.
-    """
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    names, end = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)), 0  # the widest first: all are aligned
-    for name in names:
-        begin, end = end, end + tensors[name].nbytes
-        header[name] = {"dtype": TYPES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
-    with path.open("wb") as f:
-        parts: Iterable[bytes | memoryview] = chain([len(text).to_bytes(8, "little") + text], (bytes_of(tensors[n]) for n in names))
-        for part in parts:
-            digest.update(part)
-            f.write(part)
-    return digest.hexdigest()
-
-
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        digest.update(bytes_of(tensors[name]))
-    return digest.hexdigest()
-
-
-def bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
-
-
 def build(contract: Contract, device: torch.device | str | None = None) -> Classifier:
     """An uninitialised Classifier of a contract."""
     net = VGG(
@@ -195,7 +169,9 @@ def read_classifier(path: Path) -> Classifier:
         with safetensors.safe_open(path, framework="pt") as f:
             metadata = f.metadata() or {}
             if METADATA not in metadata:
-                raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
+                raise ModelError(
+                    f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved"
+                )
             check_seal(path, metadata)
             contract = from_json(metadata[METADATA], str(path))
             wanted = build(contract, "meta").state_dict()
@@ -204,18 +180,26 @@ def read_classifier(path: Path) -> Classifier:
                 found = f.get_slice(name)
                 types = FLOATS if name.startswith("net.") and tensor.is_floating_point() else (TYPES[tensor.dtype],)
                 if tuple(found.get_shape()) != tensor.shape or found.get_dtype() not in types:
-                    raise ModelError(f"{path}: {name} has another shape or type than its contract says; the file is damaged")
-            tensors = {name: f.get_tensor(name).clone() for name in wanted}  # a copy, as the file may change once it was checked
+                    raise ModelError(
+                        f"{path}: {name} has another shape or type than its contract says; the file is damaged"
+                    )
+            tensors = {
+                name: f.get_tensor(name).clone() for name in wanted
+            }  # a copy, as the file may change once it was checked
     except FileNotFoundError as e:
         raise ModelError(f"{path} does not exist; expected a run folder, a .safetensors file or a built-in name") from e
     except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror or e}); expected a run folder or a .safetensors file") from e
+        raise ModelError(
+            f"{path} cannot be read ({e.strerror or e}); expected a run folder or a .safetensors file"
+        ) from e
     except (ConfigError, TypeError, RecursionError) as e:
         raise ModelError(f"{path}: its contract describes no net ({e}); the file is damaged or not of verydeep") from e
     except (safetensors.SafetensorError, ValueError) as e:
         raise ModelError(f"{path} cannot be read as safetensors ({cut(e)}); it is damaged or of another format") from e
     if checksum(tensors) != contract.sha256:
-        raise ModelError(f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again")
+        raise ModelError(
+            f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again"
+        )
     classifier = build(contract, "meta")  # no first weights are drawn only to be overwritten
     classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, assign=True)
     for name in ("mean", "std"):
@@ -224,27 +208,15 @@ def read_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
-def check_header(path: Path) -> int:
-    """The size of a file whose header may be parsed: it fits the file and is not absurdly long. Raises OSError and ModelError."""
-    with open_regular(path) as f:
-        size, length = os.fstat(f.fileno()).st_size, int.from_bytes(f.read(8), "little")
-    if size < 8 or length > size - 8:
-        raise ModelError(f"{path} cannot be read as safetensors (it is shorter than its header); it is damaged or of another format")
-    if length > LONGEST_HEADER:
-        raise ModelError(f"{path} has a header of {length:,} bytes, expected at most {LONGEST_HEADER:,}; it is no model of verydeep")
-    return size
-
-
-def cut(error: Exception) -> str:
-    """An error that may quote the file, in one line and not too long."""
-    return repr(str(error))[1:-1][:160]
-
-
 def check_seal(path: Path, metadata: dict[str, str]) -> None:
     """The contract has a SHA-256 of its own."""
-    good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(metadata[METADATA].encode()).hexdigest()
+    good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(
+        metadata[METADATA].encode()
+    ).hexdigest()
     if not good or metadata["format"] != "pt":
-        raise ModelError(f"{path}: its contract does not match its SHA-256; the file is damaged, fetch or train it again")
+        raise ModelError(
+            f"{path}: its contract does not match its SHA-256; the file is damaged, fetch or train it again"
+        )
 
 
 def check_names(path: Path, wanted: Iterable[str], found: Iterable[str]) -> None:

@@ -68,19 +68,25 @@ def from_shallower(net: VGG, shallow: VGG, last: bool = True) -> list[str]:
     finds no place, or only one of the nets has batch normalisation.
     """
     if net.batch_norm != shallow.batch_norm:
-        raise ConfigError(f"init_from: the shallower net {shallow.name} has {'' if shallow.batch_norm else 'no '}batch_norm; give the same")
+        raise ConfigError(
+            f"init_from: the shallower net {shallow.name} has {'' if shallow.batch_norm else 'no '}batch_norm; give the same"
+        )
     pairs: list[tuple[str, str]] = []
     names = {id(m): name for name, m in (*net.named_modules(), *shallow.named_modules())}
     free = iter(net.convolutions())
     for source in shallow.convolutions()[:COPIED_CONVOLUTIONS]:
         target = next((c for c in free if c.weight.shape == source.weight.shape), None)
         if target is None:
-            raise ConfigError(f"init_from: {names[id(source)]} of the shallower net {shallow.name} has no layer of its shape in {net.name}")
+            raise ConfigError(
+                f"init_from: {names[id(source)]} of the shallower net {shallow.name} has no layer of its shape in {net.name}"
+            )
         pairs.append((names[id(source)], names[id(target)]))
     if net.batch_norm:
         pairs = [two for a, b in pairs for two in ((a, b), (a.replace("conv", "bn"), b.replace("conv", "bn")))]
     pairs += [
-        (fc, fc) for fc in ("fc6", "fc7", "fc8")[: 3 if last else 2] if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape
+        (fc, fc)
+        for fc in ("fc6", "fc7", "fc8")[: 3 if last else 2]
+        if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape
     ]
     for a, b in pairs:
         getattr(net, b).load_state_dict(getattr(shallow, a).state_dict())

@@ -90,7 +90,11 @@ def matrix_of(weight: Tensor, side: int) -> Tensor:
     if side > 2:
         return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
     # Output (a, b) sees pixel (i, j) through weight (1 + i - a, 1 + j - b).
-    rows = [torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a in (0, 1) for b in (0, 1)], 1) for i in (0, 1) for j in (0, 1)]
+    rows = [
+        torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a in (0, 1) for b in (0, 1)], 1)
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
     return torch.cat(rows)
 
 

@@ -28,7 +28,13 @@ def sizes(net: VGG, side: int | None = None) -> list[Size]:
             sees += (layer.kernel - 1) * stride
             norm = 2 * weight.shape[0] if net.batch_norm else 0
             rows.append(
-                Size(layer.name, (weight.shape[0], side, side), weight.numel() + weight.shape[0] + norm, weight.numel() * side**2, sees)
+                Size(
+                    layer.name,
+                    (weight.shape[0], side, side),
+                    weight.numel() + weight.shape[0] + norm,
+                    weight.numel() * side**2,
+                    sees,
+                )
             )
         side = math.ceil(side / 2) if net.round_up else side // 2
         sees, stride = sees + stride, stride * 2
@@ -37,7 +43,9 @@ def sizes(net: VGG, side: int | None = None) -> list[Size]:
     sees += (net.map - 1) * stride
     for name in ("fc6", "fc7", "fc8"):
         weight = getattr(net, name).weight
-        rows.append(Size(name, (weight.shape[0], side, side), weight.numel() + weight.shape[0], weight.numel() * side**2, sees))
+        rows.append(
+            Size(name, (weight.shape[0], side, side), weight.numel() + weight.shape[0], weight.numel() * side**2, sees)
+        )
     return rows
 
 
@@ -46,7 +54,9 @@ def as_text(net: VGG, side: int | None = None) -> str:
     rows = sizes(net, side)
     lines = [f"{'layer':<9}{'output':>16}{'parameters':>14}{'multiply-adds':>17}{'sees':>7}"]
     for r in rows:
-        lines.append(f"{r.name:<9}{' x '.join(map(str, r.output)):>16}{r.parameters:>14,}{r.multiply_adds:>17,}{r.sees:>7}")
+        lines.append(
+            f"{r.name:<9}{' x '.join(map(str, r.output)):>16}{r.parameters:>14,}{r.multiply_adds:>17,}{r.sees:>7}"
+        )
     lines.append(f"{'total':<9}{'':>16}{sum(r.parameters for r in rows):>14,}{sum(r.multiply_adds for r in rows):>17,}")
     return "\n".join(lines)
 

@@ -53,11 +53,15 @@ class VGG(nn.Module):
             raise ConfigError(f"net: {net!r} is not one of the paper's; try one of {', '.join(TABLE_1)}")
         for field, value in (("classes", classes), ("crop", crop), ("fc_width", fc_width), ("base_width", base_width)):
             if not hasattr(value, "__index__"):  # which numbers of numpy have too
-                raise ConfigError(f"{field}: {str(value)[:60]} is no whole number; expected how many, such as {field}=32")
+                raise ConfigError(
+                    f"{field}: {str(value)[:60]} is no whole number; expected how many, such as {field}=32"
+                )
         if crop < STRIDE or crop % STRIDE:
             raise ConfigError(f"crop: {crop} is not a multiple of {STRIDE}; the nets halve it five times")
         if min(classes, fc_width, base_width) < 1 or pooling not in ("up", "down") or not 0 <= dropout < 1:
-            raise ConfigError("classes, fc_width and base_width must be 1 or more, pooling up or down, dropout in [0, 1)")
+            raise ConfigError(
+                "classes, fc_width and base_width must be 1 or more, pooling up or down, dropout in [0, 1)"
+            )
         self.name, self.classes, self.crop, self.fc_width, self.base_width = net, classes, crop, fc_width, base_width
         self.batch_norm, self.dropout, self.round_up = batch_norm, dropout, pooling == "up"
         self.blocks, self.frozen = column(net), tuple[str, ...]()
@@ -106,7 +110,11 @@ class VGG(nn.Module):
                 x = self.after(layer, F.relu(self.before_relu(layer, x)))
             # ReLU after max-pooling equals ReLU before it, bit for bit, on a quarter of the values.
             last = block[-1]
-            x = self.pool(self.after(last, F.relu(self.before_relu(last, x)))) if last.lrn else F.relu(self.pool(self.before_relu(last, x)))
+            x = (
+                self.pool(self.after(last, F.relu(self.before_relu(last, x))))
+                if last.lrn
+                else F.relu(self.pool(self.before_relu(last, x)))
+            )
         return x
 
     def taps(self, x: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
@@ -182,12 +190,15 @@ class VGG(nn.Module):
         """
         names = self.tap_names()
         if last == "fc8":
-            raise ConfigError(f"freeze: fc8 is the last layer of net {self.name}, so nothing would be left to train; try fc7")
+            raise ConfigError(
+                f"freeze: fc8 is the last layer of net {self.name}, so nothing would be left to train; try fc7"
+            )
         if last not in names:
             near = get_close_matches(last.lower(), names[:-1], 1, 0.8)
             there = [n for n in names[:-1] if n.startswith(("conv", "pool", "fc"))]
             raise ConfigError(
-                f"freeze: {last!r} is no layer of net {self.name}; " + (f"try {near[0]}" if near else f"layers are {', '.join(there)}")
+                f"freeze: {last!r} is no layer of net {self.name}; "
+                + (f"try {near[0]}" if near else f"layers are {', '.join(there)}")
             )
         upto = names[: names.index(last) + 1]
         layers = [n for n in upto if n.startswith(("conv", "fc"))]

@@ -21,8 +21,22 @@ CHUNK_BYTES = 20 << 20  # transformed input worked on at once: about what the co
 LEAST_TILES = {2: 16, 4: 64, 8: 64, 16: 64}  # below this the transform of the weights costs more than it saves
 
 # F(4, 3) at the points 0, 1, -1, 2, -2 and infinity: tile of 6 in, 3 weights, tile of 4 out.
-INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
-WEIGHT = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
+INPUT = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+WEIGHT = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
 OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 # A side of two with its zero border: y0 = w1 (x0 + x1) + (w2 - w1) x1, y1 = w1 (x0 + x1) + (w0 - w1) x0.
@@ -59,7 +73,13 @@ def pays(x: Tensor, weight: Tensor) -> bool:
 def small_and_wide(x: Tensor, weight: Tensor, sides: tuple[int, ...]) -> bool:
     """What every fast path here is for: 3x3 on square maps of these sides, from and to 64 channels or more, on a CPU."""
     height, width = x.shape[2:]
-    return height == width and height in sides and weight.shape[-1] == 3 and min(weight.shape[:2]) >= 64 and x.device.type == "cpu"
+    return (
+        height == width
+        and height in sides
+        and weight.shape[-1] == 3
+        and min(weight.shape[:2]) >= 64
+        and x.device.type == "cpu"
+    )
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -87,7 +107,9 @@ class Winograd(torch.autograd.Function):
         (x, kernels), (x_learns, weight_learns, bias_learns) = ctx.saved_tensors, ctx.needs_input_grad
         side, t = x.shape[-1], transforms(x.shape[-1], x.dtype)
         to_x = torch.empty(len(x), side, side, x.shape[1], dtype=x.dtype) if x_learns else None
-        to_kernels = torch.zeros(t.input.shape[0], len(kernels), x.shape[1], dtype=x.dtype) if weight_learns else None  # points x K x C
+        to_kernels = (
+            torch.zeros(t.input.shape[0], len(kernels), x.shape[1], dtype=x.dtype) if weight_learns else None
+        )  # points x K x C
         for part in parts(x) if x_learns or weight_learns else ():
             to_v = (t.output.T @ output_tiles_of(gradient[part])).transpose(0, 1)  # points x tiles x K
             if to_kernels is not None:

@@ -24,7 +24,9 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     at = [r["epoch"] for r in epochs]
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
     loss.set_title("training loss")
-    error.plot(at, [r["train_top1_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout")
+    error.plot(
+        at, [r["train_top1_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout"
+    )
     error.plot(at, [r["val_top1_error"] for r in epochs], color=ORANGE, marker="o", markersize=3, label="validation")
     error.set_title("top-1 error, %")
     error.legend(frameon=False)
@@ -47,7 +49,15 @@ def drawing(sizes: Sequence[Size]) -> Figure:
     for s in sizes:
         channels, side, _ = s.output
         height, width = 0.08 + 0.92 * side / largest, 0.12 + 0.5 * channels / widest
-        axis.bar(x, height, width, align="edge", bottom=-height / 2, color=COLOURS[s.name.rstrip("_0123456789")], edgecolor="white")
+        axis.bar(
+            x,
+            height,
+            width,
+            align="edge",
+            bottom=-height / 2,
+            color=COLOURS[s.name.rstrip("_0123456789")],
+            edgecolor="white",
+        )
         axis.text(x + width / 2, -height / 2 - 0.03, s.name, rotation=90, ha="center", va="top", fontsize=8)
         axis.text(
             x + width / 2,

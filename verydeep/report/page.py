@@ -48,10 +48,18 @@ def write_report(run: Path) -> Path:
 def gather(run: Path) -> dict[str, Any]:
     """Everything the two templates show, as plain values."""
     config, about, classifier = read_config(run), read_json(run / "run.json"), read_classifier(run / "best.safetensors")
-    contract, layers, results = classifier.contract, sizes(classifier.net), results_of(run, classifier.contract.sha256, about["location"])
-    notes = [tables.edge_note(contract, r["scales"][0]) for r in results if r["protocol"] == "dense" and "models" not in r]
+    contract, layers, results = (
+        classifier.contract,
+        sizes(classifier.net),
+        results_of(run, classifier.contract.sha256, about["location"]),
+    )
+    notes = [
+        tables.edge_note(contract, r["scales"][0]) for r in results if r["protocol"] == "dense" and "models" not in r
+    ]
     main = results[0] if results else None
-    about_main = {"pictures": pictures(main, about, run), "matrix": matrix(main), "confusions": confusions(main)} if main else {}
+    about_main = (
+        {"pictures": pictures(main, about, run), "matrix": matrix(main), "confusions": confusions(main)} if main else {}
+    )
     paper = plain(Config())
     own = {name: value for name, value in plain(config).items() if value != paper[name]}
     return {
@@ -69,14 +77,29 @@ def gather(run: Path) -> dict[str, Any]:
 def results_of(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
     """The results that the run's best net has now, alone and fused, on its own data first; those of earlier weights are left out."""
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]
-    return sorted((r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))), key=lambda r: place(r, own))
+    return sorted(
+        (r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))),
+        key=lambda r: place(r, own),
+    )
 
 
 def place(result: dict[str, Any], own: str) -> tuple[object, ...]:
     """Where a result stands in the report: own data first, tests of one kind together, and within them the steps of the ladder."""
     kind = [str(result.get(name)) for name in ("split", "limit", "precision", "average", "pooling")]
-    steps = ["centre", "dense", "crops", "both"].index(result["protocol"]), len(result["scales"]), result["scales"], str(result["mirror"])
-    return result["location"] != own, result["location"], "models" in result, result["model"] if "models" in result else "", kind, steps
+    steps = (
+        ["centre", "dense", "crops", "both"].index(result["protocol"]),
+        len(result["scales"]),
+        result["scales"],
+        str(result["mirror"]),
+    )
+    return (
+        result["location"] != own,
+        result["location"],
+        "models" in result,
+        result["model"] if "models" in result else "",
+        kind,
+        steps,
+    )
 
 
 def learning(run: Path) -> dict[str, Any]:
@@ -132,7 +155,10 @@ def matrix(result: dict[str, Any]) -> list[tuple[str, list[tuple[int, float]]]]:
     """The confusion matrix as (class, cells of count and share of the row); empty beyond 40 classes."""
     if len(result["classes"]) > MOST_CLASSES_IN_MATRIX:
         return []
-    return [(name, [(n, n / max(sum(row), 1)) for n in row]) for name, row in zip(result["classes"], result["confusion"], strict=True)]
+    return [
+        (name, [(n, n / max(sum(row), 1)) for n in row])
+        for name, row in zip(result["classes"], result["confusion"], strict=True)
+    ]
 
 
 def confusions(result: dict[str, Any], most: int = 8) -> list[tuple[str, str, int]]:

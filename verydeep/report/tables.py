@@ -102,11 +102,16 @@ def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def layer_rows(layers: Sequence[Size]) -> list[tuple[str, ...]]:
-    return [(s.name, " x ".join(map(str, s.output)), f"{s.parameters:,}", f"{s.multiply_adds:,}", str(s.sees)) for s in layers]
+    return [
+        (s.name, " x ".join(map(str, s.output)), f"{s.parameters:,}", f"{s.multiply_adds:,}", str(s.sees))
+        for s in layers
+    ]
 
 
 def recall_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [(c, "no photo" if r is None else f"{r:.1f} %") for c, r in zip(result["classes"], result["recall"], strict=True)]
+    return [
+        (c, "no photo" if r is None else f"{r:.1f} %") for c, r in zip(result["classes"], result["recall"], strict=True)
+    ]
 
 
 def confusion_rows(confusions: Sequence[tuple[str, str, int]]) -> list[tuple[str, ...]]:
@@ -126,7 +131,9 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
         if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):
             more = ", ..." if len(skipped) > NAMED else ""
             named = ", ".join(e["photo"] for e in skipped[:NAMED]) + more
-            blocks.append(f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}")
+            blocks.append(
+                f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}"
+            )
     return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
 
 

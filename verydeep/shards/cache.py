@@ -52,7 +52,9 @@ def cache_limit() -> int:
         if not 0 < float(given) < 1e9:
             raise ValueError
     except ValueError:
-        raise DataError(f"VERYDEEP_CACHE_GB is {given!r}; expected the number of GB that fetched shards may take, such as 16") from None
+        raise DataError(
+            f"VERYDEEP_CACHE_GB is {given!r}; expected the number of GB that fetched shards may take, such as 16"
+        ) from None
     return int(float(given) * GB)
 
 
@@ -63,7 +65,9 @@ def fetch_index(url: str) -> Index:
         said = fs.info(path)
         stamp = {name: str(said[name]) for name in ("size", *STAMPS) if said.get(name)}
     except FileNotFoundError as e:
-        raise DataError(f"{url} does not exist; shards on an object store need the index that 'verydeep pack' writes beside them") from e
+        raise DataError(
+            f"{url} does not exist; shards on an object store need the index that 'verydeep pack' writes beside them"
+        ) from e
     except Exception:  # fetching it will say why, or succeed
         stamp = {}
     folder = made(cache_folder())
@@ -90,7 +94,9 @@ def made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DataError(f"{folder} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written") from e
+        raise DataError(
+            f"{folder} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
+        ) from e
     return folder
 
 
@@ -220,7 +226,9 @@ class Cache:
         try:
             handle = os.open(made(self.folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as e:
-            raise DataError(f"{self.folder} cannot be used ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written") from e
+            raise DataError(
+                f"{self.folder} cannot be used ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
+            ) from e
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -232,7 +240,9 @@ class Cache:
         if not len(ids):
             return
         plan = Plan(shards, ids)
-        self.allow(overlap(plan, np.array([s.bytes for s in self.shards])), "the shards that are read side by side have")
+        self.allow(
+            overlap(plan, np.array([s.bytes for s in self.shards])), "the shards that are read side by side have"
+        )
         self.plan = plan
         self.fetch_ahead(plan)
 

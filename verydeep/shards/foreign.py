@@ -33,7 +33,9 @@ def index_of(paths: list[Path]) -> Index:
     split_of = {p: SPLIT_NAMES[found[1].lower()] if (found := SPLIT.search(p.name)) else "all" for p in paths}
     if "all" in (present := set(split_of.values())) and len(present) > 1:
         plain, named = (next(p for p in paths if (split_of[p] == "all") == without) for without in (True, False))
-        raise DataError(f"{named} is of the split {split_of[named]}, but {plain} names none; give a pattern of those with splits")
+        raise DataError(
+            f"{named} is of the split {split_of[named]}, but {plain} names none; give a pattern of those with splits"
+        )
     order = sorted(paths, key=lambda p: ("all", "train", "val", "test").index(split_of[p]))
     columns: dict[str, array[int]] = {name: array("q") for name in ("shard", "offset", "size", "labels")}
     numbers: dict[str, int] = {}
@@ -57,7 +59,15 @@ def index_of(paths: list[Path]) -> Index:
     shard, offset, size, labels = (np.frombuffer(column, np.int64) for column in columns.values())
     shards = tuple(Shard(p.name, os.path.getsize(p), "") for p in order)
     return Index(
-        tuple(classes), tuple(counts.items()), shards, names, shard.astype(np.int32), offset, size.astype(np.int32), place[labels], {}
+        tuple(classes),
+        tuple(counts.items()),
+        shards,
+        names,
+        shard.astype(np.int32),
+        offset,
+        size.astype(np.int32),
+        place[labels],
+        {},
     )
 
 
@@ -68,12 +78,16 @@ def photos_in(path: Path) -> Iterator[tuple[Member, str]]:
             images = [m for ending, m in files.items() if f".{ending}" in photo.SUFFIXES]
             texts = {ending: read_text(archive.fileno(), files[ending], path) for ending in TEXTS if ending in files}
             if len(images) > 1:
-                raise DataError(f"{path}: {name} has {len(images)} photos ({', '.join(m.name for m in images)}); expected one a name")
+                raise DataError(
+                    f"{path}: {name} has {len(images)} photos ({', '.join(m.name for m in images)}); expected one a name"
+                )
             if not images:
                 continue
             label = next((found for ending, text in texts.items() if (found := label_in(ending, text))), None)
             if label is None or not is_storable(label) or not is_storable(images[0].name):
-                raise DataError(f"{path}: {images[0].name!a} has no class; expected it in {name}.cls, .json ('label') or .txt")
+                raise DataError(
+                    f"{path}: {images[0].name!a} has no class; expected it in {name}.cls, .json ('label') or .txt"
+                )
             if images[0].size >= 1 << 31:
                 raise DataError(f"{path}: {images[0].name} has {images[0].size >> 20} MiB, which is no photo")
             yield images[0], label
@@ -113,4 +127,7 @@ def label_in(ending: str, text: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     values = [said[name] for name in ("label", "cls", "class") if name in said] if isinstance(said, dict) else []
-    return next((str(v).strip() for v in values if isinstance(v, (str, int)) and not isinstance(v, bool) and str(v).strip()), None)
+    return next(
+        (str(v).strip() for v in values if isinstance(v, (str, int)) and not isinstance(v, bool) and str(v).strip()),
+        None,
+    )

@@ -166,7 +166,9 @@ def read_index(path: Path) -> Index:
     except OSError as e:
         raise DataError(f"{path} cannot be read ({e.strerror or e})") from e
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as e:
-        raise DataError(f"{path} is not the index of shards, or damaged ({e}); write it again with 'verydeep pack'") from e
+        raise DataError(
+            f"{path} is not the index of shards, or damaged ({e}); write it again with 'verydeep pack'"
+        ) from e
 
 
 def parts_of(mapped: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -186,7 +188,11 @@ def parts_of(mapped: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]:
         count = 1
         for side in entry["shape"]:
             count *= whole(side)
-        if entry["dtype"] != NEEDED.get(name, "I64") or whole(end) - whole(first) != count * dtype.itemsize or start + end > len(mapped):
+        if (
+            entry["dtype"] != NEEDED.get(name, "I64")
+            or whole(end) - whole(first) != count * dtype.itemsize
+            or start + end > len(mapped)
+        ):
             raise ValueError(f"{name} has another type or size")
         array = np.frombuffer(mapped, dtype, count, start + first) if count else np.zeros(0, dtype)
         arrays[name] = array.reshape(-1, 4) if name == "box_corners" else array
@@ -216,18 +222,30 @@ def checked(arrays: dict[str, Array], said: dict[str, Any]) -> Index:
     need(len({archive.name for archive in shards}) == len(shards), "a shard twice")
     shard, offset, size = arrays["shard"], arrays["offset"], arrays["size"]
     need(within(shard, len(shards)) and (offset >= 0).all() and (size >= 0).all(), "photos outside the shards")
-    need((offset <= np.array([s.bytes for s in shards], np.int64)[shard] - size).all(), "photos behind their shard's end")
+    need(
+        (offset <= np.array([s.bytes for s in shards], np.int64)[shard] - size).all(), "photos behind their shard's end"
+    )
     keys = checked_keys(Names(arrays["key_block"], arrays["key_ends"]))
     labels: Labels = arrays["labels"]
     if "label_ends" in arrays:
         labels = Several(arrays["labels"], ends := arrays["label_ends"])
-        need(len(ends) == n and ends[0] >= 0 and rising(ends) and ends[-1] == len(arrays["labels"]), "labels of other photos")
+        need(
+            len(ends) == n and ends[0] >= 0 and rising(ends) and ends[-1] == len(arrays["labels"]),
+            "labels of other photos",
+        )
     need(within(arrays["labels"], len(classes)) and len(labels) == n, "labels without a class")
     photo, corners = arrays["box_photo"], arrays["box_corners"]
-    need(len(photo) == len(corners) == len(arrays["box_class"]) and rising(photo) and within(photo, n), "boxes without a photo")
-    need(within(arrays["box_class"], len(classes)) and bool(np.isfinite(corners).all()), "boxes without a class or place")
+    need(
+        len(photo) == len(corners) == len(arrays["box_class"]) and rising(photo) and within(photo, n),
+        "boxes without a photo",
+    )
+    need(
+        within(arrays["box_class"], len(classes)) and bool(np.isfinite(corners).all()), "boxes without a class or place"
+    )
     boxes = BoxTable(photo, arrays["box_class"], corners, 0, n)
-    return Index(classes, splits, shards, keys, shard, offset, size, labels, boxes, None if side is None else whole(side))
+    return Index(
+        classes, splits, shards, keys, shard, offset, size, labels, boxes, None if side is None else whole(side)
+    )
 
 
 def checked_keys(keys: Names) -> Names:

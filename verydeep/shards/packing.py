@@ -55,15 +55,23 @@ class Packed(NamedTuple):
     scale: Scale = None
 
 
-def pack(data: str, out: str, settings: Settings, download: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def pack(
+    data: str, out: str, settings: Settings, download: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left behind."""
     if settings.shard_mb < 1 or (settings.smallest_side is not None and settings.smallest_side < 1):
-        raise ConfigError(f"shard_mb and smallest_side: {settings.shard_mb} and {settings.smallest_side}; both must be 1 or more")
+        raise ConfigError(
+            f"shard_mb and smallest_side: {settings.shard_mb} and {settings.smallest_side}; both must be 1 or more"
+        )
     if "://" in out:
-        raise ConfigError(f"out: {out} is on an object store; pack into a folder here and copy all files, the index last")
+        raise ConfigError(
+            f"out: {out} is on an object store; pack into a folder here and copy all files, the index last"
+        )
     target = family(out)
     if target.names or out.endswith(".index"):
-        raise ConfigError(f"out: {out} cannot be; the number of shards follows from --shard_mb, so give {target.stem}-%05d.tar")
+        raise ConfigError(
+            f"out: {out} cannot be; the number of shards follows from --shard_mb, so give {target.stem}-%05d.tar"
+        )
     in_the_way(target)
     opened = open_data(data, download=download)
     try:
@@ -75,7 +83,10 @@ def pack(data: str, out: str, settings: Settings, download: bool = False, progre
 
 def summary(record: dict[str, Any]) -> str:
     """What was written, in lines."""
-    counts, n = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items()), len(record["shards"])
+    counts, n = (
+        ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items()),
+        len(record["shards"]),
+    )
     lines = [f"{n:,} shard{'s' * (n > 1)}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
         lines.append(f"rescaled to smallest side {record['smallest_side']}: {several(record['rescaled'], 'photos')}")
@@ -109,7 +120,9 @@ def working_folder(target: Family) -> Iterator[Path]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise DataError(f"{folder} is in use: another pack is writing these shards; wait for it, or give another --out") from e
+            raise DataError(
+                f"{folder} is in use: another pack is writing these shards; wait for it, or give another --out"
+            ) from e
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
         try:
@@ -150,7 +163,9 @@ def write(data: DataSet, target: Family, folder: Path, settings: Settings, progr
             parts.append(part)
     index, final = index_of(data, parts, tuple(writer.shards), settings.smallest_side), Path(target.folder or ".")
     save_index(index, folder / f"{target.stem}.index")
-    (folder / f"{target.stem}.index").chmod((folder / writer.shards[0].name).stat().st_mode)  # safetensors keeps it from others
+    (folder / f"{target.stem}.index").chmod(
+        (folder / writer.shards[0].name).stat().st_mode
+    )  # safetensors keeps it from others
     names = [*(shard.name for shard in writer.shards), f"{target.stem}.index"]
     for name in names:
         flush(folder / name)

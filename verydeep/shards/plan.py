@@ -41,5 +41,7 @@ def overlap(plan: Plan, sizes: npt.NDArray[np.int64]) -> int:
     """The most bytes of shards that have been begun and not ended."""
     begun = np.cumsum(sizes[plan.order])
     by_last = np.argsort(plan.last)
-    ended = np.concatenate([[0], np.cumsum(sizes[plan.order[by_last]])])[np.searchsorted(plan.last[by_last], plan.first)]
+    ended = np.concatenate([[0], np.cumsum(sizes[plan.order[by_last]])])[
+        np.searchsorted(plan.last[by_last], plan.first)
+    ]
     return int((begun - ended).max())

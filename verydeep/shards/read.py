@@ -26,7 +26,9 @@ from verydeep.shards.cache import Cache, fetch_index, read_exactly
 from verydeep.shards.foreign import index_of
 from verydeep.shards.index import Index, Shard
 
-SPELLED = "expected a pattern like shards/flowers-*.tar, shards/flowers-{00000..00012}.tar or the index, shards/flowers.index"
+SPELLED = (
+    "expected a pattern like shards/flowers-*.tar, shards/flowers-{00000..00012}.tar or the index, shards/flowers.index"
+)
 NUMBER = re.compile(r"-?(?:%0?(?P<width>\d*)d|\*|\?+|\{(?P<first>\d+)\.\.(?P<last>\d+)\})$")
 
 
@@ -62,7 +64,9 @@ def family(data: str) -> Family:
         if not 0 <= int(found["last"][:9]) - int(found["first"][:9]) < 1_000_000:
             raise DataError(f"{data}: {found[0]} is no range; {SPELLED}")
         start = stem[: found.start("first") - 1]
-        names = tuple(f"{start}{i:0{len(found['first'])}d}.tar" for i in range(int(found["first"]), int(found["last"]) + 1))
+        names = tuple(
+            f"{start}{i:0{len(found['first'])}d}.tar" for i in range(int(found["first"]), int(found["last"]) + 1)
+        )
     if found and found["width"]:
         width = int(found["width"])
     if not base or set("*?{}[]%") & set(base):
@@ -85,7 +89,9 @@ def open_shards(data: str) -> DataSet:
             check(asked.folder + shard.name, shard)
         return opened(data, found, None, asked.folder)
     if data.endswith(".index"):
-        raise DataError(f"{data} does not exist; write it with 'verydeep pack DATA --out {data.removesuffix('.index')}-%05d.tar'")
+        raise DataError(
+            f"{data} does not exist; write it with 'verydeep pack DATA --out {data.removesuffix('.index')}-%05d.tar'"
+        )
     return opened(data, index_of(files_of(data, asked)), None, asked.folder)
 
 
@@ -106,7 +112,9 @@ def files_of(data: str, asked: Family) -> list[Path]:
         if gone := next((p for p in found if not p.is_file()), None):
             raise DataError(f"{data}: {gone} does not exist")
         return found
-    wanted = re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") if "%" not in name else asked_number(name))
+    wanted = re.compile(
+        re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") if "%" not in name else asked_number(name)
+    )
     try:
         found = [p for p in folder.iterdir() if wanted.fullmatch(p.name) and p.is_file() and not p.name.startswith(".")]
     except OSError as e:
@@ -138,7 +146,9 @@ def expect_from(cache: Cache, shards: npt.NDArray[np.int32], first: int, ids: np
     cache.expect(shards, ids + first)
 
 
-def reader(data: str, found: Index, first: int, keys: Names, cache: Cache | None, folder: str) -> Callable[[int], bytes]:
+def reader(
+    data: str, found: Index, first: int, keys: Names, cache: Cache | None, folder: str
+) -> Callable[[int], bytes]:
     """Photo of the split whose first is number `first` -> its file's bytes."""
 
     def content(id: int) -> bytes:
@@ -158,7 +168,9 @@ def read_local(path: str, shard: Shard, offset: int, size: int, name: str) -> by
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError as e:
-        raise DataError(f"{path}, which holds {name}, cannot be read ({e.strerror or e}); copy the shard there again") from e
+        raise DataError(
+            f"{path}, which holds {name}, cannot be read ({e.strerror or e}); copy the shard there again"
+        ) from e
     try:
         match(path, shard, os.fstat(handle).st_size)
         return read_exactly(handle, offset, size)
@@ -173,7 +185,9 @@ def check(path: str, shard: Shard) -> None:
     try:
         match(path, shard, os.stat(path).st_size)
     except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror or e}); the index beside it lists it, so copy it there again") from e
+        raise DataError(
+            f"{path} cannot be read ({e.strerror or e}); the index beside it lists it, so copy it there again"
+        ) from e
 
 
 def match(path: str, shard: Shard, size: int) -> None:

@@ -57,12 +57,18 @@ def walk(archive: BinaryIO, path: Path) -> Iterator[Member]:
             if length > LONGEST_NAME:
                 raise damaged(path, at)
             content = archive.read(length)
-            name, size = (content.rstrip(b"\0").decode("utf-8", "surrogateescape"), size) if kind == b"L" else pax(content, name, size)
+            name, size = (
+                (content.rstrip(b"\0").decode("utf-8", "surrogateescape"), size)
+                if kind == b"L"
+                else pax(content, name, size)
+            )
             continue
         if size >= 0:
             length, at = size, data + size + -size % BLOCK
         if data + length > end:
-            raise DataError(f"{path} is cut short: {name or given} ends {data + length - end} bytes behind its end; copy it again")
+            raise DataError(
+                f"{path} is cut short: {name or given} ends {data + length - end} bytes behind its end; copy it again"
+            )
         if kind in b"0\0007":
             yield Member(name or given, data, length)
         if kind != b"g":
@@ -73,7 +79,9 @@ def parse(block: bytes, path: Path, at: int) -> tuple[str, int, bytes]:
     """Name, size and kind from a header, whose sum must be right."""
     try:
         if at == 0 and (kind := next((k for start, k in COMPRESSED.items() if block.startswith(start)), None)):
-            raise DataError(f"{path} is compressed ({kind}); photos can be read only from plain tar, so unpack it once with {kind} -d")
+            raise DataError(
+                f"{path} is compressed ({kind}); photos can be read only from plain tar, so unpack it once with {kind} -d"
+            )
         if number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
             raise ValueError
         prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""

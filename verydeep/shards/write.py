@@ -126,7 +126,10 @@ def index_of(data: DataSet, parts: list[Part], shards: tuple[Shard, ...], smalle
 
 def joined(parts: list[Names]) -> Names:
     starts = [0, *np.cumsum([len(part.block) for part in parts]).tolist()]
-    return Names(np.concatenate([p.block for p in parts]), np.concatenate([p.ends + at for p, at in zip(parts, starts, strict=False)]))
+    return Names(
+        np.concatenate([p.block for p in parts]),
+        np.concatenate([p.ends + at for p, at in zip(parts, starts, strict=False)]),
+    )
 
 
 def scaled(boxes: Found, scale: Scale) -> Found:

@@ -45,7 +45,9 @@ def results_of(row: Row, results: Results, facts: Facts) -> dict[int, Mapping[st
         if len(ways) != 1 or len(seeds) != 1 or Row(nets, ways.pop(), r["protocol"], len(r["scales"]) > 1) != row:
             continue
         seed = seeds.pop()
-        if (row.several or r["scales"] == [own[0]["test_scale"]]) and (seed not in found or r["photos"] > found[seed]["photos"]):
+        if (row.several or r["scales"] == [own[0]["test_scale"]]) and (
+            seed not in found or r["photos"] > found[seed]["photos"]
+        ):
             found[seed] = r
     return dict(sorted(found.items()))
 
@@ -144,13 +146,18 @@ def findings(results: Results, facts: Facts) -> list[Finding]:
         outcomes: dict[str, list[Outcome]] = {}
         for c in claim.comparisons:
             outcomes.setdefault(c.second.protocol, []).extend(o for o in [compare(c, results, facts)] if o)
-        found.append(Finding(claim, outcomes, {protocol: verdict(claim.kind, own) for protocol, own in outcomes.items()}))
+        found.append(
+            Finding(claim, outcomes, {protocol: verdict(claim.kind, own) for protocol, own in outcomes.items()})
+        )
     return found
 
 
 def said(finding: Finding, protocol: str) -> str:
     """A verdict in words, with how many of its comparisons could be made."""
-    own, possible = len(finding.outcomes[protocol]), sum(c.second.protocol == protocol for c in finding.claim.comparisons)
+    own, possible = (
+        len(finding.outcomes[protocol]),
+        sum(c.second.protocol == protocol for c in finding.claim.comparisons),
+    )
     if (words := finding.verdicts[protocol]) is None:
         return "not tested"
     return words if own == possible else f"{words} ({own} of {possible} comparisons)"
@@ -174,13 +181,33 @@ def claims() -> list[Claim]:
     jittered = [n for n, s, *_ in TABLE_3 if s == JITTER]
     deeper = (*nets("A", "B"), *nets("B", "C"), *nets("C", "D"))
     return [
-        Claim("Local response normalisation does not help: A-LRN is no better than A.", "4.1", "not fewer", nets("A", "A-LRN")),
+        Claim(
+            "Local response normalisation does not help: A-LRN is no better than A.",
+            "4.1",
+            "not fewer",
+            nets("A", "A-LRN"),
+        ),
         Claim("Depth helps: the error falls from A to B, from B to C and from C to D.", "4.1", "fewer", deeper),
         Claim("More non-linearity helps: C, with 1x1 layers, is better than B.", "4.1", "fewer", nets("B", "C")),
-        Claim("Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.", "4.1", "fewer", nets("C", "D")),
+        Claim(
+            "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
+            "4.1",
+            "fewer",
+            nets("C", "D"),
+        ),
         Claim("The error saturates at 19 layers: E is no better than D.", "4.1", "not fewer", nets("D", "E")),
-        Claim("Deep with small filters beats shallow with large ones: B is better than shallow-B.", "4.1", "fewer", nets("shallow-B", "B")),
-        Claim("Scale jitter in training helps at a single test scale.", "4.1", "fewer", tuple(c for n in jittered for c in jitter(n))),
+        Claim(
+            "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
+            "4.1",
+            "fewer",
+            nets("shallow-B", "B"),
+        ),
+        Claim(
+            "Scale jitter in training helps at a single test scale.",
+            "4.1",
+            "fewer",
+            tuple(c for n in jittered for c in jitter(n)),
+        ),
         Claim("Several test scales help.", "4.2", "fewer", tuple(several(n, s) for n, s, *_ in TABLE_4)),
         Claim("Dense evaluation and crops together are better than either.", "4.3", "fewer", (*both("D"), *both("E"))),
         Claim("Fusion helps: D and E averaged are better than either.", "4.4", "fewer", tuple(fusion())),
@@ -192,7 +219,11 @@ def nets(first: str, second: str) -> tuple[Comparison, ...]:
     rows = {(n, s): e for n, s, _, e, _ in TABLE_3}
     ways = [s for n, s in rows if n == second and ((first, s) in rows or first == "shallow-B")]
     return tuple(
-        Comparison(Row(first, s, p), Row(second, s, p), (rows.get((first, s)), rows[second, s]) if p == "dense" else (None, None))
+        Comparison(
+            Row(first, s, p),
+            Row(second, s, p),
+            (rows.get((first, s)), rows[second, s]) if p == "dense" else (None, None),
+        )
         for p in ("dense", "centre")
         for s in ways
     )
@@ -202,7 +233,9 @@ def jitter(net: str) -> Iterable[Comparison]:
     rows = {s: e for n, s, _, e, _ in TABLE_3 if n == net}
     for p in ("dense", "centre"):
         for s in ("256", "384"):
-            yield Comparison(Row(net, s, p), Row(net, JITTER, p), (rows[s], rows[JITTER]) if p == "dense" else (None, None))
+            yield Comparison(
+                Row(net, s, p), Row(net, JITTER, p), (rows[s], rows[JITTER]) if p == "dense" else (None, None)
+            )
 
 
 def several(net: str, way: str) -> Comparison:
@@ -222,4 +255,8 @@ def fusion() -> Iterable[Comparison]:
     alone, fused = {(n, p): e for n, p, e, _ in TABLE_5}, {p: e for n, p, e, *_ in TABLE_6 if n == "D+E"}
     for p in ("dense", "crops", "both", "centre"):
         for net in ("D", "E"):
-            yield Comparison(Row(net, JITTER, p, p != "centre"), Row("D+E", JITTER, p, p != "centre"), (alone.get((net, p)), fused.get(p)))
+            yield Comparison(
+                Row(net, JITTER, p, p != "centre"),
+                Row("D+E", JITTER, p, p != "centre"),
+                (alone.get((net, p)), fused.get(p)),
+            )

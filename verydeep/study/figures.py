@@ -54,7 +54,13 @@ def over_scales(results: Results, facts: Facts) -> Figure | None:
             scales = sorted({r["scales"][0] for r in own})
             if scales:
                 name = next(f["scale"] for f in facts.values() if (f["net"], f["way"]) == (net, way))
-                series(axis, scales, [[r["top1_error"] for r in own if r["scales"] == [q]] for q in scales], colour, f"S = {name}")
+                series(
+                    axis,
+                    scales,
+                    [[r["top1_error"] for r in own if r["scales"] == [q]] for q in scales],
+                    colour,
+                    f"S = {name}",
+                )
         finish(axis, f"net {net}, dense", "test scale Q")
     return figure
 
@@ -77,7 +83,14 @@ def series(axis: Axes, at: Sequence[float], values: Sequence[Sequence[float]], c
     if not at:
         return
     order = sorted(range(len(at)), key=lambda i: at[i])
-    axis.plot([at[i] for i in order], [sum(values[i]) / len(values[i]) for i in order], color=colour, marker="o", markersize=4, label=words)
+    axis.plot(
+        [at[i] for i in order],
+        [sum(values[i]) / len(values[i]) for i in order],
+        color=colour,
+        marker="o",
+        markersize=4,
+        label=words,
+    )
     if any(len(v) > 1 for v in values):
         axis.plot(
             [x for x, v in zip(at, values, strict=True) for _ in v],

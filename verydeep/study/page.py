@@ -17,7 +17,12 @@ from verydeep.study import figures as study_figures
 from verydeep.study import tables as study_tables
 from verydeep.study.claims import JITTER, LEVEL, SEEDS_THAT_AGREE, Finding, findings, said
 
-PROTOCOL_WORDS = {"dense": "dense, the paper's way", "centre": "centre crop", "crops": "crops", "both": "crops and dense"}
+PROTOCOL_WORDS = {
+    "dense": "dense, the paper's way",
+    "centre": "centre crop",
+    "crops": "crops",
+    "both": "crops and dense",
+}
 DEPTH_WORDS = (
     "Left: the nets trained at the first S, on the photos of the tables above. Right: the same nets in Table 3 of the paper. "
     "Lines pass through the means of the seeds; where there are several seeds, each is a dot. C and D have 16 weight layers both."
@@ -70,7 +75,9 @@ def needs(finding: Finding) -> str:
     """What a claim needs to be tested."""
     rows = [row for c in finding.claim.comparisons for row in c[:2]]
     nets = sorted({net for row in rows for net in row.nets.split("+")})
-    return f"it needs {', '.join(nets[:-1])} and {nets[-1]}" + (" with jitter" if all(row.way == JITTER for row in rows) else "")
+    return f"it needs {', '.join(nets[:-1])} and {nets[-1]}" + (
+        " with jitter" if all(row.way == JITTER for row in rows) else ""
+    )
 
 
 def split_words(study: Mapping[str, Any]) -> str:
@@ -89,7 +96,8 @@ def split_words(study: Mapping[str, Any]) -> str:
         )
     first = f"first {tested:,} of the " if (tested := study["test_photos"]) and tested < photos[split] else ""
     return (
-        words + f"The tables and claims below count the {first}{photos[split]:,} photos of the split {split}, which no training looked at."
+        words
+        + f"The tables and claims below count the {first}{photos[split]:,} photos of the split {split}, which no training looked at."
     )
 
 
@@ -99,7 +107,11 @@ def seed_words(seeds: list[int]) -> str:
             "One seed was trained. So each verdict is about the two nets that were compared, not about the method: "
             f"another seed may turn it. Add seeds with --seeds; from {SEEDS_THAT_AGREE} on all of them must agree."
         )
-    agree = "All of them must have the same sign" if len(seeds) >= SEEDS_THAT_AGREE else "Two cannot say much about the method"
+    agree = (
+        "All of them must have the same sign"
+        if len(seeds) >= SEEDS_THAT_AGREE
+        else "Two cannot say much about the method"
+    )
     return f"{len(seeds)} seeds were trained ({', '.join(map(str, seeds))}). {agree}."
 
 
@@ -118,7 +130,17 @@ def rules(found: list[Finding]) -> str:
 
 def command(study: Mapping[str, Any]) -> str:
     """The command that goes on with this study or repeats it."""
-    words = ["verydeep", "study", study["data"], "--config", "study.yaml", "--out", "NEW", "--nets", ",".join(study["nets"])]
+    words = [
+        "verydeep",
+        "study",
+        study["data"],
+        "--config",
+        "study.yaml",
+        "--out",
+        "NEW",
+        "--nets",
+        ",".join(study["nets"]),
+    ]
     words += ["--seeds", ",".join(map(str, study["seeds"])), "--train_scales", study["train_scales"]]
     for name in ("tuning_epochs", "crops_photos", "test_photos"):
         words += [f"--{name}", str(study[name])] if study[name] is not None else []

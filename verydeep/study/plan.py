@@ -44,7 +44,11 @@ class Stage:
 
 
 def stages(
-    nets: Iterable[str], base: Config, seeds: Sequence[int] = (0,), which: Which = "table3", tuning_epochs: int | None = None
+    nets: Iterable[str],
+    base: Config,
+    seeds: Sequence[int] = (0,),
+    which: Which = "table3",
+    tuning_epochs: int | None = None,
 ) -> list[Stage]:
     """The stages for nets of Table 1, one seed after the other, each after its parent.
 
@@ -61,7 +65,9 @@ def stages(
     if which not in ("table3", "first", "all"):
         raise ConfigError(f"train_scales: {which!r} is not known; expected table3, first or all")
     if not isinstance(base.scale, int):
-        raise ConfigError(f"scale: {base.scale_text} is jittered; give one number S, from which the stages make S, 1.5 S and [S; 2S]")
+        raise ConfigError(
+            f"scale: {base.scale_text} is jittered; give one number S, from which the stages make S, 1.5 S and [S; 2S]"
+        )
     if base.init_from:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
     needed = {*asked, *(["A"] if set(asked) & set(FROM_A) else [])}
@@ -84,7 +90,9 @@ def tuning(base: Config, epochs: int) -> Config:
 def stages_of(net: str, base: Config, tuned: Config, seed: int, which: Which) -> list[Stage]:
     """A net's stages at rising S."""
     in_table = [s for n, s, *_ in TABLE_3 if n == net]
-    ways = WAYS if which == "all" else [w for w in WAYS[: 1 if which == "first" else None] if w in (in_table or WAYS[:1])]
+    ways = (
+        WAYS if which == "all" else [w for w in WAYS[: 1 if which == "first" else None] if w in (in_table or WAYS[:1])]
+    )
     found: list[Stage] = []
     for way in ways:
         scale = scale_here(base, way)
@@ -197,5 +205,9 @@ def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
         family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
         if {other.way for other in family} == set(WAYS):
             smallest, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
-            found += [Trial((s,), ("dense",), (q,), limits.photos) for q in (smallest, smallest * 3 // 2, 2 * smallest) if q != own]
+            found += [
+                Trial((s,), ("dense",), (q,), limits.photos)
+                for q in (smallest, smallest * 3 // 2, 2 * smallest)
+                if q != own
+            ]
     return found

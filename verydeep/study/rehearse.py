@@ -42,7 +42,14 @@ def rehearse(
     stages = [stage_values(s, out, nets[s.net], speeds[s.net], photos) for s in plan]
     tests = [trial_values(t, classes, speeds, photos[split]) for t in trials(plan, limits)]
     seconds = {"training": sum(s["seconds_left"] for s in stages), "tests": sum(t["seconds"] for t in tests)}
-    return {"out": str(out), "photos": dict(photos), "split": split, "stages": stages, "tests": tests, "seconds": seconds}
+    return {
+        "out": str(out),
+        "photos": dict(photos),
+        "split": split,
+        "stages": stages,
+        "tests": tests,
+        "seconds": seconds,
+    }
 
 
 def net_of(c: Config, classes: int, device: torch.device | str) -> VGG:
@@ -85,7 +92,16 @@ def trial_values(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Spee
     for stage in trial.stages:
         c = stage.config
         contract = Contract(
-            c.net, tuple(classes), c.crop, c.fc_width, c.base_width, c.batch_norm, c.pooling, (0, 0, 0), (1, 1, 1), c.scales
+            c.net,
+            tuple(classes),
+            c.crop,
+            c.fc_width,
+            c.base_width,
+            c.batch_norm,
+            c.pooling,
+            (0, 0, 0),
+            (1, 1, 1),
+            c.scales,
         )
         views = {v for step in steps(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2

@@ -50,7 +50,9 @@ class Asked(NamedTuple):
     test_photos: int | None = None
 
 
-def study(data: str, config: Config, asked: Asked, out: Path, download: bool = False, ranks: Ranks = ALONE) -> dict[str, Any]:
+def study(
+    data: str, config: Config, asked: Asked, out: Path, download: bool = False, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Trains what is asked and not yet done, tests what is not yet tested, and writes study.json, study.html and study.md.
 
     The page holds every finished stage of the folder, those of earlier calls too. Returns what study.json holds.
@@ -150,7 +152,9 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
     names = [f.name for f in out.iterdir()] if out.is_dir() else []
     if "study.json" not in names:
         if strangers := sorted(name for name in names if not name.startswith(".")):
-            raise RunError(f"{out} already holds {strangers[0]} and is not a study; give an empty or new folder as --out")
+            raise RunError(
+                f"{out} already holds {strangers[0]} and is not a study; give an empty or new folder as --out"
+            )
         return
     old = read_json(out / "study.json")
     if old.get("location") != about["location"]:
@@ -180,7 +184,10 @@ def begin(out: Path, about: dict[str, Any], opened: DataSet) -> None:
 
 def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path) -> list[Stage]:
     """Finished stages of earlier calls that this one does not ask for."""
-    names, seeds = {s.name for s in plan}, {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
+    names, seeds = (
+        {s.name for s in plan},
+        {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))},
+    )
     every = stages(list(TABLE_1), config, sorted(seeds), "all", asked.tuning_epochs) if seeds else []
     return [s for s in every if s.name not in names and finished_at(out / s.name)]
 

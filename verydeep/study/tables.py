@@ -25,7 +25,17 @@ CLAIM_COLUMNS = (
     "paper",
 )
 MUCH_WORSE = 1.5  # times the error of the centre crop
-STAGE_COLUMNS = ("stage", "S", "starts from", "rate", "epochs", "parameters", "multiply-adds", "validation error", "weights")
+STAGE_COLUMNS = (
+    "stage",
+    "S",
+    "starts from",
+    "rate",
+    "epochs",
+    "parameters",
+    "multiply-adds",
+    "validation error",
+    "weights",
+)
 
 
 class Table(NamedTuple):
@@ -59,7 +69,11 @@ class Measured(NamedTuple):
         return f"{rates[0]:.2f}" if len(rates) == 1 else f"{statistics.mean(rates):.2f} ± {statistics.stdev(rates):.2f}"
 
     def pair(self, row: Row, among: Row | None = None) -> str:
-        return f"{self.cell(row, 'top1', among)} / {self.cell(row, 'top5', among)}" if self.rates(row, "top1", among) else "-"
+        return (
+            f"{self.cell(row, 'top1', among)} / {self.cell(row, 'top5', among)}"
+            if self.rates(row, "top1", among)
+            else "-"
+        )
 
 
 def rate_on(result: Mapping[str, Any], other: Mapping[str, Any], top: str) -> float | None:
@@ -126,7 +140,17 @@ def table_4(m: Measured) -> Table:
         theirs = (", ".join(map(str, printed[0])), f"{printed[1]} / {printed[2]}") if printed else ("-", "-")
         s, centre = s_here(m.facts, net, way), m.pair(Row(net, way, "centre"))
         rows.append((net, s, *q_of(found), centre, m.pair(one), m.pair(more), *theirs))
-    columns = ("net", "train S", "test Q", "class maps", "centre crop, one Q", "dense, one Q", "dense, all Q", "paper: Q", "paper: dense")
+    columns = (
+        "net",
+        "train S",
+        "test Q",
+        "class maps",
+        "centre crop, one Q",
+        "dense, one Q",
+        "dense, all Q",
+        "paper: Q",
+        "paper: dense",
+    )
     return Table("Table 4: several test scales", caption(m, own), columns, rows)
 
 
@@ -134,7 +158,10 @@ def table_5(m: Measured) -> Table:
     """Dense evaluation, crops, and both, on the photos that were shown in crops."""
     paper = {(n, p): (a, b) for n, p, a, b in TABLE_5}
     return protocols(
-        m, "Table 5: dense evaluation and crops", [n for n, w in trained(m.facts) if w == JITTER], lambda n, p: paper.get((n, p))
+        m,
+        "Table 5: dense evaluation and crops",
+        [n for n, w in trained(m.facts) if w == JITTER],
+        lambda n, p: paper.get((n, p)),
     )
 
 
@@ -144,7 +171,9 @@ def table_6(m: Measured) -> Table:
     return protocols(m, "Table 6: fusion", ["D+E"], lambda n, p: paper.get((n, p)))
 
 
-def protocols(m: Measured, title: str, nets: Sequence[str], paper: Callable[[str, str], tuple[float, float] | None]) -> Table:
+def protocols(
+    m: Measured, title: str, nets: Sequence[str], paper: Callable[[str, str], tuple[float, float] | None]
+) -> Table:
     """A row for each net, jittered, at several test scales; the centre crop at one."""
     rows, own = [], list[Mapping[str, Any]]()
     for net in nets:
@@ -202,7 +231,8 @@ def dense_note(results: Results) -> str:
         for dense in results
         if dense["protocol"] == "dense" and len(dense["scales"]) == 1
         for centre in results
-        if centre["protocol"] == "centre" and all(centre[same] == dense[same] for same in ("stages", "photos", "scales"))
+        if centre["protocol"] == "centre"
+        and all(centre[same] == dense[same] for same in ("stages", "photos", "scales"))
     ]
     worse = [(c, d) for c, d in pairs if d["top1_error"] > MUCH_WORSE * c["top1_error"]]
     if not worse:
@@ -241,7 +271,11 @@ def outcome_rows(finding: Finding) -> list[tuple[str, ...]]:
 
 def outcome_row(o: Outcome) -> tuple[str, ...]:
     first, second = o.comparison.paper
-    paper = "-" if first is None and second is None else f"{'-' if first is None else first} -> {'-' if second is None else second}"
+    paper = (
+        "-"
+        if first is None and second is None
+        else f"{'-' if first is None else first} -> {'-' if second is None else second}"
+    )
     p, (low, high) = "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}", o.interval
     return (
         str(o.comparison.first), str(o.comparison.second), ", ".join(map(str, o.seeds)), f"{o.photos:,}",

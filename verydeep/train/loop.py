@@ -90,7 +90,9 @@ def train(job: Job) -> str:
                     advance(n, f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
                     if n and now.step % record_every == 0:
                         loss = float(sums[0] / sums[2])  # of this batch alone
-                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)})
+                        job.record(
+                            {"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)}
+                        )
                     # Save
                     if now.step % c.save_every == 0 or signals.stop:
                         now = whole(now, meter, net)
@@ -102,13 +104,21 @@ def train(job: Job) -> str:
             speed = meter.speed(job.batches.waited)
             if run.writes:
                 save(run.path / "last", net, optimizer, now, schedule)
-            scores = job.validate(lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes"))
+            scores = job.validate(
+                lambda _: signals.leave(f"saved before a validation in {run.path}; the same command resumes")
+            )
             error = 100 * scores.top1_errors / scores.photos
             job.record(record := epoch_record(now, scores, schedule.rate) | speed)
             warned = say_epoch(job, record, warned)
             # Schedule
             schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
-            ended = reason if schedule.ended else f"training ends after epoch {c.epochs}, the last" if now.epoch + 1 == c.epochs else ""
+            ended = (
+                reason
+                if schedule.ended
+                else f"training ends after epoch {c.epochs}, the last"
+                if now.epoch + 1 == c.epochs
+                else ""
+            )
             if reason and not ended:
                 run.say(reason)
             # Save
@@ -138,7 +148,9 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
     """Adds a step's gradients, of the mean loss over its n photos on all ranks; returns [loss, errors, photos] summed, float64."""
     total, size = torch.zeros(3, dtype=torch.float64, device=job.device), job.ranks.size
     parts = [rows for rows in torch.arange(len(batch.targets)).tensor_split(job.config.accumulate) if len(rows)]
-    for micro, rows in enumerate(parts := parts or [torch.arange(0)]):  # a rank left without photos still takes part in the sum
+    for micro, rows in enumerate(
+        parts := parts or [torch.arange(0)]
+    ):  # a rank left without photos still takes part in the sum
         # Dropout: by seed, step, part and rank.
         torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro ^ job.ranks.rank * RANK_SEED) % 2**64)
         targets = batch.targets[rows].to(job.device, non_blocking=True)
@@ -146,7 +158,9 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
             with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
                 loss, errors = job.objective(net(augmented(job, batch, rows)), targets)
             (loss / (n / size)).backward()  # type: ignore[no-untyped-call]  # the ranks' gradients are averaged, not summed
-        total += torch.stack([loss.detach().double(), errors.double(), torch.full((), len(rows), dtype=torch.float64, device=job.device)])
+        total += torch.stack(
+            [loss.detach().double(), errors.double(), torch.full((), len(rows), dtype=torch.float64, device=job.device)]
+        )
     return job.ranks.sum(total)
 
 

@@ -45,7 +45,11 @@ class Meter:
         """How fast this process trained so far, as an epoch's record says it."""
         seconds = self.seconds
         rate = (self.sums[2].item() - self.earlier) / seconds
-        return {"photos_per_second": round(rate, 1), "waiting_share": round(waited / seconds, 4), "seconds": round(seconds, 2)}
+        return {
+            "photos_per_second": round(rate, 1),
+            "waiting_share": round(waited / seconds, 4),
+            "seconds": round(seconds, 2),
+        }
 
     def waiting(self, waited: float) -> str:
         """Share of this epoch's time that the net waited for photos, as text."""

@@ -40,7 +40,9 @@ from verydeep.train.track import tracker
 from verydeep.words import duration, several
 
 HOUR = 3600
-SAMPLE_PIXELS = 256 * 32 * 32  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
+SAMPLE_PIXELS = (
+    256 * 32 * 32
+)  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
 
 
 def run_training(
@@ -78,7 +80,9 @@ def run_training(
         except (MemoryError, RuntimeError) as e:
             if not out_of_memory(e):
                 if ranks.size > 1:  # torch's words for a rank that has gone, while gradients are averaged
-                    raise RankError(f"rank {ranks.rank} of {ranks.size} cannot go on ({e}); the rank that stopped first says why") from e
+                    raise RankError(
+                        f"rank {ranks.rank} of {ranks.size} cannot go on ({e}); the rank that stopped first says why"
+                    ) from e
                 raise
             parts = 2 * config.accumulate
             raise RunError(
@@ -128,7 +132,9 @@ def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, obje
     """Going on with other arithmetic works, but not to the same bits."""
     names = ("torch", "pillow", "threads", "gpu", "bf16", "ranks")
     if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in names if k in then and then[k] != now[k]]:
-        run.say(f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit")
+        run.say(
+            f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit"
+        )
 
 
 def finished_at(folder: Path) -> str:
@@ -157,7 +163,9 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
     batches = Batches(photos, config, statistics, skipped, ranks, device.type == "cuda")
-    settings = Settings(False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos)
+    settings = Settings(
+        False, "bf16" if bf16 else "fp32", device.type, min(config.batch, 128), config.workers, config.bad_photos
+    )
 
     def validate(progress: Callable[[int], None]) -> Scores:
         scores, bad = count(classifier, validation, settings, progress, ranks)
@@ -168,7 +176,11 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
             raise DataError(f"{data.name}: none of its {len(validation)} validation photos could be read")
         return scores
 
-    objective = partial(cross_entropy, weight=class_weights(batches.targets).to(device)) if config.balance == "loss" else cross_entropy
+    objective = (
+        partial(cross_entropy, weight=class_weights(batches.targets).to(device))
+        if config.balance == "loss"
+        else cross_entropy
+    )
     track = tracker(config.track if run.writes else "none", run.path)
     job = Job(config, run, classifier, batches, validate, device, bf16, progress, track, objective, ranks)
     if not resumes and run.writes:
@@ -193,7 +205,9 @@ def say_data(run: Run, data: DataSet) -> None:
     if empty := [c for i, c in enumerate(data.classes) if i not in present]:
         raise DataError(f"{data.name}: the class {empty[0]!r} has no training photo; add some or remove the class")
     if not len(data.split("val")):
-        raise DataError(f"{data.name} has no validation photos, which steer the learning rate; add some or remove the empty val split")
+        raise DataError(
+            f"{data.name} has no validation photos, which steer the learning rate; add some or remove the empty val split"
+        )
 
 
 def class_weights(targets: npt.NDArray[np.int64]) -> torch.Tensor:
@@ -206,7 +220,9 @@ def say_start(job: Job, statistics: Statistics) -> None:
     """The gain table, the literature's traps, and how long it will take."""
     c, run, net = job.config, job.run, job.classifier.net
     n = sum(p.numel() for p in net.parameters())
-    run.say(f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}")
+    run.say(
+        f"net {c.net}: {n:,} parameters, crop {c.crop}, S = {c.scale_text}, on {job.device.type}{' in bf16' if job.bf16 else ''}"
+    )
     measured = f"over {several(statistics.photos, 'photos')}" if not c.init_from else "of the net it starts from"
     run.say(f"mean RGB {', '.join(f'{v:.2f}' for v in job.classifier.contract.mean)} {measured}")
     if net.frozen:
@@ -221,7 +237,9 @@ def say_start(job: Job, statistics: Statistics) -> None:
     if warning := rate_warning(c):
         run.say(f"warning: {warning}")
     seconds = estimate(job, x) * c.epochs
-    run.say(f"estimated time: {duration(seconds)} for {several(c.epochs, 'epochs')}, less if the validation error stalls early")
+    run.say(
+        f"estimated time: {duration(seconds)} for {several(c.epochs, 'epochs')}, less if the validation error stalls early"
+    )
     if seconds > HOUR:
         run.say("that is over an hour; --recipe small trains net A on 64-pixel crops, --recipe demo on 32-pixel ones")
 

@@ -20,7 +20,9 @@ class Schedule(NamedTuple):
 
 def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[Schedule, str]:
     """The schedule after epoch number `epoch` (from 1) ended with a validation error, and the reason of a change or ''."""
-    improved = error < s.best and s.best - error >= config.least_gain - 1e-9  # 64.1 - 64.0 is a little less than 0.1 in binary
+    improved = (
+        error < s.best and s.best - error >= config.least_gain - 1e-9
+    )  # 64.1 - 64.0 is a little less than 0.1 in binary
     s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
     if config.drop_at:
         if epoch in config.drop_at:

@@ -12,7 +12,8 @@ from verydeep.data.record import DataSet, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import ConfigError
 from verydeep.files.disk import read_sealed, write_sealed
-from verydeep.net.classifier import Classifier, build, checksum
+from verydeep.files.tensors import checksum
+from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_same, from_shallower, initialise
 from verydeep.run import Run
 from verydeep.train.skipped import Skipped
@@ -62,11 +63,15 @@ def statistics_of(run: Run, photos: Photos, config: Config, eats: Inherited | No
     file = run.path / "statistics.json"
     if file.exists():
         kept = read_sealed(file)
-        return Statistics(tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"])
+        return Statistics(
+            tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"]
+        )
     if eats and config.colour == "off":
         return Statistics(eats.mean, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 0)
     skipped = Skipped(run, photos, config.bad_photos)
-    found = measure(photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped)
+    found = measure(
+        photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped
+    )
     write_sealed(file, found._asdict())
     return found
 
@@ -112,8 +117,14 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     if config.freeze:
         net.freeze(config.freeze)
         if random := next((name for name in fresh if name in net.frozen), None):
-            raise ConfigError(f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers")
-    what = f"all layers of net {net.name}" if same and not fresh else ", ".join(pair.split(" -> ")[0] if same else pair for pair in pairs)
+            raise ConfigError(
+                f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers"
+            )
+    what = (
+        f"all layers of net {net.name}"
+        if same and not fresh
+        else ", ".join(pair.split(" -> ")[0] if same else pair for pair in pairs)
+    )
     random_fc = [name for name in fresh if name.startswith("fc")]
     random_conv = [name for name in fresh if name.startswith("conv")]
     what += "; not taken from it and random: " + ", ".join(random_conv) if random_conv else ""
@@ -121,7 +132,9 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     if "fc6" in random_fc and config.lr * config.lr_fc > SAFE_RATE:
         why += "; should the loss rise, take --recipe finetune-features, which trains new FC layers more slowly"
     taken_from = {pair.split(" -> ")[0] for pair in pairs}
-    sha256 = given.sha256 or checksum({n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in taken_from})
+    sha256 = given.sha256 or checksum(
+        {n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in taken_from}
+    )
     run.say(f"copied from {model} (SHA-256 {sha256}): {what}{why}")
     if run.writes:
         origin = {"path": model, "sha256": sha256, "net": start.net.name, "copied": pairs}

@@ -28,7 +28,7 @@ from verydeep.files.disk import (
     write_atomically,
     write_sealed,
 )
-from verydeep.net.classifier import LONGEST_HEADER, check_header, write_tensors
+from verydeep.files.tensors import LONGEST_HEADER, check_header, write_tensors
 from verydeep.train.schedule import Schedule
 
 OURS = re.compile(r"(weights|optimizer)-\d+\.safetensors")
@@ -49,7 +49,9 @@ class Counters(NamedTuple):
     finished: str = ""
 
 
-def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters, schedule: Schedule) -> None:
+def save(
+    folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters, schedule: Schedule
+) -> None:
     """Writes a new state beside the old one, switches over, then removes the old one. Raises RunError; then the old one stands."""
     make_folder(folder)
     old = named(folder)
@@ -58,8 +60,12 @@ def save(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counter
         for name, tensors in (("weights", net.state_dict()), ("optimizer", momenta(net, optimizer))):
             path = folder / f"{name}-{counters.step}.safetensors"
             if path.name not in sums:
-                sums[path.name] = write_atomically(path, lambda temporary, tensors=tensors: write_tensors(tensors, temporary))  # type: ignore[misc]
-        values = counters._asdict() | {"best_error": None if counters.best_error == float("inf") else counters.best_error}
+                sums[path.name] = write_atomically(
+                    path, lambda temporary, tensors=tensors: write_tensors(tensors, temporary)
+                )  # type: ignore[misc]
+        values = counters._asdict() | {
+            "best_error": None if counters.best_error == float("inf") else counters.best_error
+        }
         write_sealed(folder / "state.json", {"counters": values, "schedule": schedule._asdict(), "sha256": sums})
     except RunError:
         # Where only the last flush failed, a power cut may bring either state back: both keep their files.
@@ -97,7 +103,9 @@ def read(folder: Path) -> State:
     state = read_sealed(file)
     try:
         values, sums = state["counters"], state["sha256"]
-        counters = record_of(Counters, values | ({} if values["best_error"] is not None else {"best_error": float("inf")}))
+        counters = record_of(
+            Counters, values | ({} if values["best_error"] is not None else {"best_error": float("inf")})
+        )
         schedule = record_of(Schedule, state["schedule"])
         if set(sums) != {f"{name}-{counters.step}.safetensors" for name in ("weights", "optimizer")}:
             raise ValueError("it names other files than its own")
@@ -154,11 +162,15 @@ def check_fit(folder: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Te
     for name in sorted({*found, *wanted}):
         a, b = found.get(name), wanted.get(name)
         if a is None or b is None or (a.shape, a.dtype) != (b.shape, b.dtype):
-            raise RunError(f"{folder} does not fit this run (by its {name[:80]!r}); it is damaged, start again with another --out")
+            raise RunError(
+                f"{folder} does not fit this run (by its {name[:80]!r}); it is damaged, start again with another --out"
+            )
 
 
 def momenta(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    buffers = {name: optimizer.state[p].get("momentum_buffer") for name, p in net.named_parameters() if p in optimizer.state}
+    buffers = {
+        name: optimizer.state[p].get("momentum_buffer") for name, p in net.named_parameters() if p in optimizer.state
+    }
     return {name: b for name, b in buffers.items() if b is not None}
 
 

@@ -10,9 +10,21 @@ import torch
 from torch import Tensor
 
 from verydeep.files.disk import mapped, write_atomically
-from verydeep.net.classifier import bytes_of
+from verydeep.files.tensors import bytes_of
 from verydeep.weights.shapes import FC, Found, describe, parameters, reading, rename
-from verydeep.weights.wire import Part, array, beginning, budget, bytes_field, encoded, fields, number_field, numbers, text, whole
+from verydeep.weights.wire import (
+    Part,
+    array,
+    beginning,
+    budget,
+    bytes_field,
+    encoded,
+    fields,
+    number_field,
+    numbers,
+    text,
+    whole,
+)
 
 # Numbers of fields, by the version of a layer: (in the net, its name, its type, its blobs)
 LAYER = {"V1": (2, 4, 5, 6), "V2": (100, 1, 2, 7)}
@@ -99,7 +111,9 @@ def write(tensors: dict[str, Tensor], path: Path, version: Literal["V1", "V2"] =
     for layer in dict.fromkeys(theirs.split("/")[0] for theirs in there):
         kind = "InnerProduct" if layer in FC else "Convolution"
         inside: list[Part] = [*bytes_field(name_field, layer.encode())]
-        inside += [number_field(type_field, TYPE_V1[kind])] if version == "V1" else bytes_field(type_field, kind.encode())
+        inside += (
+            [number_field(type_field, TYPE_V1[kind])] if version == "V1" else bytes_field(type_field, kind.encode())
+        )
         for i in (0, 1):
             inside += bytes_field(blob_field, *blob_of(tensors[there[f"{layer}/{i}"]], version))
         parts += bytes_field(field, *inside)

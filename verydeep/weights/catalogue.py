@@ -75,7 +75,9 @@ class Entry:
     @property
     def path(self) -> Path:
         """Where its file is or would be."""
-        return Path(str(resources.files("verydeep.weights").joinpath(self.file))) if self.builtin else folder() / self.file
+        return (
+            Path(str(resources.files("verydeep.weights").joinpath(self.file))) if self.builtin else folder() / self.file
+        )
 
     def fits(self, size: int) -> bool:
         """Whether a file of so many bytes may be it."""
@@ -90,7 +92,9 @@ class Entry:
 @cache
 def data() -> dict[str, Any]:
     """catalogue.yaml as it stands."""
-    return dict(yaml.safe_load(resources.files("verydeep.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")))
+    return dict(
+        yaml.safe_load(resources.files("verydeep.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8"))
+    )
 
 
 @cache
@@ -143,19 +147,27 @@ def by_hand(found: Entry) -> str:
 def digests(path: Path, kinds: Iterable[str] = KINDS) -> dict[str, str]:
     """Checksums of a file, in one pass. Raises OSError."""
     wanted = list(kinds)
-    sums = {name: hashlib.new(name, usedforsecurity=name == "sha256") for name in dict.fromkeys(k.removesuffix("_prefix") for k in wanted)}
+    sums = {
+        name: hashlib.new(name, usedforsecurity=name == "sha256")
+        for name in dict.fromkeys(k.removesuffix("_prefix") for k in wanted)
+    }
     with open_regular(path) as f:
         while chunk := f.read(CHUNK):
             for one in sums.values():
                 one.update(chunk)
-    return {kind: sums[kind.removesuffix("_prefix")].hexdigest()[: 8 if kind == "sha256_prefix" else None] for kind in wanted}
+    return {
+        kind: sums[kind.removesuffix("_prefix")].hexdigest()[: 8 if kind == "sha256_prefix" else None]
+        for kind in wanted
+    }
 
 
 def differing(found: Entry, path: Path) -> str | None:
     """The first checksum of a file that is not the stated one, in words; None where all agree. Raises OSError."""
     stated = {kind: found.checksums[kind].value for kind in KINDS if kind in found.checksums}
     sums = digests(path, stated)
-    return next((f"its {words(k)} is {sums[k]}, expected {value}" for k, value in stated.items() if sums[k] != value), None)
+    return next(
+        (f"its {words(k)} is {sums[k]}, expected {value}" for k, value in stated.items() if sums[k] != value), None
+    )
 
 
 def check_file(found: Entry, path: Path) -> None:

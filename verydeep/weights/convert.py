@@ -26,8 +26,19 @@ from verydeep.weights.shapes import shown
 from verydeep.words import several
 
 Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
-USUAL: dict[str, str] = {"caffe": "bgr-255", "caffe-v1": "bgr-255", "keras": "bgr-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std"}
-ENDINGS = {"caffe": (".caffemodel",), "caffe-v1": (".caffemodel",), "keras": (".h5",), "torchvision": (".pth", ".pt", ".safetensors")}
+USUAL: dict[str, str] = {
+    "caffe": "bgr-255",
+    "caffe-v1": "bgr-255",
+    "keras": "bgr-255",
+    "torchvision": "rgb-01-std",
+    "timm": "rgb-01-std",
+}
+ENDINGS = {
+    "caffe": (".caffemodel",),
+    "caffe-v1": (".caffemodel",),
+    "keras": (".h5",),
+    "torchvision": (".pth", ".pt", ".safetensors"),
+}
 CLOSE = 1e-4  # of the largest value: float32, and a convolution that adds in another order
 SAME = 1e-6  # two means that print alike
 
@@ -69,13 +80,19 @@ def convert(
     check_target(to, path)
     check_out(source if isinstance(source, (str, Path)) else None, path)
     if keep and fold_mean:
-        raise ConfigError("keep and fold_mean: with keep no weight changes, with fold_mean those of conv1_1 do; give one of them")
+        raise ConfigError(
+            "keep and fold_mean: with keep no weight changes, with fold_mean those of conv1_1 do; give one of them"
+        )
     net = source if isinstance(source, (Classifier, Features)) else opened(source, eats)
     if (name := net.net.name if isinstance(net, Classifier) else net.net) == "A-LRN":
-        raise ModelError(f"net {name} normalises its responses, which the nets of that layout do not; it would answer otherwise")
+        raise ModelError(
+            f"net {name} normalises its responses, which the nets of that layout do not; it would answer otherwise"
+        )
     tensors, mean, std = parts(net)
     usual = eats_of(USUAL[to])
-    wanted = Eats(usual.order, *((mean, std) if usual.order == "RGB" else (turned(mean), turned(std)))) if keep else usual
+    wanted = (
+        Eats(usual.order, *((mean, std) if usual.order == "RGB" else (turned(mean), turned(std)))) if keep else usual
+    )
     new_mean, new_std = wanted.rgb()
     folded = tuple(n for n, old, new in (("std", std, new_std), ("mean", mean, new_mean)) if not alike(old, new))
     if "mean" in folded and not fold_mean:
@@ -92,7 +109,13 @@ def convert(
             trial = Path(folder) / path.name  # by whose ending the writers choose the form
             back = written(turn(tensors, wanted.order), to, trial, path, wanted)
             report = Report(
-                path, to, wanted, folded, *compare(net, back), largest(compare(meant, back)), notes(net, back, path, wanted, usual)
+                path,
+                to,
+                wanted,
+                folded,
+                *compare(net, back),
+                largest(compare(meant, back)),
+                notes(net, back, path, wanted, usual),
             )
             check(report, changed(tensors, parts(back)[0]))
             trial.replace(temporary)
@@ -110,13 +133,17 @@ def written(tensors: dict[str, Tensor], to: Target, trial: Path, path: Path, eat
     except RunError as e:
         raise RunError(str(e).replace(str(trial), str(path))) from e
     try:
-        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the names of its classes are the source's
+        with warnings.catch_warnings(
+            action="ignore", category=ContractWarning
+        ):  # the names of its classes are the source's
             return open_foreign(trial, eats)
     except ModelError as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
 
-def notes(net: Classifier | Features, back: Classifier | Features, path: Path, eats: Eats, usual: Eats) -> tuple[str, ...]:
+def notes(
+    net: Classifier | Features, back: Classifier | Features, path: Path, eats: Eats, usual: Eats
+) -> tuple[str, ...]:
     """What is not read back from the file as it was in the net, and the word by which it eats here what it should."""
     was, now = ((n.contract if isinstance(n, Classifier) else n) for n in (net, back))
     lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
@@ -125,7 +152,9 @@ def notes(net: Classifier | Features, back: Classifier | Features, path: Path, e
         lost += [f"S ([{was.scales[0]};{was.scales[1]}]; read as {now.scales[0]})"] if was.scales != now.scales else []
     found = [f"the file does not keep {', '.join(lost)}"] if lost else []
     if isinstance(was, Features) and (left := was.left):
-        found += [f"{several(len(left), 'tensors')} of another head left out ({shown(left[:3])}{', ...' if len(left) > 3 else ''})"]
+        found += [
+            f"{several(len(left), 'tensors')} of another head left out ({shown(left[:3])}{', ...' if len(left) > 3 else ''})"
+        ]
     with suppress(ConfigError):  # the mean of a net may be one that nobody writes
         if eats != usual and eats_of(word := spelled(eats)) == eats:
             found += [f"to use it here: {path}@{word}"]
@@ -140,7 +169,11 @@ def changed(meant: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
 
 def check(report: Report, different: list[str]) -> None:
     """Raises ModelError where the file holds or computes something else than it should, at the border and the end too."""
-    apart = (report.written, report.inside) if "mean" in report.folded else (report.written, report.inside, report.border, report.outputs)
+    apart = (
+        (report.written, report.inside)
+        if "mean" in report.folded
+        else (report.written, report.inside, report.border, report.outputs)
+    )
     if different or not all(d <= CLOSE for d in apart):  # which NaN is not
         raise ModelError(
             f"what was written does not compute what its source does ({report.written:.1e} from what was meant, other numbers in "
@@ -148,13 +181,17 @@ def check(report: Report, different: list[str]) -> None:
         )
 
 
-def with_weights(net: Classifier | Features, tensors: dict[str, Tensor], mean: Colours, std: Colours) -> Classifier | Features:
+def with_weights(
+    net: Classifier | Features, tensors: dict[str, Tensor], mean: Colours, std: Colours
+) -> Classifier | Features:
     """The same net with other weights, mean and std."""
     if isinstance(net, Features):
         return replace(net, tensors=tensors, mean=mean, std=std)
     made = build(replace(net.contract, mean=mean, std=std), "meta")
     made.load_state_dict(
-        {f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, strict=False, assign=True
+        {f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)},
+        strict=False,
+        assign=True,
     )
     return made.eval()
 
@@ -204,7 +241,9 @@ def alike(a: Colours, b: Colours) -> bool:
     return all(abs(x - y) <= SAME * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
 
 
-def fold(tensors: dict[str, Tensor], mean: Colours, std: Colours, new_mean: Colours, new_std: Colours) -> dict[str, Tensor]:
+def fold(
+    tensors: dict[str, Tensor], mean: Colours, std: Colours, new_mean: Colours, new_std: Colours
+) -> dict[str, Tensor]:
     """conv1_1 for pixels z normalised otherwise: its input (x - mean) / std, with x = z * new_std + new_mean, is z scaled and shifted."""
     m, s, new_m, new_s = (torch.tensor(c, dtype=torch.float64) for c in (mean, std, new_mean, new_std))
     weight = tensors["conv1_1.weight"].double()

@@ -41,7 +41,9 @@ class FirstLayer(NamedTuple):
 def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
     return tuple(
-        FirstLayer(name, column([v[c] for c in "RGB"]).view(3, 3, 3), column(v.get("biases", [])), v.get("convolutions_sha256"))
+        FirstLayer(
+            name, column([v[c] for c in "RGB"]).view(3, 3, 3), column(v.get("biases", [])), v.get("convolutions_sha256")
+        )
         for name, v in data()["first_layers"].items()
     )
 
@@ -53,7 +55,13 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
     behind the same convolutions makes another net of them, so that is never the whole one.
     """
     kernel, biases = tensors.get("conv1_1.weight"), tensors.get("conv1_1.bias")
-    if kernel is None or biases is None or kernel.shape[1:] != (3, 3, 3) or biases.shape != kernel.shape[:1] or not len(kernel):
+    if (
+        kernel is None
+        or biases is None
+        or kernel.shape[1:] != (3, 3, 3)
+        or biases.shape != kernel.shape[:1]
+        or not len(kernel)
+    ):
         return None
     plain = not any(name.startswith("bn") for name in tensors)
     for known in first_layers():
@@ -65,7 +73,12 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
             folded = known.kernel * (column(taken) / column(std)).view(3, 1, 1)
             for order in ORDERS:
                 if near(kernel[0], folded if order == "RGB" else folded.flip(0)):
-                    same = plain and taken == std and known.convolutions is not None and fingerprint(tensors, order) == known.convolutions
+                    same = (
+                        plain
+                        and taken == std
+                        and known.convolutions is not None
+                        and fingerprint(tensors, order) == known.convolutions
+                    )
                     return Descent(known.name, eats_in(order, mean, taken), same)
     return None
 
@@ -76,7 +89,9 @@ def column(values: Sequence[float]) -> Tensor:
 
 
 def near(found: Tensor, known: Tensor) -> bool:
-    return found.shape == known.shape and (not known.numel() or bool((found - known).abs().max() <= NEAR * known.abs().max()))
+    return found.shape == known.shape and (
+        not known.numel() or bool((found - known).abs().max() <= NEAR * known.abs().max())
+    )
 
 
 def unlike(one: Eats, other: Eats) -> bool:

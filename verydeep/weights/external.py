@@ -21,7 +21,10 @@ class Files:
 
     def __init__(self, model: Path) -> None:
         self.model = model
-        self.homes = (model.parent.resolve(), model.resolve().parent)  # the model may be a link itself, as in the caches of hubs
+        self.homes = (
+            model.parent.resolve(),
+            model.resolve().parent,
+        )  # the model may be a link itself, as in the caches of hubs
         self.named: dict[str, memoryview] = {}
         self.maps: dict[tuple[int, int], memoryview] = {}  # by what they are on the disk, whatever they are called
         self.taken = 0
@@ -64,7 +67,9 @@ class Files:
                 self.maps[key] = mapped(there)
         except FileNotFoundError as e:
             name = shown(location, 200)
-            raise ModelError(f"{self.model} keeps its numbers in another file, which is missing; put {name} beside it") from e
+            raise ModelError(
+                f"{self.model} keeps its numbers in another file, which is missing; put {name} beside it"
+            ) from e
         return self.maps[key]
 
 

@@ -57,13 +57,17 @@ def fetch(entry: Entry, progress: Progress | None = None) -> Path:
         warn_of_weak_checksum(entry, target)
         return target
     if os.environ.get("VERYDEEP_OFFLINE", "0") not in ("", "0"):
-        raise ModelError(f"{entry.name}: VERYDEEP_OFFLINE is set and {target} is not there; {by_hand(entry)}, from {places(entry)}")
+        raise ModelError(
+            f"{entry.name}: VERYDEEP_OFFLINE is set and {target} is not there; {by_hand(entry)}, from {places(entry)}"
+        )
     why = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target):
             begun = read_note(Part.of(target)).get("url")
-            for url in sorted(entry.urls, key=lambda url: url.value != begun):  # what was begun goes on before others are tried
+            for url in sorted(
+                entry.urls, key=lambda url: url.value != begun
+            ):  # what was begun goes on before others are tried
                 try:
                     from_mirror(entry, url.value, target, progress)
                 except Broken as e:
@@ -76,7 +80,9 @@ def fetch(entry: Entry, progress: Progress | None = None) -> Path:
         raise ModelError(
             f"{target} cannot be written ({e.strerror or e}); set VERYDEEP_WEIGHTS to a folder with {entry.size // MB} MB"
         ) from e
-    raise ModelError(f"{entry.name} cannot be fetched ({'; '.join(why)}){proxied(entry)}; {by_hand(entry)}, from one of these addresses")
+    raise ModelError(
+        f"{entry.name} cannot be fetched ({'; '.join(why)}){proxied(entry)}; {by_hand(entry)}, from one of these addresses"
+    )
 
 
 def proxied(entry: Entry) -> str:
@@ -137,7 +143,9 @@ def download(url: str, part: Part, entry: Entry, progress: Progress) -> None:
     begun = part.file.stat().st_size if note.get("url") == url and part.file.is_file() else 0
     headers = {"User-Agent": "verydeep"} | ({"Range": f"bytes={begun}-", "If-Range": note["version"]} if begun else {})
     try:
-        answer = urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)  # proxies of this moment
+        answer = urllib.request.build_opener().open(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+        )  # proxies of this moment
     except urllib.error.HTTPError as e:
         if e.code == 416 and strongest(entry) and not differing(entry, part.file):
             return  # a process was ended when it had all
@@ -172,7 +180,9 @@ def read_note(part: Part) -> dict[str, Any]:
     """From where a part comes; nothing where that is not known, or the server cannot tell one version from another."""
     try:
         note = json.loads(part.note.read_text(encoding="utf-8"))
-        return note if isinstance(note, dict) and note.get("version") and not str(note["version"]).startswith("W/") else {}
+        return (
+            note if isinstance(note, dict) and note.get("version") and not str(note["version"]).startswith("W/") else {}
+        )
     except (OSError, ValueError):
         return {}
 

@@ -28,9 +28,16 @@ from verydeep.weights.shapes import PLAIN, Found, describe, parameters, reading,
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
 NAMED = re.compile(r"block\d_conv\d|fc\d|predictions")
-NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)")  # conv2d_3/vars/0
+NUMBERED = re.compile(
+    r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)"
+)  # conv2d_3/vars/0
 HEAD = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
-BEFORE = {"layer Rescaling", "layer Normalization", "layer Lambda", "layer Permute"}  # layers that change what conv1_1 is given
+BEFORE = {
+    "layer Rescaling",
+    "layer Normalization",
+    "layer Lambda",
+    "layer Permute",
+}  # layers that change what conv1_1 is given
 STRANGERS = BEFORE | {"layer BatchNormalization"}  # and one that changes what the weights mean
 DEEPEST = 20  # nets within nets
 PARAMETERS = {"weight": "kernel", "bias": "bias"}
@@ -38,7 +45,9 @@ PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
     """conv1_1.weight <-> block1_conv1/kernel, fc6.bias <-> fc1/bias. These nets have no batch norm."""
-    there = {f"conv{b}_{i}": f"block{b}_conv{i}" for b, block in enumerate(column(net), 1) for i in range(1, len(block) + 1)} | HEAD
+    there = {
+        f"conv{b}_{i}": f"block{b}_conv{i}" for b, block in enumerate(column(net), 1) for i in range(1, len(block) + 1)
+    } | HEAD
     return {ours: f"{there[layer]}/{PARAMETERS[p]}" for ours, layer, p in parameters(net, False)}
 
 
@@ -83,7 +92,9 @@ def member(f: io.BufferedReader) -> tuple[BinaryIO, list[str]]:
         strange = strangers(json.loads(archive.read(config)))
     f.seek(weights.header_offset)
     header = f.read(30)
-    start = weights.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    start = (
+        weights.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    )
     return cast(BinaryIO, Part(f, start, weights.file_size)), strange
 
 
@@ -127,9 +138,17 @@ def arrays(file: Any) -> dict[str, Any]:
         links += 1
         if links > MOST_LINKS:
             raise ValueError(f"more than {MOST_LINKS:,} entries")
-        if isinstance(thing, h5py.Dataset) and thing.dtype.kind == "f" and not name.startswith(("optimizer", "_optimizer")):
+        if (
+            isinstance(thing, h5py.Dataset)
+            and thing.dtype.kind == "f"
+            and not name.startswith(("optimizer", "_optimizer"))
+        ):
             plan = thing.id.get_create_plist()
-            if thing.is_virtual or thing.external or not {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} <= HARMLESS:
+            if (
+                thing.is_virtual
+                or thing.external
+                or not {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} <= HARMLESS
+            ):
                 raise ValueError(f"{name[:60]} lies elsewhere or is packed in an unknown way")
             found[name] = thing
 
@@ -228,7 +247,9 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
         with h5py.File(temporary, "w") as file:
             for layer in layers:
                 kind = "conv2d" if layer.startswith("block") else "dense"
-                place = f"layers/{kind}{f'_{counts[kind]}' if counts[kind] else ''}/vars" if modern else f"{layer}/{layer}"
+                place = (
+                    f"layers/{kind}{f'_{counts[kind]}' if counts[kind] else ''}/vars" if modern else f"{layer}/{layer}"
+                )
                 counts[kind] += 1
                 weights = [f"{layer}/kernel", f"{layer}/bias"]
                 for i, weight in enumerate(weights):

@@ -30,7 +30,9 @@ def read(path: Path) -> Found:
         meta = net.get("meta", net)
         found = rename(dict(blobs(net["layers"])), names)
         return found._replace(
-            mean=mean_of(meta.get("normalization")), classes=classes_of(meta.get("classes")), pooling=pooling_of(net["layers"])
+            mean=mean_of(meta.get("normalization")),
+            classes=classes_of(meta.get("classes")),
+            pooling=pooling_of(net["layers"]),
         )
 
 
@@ -63,7 +65,9 @@ def mean_of(normalization: Any) -> tuple[float, ...] | None:
 
 def pooling_of(layers: list[Any]) -> Literal["up", "down"]:
     """A pooling that pads one side only takes in what Caffe's takes in by rounding up."""
-    pads = [layer["pad"].data for layer in layers if layer.get("type") == "pool" and isinstance(layer.get("pad"), Array)]
+    pads = [
+        layer["pad"].data for layer in layers if layer.get("type") == "pool" and isinstance(layer.get("pad"), Array)
+    ]
     return "up" if any(np.any(pad) for pad in pads) else "down"
 
 

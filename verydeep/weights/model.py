@@ -15,7 +15,9 @@ from verydeep.weights.read import Features, OtherHead, open_foreign, read_featur
 from verydeep.weights.recognise import layout_of, recognise
 
 BUILTIN = ("fashion-a",)
-EXPECTED = "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
+EXPECTED = (
+    "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
+)
 
 
 def load(model: str | Path) -> Classifier:
@@ -33,7 +35,11 @@ def load(model: str | Path) -> Classifier:
         best = path / "best.safetensors"
         if best.exists():
             return read_classifier(best)
-        state = "has no best.safetensors yet: its first epoch is not done" if (path / "config.yaml").exists() else "is not a run folder"
+        state = (
+            "has no best.safetensors yet: its first epoch is not done"
+            if (path / "config.yaml").exists()
+            else "is not a run folder"
+        )
     except OSError as e:  # a folder that may not be looked into, a name too long
         raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
     raise ModelError(f"{path} {state}; expected {EXPECTED}")
@@ -98,7 +104,9 @@ def file_of(model: str | Path) -> Path:
 
 def missing(path: Path) -> ModelError:
     if near := get_close_matches(path.name, catalogue(), cutoff=0.5):
-        return ModelError(f"{path} does not exist; published nets of a similar name are {', '.join(near)}: see 'verydeep weights list'")
+        return ModelError(
+            f"{path} does not exist; published nets of a similar name are {', '.join(near)}: see 'verydeep weights list'"
+        )
     return ModelError(f"{path} does not exist; expected {EXPECTED}")
 
 

@@ -23,9 +23,16 @@ from verydeep.weights.wire import array, beginning, budget, fields, numbers, tex
 PRODUCER, GRAPH, INITIALISER = 2, 7, 5  # of the model, of the model, of the graph
 DIMS, TYPE, FLOATS, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 8, 9, 10, 13, 14  # of a tensor
 KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
-ZOO = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}  # of a batch norm
+ZOO = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "running_mean",
+    "running_var": "running_var",
+}  # of a batch norm
 # functional_1/block1_conv1_1/convolution/ReadVariableOp:0 is a kernel; Squeeze:0 or BiasAdd/ReadVariableOp:0 its bias
-KERAS = re.compile(r"(?:.+/)?(block\d_conv\d|fc\d|predictions)(?:_\d+)?/(?:(.+/)?ReadVariableOp|Squeeze|Reshape)(?:_\d+)?:0")
+KERAS = re.compile(
+    r"(?:.+/)?(block\d_conv\d|fc\d|predictions)(?:_\d+)?/(?:(.+/)?ReadVariableOp|Squeeze|Reshape)(?:_\d+)?:0"
+)
 
 
 def zoo(net: str, batch_norm: bool) -> dict[str, str]:

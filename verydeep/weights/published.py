@@ -28,7 +28,9 @@ from verydeep.words import aligned, several
 LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
 PIECE = 1 << 22  # values of fc6 that are float64 at a time
-HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # as torchvision's names end; eight decimals may be a date or a step
+HASHED = re.compile(
+    r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$"
+)  # as torchvision's names end; eight decimals may be a date or a step
 
 
 def listed() -> list[dict[str, Any]]:
@@ -53,7 +55,9 @@ def list_text(records: list[dict[str, Any]]) -> str:
         at_hand = "yes" if r["at_hand"] else "wrong size" if e.path.is_file() else "no"
         licence = ", or ".join(one.says for one in e.licences)
         net = f"{e.net}{' + batch norm' if e.batch_norm else ''}"
-        errors = [str(one) for one in e.errors] or ["none published with a protocol" if e.head else "none: it has no FC layers"]
+        errors = [str(one) for one in e.errors] or [
+            "none published with a protocol" if e.head else "none: it has no FC layers"
+        ]
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", at_hand, e.eats, errors[0], licence, e.origin))
         rows += [("", "", "", "", "", more, "", "") for more in errors[1:]]
     return "\n".join(
@@ -111,7 +115,11 @@ def shown(source: str) -> dict[str, Any]:
         contract = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "tensors"}
     else:
         contract = dataclasses.asdict(found.contract)
-    return {"model": source, "contract": contract, "tensors": [tensor_record(n, t) for n, t in tensors.items() if t.is_floating_point()]}
+    return {
+        "model": source,
+        "contract": contract,
+        "tensors": [tensor_record(n, t) for n, t in tensors.items() if t.is_floating_point()],
+    }
 
 
 def tensor_record(name: str, tensor: torch.Tensor) -> dict[str, Any]:
@@ -123,14 +131,26 @@ def tensor_record(name: str, tensor: torch.Tensor) -> dict[str, Any]:
         "std": math.sqrt(sum(float((piece.double() - mean).square().sum()) for piece in torch.split(x, PIECE)) / n),
         "least": float(x.min()), "most": float(x.max()), "zeros": 1 - int(x.count_nonzero()) / n,
     }  # fmt: skip
-    return {"name": name, "shape": list(tensor.shape), **{k: v if math.isfinite(v) else None for k, v in values.items()}}
+    return {
+        "name": name,
+        "shape": list(tensor.shape),
+        **{k: v if math.isfinite(v) else None for k, v in values.items()},
+    }
 
 
 def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
     many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
-    facts = [f"{name:<12}{rounded(value) if name in ('mean', 'std') else value}" for name, value in c.items() if value not in ("", ())]
-    facts += [f"{name:<12}{len(all_)}: {'; '.join(all_[:6])}{'; ...' if len(all_) > 6 else ''}" for name, all_ in many.items() if all_]
+    facts = [
+        f"{name:<12}{rounded(value) if name in ('mean', 'std') else value}"
+        for name, value in c.items()
+        if value not in ("", ())
+    ]
+    facts += [
+        f"{name:<12}{len(all_)}: {'; '.join(all_[:6])}{'; ...' if len(all_) > 6 else ''}"
+        for name, all_ in many.items()
+        if all_
+    ]
     rows = [
         (
             t["name"], "x".join(map(str, t["shape"])),
@@ -160,30 +180,54 @@ def verified(source: str) -> dict[str, Any]:
     except ModelError as e:
         if whole is not False:
             raise
-        checks = [{"check": "whole", "ok": False, "words": why}, {"check": "finite", "ok": None, "words": f"not judged: {e}"}]
+        checks = [
+            {"check": "whole", "ok": False, "words": why},
+            {"check": "finite", "ok": None, "words": f"not judged: {e}"},
+        ]
         return {"model": source, "published": None, "good": False, "checks": checks}
     tensors = found.tensors if isinstance(found, Features) else found.net.state_dict()
     known = name or (own_name(found) if isinstance(found, Classifier) else None)
     infinite = [n for n, t in tensors.items() if not bool(t.isfinite().all())]
-    learnt, how = (None, "not judged, as not every value is finite") if infinite else randomness.judged(randomness.signs(net_of(found)))
+    learnt, how = (
+        (None, "not judged, as not every value is finite")
+        if infinite
+        else randomness.judged(randomness.signs(net_of(found)))
+    )
     checks = [
         {"check": "whole", "ok": whole, "words": why},
-        {"check": "finite", "ok": not infinite, "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite"},
-        {"check": "learnt", "ok": learnt, "words": how if infinite else f"{'not random' if learnt else 'like random weights'}: {how}"},
+        {
+            "check": "finite",
+            "ok": not infinite,
+            "words": f"not finite: {', '.join(infinite[:5])}" if infinite else "every value is finite",
+        },
+        {
+            "check": "learnt",
+            "ok": learnt,
+            "words": how if infinite else f"{'not random' if learnt else 'like random weights'}: {how}",
+        },
         {"check": "known", "ok": None, "words": f"it is {known}" if known else str(descent_of(tensors) or NOT_KNOWN)},
     ]
-    return {"model": source, "published": known, "good": whole is not False and not infinite and bool(learnt), "checks": checks}
+    return {
+        "model": source,
+        "published": known,
+        "good": whole is not False and not infinite and bool(learnt),
+        "checks": checks,
+    }
 
 
 def readable(source: str, file: Path, layout: Layout | None, name: str | None) -> Classifier | Features:
     """What is in a file that may be the published net `name`. Raises ModelError."""
     if layout is None or layout.origin == "verydeep":
-        return load(file if file.is_file() else source)  # of what is no file that can be read, it says what it is instead
+        return load(
+            file if file.is_file() else source
+        )  # of what is no file that can be read, it says what it is instead
     with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
         return open_foreign(file, layout.usual, entry=catalogue()[name] if name else "none")
 
 
-def wholeness(file: str, sums: dict[str, str], named: Entry | None, name: str | None, sealed: bool) -> tuple[bool | None, str]:
+def wholeness(
+    file: str, sums: dict[str, str], named: Entry | None, name: str | None, sealed: bool
+) -> tuple[bool | None, str]:
     """Whether a file is as it was published or saved: by the checksum that its name promises, that it carries, or that is stated of it."""
     if named and name != named.name:
         kind = str(strongest(named))
@@ -196,7 +240,10 @@ def wholeness(file: str, sums: dict[str, str], named: Entry | None, name: str | 
     if name:
         return True, f"its {words_of(str(strongest(catalogue()[name])))} is that of {name}"
     if not (m := HASHED.search(file)):
-        return None, "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
+        return (
+            None,
+            "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there",
+        )
     kind, own = words_of("sha256_prefix"), sums["sha256_prefix"]
     if own == m[1]:
         return True, f"its {kind} is that in its name"

@@ -60,7 +60,9 @@ class Features:
         wanted = list(names)
         if fc := [name for name in wanted if name.startswith(("fc", "relu6", "relu7"))]:
             raise ConfigError(f"{fc[0]} is an FC layer, and this file has none; its last layer is pool5")
-        net = VGG(self.net, base_width=self.base_width, batch_norm=self.batch_norm, pooling=self.pooling, device="meta").eval()
+        net = VGG(
+            self.net, base_width=self.base_width, batch_norm=self.batch_norm, pooling=self.pooling, device="meta"
+        ).eval()
         net.load_state_dict(self.tensors, strict=False, assign=True)
         contract = Contract(
             self.net, ("",), STRIDE, 1, self.base_width, self.batch_norm, self.pooling, self.mean, self.std, (STRIDE, STRIDE)
@@ -69,7 +71,12 @@ class Features:
 
 
 def read_foreign(
-    path: Path | str, eats: str | Eats | None = None, classes: Sequence[str] | None = None, *, origin: str = "", licence: str = ""
+    path: Path | str,
+    eats: str | Eats | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    origin: str = "",
+    licence: str = "",
 ) -> Classifier:
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
@@ -118,7 +125,9 @@ def open_foreign(
         shape = describe(found.tensors)
     names = (said.classes if classes is None else tuple(classes)) or names_for(path, shape.classes)
     if len(names) != shape.classes:
-        raise ModelError(f"{path} has {several(shape.classes, 'classes')}, {several(len(names), 'names')} were given for them")
+        raise ModelError(
+            f"{path} has {several(shape.classes, 'classes')}, {several(len(names), 'names')} were given for them"
+        )
     mean, std = said.eats.rgb()
     contract = Contract(
         shape.net, names, shape.crop, shape.fc_width, shape.base_width, shape.batch_norm, said.pooling, mean, std,
@@ -126,7 +135,9 @@ def open_foreign(
     )  # fmt: skip
     classifier = build(contract, "meta")
     tensors = as_we_eat(found.tensors, said.eats, shape)
-    classifier.load_state_dict({f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, assign=True)
+    classifier.load_state_dict(
+        {f"net.{n}": t for n, t in tensors.items()} | {"mean": column(mean), "std": column(std)}, assign=True
+    )
     return classifier.eval()
 
 
@@ -175,7 +186,11 @@ def as_we_eat(tensors: dict[str, Tensor], eats: Eats, shape: Shape) -> dict[str,
     if eats.order == "BGR":
         found["conv1_1.weight"] = found["conv1_1.weight"].flip(1)
     if shape.batch_norm:
-        found |= {n.replace("running_var", "num_batches_tracked"): torch.tensor(0) for n in tensors if n.endswith("running_var")}
+        found |= {
+            n.replace("running_var", "num_batches_tracked"): torch.tensor(0)
+            for n in tensors
+            if n.endswith("running_var")
+        }
     return found
 
 

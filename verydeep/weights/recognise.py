@@ -30,7 +30,10 @@ class Layout(NamedTuple):
 CAFFE_V1, CAFFE_V2 = (Layout("caffe", version, "bgr-255", "up") for version in ("V1", "V2"))
 MATCONVNET = Layout("matconvnet", "mat", "rgb-255", "up")
 KERAS, KERAS_ARCHIVE = Layout("keras", "h5", "bgr-255"), Layout("keras", "archive", "bgr-255")
-ONNX = {names: Layout("onnx", names, usual) for names, usual in (("zoo", "rgb-01-std"), ("keras", "bgr-255"), ("torch", "rgb-01-std"))}
+ONNX = {
+    names: Layout("onnx", names, usual)
+    for names, usual in (("zoo", "rgb-01-std"), ("keras", "bgr-255"), ("torch", "rgb-01-std"))
+}
 OWN = Layout("verydeep", "safetensors")
 
 
@@ -48,7 +51,9 @@ def recognise(path: Path) -> Layout:
 
 def layout_of(path: Path) -> Layout | None:
     """The layout, or None where the file is none of these or cannot be opened."""
-    with suppress(OSError, ValueError, LookupError, RuntimeError, ModelError, zipfile.BadZipFile, safetensors.SafetensorError):
+    with suppress(
+        OSError, ValueError, LookupError, RuntimeError, ModelError, zipfile.BadZipFile, safetensors.SafetensorError
+    ):
         with open_regular(path) as f:
             start = f.read(2048)
             if start.startswith(b"PK\x03\x04"):

@@ -59,7 +59,9 @@ def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
 def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Eats:
     """What a file eats for all that it tells, with a ContractWarning for what was assumed. Raises ModelError."""
     if before := next((layer for layer in found.left if layer in keras.BEFORE), None):
-        raise ModelError(f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME")
+        raise ModelError(
+            f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME"
+        )
     usual = eats_of(layout.usual)
     eats = known.eats if known and unlike(usual, known.eats) else usual
     if found.mean:
@@ -91,7 +93,9 @@ def check_net(path: Path, found: Found, entry: Entry) -> None:
     with reading(path, "convolutions"):
         shape = describe(without_fc(found.tensors))
     if (shape.net, shape.batch_norm) != (entry.net, entry.batch_norm):
-        raise ModelError(f"{path} holds net {shape.net}, and {entry.name} is net {entry.net}; delete it and fetch it again")
+        raise ModelError(
+            f"{path} holds net {shape.net}, and {entry.name} is net {entry.net}; delete it and fetch it again"
+        )
 
 
 def words(eats: Eats) -> str:

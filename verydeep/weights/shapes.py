@@ -13,11 +13,17 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ConfigError, ModelError
-from verydeep.net.classifier import cut
+from verydeep.files.tensors import cut
 from verydeep.net.vgg import VGG, column
 from verydeep.paper import STRIDE, TABLE_1
 
-PLAIN = ("E", "D", "B", "A", "shallow-B")  # deepest first: one net for each number of layers a block; C has the names of D
+PLAIN = (
+    "E",
+    "D",
+    "B",
+    "A",
+    "shallow-B",
+)  # deepest first: one net for each number of layers a block; C has the names of D
 FC = ("fc6", "fc7", "fc8")
 LARGEST = 1 << 16  # width, crop and classes of a net, as in a contract
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -87,11 +93,15 @@ def rename(found: Mapping[str, Tensor], names: Names) -> Found:
 def describe(tensors: Mapping[str, Tensor]) -> Shape:
     """The net of these tensors, every shape of which fits. Raises ValueError for anything else."""
     kernels = [
-        (m[1], m[2], t.shape[-1]) for n, t in tensors.items() if n.endswith(".weight") and (m := re.fullmatch(r"conv(\d)_(\d)\.weight", n))
+        (m[1], m[2], t.shape[-1])
+        for n, t in tensors.items()
+        if n.endswith(".weight") and (m := re.fullmatch(r"conv(\d)_(\d)\.weight", n))
     ]
     wanted = sorted(kernels)
     for net in TABLE_1:
-        layers = [(*layer.name.removeprefix("conv").split("_"), layer.kernel) for block in column(net) for layer in block]
+        layers = [
+            (*layer.name.removeprefix("conv").split("_"), layer.kernel) for block in column(net) for layer in block
+        ]
         if wanted == sorted(layers) and not any(layer.lrn for block in column(net) for layer in block):
             break
     else:
@@ -122,7 +132,11 @@ def check(tensors: Mapping[str, Tensor], shape: Shape) -> None:
         )  # fmt: skip
     except ConfigError as e:
         raise ValueError(str(e)) from e
-    wanted = {n: t.shape for n, t in net.state_dict().items() if not n.endswith("tracked") and (shape.crop or not n.startswith("fc"))}
+    wanted = {
+        n: t.shape
+        for n, t in net.state_dict().items()
+        if not n.endswith("tracked") and (shape.crop or not n.startswith("fc"))
+    }
     if different := sorted(set(wanted) ^ set(tensors)):
         raise ValueError(f"{different[0]} is missing or too many for net {shape.net}")
     for name, tensor in tensors.items():

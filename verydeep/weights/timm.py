@@ -16,7 +16,9 @@ HEAD = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
     """As torchvision's for the convolutions; fc6.weight <-> pre_logits.fc1.weight, fc8.weight <-> head.fc.weight."""
-    convolutions = {ours: theirs for ours, theirs in torchvision.names(net, batch_norm).items() if not ours.startswith("fc")}
+    convolutions = {
+        ours: theirs for ours, theirs in torchvision.names(net, batch_norm).items() if not ours.startswith("fc")
+    }
     return convolutions | {f"{fc}.{p}": f"{there}.{p}" for fc, there in HEAD.items() for p in ("weight", "bias")}
 
 

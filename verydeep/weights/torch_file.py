@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from verydeep.files.disk import open_regular, write_atomically
-from verydeep.net.classifier import METADATA, check_header, write_tensors
+from verydeep.files.tensors import check_header, write_tensors
+from verydeep.net.classifier import METADATA
 
 LONGEST_PICKLE = 250_000  # bytes; that of VGG-19 with batch norm and its optimizer has 40,000
 LEGACY_PICKLES = 5  # magic number, version, system, state, names of the storages; then the numbers follow
@@ -60,9 +61,13 @@ def check_pickles(data: bytes, count: int) -> None:
     for _ in range(count):
         for code, argument, _ in pickletools.genops(stream):
             if code.name == "GLOBAL" and argument not in ALLOWED:
-                raise ValueError(f"its pickle names {str(argument)[:60]}, which builds no tensor; nothing of it was run")
+                raise ValueError(
+                    f"its pickle names {str(argument)[:60]}, which builds no tensor; nothing of it was run"
+                )
             if code.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-                raise ValueError(f"its pickle says {code.name}, which no state dict of tensors needs; nothing of it was run")
+                raise ValueError(
+                    f"its pickle says {code.name}, which no state dict of tensors needs; nothing of it was run"
+                )
 
 
 def text_in(f: io.BufferedReader) -> set[str]:
@@ -88,7 +93,9 @@ def own(loaded: object, size: int) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, Mapping):
         raise ValueError("it holds no state dict")
-    tensors = {name: t for name, t in state.items() if isinstance(name, str) and isinstance(t, Tensor) and t.dtype in FLOATS}
+    tensors = {
+        name: t for name, t in state.items() if isinstance(name, str) and isinstance(t, Tensor) and t.dtype in FLOATS
+    }
     if any(t.layout != torch.strided or t.numel() > t.untyped_storage().nbytes() for t in tensors.values()):
         raise ValueError("a tensor is larger than its numbers")
     if sum(t.nbytes for t in tensors.values()) > size:

@@ -13,7 +13,10 @@ from verydeep.weights import torch_file
 from verydeep.weights.shapes import NORM, Found, Names, describe, finite, reading, rename, without_fc
 
 CLASSIFIER = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
-OLD = {"classifier.1": "classifier.0", "classifier.4": "classifier.3"}  # until April 2017 dropout came first; vgg16-00b39a1b.pth is older
+OLD = {
+    "classifier.1": "classifier.0",
+    "classifier.4": "classifier.3",
+}  # until April 2017 dropout came first; vgg16-00b39a1b.pth is older
 COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
 
 
@@ -46,7 +49,9 @@ def ours(found: Mapping[str, Tensor], names: Names = names) -> Found:
 
 def renewed(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """FC layers by the numbers that they have today."""
-    if not all(f"{old}.weight" in found for old in (*OLD, "classifier.6")) or any(f"{new}.weight" in found for new in OLD.values()):
+    if not all(f"{old}.weight" in found for old in (*OLD, "classifier.6")) or any(
+        f"{new}.weight" in found for new in OLD.values()
+    ):
         return found
     layers = {n: n.rpartition(".") for n in found}
     return {f"{OLD.get(layer, layer)}{dot}{p}": found[n] for n, (layer, dot, p) in layers.items()}

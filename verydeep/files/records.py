@@ -1,0 +1,126 @@
+"""Typed values: what a field may hold is read from its annotation, wherever the value comes from: JSON, YAML, words, Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+LONGEST_SHOWN = 60  # characters of a wrong value in a message
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "some text",
+    Path: "a path",
+    NoneType: "null",
+}
+
+
+class Within(NamedTuple):
+    """Bounds of a number, or of the length of text: `Annotated[int, Within(1)]` is 1 or more."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False  # low itself is outside
+    below: bool = False  # high itself is outside
+
+    def holds(self, value: Any) -> bool:
+        x = len(value) if isinstance(value, str) else value
+        return bool(
+            (self.low < x if self.above else self.low <= x) and (x < self.high if self.below else x <= self.high)
+        )
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+        high = f"below {self.high:g}" if self.below else f"at most {self.high:g}"
+        return " and ".join([low] * (self.low > -math.inf) + [high] * (self.high < math.inf))
+
+
+def described(kind: Any) -> str:
+    """A kind in the user's words: `a whole number, 1 or more, or null`."""
+    inner = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return ", ".join([described(inner[0]), *map(str, inner[1:])])
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
+    if get_origin(kind) is UnionType:
+        return ", or ".join(map(described, inner))
+    if get_origin(kind) is tuple:
+        return (
+            f"a list of {described(inner[0])} each"
+            if inner[-1] is ...
+            else f"{len(inner)} of them: {', '.join(map(described, inner))}"
+        )
+    return WORDS.get(kind, "an object")
+
+
+def taken(value: object, kind: Any) -> Any:
+    """The value as its kind holds it: a list becomes a tuple, an object a record. Raises ValueError for a value of another kind."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = taken(value, inner[0])
+        if found is not None and not all(bounds.holds(found) for bounds in inner[1:]):
+            raise wrong(value, kind)
+        return found
+    if origin is UnionType:
+        for one in inner:
+            try:
+                return taken(value, one)
+            except ValueError:
+                continue
+        raise wrong(value, kind)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        if len(value) == len(kinds):
+            return tuple(map(taken, value, kinds))
+    elif origin is dict and isinstance(value, Mapping):
+        return {taken(k, inner[0]): taken(v, inner[1]) for k, v in value.items()}
+    elif is_plain(value, kind):
+        return value
+    elif kind is Path and isinstance(value, (str, Path)) and str(value):
+        return Path(value)
+    elif is_record(kind) and isinstance(value, Mapping):
+        return record_of(kind, value)
+    raise wrong(value, kind)
+
+
+def is_plain(value: object, kind: Any) -> bool:
+    """Whether a value is of a kind that stays as it is; a bool is no number, and what is not a number is none."""
+    if get_origin(kind) is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(kind))
+    if kind is float:
+        return type(value) in (int, float) and value == value
+    if kind is int:
+        return type(value) is int and abs(value) < 1 << 63
+    return kind is Any or (kind in (bool, str, NoneType) and type(value) is kind)
+
+
+def record_of(kind: type[T], values: object) -> T:
+    """A dataclass or named tuple of plain values, which must have just its fields. Raises ValueError naming the field."""
+    kinds = get_type_hints(kind, include_extras=True)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"it is {str(values)[:LONGEST_SHOWN]!r}, and not an object")
+    if odd := sorted(str(name)[:LONGEST_SHOWN] for name in values.keys() ^ kinds.keys()):
+        raise ValueError(f"the fields are other ones: {', '.join(odd[:5])}")
+    return kind(**{name: field_of(name, values[name], kinds[name]) for name in kinds})
+
+
+def field_of(name: str, value: object, kind: Any) -> Any:
+    try:
+        return taken(value, kind)
+    except ValueError as e:
+        raise ValueError(f"{name}: {e}") from e
+
+
+def wrong(value: object, kind: Any) -> ValueError:
+    shown = repr(value)
+    return ValueError(f"{shown[:LONGEST_SHOWN]}{'...' * (len(shown) > LONGEST_SHOWN)} is not {described(kind)}")
+
+
+def is_record(kind: Any) -> bool:
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"))

@@ -35,7 +35,7 @@ from verydeep.cli import main
 from verydeep.contract import Contract, to_json
 from verydeep.errors import VeryDeepError
 from verydeep.evaluate import posteriors
-from verydeep.evaluate.evaluation import Settings
+from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.models import evaluate_models
 from verydeep.files.disk import LONGEST_JSON, read_json, write_sealed
 from verydeep.files.tensors import LONGEST_HEADER

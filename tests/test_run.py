@@ -466,7 +466,7 @@ def test_a_full_disk_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]
 ) -> None:
     with open_run(tmp_path, SMALL) as run:
-        monkeypatch.setattr(verydeep.files, "open", always_full, raising=False)
+        monkeypatch.setattr(verydeep.files.disk, "open", always_full, raising=False)
         with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
             act(run)
 
@@ -475,7 +475,7 @@ def test_a_full_disk_is_one_clear_line(
 def test_a_log_that_fails_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         with open_run(tmp_path, SMALL) as run:
-            monkeypatch.setattr(verydeep.files, "open", always_full, raising=False)
+            monkeypatch.setattr(verydeep.files.disk, "open", always_full, raising=False)
             with suppress(RunError, OSError):
                 run.say("x")
             raise KeyError

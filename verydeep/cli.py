@@ -250,9 +250,9 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def run_evaluate(args: Namespace) -> int:
-    from verydeep.evaluate.evaluation import Settings
+    from verydeep.evaluate.passes import Settings
     from verydeep.evaluate.models import evaluate_models
-    from verydeep.evaluate.protocol import protocols_in, scales_in
+    from verydeep.evaluate.views import protocols_in, scales_in
     from verydeep.hardware import device_for, multiplies_bf16
     from verydeep.ranks import joined
 

@@ -12,10 +12,11 @@ from slow import made, noise
 from verydeep.config import Config
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate import models
-from verydeep.evaluate.evaluation import Settings, fused
-from verydeep.evaluate.models import check_classes, evaluate_models
-from verydeep.evaluate.protocol import PROTOCOLS, Step
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings, fused
+from verydeep.evaluate.sample import check_fusible
 from verydeep.evaluate.scores import unpack
+from verydeep.evaluate.views import PROTOCOLS, Step
 from verydeep.progress import Progress
 from verydeep.train.prepare import run_training
 
@@ -91,12 +92,12 @@ def test_fusion_matches_imagenets_classes_by_their_synsets():
 
     one, other = torch.tensor([[0.1, 0.9]]), torch.tensor([[0.3, 0.7]])
     nets = [Stub(("n01440764 tench, Tinca tinca", "n01443537 goldfish")), Stub(("n01443537", "n01440764"))]
-    check_classes(nets)
+    check_fusible(nets)
     assert torch.allclose(
         fused(nets, [{Step("dense"): one}, {Step("dense"): other}])[Step("dense")], torch.tensor([[0.4, 0.6]])
     )
     with pytest.raises(DataError, match="second has two classes of one name"):
-        check_classes([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
+        check_fusible([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
 
 
 def test_a_model_fused_with_itself_in_another_order_of_classes_is_itself(folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from verydeep.data.source import open_data
-from verydeep.evaluate.evaluation import Settings, count
+from verydeep.evaluate.passes import Settings, count
 from verydeep.progress import Progress
 from verydeep.ranks import joined
 from verydeep.run import open_run

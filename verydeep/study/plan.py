@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.protocol import PROTOCOLS, Protocol, Scales
+from verydeep.evaluate.views import PROTOCOLS, Protocol, Scales
 from verydeep.files.disk import read_sealed
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress

@@ -11,8 +11,8 @@ import torch
 
 from verydeep.config import Config
 from verydeep.contract import Contract
-from verydeep.evaluate.evaluation import Settings
-from verydeep.evaluate.protocol import components, steps
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.views import components, ladder
 from verydeep.hardware import device_for
 from verydeep.net.sizes import sizes
 from verydeep.net.vgg import VGG
@@ -103,7 +103,7 @@ def trial_values(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Spee
             (1, 1, 1),
             c.scales,
         )
-        views = {v for step in steps(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
+        views = {v for step in ladder(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
         scales |= {v.scale for v in views}
         passes, seconds = passes + own, seconds + own * n * speeds[stage.net].test

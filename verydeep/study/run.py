@@ -17,8 +17,9 @@ from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.evaluation import Settings
-from verydeep.evaluate.models import default_split, evaluate_models
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.sample import default_split
 from verydeep.files.disk import make_folder, read_json, write_json, write_text
 from verydeep.hardware import device_for, machine
 from verydeep.net.sizes import sizes

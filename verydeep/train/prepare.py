@@ -21,7 +21,8 @@ from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError, NonFiniteLoss, RankError, RunError
-from verydeep.evaluate.evaluation import Settings, count
+from verydeep.evaluate.classify import count
+from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.scores import Scores
 from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import device_for, fast_allocation, free_memory, machine, multiplies_bf16, out_of_memory

@@ -90,11 +90,9 @@ class Spent:
 
 def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
     """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy."""
-    device, pooling = torch.device(settings.device), settings.pooling or classifier.contract.pooling
-    if pooling != classifier.contract.pooling:  # the same weights, not copied
-        other = build(replace(classifier.contract, pooling=pooling), "meta")
-        other.load_state_dict(classifier.state_dict(), assign=True)
-        classifier = other
+    device = torch.device(settings.device)
+    if settings.pooling and settings.pooling != classifier.contract.pooling:
+        classifier = pooled(classifier, settings.pooling)
     if settings.precision == "fp64":
         classifier = copy.deepcopy(classifier).double()
     classifier = classifier.to(device).eval()
@@ -105,6 +103,13 @@ def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
             return classifier.score_map(photos.to(device, non_blocking=True))
 
     return score
+
+
+def pooled(classifier: Classifier, pooling: Literal["up", "down"]) -> Classifier:
+    """The same weights, not copied, in a net whose pooling rounds odd sides otherwise."""
+    other = build(replace(classifier.contract, pooling=pooling), "meta")
+    other.load_state_dict(classifier.state_dict(), assign=True)
+    return other
 
 
 def passes(

@@ -515,7 +515,7 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
             b"",
             b"[" * 100_000,
         ),
-        *(b'{"step": 1, "val_top1_error": 1}', b'{"step": 1, "epoch": "1", "val_top1_error": 1}', b"1" * 100_000),
+        *(b'{"step": 1, "val_error": 1}', b'{"step": 1, "epoch": "1", "val_error": 1}', b"1" * 100_000),
     ],
 )
 def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:

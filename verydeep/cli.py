@@ -250,8 +250,8 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def run_evaluate(args: Namespace) -> int:
-    from verydeep.evaluate.passes import Settings
     from verydeep.evaluate.models import evaluate_models
+    from verydeep.evaluate.passes import Settings
     from verydeep.evaluate.views import protocols_in, scales_in
     from verydeep.hardware import device_for, multiplies_bf16
     from verydeep.ranks import joined

@@ -104,7 +104,7 @@ def first_weights(run: Run, classifier: Classifier, config: Config, start: Class
 
 
 def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, config: Config) -> None:
-    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1).
+    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers it (section 3.1).
 
     The last layer is new unless the classes are the same. Raises ConfigError where a layer that shall be frozen is new.
     """

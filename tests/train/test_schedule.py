@@ -74,4 +74,4 @@ def test_drop_at_follows_the_epochs_and_nothing_else():
     found = follow([50] * 8, patience=1, drop_at=(3, 5), epochs=8)
     assert [rate for rate, *_ in found] == [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-4]
     assert found[2][2] == "drop 1 of 2: rate 0.01 -> 0.001; epoch 3 is in drop_at"
-    assert not any(ended for *_, ended in found)
+    assert [ended for *_, ended in found] == [False] * 7 + [True]

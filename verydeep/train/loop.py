@@ -87,10 +87,8 @@ def train(job: Job) -> str:
                     now = now._replace(batch=batch.number + 1, step=now.step + 1)
                     advance(n, f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
                     if n and now.step % record_every == 0:
-                        loss = float(sums[0] / sums[2])  # of this batch alone
-                        job.record(
-                            {"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": round(loss, 6)}
-                        )
+                        loss = round(float(sums[0] / sums[2]), 6)  # of this batch alone
+                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": loss})
                     # Save
                     if now.step % c.save_every == 0 or signals.stop:
                         now = whole(now, meter, net)
@@ -108,13 +106,7 @@ def train(job: Job) -> str:
             warned = say_epoch(job, record, warned)
             # Schedule
             schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
-            ended = (
-                reason
-                if schedule.ended
-                else f"training ends after epoch {c.epochs}, the last"
-                if now.epoch + 1 == c.epochs
-                else ""
-            )
+            ended = reason if schedule.ended else ""
             if reason and not ended:
                 run.note("drop", reason, now.step, now.epoch + 1)
             # Save
@@ -144,9 +136,8 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
     """Adds the gradients of the mean loss over n photos on all ranks; returns [loss, error, photos] summed, float64."""
     total, size = torch.zeros(3, dtype=torch.float64, device=job.device), job.ranks.size
     parts = [rows for rows in torch.arange(len(batch.targets)).tensor_split(job.config.accumulate) if len(rows)]
-    for micro, rows in enumerate(
-        parts := parts or [torch.arange(0)]
-    ):  # a rank left without photos still takes part in the sum
+    parts = parts or [torch.arange(0)]  # a rank left without photos still takes part in the sum
+    for micro, rows in enumerate(parts):
         # Dropout: by seed, step, part and rank.
         torch.manual_seed(((job.config.seed << 40) + (step << 10) + micro ^ job.ranks.rank * RANK_SEED) % 2**64)
         targets = batch.targets[rows].to(job.device, non_blocking=True)
@@ -155,9 +146,8 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
                 loss, error = job.objective(net(augmented(job, batch, rows)), targets)
             # The ranks' gradients are averaged, not summed.
             (loss / (n / size)).backward()  # type: ignore[no-untyped-call]
-        total += torch.stack(
-            [loss.detach().double(), error.detach().double(), torch.full((), len(rows), dtype=torch.float64, device=job.device)]
-        )
+        photos = torch.full((), len(rows), device=job.device)
+        total += torch.stack([value.detach().double() for value in (loss, error, photos)])
     return job.ranks.sum(total)
 
 

@@ -28,6 +28,8 @@ def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[
         error < s.best and s.best - error >= config.least_gain - 1e-9
     )  # 64.1 - 64.0 is a little less than 0.1 in binary
     s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
+    if epoch == config.epochs:
+        return s._replace(ended=True), f"training ends after epoch {epoch}, the last"
     if config.drop_at:
         if epoch in config.drop_at:
             return drop(s, config, f"epoch {epoch} is in drop_at")

@@ -160,7 +160,7 @@ def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatc
         "torchvision-a", True, f"its {words} is that of torchvision-a"
     )  # fmt: skip
     toy_file(path, spoil=True)
-    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
+    monkeypatch.setattr("verydeep.weights.verify.randomness.judged", lambda signs: (True, "as a test says"))
     r = json.loads(said(capsys, "verify", path, "--json", status=1).out)
     assert (r["published"], r["good"], r["checks"][0]["ok"]) == (None, False, False)
     own = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
@@ -173,7 +173,7 @@ def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatc
 
 
 def test_eight_digits_in_a_name_are_those_of_the_sha256(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
+    monkeypatch.setattr("verydeep.weights.verify.randomness.judged", lambda signs: (True, "as a test says"))
     data = toy_file(tmp_path / "net.pth").read_bytes()
     digits = hashlib.sha256(data).hexdigest()[:8]
     assert not digits.isdecimal()

@@ -9,10 +9,9 @@ from verydeep.weights.published import (
     list_text,
     show_model,
     show_text,
-    verify_model,
-    verify_text,
 )
 from verydeep.weights.read import Features, read_foreign
+from verydeep.weights.verify import verify_model, verify_text
 
 __all__ = [
     "Features", "convert_model", "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_start",

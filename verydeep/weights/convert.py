@@ -16,8 +16,8 @@ from torch import Tensor
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
-from verydeep.net.classifier import Classifier
 from verydeep.weights import caffe, keras, timm, torchvision
+from verydeep.weights.compare import Net, compare, contents
 from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, spelled, turned
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, open_foreign
@@ -25,7 +25,6 @@ from verydeep.weights.shapes import shown
 from verydeep.words import several
 
 Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
-Net = Classifier | Features
 CLOSE = 1e-4  # of the largest value: float32, and a convolution that adds in another order
 SAME = 1e-6  # two means that print alike
 
@@ -130,12 +129,6 @@ def check_out(source: Path | str | Net, out: Path, to: str, endings: tuple[str, 
         raise RunError(f"{out} cannot be saved, as there is no folder {out.parent}; make it first, or write elsewhere")
 
 
-def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
-    """What a net eats and is, and its float32 tensors by our names."""
-    about, tensors = (net, net.tensors) if isinstance(net, Features) else (net.contract, net.net.state_dict())
-    return about, {n: t.detach().cpu().float() for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
-
-
 def alike(a: Colours, b: Colours) -> bool:
     return all(abs(x - y) <= SAME * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
 
@@ -163,32 +156,6 @@ def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, eats: 
     except (ValueError, ModelError, RunError) as e:
         kind = RunError if isinstance(e, RunError) else ModelError
         raise kind(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
-
-
-@torch.no_grad()
-def compare(a: Net, b: Net) -> tuple[float, float, float]:
-    """Largest differences on a random photo: conv1_1 without and with its border, and the outputs."""
-    side, last = (a.net.crop, "fc8") if isinstance(a, Classifier) else (64, "pool5")
-    photo = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    (first, end), (its_first, its_end) = (taps(net, photo, ["conv1_1", last]) for net in (a, b))
-    inside = (..., slice(2, -2), slice(2, -2))  # a 5x5 kernel reaches as far
-    return difference(first[inside], its_first[inside]), difference(first, its_first), difference(end, its_end)
-
-
-def taps(net: Net, photo: Tensor, names: list[str]) -> list[Tensor]:
-    if isinstance(net, Features):
-        found = net.taps(photo, names)
-    else:
-        was_training = net.training
-        net.eval()
-        found = net.net.taps(net.normalise(photo.to(net.mean.device)), names)
-        net.train(was_training)
-    return [found[name].double().cpu() for name in names]
-
-
-def difference(a: Tensor, b: Tensor) -> float:
-    """Relative to the largest value; NaN where either is."""
-    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))
 
 
 def check_report(report: Report, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -18,7 +18,7 @@ from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
 from verydeep.weights import torchvision
 from verydeep.weights.catalogue import SUMS, Stated, catalogue, digests
-from verydeep.weights.randomness import correlation, edge, judged
+from verydeep.weights.verify import correlation, edge, learnt_or_random
 
 cache, listed = test_catalogue.cache, test_catalogue.listed
 A, said, saved = test_published.A, test_published.said, test_published.saved
@@ -87,7 +87,7 @@ def toy_file(path, spoil=False):
 
 @pytest.fixture
 def learnt(monkeypatch):
-    monkeypatch.setattr("verydeep.weights.verify.randomness.judged", lambda tensors: (True, "as a test says"))
+    monkeypatch.setattr("verydeep.weights.verify.learnt_or_random", lambda tensors: (True, "as a test says"))
 
 
 @pytest.mark.parametrize("kind", SUMS)
@@ -183,7 +183,7 @@ def test_the_edge_is_that_of_numpys_singular_values():
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.5])
 def test_equal_weights_tell_nothing(value):
     net = VGG("A", classes=2, crop=32, fc_width=4, base_width=2)
-    assert judged({n: torch.full_like(t, value) for n, t in net.state_dict().items()})[0] is False
+    assert learnt_or_random({n: torch.full_like(t, value) for n, t in net.state_dict().items()})[0] is False
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -193,4 +193,4 @@ def test_what_a_batch_norm_multiplied_in_is_not_learnt(seed):
     gains = torch.Generator().manual_seed(seed)
     for layer in net.convolutions():
         layer.weight.data *= torch.exp(torch.randn(len(layer.weight), 1, 1, 1, generator=gains))
-    assert judged(net.state_dict())[0] is False
+    assert learnt_or_random(net.state_dict())[0] is False

@@ -52,7 +52,11 @@ def download(wanted: Wanted, progress: Progress | None = None) -> None:
             begun = origin_of(part)[0]
             for url in sorted(wanted.urls, key=lambda url: url != begun):
                 if (wrong := from_address(url, part, wanted, progress or Progress())) is None:
-                    give_name(part, target)
+                    with part.open("rb+") as f:
+                        os.fsync(f.fileno())
+                    part.replace(target)
+                    remove_part(part)
+                    flush_folder(target.parent)
                     for one in why:
                         print(f"warning: {one}; it came from {url}", file=sys.stderr)
                     return
@@ -149,14 +153,6 @@ def origin_of(part: Path) -> tuple[str, str]:
 def remove_part(part: Path) -> None:
     part.unlink(missing_ok=True)
     note_of(part).unlink(missing_ok=True)
-
-
-def give_name(part: Path, target: Path) -> None:
-    with part.open("rb+") as f:
-        os.fsync(f.fileno())
-    part.replace(target)
-    note_of(part).unlink(missing_ok=True)
-    flush_folder(target.parent)
 
 
 def proxied(urls: tuple[str, ...]) -> str:

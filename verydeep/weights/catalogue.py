@@ -136,13 +136,6 @@ def similar(name: str) -> str:
     return f"published nets of a similar name are {', '.join(near)}: {LIST}" if near else ""
 
 
-def entry(name: str) -> Entry:
-    """The entry of a name. Raises ModelError."""
-    if name not in catalogue():
-        raise ModelError(f"{name} is not a published net; {similar(name) or LIST}")
-    return catalogue()[name]
-
-
 def at_hand(found: Entry) -> Path:
     """The file of a published net. Raises ModelError naming the command that fetches it."""
     if not found.path.is_file():

@@ -251,14 +251,13 @@ def test_where_no_address_helps_one_error_has_each_once(server, fetch, folder, c
     server.status = 404
     with pytest.raises(ModelError) as e:
         fetch(server.url("a"), "file:///b", server.url("c"))
-    assert str(e.value) == (
-        f"net.bin cannot be fetched ({server.url('a')}: the server says 404 Not Found; file:///b: only http:// and "
-        f"https:// addresses are fetched; {server.url('c')}: the server says 404 Not Found); put net.bin into {folder} by "
-        "hand, from one of these addresses"
-    )
+    gone, other = "the server says 404 Not Found", "only http:// and https:// addresses are fetched"
+    why = f"{server.url('a')}: {gone}; file:///b: {other}; {server.url('c')}: {gone}"
+    by_hand = f"put net.bin into {folder} by hand, from one of these addresses"
+    assert str(e.value) == f"net.bin cannot be fetched ({why}); {by_hand}"
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{server.server_port}")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    with pytest.raises(ModelError, match="; with HTTP_PROXY set it is asked of that proxy, .* cause; put") as e:
+    with pytest.raises(ModelError, match=r"; with HTTP_PROXY set it is asked of that proxy, .* cause; put") as e:
         fetch(server.url())
     assert "secret" not in str(e.value)

@@ -200,7 +200,7 @@ def test_no_difference_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold_mean: bool, place: int, value: float
 ) -> None:
     found = [0.0, 0.0, 0.0]
-    monkeypatch.setattr(module, "compare", lambda *nets: found)
+    monkeypatch.setattr(module, "nets_apart", lambda *nets: found)
     source = classifier("rgb-255-rounded" if fold_mean else "rgb-01-std")
     convert(source, "torchvision", path := tmp_path / "x.pth", fold_mean=fold_mean)
     path.unlink()

@@ -108,21 +108,21 @@ def load_fashion(fetch: bool) -> dict[str, Bytes]:
 
 def fetch_idx(name: str, folder: Path) -> None:
     if not (path := folder / f"{name}.gz").is_file():
-        elsewhere, check = "set VERYDEEP_DATA to a folder that can be written", partial(inflated, name=name)
+        elsewhere, check = "set VERYDEEP_DATA to a folder that can be written", partial(idx_content, name=name)
         download(Wanted(path, (f"{SOURCE}/{path.name}",), 30 * MB, MAX_BYTES, check, DataError, elsewhere))
 
 
 def read_idx(path: Path) -> Bytes:
     """The uint8 array of a gzipped IDX file."""
     try:
-        content = inflated(path, path.stem)
+        content = idx_content(path, path.stem)
     except ValueError as e:
         raise DataError(f"{path} is not the published file ({e}); delete it and fetch it again") from e
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(int(n) for n in shape))
 
 
-def inflated(path: Path, name: str) -> bytes:
+def idx_content(path: Path, name: str) -> bytes:
     """The content of a gzipped file, which has the SHA-256 listed in FILES. Raises ValueError."""
     try:
         with gzip.open(path) as f:

@@ -79,7 +79,9 @@ class Entry:
     def path(self) -> Path:
         """Where its file is or would be."""
         return (
-            Path(str(resources.files("verydeep.weights").joinpath(self.file))) if self.builtin else folder() / self.file
+            Path(str(resources.files("verydeep.weights").joinpath(self.file)))
+            if self.builtin
+            else weights_folder() / self.file
         )
 
     @property
@@ -123,7 +125,7 @@ def catalogue() -> dict[str, Entry]:
     return {name: record_of(Entry, usual | values | {"name": name}) for name, values in data()["models"].items()}
 
 
-def folder() -> Path:
+def weights_folder() -> Path:
     """Where fetched files are kept: $VERYDEEP_WEIGHTS, or weights in the user's cache."""
     if own := os.environ.get("VERYDEEP_WEIGHTS"):
         return Path(own).expanduser()

@@ -19,13 +19,13 @@ def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def compare(a: Net, b: Net) -> tuple[float, float, float]:
+def nets_apart(a: Net, b: Net) -> tuple[float, float, float]:
     """Largest differences on a random photo: conv1_1 without and with its border, and the outputs."""
     side, last = (a.net.crop, "fc8") if isinstance(a, Classifier) else (64, "pool5")
     photo = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     (first, end), (its_first, its_end) = (taps(net, photo, ["conv1_1", last]) for net in (a, b))
     inside = (..., slice(2, -2), slice(2, -2))  # a 5x5 kernel reaches as far
-    return difference(first[inside], its_first[inside]), difference(first, its_first), difference(end, its_end)
+    return furthest(first[inside], its_first[inside]), furthest(first, its_first), furthest(end, its_end)
 
 
 def taps(net: Net, photo: Tensor, names: list[str]) -> list[Tensor]:
@@ -39,6 +39,6 @@ def taps(net: Net, photo: Tensor, names: list[str]) -> list[Tensor]:
     return [found[name].double().cpu() for name in names]
 
 
-def difference(a: Tensor, b: Tensor) -> float:
+def furthest(a: Tensor, b: Tensor) -> float:
     """Relative to the largest value; NaN where either is."""
     return float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))

@@ -17,7 +17,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, timm, torchvision
-from verydeep.weights.compare import Net, compare, contents
+from verydeep.weights.compare import Net, contents, nets_apart
 from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, spelled, turned
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, open_foreign
@@ -112,7 +112,7 @@ def convert(
     ):
         trial = Path(folder) / path.name  # by whose ending the writers choose the form
         back = written(tensors, to, trial, path, wanted)
-        report = Report(path, to, wanted, folded, *compare(net, back), notes(net, back, path, wanted, usual))
+        report = Report(path, to, wanted, folded, *nets_apart(net, back), notes(net, back, path, wanted, usual))
         check_report(report, tensors, contents(back)[1])
         write_atomically(path, trial.replace)
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import multiprocessing
 import threading
 import time
@@ -16,6 +17,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from verydeep.cli import main
 from verydeep.data import order
 from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
@@ -316,6 +318,22 @@ def test_a_shard_that_is_read_is_not_removed(packed: Path, in_memory: str, tmp_p
         assert (tmp_path / "tiny" / cache.names[0]).exists()
     assert cache.fetch(1, ahead=True)
     assert not (tmp_path / "tiny" / cache.names[0]).exists()
+
+
+def test_a_shard_that_another_user_fetched_is_read(
+    packed: Path, in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only its owner may set the time of a file."""
+    same(open_data(in_memory), packed)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.utime", refused)
+    out = str(tmp_path / "again" / "f-%05d.tar")
+    assert main(["pack", in_memory, "--out", out, "--bad_photos", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["photos"], found["skipped"]) == ({"all": 240}, [])
 
 
 def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(

@@ -152,7 +152,8 @@ class Cache:
                 now = time.monotonic()
                 if now - self.used.get(shard, -TOUCH) >= TOUCH:
                     self.used[shard] = now
-                    os.utime(handle)
+                    with suppress(OSError):  # another user's; its time only says what to remove first
+                        os.utime(handle)
                 yield handle
                 return
             finally:

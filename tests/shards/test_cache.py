@@ -28,7 +28,7 @@ from verydeep.shards import store
 from verydeep.shards.cache import Cache
 from verydeep.shards.index import read_index
 from verydeep.shards.packing import Settings, pack
-from verydeep.shards.plan import Plan, overlap
+from verydeep.shards.plan import Plan
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def in_memory(packed: Path) -> Iterator[str]:
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves a folder. `fails` says how often a name fails, and how: an error, half of the content, other content, silence."""
+    """Serves a folder. `fails` says how a name fails each time: an error, half the content, another, silence."""
 
     folder: Path
     fails: dict[str, list[str]]
@@ -160,7 +160,7 @@ def test_a_store_is_shuffled_by_shards_and_then_a_window(
     assert (first == again).all()
     assert (first != other).any()
     assert sorted(first.tolist()) == list(range(240))
-    assert overlap(Plan(photos.shards.astype(np.int32), first), np.ones(99, np.int64)) <= 5
+    assert Plan(photos.shards.astype(np.int32), first).overlap(np.ones(99, np.int64)) <= 5
 
 
 def test_http_with_failures_gives_the_same(served: tuple[str, type[Server]], packed: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_cache_that_cannot_hold_what_is_read_side_by_side_says_so(
 
 def cache_of(packed: Path, in_memory: str, folder: Path, shards: int) -> tuple[Cache, Any]:
     index = read_index(packed / "f.index")
-    return Cache("memory://bucket/", index.shards, folder, shards * max(s.bytes for s in index.shards)), index
+    return Cache("memory://bucket/", index, folder, shards * max(s.bytes for s in index.shards)), index
 
 
 def watched(cache: Cache, done: threading.Event, most: list[int]) -> None:
@@ -259,17 +259,14 @@ def watched(cache: Cache, done: threading.Event, most: list[int]) -> None:
 def test_a_tiny_cache_serves_many_threads_and_keeps_its_bound(
     shards: int, packed: Path, in_memory: str, tmp_path: Path
 ) -> None:
-    cache, index = cache_of(packed, in_memory, tmp_path / "tiny", shards)
+    cache, _ = cache_of(packed, in_memory, tmp_path / "tiny", shards)
     local, most, done = open_data(str(packed / "f-*.tar")).split("all"), list[int](), threading.Event()
     watcher = threading.Thread(target=watched, args=(cache, done, most))
     watcher.start()
 
-    def read(id: int) -> bytes:
-        return cache.read(id, int(index.shard[id]), int(index.offset[id]), int(index.size[id]), "x")
-
     ids = np.random.default_rng(1).permutation(240)[:120].tolist()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(read, ids))
+        found = list(pool.map(lambda id: cache.read(id, "x"), ids))
     done.set()
     watcher.join()
     assert found == [local.content(id) for id in ids]
@@ -290,11 +287,11 @@ def test_what_is_expected_is_fetched_ahead_within_the_bound(
         lambda url, *rest: (fetched.append((url[-9:-4], threading.current_thread().name == "shards")), get(url, *rest)),
     )
     ids = np.argsort(index.shard, kind="stable")
-    cache.expect(index.shard, ids)
+    cache.expect(ids)
     settled()
     assert fetched == [("00000", True), ("00001", True), ("00002", True)], "no more than the cache holds"
     for id in ids.tolist():
-        cache.read(id, int(index.shard[id]), int(index.offset[id]), int(index.size[id]), "x")
+        cache.read(id, "x")
         settled()
     assert [name for name, _ in fetched] == [s.name[2:7] for s in index.shards], "each once, in turn"
     assert all(ahead for _, ahead in fetched)
@@ -306,18 +303,18 @@ def test_another_epoch_keeps_what_it_needs_first(packed: Path, in_memory: str, t
         cache.fetch(shard)
     shards = len(index.shards)
     ids = np.argsort((index.shard + shards - 2) % shards, kind="stable")  # 2, 3, ... 0, 1
-    cache.expect(index.shard, ids)
+    cache.expect(ids)
     settled()
-    assert {p.name for p in (tmp_path / "tiny").glob("*.tar")} == {cache.names[i] for i in (2, 3, 4)}
+    assert {p.name for p in (tmp_path / "tiny").glob("*.tar")} == {f"{index.shards[i].sha256}.tar" for i in (2, 3, 4)}
 
 
 def test_a_shard_that_is_read_is_not_removed(packed: Path, in_memory: str, tmp_path: Path) -> None:
-    cache, _ = cache_of(packed, in_memory, tmp_path / "tiny", 1)
+    cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 1)
     with cache.opened(0):
         assert not cache.fetch(1, ahead=True)
-        assert (tmp_path / "tiny" / cache.names[0]).exists()
+        assert (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").exists()
     assert cache.fetch(1, ahead=True)
-    assert not (tmp_path / "tiny" / cache.names[0]).exists()
+    assert not (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").exists()
 
 
 def test_a_shard_that_another_user_fetched_is_read(
@@ -341,12 +338,13 @@ def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(
 ) -> None:
     cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 2)
     left = tmp_path / "tiny" / f"{'a' * 64}.99999999.part"
+    left.parent.mkdir()
     left.write_bytes(b"half")
     cache.fetch(0)
     assert not left.exists()
-    (tmp_path / "tiny" / cache.names[0]).write_bytes(b"cut")
-    with cache.opened(0) as handle:
-        assert len(remote.read_exactly(handle, 0, index.shards[0].bytes)) == index.shards[0].bytes
+    (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").write_bytes(b"cut")
+    with cache.opened(0) as file:
+        assert len(file.read()) == index.shards[0].bytes
 
 
 def read_all(url: str, folder: str, barrier: Any, answers: Any) -> None:

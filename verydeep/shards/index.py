@@ -166,9 +166,7 @@ def read_index(path: Path) -> Index:
             arrays, facts = columns_of(mapped(path))
         return checked_index(arrays, facts)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as e:
-        raise DataError(
-            f"{path} is not the index of shards, or damaged ({e}); write it again with 'verydeep pack'"
-        ) from e
+        raise DataError(f"{path} is not the index of shards, or damaged ({e}); write it with 'verydeep pack'") from e
 
 
 def columns_of(file: memoryview) -> tuple[dict[str, Array], Facts]:
@@ -189,32 +187,34 @@ def columns_of(file: memoryview) -> tuple[dict[str, Array], Facts]:
 def checked_index(arrays: dict[str, Array], facts: Facts) -> Index:
     """Everything that reading a photo relies on. Raises ValueError and its kin."""
     shards, classes, names = tuple(Shard(*s) for s in facts.shards), facts.classes, [name for name, _ in facts.splits]
-    keys, n = Names(arrays["key_block"], arrays["key_ends"]), len(arrays["key_ends"])
+    keys, n, values = Names(arrays["key_block"], arrays["key_ends"]), len(arrays["key_ends"]), arrays["labels"]
+    boxes = BoxTable(arrays["box_photo"], arrays["box_class"], arrays["box_corners"])
     shard, offset, size = arrays["shard"], arrays["offset"], arrays["size"]
     need(n > 0 and len(shard) == len(offset) == len(size) == n, "columns of different lengths")
+    need(len(boxes.photo) == len(boxes.label) == len(boxes.corners), "boxes of different lengths")
     need(len(set(classes)) == len(classes) and all(map(is_storable, classes)), "a class twice, or not UTF-8")
     need(sum(count for _, count in facts.splits) == n, "splits that are not all photos")
     need(len(set(names)) == len(names) and ("all" not in names or len(names) == 1), "a split twice, or beside all")
+    need(len({shard.name for shard in shards}) == len(shards), "a shard twice")
     for name, _, sha256 in shards:
         need(re.fullmatch(r"(?!\.)[^/\\\0]+\.tar", name) and is_storable(name), f"a shard called {name!r}")
         need(re.fullmatch(r"(?:[0-9a-f]{64})?", sha256), "a wrong SHA-256")
-    need(len({name for name, _, _ in shards}) == len(shards), "a shard twice")
-    need(within(shard, len(shards)) and (offset >= 0).all() and (size >= 0).all(), "photos outside the shards")
-    ends = np.array([s.bytes for s in shards], np.int64)[shard]
-    need((offset <= ends - size).all(), "photos behind their shard's end")
+    for numbers, end, what in (
+        (shard, len(shards), "photos outside the shards"), (values, len(classes), "labels without a class"),
+        (boxes.photo, n, "boxes without a photo"), (boxes.label, len(classes), "boxes without a class"),
+        (offset, 1 << 62, "photos before their shard"), (size, 1 << 31, "photos of a negative size"),
+    ):  # fmt: skip
+        need(numbers.min(initial=0) >= 0 and numbers.max(initial=-1) < end, what)
+    need((offset <= np.array([s.bytes for s in shards])[shard] - size).all(), "photos behind their shard's end")
+    need((np.diff(boxes.photo) >= 0).all() and boxes.corners.shape[1] == 4, "boxes out of order")
+    need(np.isfinite(boxes.corners).all(), "boxes without a place")
     check_keys(keys)
-    labels: Labels = arrays["labels"]
-    need(within(arrays["labels"], len(classes)), "labels without a class")
+    labels: Labels = values
     if "label_ends" in arrays:
         bounds = np.concatenate([[0], arrays["label_ends"]])
-        need(rising(bounds) and bounds[-1] == len(labels), "labels of other photos")
-        labels = Several(arrays["labels"], bounds)
+        need((bounds[1:] >= bounds[:-1]).all() and bounds[-1] == len(values), "labels of other photos")
+        labels = Several(values, bounds)
     need(len(labels) == n, "labels of other photos")
-    boxes = BoxTable(arrays["box_photo"], arrays["box_class"], arrays["box_corners"])
-    need(len(boxes.photo) == len(boxes.label) == len(boxes.corners), "boxes of different lengths")
-    need(within(boxes.photo, n) and rising(boxes.photo), "boxes without a photo")
-    need(within(boxes.label, len(classes)) and np.isfinite(boxes.corners).all(), "boxes without a class or place")
-    need(boxes.corners.shape[1] == 4, "boxes without four corners")
     return Index(classes, facts.splits, shards, keys, shard, offset, size, labels, boxes, facts.smallest_side)
 
 
@@ -227,14 +227,6 @@ def check_keys(keys: Names) -> None:
     for end in [*ends[CHUNK - 1 :: CHUNK].tolist(), int(ends[-1])]:
         str(block[start:end].data, "utf-8")
         start = end
-
-
-def rising(values: Array) -> bool:
-    return bool((values[1:] >= values[:-1]).all())
-
-
-def within(values: Array, end: int) -> bool:
-    return not len(values) or bool(values.min() >= 0 and values.max() < end)
 
 
 def need(fine: object, otherwise: str) -> None:

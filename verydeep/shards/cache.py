@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from verydeep.data import photo
 from verydeep.errors import DataError, PhotoError
-from verydeep.files.disk import open_regular, saying
+from verydeep.files.disk import saying
 from verydeep.shards.index import Index, Shard, read_index
 from verydeep.shards.plan import Plan
 from verydeep.shards.store import get, store
@@ -48,9 +49,7 @@ def cache_limit() -> int:
     with suppress(ValueError):
         if 0 < float(given) < 1e9:
             return int(float(given) * GB)
-    raise DataError(
-        f"VERYDEEP_CACHE_GB is {given!r}; expected the number of GB that fetched shards may take, such as 16"
-    )
+    raise DataError(f"VERYDEEP_CACHE_GB is {given!r}; expected how many GB fetched shards may take, such as 16")
 
 
 def fetch_index(url: str) -> Index:
@@ -59,9 +58,7 @@ def fetch_index(url: str) -> Index:
     try:
         about = fs.info(path)
     except FileNotFoundError as e:
-        raise DataError(
-            f"{url} does not exist; shards on an object store need the index that 'verydeep pack' writes beside them"
-        ) from e
+        raise DataError(f"{url} does not exist; shards need the index that 'verydeep pack' writes beside them") from e
     except Exception:  # fetching it will say why, or succeed
         pass
     size, stamp = about.get("size"), [str(about[name]) for name in STAMPS if about.get(name)]
@@ -115,13 +112,13 @@ class Cache:
             self.fetch_ahead()
         return found
 
-    def opened(self, shard: int) -> BinaryIO:
+    def opened(self, shard: int) -> FileIO:
         """A shard's file, fetched if need be, which nobody removes until it is closed."""
         path = self.folder / f"{self.index.shards[shard].sha256}.tar"
         with saying(f"{path} cannot be used", REMEDY, DataError):
             while True:
                 try:
-                    file = open_regular(path)
+                    file = path.open("rb", buffering=0)
                 except FileNotFoundError:
                     self.fetch(shard)
                     continue
@@ -204,18 +201,18 @@ class Cache:
 
     def fetch_ahead(self) -> None:
         """Goes on fetching in the background, until nothing more fits; reading on comes here again."""
-        if not self.busy.locked():
+        if self.busy.acquire(blocking=False):
             threading.Thread(target=self.run_ahead, name="shards", daemon=True).start()
 
     def run_ahead(self) -> None:
-        if not self.busy.acquire(blocking=False):
-            return
-        with suppress(DataError, OSError):  # whoever reads the shard will meet it again, and say so
-            while (plan := self.plan) and plan.next < len(plan.order):
-                if not self.fetch(int(plan.order[plan.next]), ahead=True):
-                    break
-                plan.next += 1
-        self.busy.release()
+        try:
+            with suppress(DataError, OSError):  # whoever reads the shard will meet it again, and say so
+                while (plan := self.plan) and plan.next < len(plan.order):
+                    if not self.fetch(int(plan.order[plan.next]), ahead=True):
+                        break
+                    plan.next += 1
+        finally:
+            self.busy.release()
 
 
 def locked(file: BinaryIO) -> bool:
@@ -246,16 +243,15 @@ def mismatch(path: Path, shard: Shard) -> str | None:
     return None if same else "its SHA-256 is not the one in the index; shards and index must be of one pack"
 
 
-def photo_at(file: BinaryIO, index: Index, at: int, name: str) -> bytes:
+def photo_at(file: FileIO, index: Index, at: int, name: str) -> bytes:
     """A photo's bytes from its shard. Raises PhotoError."""
     size = int(index.size[at])
     if size > photo.MAX_BYTES:
         raise PhotoError(name, f"has {size >> 20} MiB, more than the {photo.MAX_BYTES >> 20} MiB allowed")
     try:
-        file.seek(int(index.offset[at]))
-        found = file.read(size)
+        found = os.pread(file.fileno(), size, int(index.offset[at]))
+        if len(found) < size:
+            raise OSError("the file is cut short")
     except OSError as e:
         raise PhotoError(name, f"cannot be read from {file.name} ({e.strerror or e})") from e
-    if len(found) < size:
-        raise PhotoError(name, f"cannot be read from {file.name} (the file is cut short)")
     return found

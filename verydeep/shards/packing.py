@@ -63,18 +63,12 @@ def pack(
 ) -> dict[str, Any]:
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if settings.shard_mb < 1 or (settings.smallest_side is not None and settings.smallest_side < 1):
-        raise ConfigError(
-            f"shard_mb and smallest_side: {settings.shard_mb} and {settings.smallest_side}; both must be 1 or more"
-        )
+        raise ConfigError(f"shard_mb, smallest_side: {settings.shard_mb}, {settings.smallest_side}; expected 1 or more")
     if "://" in out:
-        raise ConfigError(
-            f"out: {out} is on an object store; pack into a folder here and copy all files, the index last"
-        )
+        raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)
-    if target.names or out.endswith(".index"):
-        raise ConfigError(
-            f"out: {out} cannot be; the number of shards follows from --shard_mb, so give {target.stem}-%05d.tar"
-        )
+    if target.listed is not None or out.endswith(".index"):
+        raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
     opened = open_data(data, download=download)
     with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
@@ -116,9 +110,7 @@ def working_folder(target: Family) -> Iterator[Path]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise DataError(
-                f"{folder} is in use: another pack is writing these shards; wait for it, or give another --out"
-            ) from e
+            raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out") from e
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
         try:

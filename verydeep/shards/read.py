@@ -16,19 +16,14 @@ import numpy.typing as npt
 
 from verydeep.data.record import DataSet, Photos
 from verydeep.errors import DataError
-from verydeep.files.disk import open_regular, saying
+from verydeep.files.disk import saying
 from verydeep.shards.cache import Cache, fetch_index, photo_at
 from verydeep.shards.index import Index, Shard, read_index
 
-SPELLED = (
-    "expected a pattern of plain tar files like shards/flowers-*.tar, shards/flowers-{00000..00012}.tar, "
-    "or the index, shards/flowers.index"
-)
 PATTERN = re.compile(
     r"(?P<stem>[^*?{}\[\]%]+?)"
-    r"(?:\.index|(?P<number>-?(?:%0?(?P<width>\d{0,2})d|\*|\?+|\{(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})\}))?\.tar)"
+    r"(?:\.index|(?:-?(?:%0?(?P<width>\d{0,2})d|\*|\?+|\{(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})\}))?\.tar)"
 )
-MOST_LISTED = 1_000_000
 
 
 class Family(NamedTuple):
@@ -36,7 +31,7 @@ class Family(NamedTuple):
 
     folder: str
     stem: str
-    names: tuple[str, ...] = ()  # where the pattern lists them
+    listed: int | None = None  # how many the pattern lists
     width: int = 5
 
     @property
@@ -52,14 +47,12 @@ def family(data: str) -> Family:
     folder, slash, name = (data if "://" in data else os.path.expanduser(data)).rpartition("/")
     found = PATTERN.fullmatch(name)
     if not found:
-        raise DataError(f"{data} names no shards; {SPELLED}")
-    names: tuple[str, ...] = ()
-    if first := found["first"]:
-        numbers, start = range(int(first), int(found["last"]) + 1), name[: found.start("first") - 1]
-        if not 0 < len(numbers) <= MOST_LISTED:
-            raise DataError(f"{data} lists {len(numbers):,} shards, and not 1 to {MOST_LISTED:,}; {SPELLED}")
-        names = tuple(f"{start}{i:0{len(first)}d}.tar" for i in numbers)
-    return Family(folder + slash, found["stem"], names, int(found["width"] or 5))
+        raise DataError(
+            f"{data} names no shards; expected a pattern of plain tar files like shards/flowers-*.tar, "
+            "shards/flowers-{00000..00012}.tar, or the index, shards/flowers.index"
+        )
+    listed = int(found["last"]) - int(found["first"]) + 1 if found["first"] else None
+    return Family(folder + slash, found["stem"], listed, int(found["width"] or 5))
 
 
 def open_shards(data: str) -> DataSet:
@@ -73,11 +66,8 @@ def open_shards(data: str) -> DataSet:
             f"Shards that others packed are read by their folder: 'verydeep pack hub:{folder} --out NEW-%05d.tar'"
         )
     found = fetch_index(asked.index_path) if remote else read_index(Path(asked.index_path))
-    if asked.names and set(asked.names) != (names := {shard.name for shard in found.shards}):
-        raise DataError(  # an id counts through all of them
-            f"{data} lists {len(asked.names)} shards, {asked.index_path} other ones ({len(names)}); "
-            f"give {asked.stem}-*.tar for all"
-        )
+    if asked.listed not in (None, n := len(found.shards)):  # an id counts through all of them
+        raise DataError(f"{data} lists {asked.listed} shards, {asked.index_path} {n}; give {asked.stem}-*.tar for all")
     source = Cache(asked.folder, found) if remote else Local(asked.folder, found)
     splits, first = {}, 0
     for split, n in found.splits:
@@ -121,9 +111,8 @@ class Local:
         """A photo's bytes. Raises PhotoError where the disk fails, DataError where the shard is missing or another."""
         shard = self.index.shards[int(self.index.shard[at])]
         path = self.folder + shard.name
-        with saying(f"{path}, which holds {name}, cannot be read", "copy the shard there again", DataError):
-            file = open_regular(Path(path))
-        with file:
+        missing = saying(f"{path}, which holds {name}, cannot be read", "copy the shard there again", DataError)
+        with missing, open(path, "rb", buffering=0) as file:
             self.match(shard, os.fstat(file.fileno()).st_size)
             return photo_at(file, self.index, at, name)
 

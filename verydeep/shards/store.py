@@ -31,9 +31,7 @@ def store(url: str) -> tuple[Any, str]:
         extra = "pip install 'verydeep[s3]'" if protocol in ("s3", "s3a", "http", "https") else "install it"
         raise DataError(f"{url}: {protocol}:// needs a package that is missing ({e}); {extra}") from e
     except ValueError as e:
-        raise DataError(
-            f"{url}: {protocol}:// is not known ({e}); expected s3://, gs://, https:// or another that fsspec reads"
-        ) from e
+        raise DataError(f"{url}: {protocol}:// is not known ({e}); fsspec reads s3://, gs://, https:// ...") from e
     return fs, str(path)
 
 
@@ -53,8 +51,6 @@ def get(url: str, target: Path, wrong: Callable[[Path], str | None]) -> None:
             raise DataError(f"{url} may not be read ({e}); check your access to this store") from e
         except Exception as e:  # every store has errors of its own
             if isinstance(e, OSError) and e.errno in HERE:
-                raise DataError(
-                    f"{target.parent} has no room for {url} ({e.strerror}); set VERYDEEP_CACHE_GB or VERYDEEP_DATA"
-                ) from e
+                raise DataError(f"{target.parent} has no room for {url} ({e.strerror}); set VERYDEEP_DATA") from e
             why = f"{type(e).__name__}: {e}".splitlines()[0].removesuffix(": ")
     raise DataError(f"{url} cannot be fetched ({why}), tried {TRIES} times; check the network and the store")

@@ -76,14 +76,9 @@ def index_of(
     number = np.cumsum(packed) - 1  # of a photo among those that were packed
     shard, offset, size = places[packed].T
     return Index(
-        data.classes,
-        tuple((photos.split, len(photos)) for photos in kept),
-        shards,
+        data.classes, tuple((photos.split, len(photos)) for photos in kept), shards,
         Names.of(key for photos in kept for key in photos.keys),
-        shard.astype(np.int32),
-        offset,
-        size.astype(np.int32),
+        shard.astype(np.int32), offset, size.astype(np.int32),
         np.concatenate(arrays) if len(arrays) == len(kept) else compact(labels),
-        BoxTable(number[[id for id, _ in boxes]], table[:, 0].astype(np.int64), table[:, 1:]),
-        smallest_side,
-    )
+        BoxTable(number[[id for id, _ in boxes]], table[:, 0].astype(np.int64), table[:, 1:]), smallest_side,
+    )  # fmt: skip

@@ -42,7 +42,7 @@ Count = Annotated[int, Within(0)]
 
 
 class Shard(NamedTuple):
-    """One archive: its file's name, bytes and SHA-256 ("" where nobody has measured it)."""
+    """One archive: its file's name, bytes and SHA-256, "" where nobody measured it."""
 
     name: str
     bytes: int
@@ -58,7 +58,7 @@ class Column(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the header says beside the arrays. `smallest_side` is set where bigger photos were rescaled to it."""
+    """What the header says beside the arrays. `smallest_side`: bigger photos were rescaled to it."""
 
     format: Literal[1]
     version: str
@@ -71,7 +71,7 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Several(Sequence[tuple[int, ...]]):
-    """Any number of labels a photo, one after another: those of photo i from bounds[i] to bounds[i + 1]."""
+    """Any number of labels a photo: those of photo i from bounds[i] to bounds[i + 1]."""
 
     values: npt.NDArray[np.int64]
     bounds: npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ class Several(Sequence[tuple[int, ...]]):
 
 @dataclass(frozen=True, eq=False)
 class BoxTable(Mapping[int, tuple[tuple[Box, int], ...]]):
-    """Boxes by rising photo, without an object each."""
+    """Boxes by rising photo."""
 
     photo: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     label: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

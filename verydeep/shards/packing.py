@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -137,10 +138,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings
         for split, photos in data.splits.items():
             order = epoch_order(settings.seed, 0, photos).ids
             photos.expect(order)
-
-            def prepared(id: int, photos: Photos = photos) -> Sample:
-                return sample_of(photos, id, settings.smallest_side)
-
+            prepared = partial(sample_of, photos, smallest_side=settings.smallest_side)
             workers = workers_for(settings.workers, photos.in_memory)
             with closing(Writer(target, split, folder, settings.shard_mb * MB, shards)) as writer:
                 for id, sample in in_order(prepared, map(int, order), workers, bad, AHEAD):

@@ -61,7 +61,7 @@ def open_hub(name: str) -> DataSet:
                 f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; "
                 f"remove {it}, or save the data set without {it}"
             )
-        splits[split] = photos_of(where, name, split, tables[split], image, targets)
+        splits[split] = photos_in_table(where, name, split, tables[split], image, targets)
     return DataSet(where, tuple(classes), splits)
 
 
@@ -169,7 +169,9 @@ def coded_labels(table: Any, path: tuple[str, ...]) -> tuple[list[Any], npt.NDAr
     return values, np.concatenate(codes).astype(np.int64)
 
 
-def photos_of(where: str, name: str, split: str, table: Any, image: str, targets: npt.NDArray[np.int64]) -> Photos:
+def photos_in_table(
+    where: str, name: str, split: str, table: Any, image: str, targets: npt.NDArray[np.int64]
+) -> Photos:
     column, folder = table.data.column(image), Path(name).expanduser().resolve()
     keys = keys_of(column, split, os.path.join(folder, "") if folder.is_dir() else None)
 

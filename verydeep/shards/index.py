@@ -57,7 +57,7 @@ class Column(NamedTuple):
     data_offsets: tuple[Count, Count]
 
 
-class Facts(NamedTuple):
+class IndexFacts(NamedTuple):
     """What the header says beside the arrays. `smallest_side`: bigger photos were rescaled to it."""
 
     format: Literal[1]
@@ -169,12 +169,12 @@ def read_index(path: Path) -> Index:
         raise DataError(f"{path} is not the index of shards, or damaged ({e}); write it with 'verydeep pack'") from e
 
 
-def columns_of(file: memoryview) -> tuple[dict[str, Array], Facts]:
+def columns_of(file: memoryview) -> tuple[dict[str, Array], IndexFacts]:
     """The arrays of a safetensors file, as views of it, and what its header says. Raises ValueError and its kin."""
     length = int.from_bytes(file[:8], "little")
     need(length <= LONGEST_HEADER, "no safetensors header")
     header, data = json.loads(bytes(file[8 : 8 + length])), np.frombuffer(file, np.uint8)[8 + length :]
-    facts = record_of(Facts, json.loads(header["__metadata__"][ENTRY]))
+    facts = record_of(IndexFacts, json.loads(header["__metadata__"][ENTRY]))
     arrays = {}
     for name in [name for name in COLUMNS if name in header or name != "label_ends"]:
         column = record_of(Column, header[name])
@@ -184,7 +184,7 @@ def columns_of(file: memoryview) -> tuple[dict[str, Array], Facts]:
     return arrays, facts
 
 
-def checked_index(arrays: dict[str, Array], facts: Facts) -> Index:
+def checked_index(arrays: dict[str, Array], facts: IndexFacts) -> Index:
     """Everything that reading a photo relies on. Raises ValueError and its kin."""
     shards, classes, names = tuple(Shard(*s) for s in facts.shards), facts.classes, [name for name, _ in facts.splits]
     keys, n, values = Names(arrays["key_block"], arrays["key_ends"]), len(arrays["key_ends"]), arrays["labels"]

@@ -51,7 +51,7 @@ class Settings(NamedTuple):
     workers: int = -1
 
 
-class Sample(NamedTuple):
+class PackedPhoto(NamedTuple):
     """A photo as it goes into a shard, with its boxes."""
 
     content: bytes
@@ -165,7 +165,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings
     }  # fmt: skip
 
 
-def sample_of(photos: Photos, id: int, smallest_side: int | None) -> Sample:
+def sample_of(photos: Photos, id: int, smallest_side: int | None) -> PackedPhoto:
     """A photo's bytes as they are; with `smallest_side` a bigger one rescaled, as JPEG. Raises PhotoError."""
     boxes = [(label, *box) for box, label in photos.boxes.get(id, ())]
     if smallest_side is not None:
@@ -176,12 +176,12 @@ def sample_of(photos: Photos, id: int, smallest_side: int | None) -> Sample:
             # All colours at full resolution, because they will be rescaled once more.
             Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
             scaled = [(label, x0 * across, y0 * down, x1 * across, y1 * down) for label, x0, y0, x1, y1 in boxes]
-            return Sample(out.getvalue(), scaled, True)
+            return PackedPhoto(out.getvalue(), scaled, True)
     content = photos.content(id)
-    return Sample(photo.encode(np.asarray(content)) if isinstance(content, Image.Image) else content, boxes, False)
+    return PackedPhoto(photo.encode(np.asarray(content)) if isinstance(content, Image.Image) else content, boxes, False)
 
 
-def small_files(classes: tuple[str, ...], photos: Photos, id: int, sample: Sample) -> dict[str, bytes]:
+def small_files(classes: tuple[str, ...], photos: Photos, id: int, sample: PackedPhoto) -> dict[str, bytes]:
     """The files beside a photo: its class as a number, and all that is known of it as JSON."""
     record, one_each = photos.record(id), isinstance(photos.labels, np.ndarray)
     names = [classes[label] for label in record.labels]

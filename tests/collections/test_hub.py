@@ -140,6 +140,18 @@ def test_shards_of_others_that_cannot_be_used_are_explained(
         open_data(f"hub:{tmp_path / 'web'}")
 
 
+def test_a_photo_that_claims_to_be_huge_is_not_unpacked(tmp_path: Path) -> None:
+    """A sparse file of half a kilobyte may say that it has terabytes, which the library would allocate."""
+    webdataset(tmp_path / "web", [{"cls": 1}] * 6, ("png",), tarfile.PAX_FORMAT)
+    claim = {"GNU.sparse.name": "x.png", "GNU.sparse.size": str(1 << 28), "GNU.sparse.map": f"0,0,{1 << 28},0"}
+    with tarfile.open(tmp_path / "web" / "web-val-001.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("x.png")
+        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", **claim}
+        archive.addfile(info)
+    with pytest.raises(DataError, match=r"web-val-001.tar holds a sparse file, .x.png"):
+        open_data(f"hub:{tmp_path / 'web'}")
+
+
 def test_parquet(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     for split in ("train", "validation"):

@@ -6,6 +6,7 @@ The library maps its tables into memory; photos are taken from them as bytes and
 from __future__ import annotations
 
 import os
+import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
         if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             found = datasets.load_from_disk(str(folder))
         elif folder.is_dir():
+            check_archives(folder)
             found = datasets.load_dataset(str(folder))
         else:
             owner, _, config = name.partition(":")
@@ -104,6 +106,16 @@ def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
         ) from e
     parts = dict(found) if isinstance(found, dict) else {str(found.split or "train"): found}
     return {split: table if table._indices is None else table.flatten_indices() for split, table in parts.items()}
+
+
+def check_archives(folder: Path) -> None:
+    """The library would unpack a sparse file to whatever size a stranger's archive claims for it. Raises ValueError."""
+    for path in folder.rglob("*.tar"):
+        with tarfile.open(path, "r:") as archive:
+            while member := archive.next():
+                archive.members.clear()  # or it would keep an object for each
+                if member.issparse():
+                    raise ValueError(f"{path.name} holds a sparse file, {member.name!r}, which is no photo")
 
 
 def by_split(parts: dict[str, Any], where: str) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def check_archives(folder: Path) -> None:
     for path in folder.rglob("*.tar"):
         with tarfile.open(path, "r:") as archive:
             while member := archive.next():
-                archive.members.clear()  # or it would keep an object for each
+                archive.members.clear()  # type: ignore[attr-defined]  # or it would keep an object for each
                 if member.issparse():
                     raise ValueError(f"{path.name} holds a sparse file, {member.name!r}, which is no photo")
 

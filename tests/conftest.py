@@ -1,9 +1,5 @@
 """Fixtures that every room may use."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,12 +7,12 @@ from PIL import Image
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
+def one_thread():
     """Tests run side by side; more threads would only slow each other down."""
     torch.set_num_threads(1)
 
 
-def draw_photo(label: int, height: int, width: int, random: np.random.Generator) -> Image.Image:
+def draw_photo(label, height, width, random):
     """A noisy photo whose class is its colour and the direction of its stripes."""
     rows, columns = np.mgrid[:height, :width]
     stripes = ((rows // 4, columns // 4, (rows + columns) // 4)[label] % 2)[:, :, None]
@@ -25,13 +21,12 @@ def draw_photo(label: int, height: int, width: int, random: np.random.Generator)
 
 
 @pytest.fixture
-def photo_folder(tmp_path: Path) -> Path:
+def photo_folder(tmp_path):
     """36 photos of 32 to 79 pixels a side in the class folders 1, 2 and 10: twelve each, JPEG and PNG."""
     random = np.random.default_rng(7)
     for label, name in enumerate(("1", "2", "10")):
-        folder = tmp_path / "photos" / name
-        folder.mkdir(parents=True)
+        (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(12):
             photo = draw_photo(label, *random.integers(32, 80, 2), random)
-            photo.save(folder / f"{i}.{'jpg' if i % 2 else 'png'}", quality=90)
+            photo.save(tmp_path / "photos" / name / f"{i}.{'jpg' if i % 2 else 'png'}", quality=90)
     return tmp_path / "photos"

@@ -2,11 +2,9 @@
 
     python tests/fuzz/fuzz_posteriors.py -max_total_time=60
 
-Options are libFuzzer's. The first byte says what the others are: a whole file, a header whose length is made to fit, facts whose
-sum is made to fit, or tensors whose sums are. The seeds are made here, in a temporary folder.
+Options are libFuzzer's. The first byte says what the others are: a whole file, a header whose length is made to fit,
+facts whose sum is made to fit, or tensors whose sums are. The seeds are made here, in a temporary folder.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -33,14 +31,12 @@ FOLDER = Path(tempfile.mkdtemp())
 KINDS = (WHOLE, HEADER, FACTS, TENSORS) = range(4)
 
 
-def evaluated(path: Path, save: Path | None = None) -> None:
-    settings = Settings(workers=0, bad_photos="skip")
-    evaluate_models(
-        [str(path)], str(FOLDER / "photos"), ["centre"], settings=settings, save=save, progress=Progress("none")
-    )
+def evaluated(path, save=None):
+    quiet = {"settings": Settings(workers=0, bad_photos="skip"), "progress": Progress("none")}
+    evaluate_models([str(path)], str(FOLDER / "photos"), ["centre"], save=save, **quiet)
 
 
-def parts() -> tuple[bytes, bytes]:
+def parts():
     """Header and tensors of the posteriors of a small net for three photos, one of which cannot be read."""
     for name in ("a/0.png", "a/1.png", "b/0.png"):
         (FOLDER / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -59,43 +55,34 @@ GOOD_HEADER, GOOD_TENSORS = parts()
 GOOD_FACTS = json.loads(GOOD_HEADER)["__metadata__"][METADATA].encode()
 
 
-def seeds() -> dict[str, bytes]:
-    summed = GOOD_TENSORS + hashlib.sha256(GOOD_TENSORS).digest()
-    whole = len(GOOD_HEADER).to_bytes(8, "little") + GOOD_HEADER + summed
+def joined(header, tensors):
+    return len(header).to_bytes(8, "little") + header + tensors + hashlib.sha256(tensors).digest()
+
+
+def seeds():
+    whole = joined(GOOD_HEADER, GOOD_TENSORS)
     good = {WHOLE: whole, HEADER: GOOD_HEADER, FACTS: GOOD_FACTS, TENSORS: GOOD_TENSORS}
     return {str(kind): bytes([kind]) + data for kind, data in good.items()}
 
 
-def posteriors_file(kind: int, data: bytes) -> bytes:
+def posteriors_file(kind, data):
     if kind == WHOLE:
         return data
-    header, tensors = data, GOOD_TENSORS + hashlib.sha256(GOOD_TENSORS).digest()
-    if kind != HEADER:
-        found = json.loads(GOOD_HEADER)
-        if kind == TENSORS:
-            tensors = data
-            tensors += hashlib.sha256(tensors).digest()
-        else:
-            text = data.decode("utf-8", errors="replace")
-            found["__metadata__"] = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest()}
-        header = json.dumps(found).encode()
-    return len(header).to_bytes(8, "little") + header + tensors
+    if kind == TENSORS:
+        return joined(GOOD_HEADER, data)
+    if kind == FACTS:
+        text = data.decode("utf-8", errors="replace")
+        sums = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest()}
+        data = json.dumps(json.loads(GOOD_HEADER) | {"__metadata__": sums}).encode()
+    return joined(data, GOOD_TENSORS)
 
 
-def read(data: bytes) -> None:
+def read(data):
     path = FOLDER / "x.safetensors"
     path.write_bytes(posteriors_file(data[0] % len(KINDS) if data else WHOLE, data[1:]))
     evaluated(path)
 
 
-def test_one_input(data: bytes) -> None:
-    bounded(read, data, VeryDeepError)
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    fuzz(test_one_input, seeds(), FOLDER)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    fuzz(lambda data: bounded(read, data, VeryDeepError), seeds(), FOLDER)

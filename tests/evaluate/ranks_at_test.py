@@ -14,23 +14,17 @@ from verydeep.ranks import joined
 
 
 def main(root, out):
-    models = [str(root / f"{n}.safetensors") for n in range(2)]
+    models, photos, saved = (
+        [str(root / f"{n}.safetensors") for n in range(2)],
+        str(root / "photos"),
+        out / "p.safetensors",
+    )
     settings = Settings(precision="fp64", batch=3, workers=0, bad_photos="skip")
-    quiet = {"settings": settings, "progress": Progress("none")}
     with joined() as ranks:
-        found = evaluate_models(
-            models, str(root / "photos"), PROTOCOLS, "several", save=out / "p.safetensors", ranks=ranks, **quiet
-        )
-        again = evaluate_models(
-            [str(out / "p.safetensors"), models[1]],
-            str(root / "photos"),
-            ["dense", "both"],
-            "several",
-            limit=None,
-            ranks=ranks,
-            **quiet,
-        )
-        few = evaluate_models(models[:1], str(root / "photos"), ["centre"], limit=3, ranks=ranks, **quiet)
+        given = {"settings": settings, "progress": Progress("none"), "ranks": ranks}
+        found = evaluate_models(models, photos, PROTOCOLS, "several", save=saved, **given)
+        again = evaluate_models([str(saved), models[1]], photos, ["dense", "both"], "several", **given)
+        few = evaluate_models(models[:1], photos, ["centre"], limit=3, **given)
     if ranks.first:
         (out / "records.json").write_text(json.dumps([found, again, few]))
 

@@ -31,6 +31,17 @@ def noise(height, width, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
+def noisy_folder(root, classes, each, bad=()):
+    """Photos of several sizes, `each` of every class; the bad ones cannot be read."""
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            noise(36 + (i + label) % 7, 50 - 2 * i, 10 * label + i).save(root / name / f"{i}.png")
+    for name in bad:
+        (root / name).write_bytes(b"no photo")
+    return root
+
+
 def soft_max(scores):
     powers = [np.exp(s - max(scores)) for s in scores]
     return np.array([p / sum(powers) for p in powers])

@@ -1,43 +1,34 @@
 """Scales, steps of the ladder and their components, as section 3.2 says them."""
 
 import pytest
-from slow import made
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError
 from verydeep.evaluate.passes import Settings
-from verydeep.evaluate.views import (
-    PROTOCOLS,
-    Step,
-    View,
-    components,
-    ladder,
-    protocols_in,
-    scales_for,
-    scales_in,
-)
+from verydeep.evaluate.views import PROTOCOLS, Step, View, components, ladder, protocols_in, scales_for, scales_in
+
+SCALES = [  # crop, trained at, asked, expected, the single one
+    (224, (256, 256), "single", (256,), 256),
+    (224, (256, 512), "single", (384,), 384),
+    (224, (256, 256), "several", (224, 256, 288), 256),
+    (224, (384, 384), "several", (352, 384, 416), 384),
+    (224, (256, 512), "several", (256, 384, 512), 384),
+    (224, (224, 224), "several", (224, 256), 224),
+    (32, (36, 36), "several", (32, 36, 41), 36),
+    (64, (72, 128), "several", (72, 100, 128), 100),
+    (224, (256, 256), (512, 256, 384), (256, 384, 512), 256),
+    (224, (256, 256), (512, 384), (384, 512), 512),
+    (224, (256, 256), (300,), (300,), 300),
+]
+NO_SCALES = ["", "many", "256,", "0", "-256", "256.5", "1e3", "256 384", "²", "2049", "9" * 11, ",".join(["256"] * 99)]
+NO_PROTOCOLS = ["", "ten", "centre,", "centre dense", "Dense"]
 
 
 def contract(crop=224, scales=(256, 256)):
     return Contract("D", ("a", "b"), crop, 8, 8, False, "up", (0.0,) * 3, (1.0,) * 3, scales)
 
 
-@pytest.mark.parametrize(
-    ("crop", "trained", "asked", "expected", "single"),
-    [
-        (224, (256, 256), "single", (256,), 256),
-        (224, (256, 512), "single", (384,), 384),
-        (224, (256, 256), "several", (224, 256, 288), 256),
-        (224, (384, 384), "several", (352, 384, 416), 384),
-        (224, (256, 512), "several", (256, 384, 512), 384),
-        (224, (224, 224), "several", (224, 256), 224),
-        (32, (36, 36), "several", (32, 36, 41), 36),
-        (64, (72, 128), "several", (72, 100, 128), 100),
-        (224, (256, 256), (512, 256, 384), (256, 384, 512), 256),
-        (224, (256, 256), (512, 384), (384, 512), 512),
-        (224, (256, 256), (300,), (300,), 300),
-    ],
-)
+@pytest.mark.parametrize(("crop", "trained", "asked", "expected", "single"), SCALES)
 def test_the_scales_are_the_papers(crop, trained, asked, expected, single):
     assert scales_for(contract(crop, trained), asked) == expected
     assert [v.scale for v in components(Step("centre"), contract(crop, trained), asked)] == [single]
@@ -48,41 +39,25 @@ def test_a_scale_below_the_crop_is_refused():
         scales_for(contract(), (256, 200))
 
 
-def test_the_words_for_scales():
-    assert scales_in("single") == "single"
-    assert scales_in("several") == "several"
-    assert scales_in("256,384") == (256, 384)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "many", "256,", "0", "-256", "256.5", "1e3", "256 384", "²", "2049", "99999999999", ",".join(["256"] * 99)],
-)
-def test_other_words_for_scales_are_refused(text):
-    with pytest.raises(ConfigError, match="is not understood; expected single, several, or up to"):
-        scales_in(text)
-
-
-@pytest.mark.parametrize("text", ["", "ten", "centre,", "centre dense", "Dense"])
-def test_unknown_protocols_are_refused(text):
-    with pytest.raises(ConfigError, match="is not known; expected some of centre,dense,crops,both"):
-        protocols_in(text)
-
-
-def test_protocols_come_in_the_order_of_the_ladder_and_once():
+def test_words_for_scales_and_for_protocols_which_come_in_the_order_of_the_ladder_and_once():
+    assert [scales_in(t) for t in ("single", "several", "256,384")] == ["single", "several", (256, 384)]
     assert protocols_in("both,centre,centre") == ["centre", "both"]
 
 
+@pytest.mark.parametrize(
+    ("read", "text"), [(scales_in, t) for t in NO_SCALES] + [(protocols_in, t) for t in NO_PROTOCOLS]
+)
+def test_other_words_are_refused(read, text):
+    with pytest.raises(
+        ConfigError, match=r"not (understood; expected single, several, or|known; expected some of cent)"
+    ):
+        read(text)
+
+
 def test_the_ladder():
-    assert ladder(PROTOCOLS, "several") == [
-        Step("centre"),
-        Step("dense"),
-        Step("dense", True),
-        Step("crops", True),
-        Step("both", True),
-    ]
-    assert ladder(PROTOCOLS, "single") == [Step(p) for p in PROTOCOLS]
-    assert ladder(PROTOCOLS, (256,)) == [Step(p) for p in PROTOCOLS]
+    single, several = ([Step(p, s) for p in PROTOCOLS] for s in (False, True))
+    assert ladder(PROTOCOLS, "several") == [*single[:2], *several[1:]]
+    assert ladder(PROTOCOLS, "single") == ladder(PROTOCOLS, (256,)) == single
     assert ladder(["both", "dense"], (256, 384)) == [Step("dense"), Step("dense", True), Step("both", True)]
 
 
@@ -95,7 +70,3 @@ def test_components_of_each_step():
 
 def test_the_mirror_is_averaged_in_by_default_but_for_the_centre_crop():
     assert [Settings().mirrors(p) for p in PROTOCOLS] == [False, True, True, True]
-
-
-def test_the_small_classifier_of_these_tests_is_jittered_as_asked():
-    assert made(scales=(32, 44)).contract.test_scale == 38

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from slow import made, noise
+from slow import made, noisy_folder
 
 WORK = Path(__file__).with_name("ranks_at_test.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORK.parents[2])}
@@ -17,22 +17,17 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORK.pare
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """By number of ranks: the folder with records and saved posteriors. Six photos in two batches, so that one of three ranks has none."""
+    """By number of ranks the folder with records and saved posteriors; six photos are two batches, none for rank 3."""
     root = tmp_path_factory.mktemp("ranks")
-    for n, name in enumerate("abcdef"):
-        (root / "photos" / name).mkdir(parents=True, exist_ok=True)
-        noise(36 + n % 3, 38 + n, n).save(root / "photos" / name / f"{n}.png")
-    (root / "photos" / "c" / "2.png").write_bytes(b"no photo")
+    noisy_folder(root / "photos", "abcdef", 1, bad=["c/0.png"])
     for n in range(2):
         made("abcdef"[:: 1 - 2 * n], (33, 41), n).save(root / f"{n}.safetensors")
-    found = {}
-    for size in (1, 2, 3):
-        out = found[size] = root / f"{size}"
+    found = {size: root / f"{size}" for size in (1, 2, 3)}
+    for size, out in found.items():
         out.mkdir()
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
-        done = subprocess.run(
-            [sys.executable, *torchrun, WORK, root, out], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
-        )
+        command = [sys.executable, *torchrun, WORK, root, out]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
     return found
 
@@ -47,16 +42,12 @@ def plainly(value):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_several_ranks_count_what_one_counts(results, size):
+def test_several_ranks_count_what_one_counts_and_save_it_in_one_file(results, size):
     one, several = (json.loads((results[n] / "records.json").read_text()) for n in (1, size))
     assert plainly(several) == plainly(one)
     assert [r["protocol"] for r in one[0]] == ["centre", "dense", "dense", "crops", "both"] * 3
     assert all(r["photos"] == 5 and len(r["skipped"]) == 1 for r in one[0])
     assert len({r["right"]["top1"] for r in one[0]}) > 1
-
-
-@pytest.mark.parametrize("size", [2, 3])
-def test_several_ranks_save_one_file_and_leave_nothing_else(results, size):
     one, several = (safetensors.numpy.load_file(results[n] / "p.safetensors") for n in (1, size))
     assert one.keys() == several.keys()
     assert all(np.allclose(t, several[name], rtol=1e-6, equal_nan=t.dtype == np.float32) for name, t in one.items())

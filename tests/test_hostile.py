@@ -226,84 +226,41 @@ CONTRACTS = {
     "sparse": sparse,
 }
 LAUGHS = ", ".join(f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-YAML = {
-    "aliases": f"net: [&a [x,x,x,x,x,x,x,x,x], {LAUGHS}]".encode(),
-    "loop": b"&a [*a]",
-    "python": b"!!python/object/apply:os.mkdir [CANARY]",
-    "nested lists": b"[" * LONGEST_YAML,
-    "nested objects": b"{a: " * (LONGEST_YAML // 4),
-    "nested keys": b"? " * (LONGEST_YAML // 2),
-    "scalars": b"[" + b"a," * (LONGEST_YAML // 2 - 1) + b"]",
-    "a long number": b"crop: " + b"1" * (LONGEST_YAML - 10),
-    "sexagesimal": b"crop: 1" + b":1" * (LONGEST_YAML // 2 - 10),
-    "too long": b"#" * 1_000_000,
-    "too many scalars": b"[" + b"a," * 200_000 + b"]",
-    "too long, deep": b"[" * 1_000_000,
-    "no bool": b"!!bool x",
-    "no int": b"!!int ''",
-    "no date": b"!!timestamp x",
-    "no key": b"? {a: b}\n: c",
-}
-JSON = {
-    "nested": b"[" * LONGEST_JSON,
-    "nested objects": fill(b'{"a":', b"", b"", LONGEST_JSON),
-    "lists": fill(b"[],", b'{"a":[', b"[]", LONGEST_JSON),
-    "objects": fill(b"{},", b"[", b"{}]", LONGEST_JSON),
-    "a long number": fill(b"1", b'{"a":', b"}", LONGEST_JSON),
-    "too long": fill(b"[],", b"[", b"[]]", 10 * LONGEST_JSON),
-}
+YAML = [
+    f"net: [&a [x,x,x,x,x,x,x,x,x], {LAUGHS}]".encode(), b"&a [*a]", b"!!python/object/apply:os.mkdir [CANARY]",
+    b"[" * LONGEST_YAML, b"{a: " * (LONGEST_YAML // 4), b"? " * (LONGEST_YAML // 2), b"[" * 1_000_000,
+    b"[" + b"a," * (LONGEST_YAML // 2 - 1) + b"]", b"[" + b"a," * 200_000 + b"]", b"#" * 1_000_000,
+    b"crop: " + b"1" * (LONGEST_YAML - 10), b"crop: 1" + b":1" * (LONGEST_YAML // 2 - 10),
+    b"!!bool x", b"!!int ''", b"!!timestamp x", b"? {a: b}\n: c",
+]  # fmt: skip
+JSON = [
+    b"[" * LONGEST_JSON, fill(b'{"a":', b"", b"", LONGEST_JSON), fill(b"[],", b'{"a":[', b"[]", LONGEST_JSON),
+    fill(b"{},", b"[", b"{}]", LONGEST_JSON), fill(b"1", b'{"a":', b"}", LONGEST_JSON),
+    fill(b"[],", b"[", b"[]]", 10 * LONGEST_JSON),
+]  # fmt: skip
 
-# Saved posteriors: functions that change the header, what it says, or return other bytes of the tensors
+# Saved posteriors
 
 
-def split(good):
-    """The header of a file, and its tensors."""
-    data = good.read_bytes()
+def header_and_body(file):
+    data = file.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     return json.loads(data[8:end]), data[end:]
 
 
 def forged(good, change):
-    """The file with other facts, tensors or bytes, and all sums made to fit."""
-    header, body = split(good)
+    """The file with another header, other facts or other bytes of the tensors, and all sums made to fit."""
+    header, body = header_and_body(good)
     about = json.loads(header["__metadata__"][posteriors.METADATA])
     body = change(header, about, body[:-32]) or body[:-32]
     header["__metadata__"] |= posteriors.sealed(about)
     return headed(header, body + hashlib.sha256(body).digest())
 
 
-def tensor_of(name, values, kind):
-    """It begins with these values."""
+def beginning(name, kind, values):
+    """A tensor that begins with these values."""
     new = np.array(values, kind).tobytes()
     return lambda h, a, b: b[: (at := h[name]["data_offsets"][0])] + new + b[at + len(new) :]
-
-
-def rows(*values):
-    return tensor_of("rows", values, "<f4")
-
-
-def described(name, **values):
-    return lambda h, a, b: h[name].update(values)
-
-
-def about(**values):
-    return lambda h, a, b: a.update(values)
-
-
-def model(**values):
-    return lambda h, a, b: a["models"][0].update(values)
-
-
-def contract(**values):
-    return lambda h, a, b: a["models"][0]["contract"].update(values)
-
-
-def result(**values):
-    return lambda h, a, b: a["models"][0]["results"][0].update(values)
-
-
-def how(**values):
-    return lambda h, a, b: a["models"][0]["results"][0]["how"].update(values)
 
 
 def without_rows(h, a, b):
@@ -317,7 +274,7 @@ def without_rows(h, a, b):
 
 def many_photos(good, photos):
     """A file as long as so many photos would make it, of zeros."""
-    header, end = split(good)[0], 0
+    header, end = header_and_body(good)[0], 0
     shapes = {name: [photos] for name in posteriors.KINDS} | {"rows": [photos, 4], "sha256": [32]}
     for name, kind in posteriors.KINDS.items():
         size = WIDTHS[kind] * math.prod(shapes[name])
@@ -325,69 +282,62 @@ def many_photos(good, photos):
     return lambda path: stretched(path, header, end)
 
 
-POSTERIORS = {
-    "not a number": rows(np.nan),
-    "negative": rows(-0.5, 1.5),
-    "infinite": rows(np.inf),
-    "not summing to one": rows(0.5, 0.4),
-    "rows of bytes": described("rows", dtype="U8", shape=[2, 16]),
-    "rows of integers": described("rows", dtype="I32"),
-    "rows the other way round": described("rows", shape=[4, 2]),
-    "rows in three dimensions": described("rows", shape=[2, 2, 2]),
-    "no rows": without_rows,
-    "ends without a dimension": described("ends", shape=[1, 2]),
-    "tested without a dimension": described("tested", shape=[], data_offsets=[0, 1]),
-    "ends that fall": tensor_of("ends", [13, 6], "<i8"),
-    "ends below zero": tensor_of("ends", [-1], "<i8"),
-    "ends beyond the end": tensor_of("ends", [6, 1 << 62], "<i8"),
-    "names that are no text": tensor_of("keys", [0xFF, 0xFE], "u1"),
-    "a name within a name": tensor_of("keys", [ord("a"), 0], "u1"),
-    "names of other photos": tensor_of("keys", list(b"c/0.png"), "u1"),
-    "names in control characters": tensor_of("keys", list(b"\x1b[2J"), "u1"),
-    "targets below zero": tensor_of("targets", [-1], "<i8"),
-    "targets beyond the classes": tensor_of("targets", [1 << 40], "<i8"),
-    "targets of another class": tensor_of("targets", [1], "<i8"),
-    "tested by 7": tensor_of("tested", [7], "u1"),
-    "a photo not tested": tensor_of("tested", [0], "u1"),
-    "other classes": contract(classes=["x", "y"]),
-    "other classes in control characters": contract(classes=["\n\x1b[2J" * 1000, "y"]),
-    "fewer classes": contract(classes=["a"]),
-    "a class of a megabyte": contract(classes=["a", "x" * 1_000_000]),
-    "a contract of lists": contract(classes=[[]] * 700_000),
-    "a contract of nothing": model(contract={}),
-    "no model": about(models=[]),
-    "models that are text": about(models="a" * 1_000_000),
-    "a model that is a list": about(models=[[]]),
-    "a name of a megabyte": model(name="x" * 1_000_000),
-    "a name in control characters, of another test": lambda h, a, b: (
-        model(name="\n\x1b[2J")(h, a, b) or how(scales=[48])(h, a, b)
-    ),
-    "no results": model(results=[]),
-    "a result twice": result(protocol="dense"),
-    "another protocol": result(protocol="ten"),
-    "a protocol of lists": result(protocol=[[]]),
-    "scales without end": how(scales=[32] * 500_000),
-    "scales of another test": how(scales=[48]),
-    "scales that are text": how(scales=["36"]),
-    "an average of a megabyte": how(average="x" * 1_000_000),
-    "an average in control characters": how(average="\n\x1b[2J"),
-    "absurd passes": how(passes=10**4000),
-    "passes that are not a number": how(passes=float("nan")),
-    "passes that are text": how(passes="many"),
-    "endless seconds": how(seconds=float("inf")),
-    "negative seconds": how(seconds=-1.0),
-    "one fact more": how(more=1),
-    "an absurd limit": about(limit=10**4000),
-    "a negative limit": about(limit=-1),
-    "a limit that is text": about(limit="5"),
-    "no split": lambda h, a, b: a.pop("split") and None,
-    "a split of a megabyte": about(split="x" * 1_000_000),
-    "another format": about(format=3),
-    "a format of lists": about(format=[[]] * 500_000),
-    "huge facts": about(more=[[]] * 600_000, format=3),
-    "another key beside them": described("__metadata__", more="x" * 1_000_000),
-    "a name twice in the header": lambda h, a, b: h.update({"1 centre single": dict(h["rows"])}),
+MEGABYTE, ESCAPE = "x" * 1_000_000, "\n\x1b[2J"
+TENSORS = {  # their types, and what they begin with
+    "rows": ("<f4", [np.nan], [-0.5, 1.5], [np.inf], [0.5, 0.4]),
+    "ends": ("<i8", [13, 6], [-1], [6, 1 << 62]),
+    "keys": ("u1", [0xFF, 0xFE], [ord("a"), 0], list(b"c/0.png"), list(ESCAPE.encode())),
+    "targets": ("<i8", [-1], [1 << 40], [1]),
+    "tested": ("u1", [7], [0]),
 }
+DESCRIBED = {  # what the header says of them
+    "rows": ({"dtype": "U8", "shape": [2, 16]}, {"dtype": "I32"}, {"shape": [4, 2]}, {"shape": [2, 2, 2]}),
+    "ends": ({"shape": [1, 2]},),
+    "tested": ({"shape": [], "data_offsets": [0, 1]},),
+    "__metadata__": ({"more": MEGABYTE},),
+}
+FACTS = {  # where they stand, and what they are
+    "about": {
+        "models": ([], MEGABYTE, [[]]), "limit": (10**4000, -1, "5"), "split": (MEGABYTE, ESCAPE),
+        "format": (3, [[]] * 500_000), "more": ([[]] * 600_000,),
+    },
+    "model": {"name": (MEGABYTE,), "contract": ({},), "results": ([],)},
+    "contract": {
+        "classes": (["x", "y"], [ESCAPE * 1000, "y"], ["a"], ["a", MEGABYTE], [[]] * 700_000),
+    },
+    "result": {"protocol": ("dense", "ten", [[]])},
+    "how": {
+        "scales": ([32] * 500_000, [48], ["36"]), "average": (MEGABYTE, ESCAPE), "more": (1,),
+        "passes": (10**4000, float("nan"), "many"), "seconds": (float("inf"), -1.0),
+    },
+}  # fmt: skip
+
+
+def places(about):
+    model = about["models"][0]
+    result = model["results"][0]
+    return {"about": about, "model": model, "contract": model["contract"], "result": result, "how": result["how"]}
+
+
+def escaping_test(h, a, b):
+    """A name in control characters that stands in a message."""
+    places(a)["model"]["name"], places(a)["how"]["scales"] = ESCAPE, [48]
+
+
+def changes():
+    """Name -> a function that changes the header, the facts in it, or returns other bytes of the tensors."""
+    found = {"no rows": without_rows, "a name in control characters, of another test": escaping_test}
+    found["no split"] = lambda h, a, b: a.pop("split") and None
+    found["a name twice in the header"] = lambda h, a, b: h.update({"1 centre single": dict(h["rows"])})
+    for name, (kind, *begins) in TENSORS.items():
+        found |= {f"{name} {values}": beginning(name, kind, values) for values in begins}
+    for name, all in DESCRIBED.items():
+        found |= {f"{name} of {list(v)} {i}": lambda h, a, b, n=name, v=v: h[n].update(v) for i, v in enumerate(all)}
+    for place, fields in FACTS.items():
+        for name, values in fields.items():
+            for i, v in enumerate(values):
+                found[f"{place}: {name} {i}"] = lambda h, a, b, p=place, n=name, v=v: places(a)[p].update({n: v})
+    return found
 
 
 def saved_posteriors(root):
@@ -405,13 +355,13 @@ def saved_posteriors(root):
 def posteriors_cases(root):
     """Name -> content; the photos they are of lie beside them."""
     good = saved_posteriors(root)
-    data = good.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
+    data, body = good.read_bytes(), header_and_body(good)[1]
+    end = len(data) - len(body)
     return {
         **{f"cut after {n} bytes": data[:n] for n in (1, 8, 9, end - 1, end, end + 20, len(data) - 1)},
         **{f"byte {n} of its length": data[:n] + bytes([data[n] ^ 1 << n]) + data[n + 1 :] for n in range(8)},
         "a byte more": data + b"\0",
-        **{name: lambda path, change=change: forged(good, change) for name, change in POSTERIORS.items()},
+        **{name: lambda path, change=change: forged(good, change) for name, change in changes().items()},
         "millions of photos": many_photos(good, 1 << 22),
         "more photos than memory, sparse": many_photos(good, 1 << 38),
     }
@@ -443,12 +393,12 @@ def all_cases(root):
             if name != "loop":  # it leads nowhere, so there is no state
                 cases[f"state.json: {name}"] = f"state {put(root / f'{i}s' / 'state.json', content).parent}"
             cases[f"config.yaml: {name}"] = f"config {put(root / f'{i}c' / 'config.yaml', content).parent}"
-    for i, (name, data) in enumerate(YAML.items()):
+    for i, data in enumerate(YAML):
         file = put(root / f"{i}y" / "config.yaml", data.replace(b"CANARY", str(canary).encode()))
-        cases[f"config.yaml: {name}, as YAML"] = f"config {file.parent}"
-    for i, (name, data) in enumerate(JSON.items()):
-        cases[f"json: {name}"] = f"json {put(root / f'{i}j' / 'x.json', data)}"
-        cases[f"state.json: {name}, as JSON"] = f"state {put(root / f'{i}t' / 'state.json', data).parent}"
+        cases[f"config.yaml {i}: {data[:20]}"] = f"config {file.parent}"
+    for i, data in enumerate(JSON):
+        cases[f"json {i}: {data[:20]}"] = f"json {put(root / f'{i}j' / 'x.json', data)}"
+        cases[f"state.json {i}: {data[:20]}"] = f"state {put(root / f'{i}t' / 'state.json', data).parent}"
     for i, (name, content) in enumerate(posteriors_cases(root / "posteriors").items()):
         cases[f"posteriors: {name}"] = f"posteriors {put(root / 'posteriors' / f'{i}.safetensors', content)}"
     return cases
@@ -497,7 +447,7 @@ def test_the_canary_would_sing(tmp_path):
     assert (tmp_path / "canary").exists()
 
 
-SMALL = "--net A --crop 32 --scale 36 --fc_width 8 --base_width 4 --batch 4 --workers 0".split()
+SMALL = ["--net=A", "--crop=32", "--scale=36", "--fc_width=8", "--base_width=4", "--batch=4", "--workers=0"]
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "train"])

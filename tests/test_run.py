@@ -94,14 +94,11 @@ def test_before_anything_is_saved_the_folder_may_begin_again_and_then_the_fields
     assert read_config(tmp_path) == OTHER
 
 
+STRANGERS = [(name, RunError, f"already holds {name}") for name in ("photo.jpg", "log.txt", ".bashrc")]
+
+
 @pytest.mark.parametrize(
-    ("stranger", "error", "said"),
-    [
-        ("photo.jpg", RunError, r"already holds photo\.jpg"),
-        ("log.txt", RunError, r"already holds log\.txt"),
-        (".bashrc", RunError, r"already holds \.bashrc"),
-        ("config.yaml", ConfigError, "unknown fields database"),
-    ],
+    ("stranger", "error", "said"), [*STRANGERS, ("config.yaml", ConfigError, "unknown fields database")]
 )
 def test_a_folder_of_something_else_is_refused_and_gets_no_lock_file(tmp_path, stranger, error, said):
     (tmp_path / stranger).write_text("database: mine\n")
@@ -141,6 +138,8 @@ def test_what_killed_processes_were_writing_is_removed(tmp_path):
     """And nothing else, nor before the lock is held."""
     kept = ["best.safetensors", ".mine.tmp", "a.123.tmp"]
     stale = [".best.safetensors.123.tmp", ".metrics.jsonl.7.tmp"]
+    (tmp_path / ".config.yaml.123.tmp").write_text("net:")  # of one killed while it began, which is no stranger
+    (tmp_path / ".lock").touch()
     with open_run(tmp_path, SMALL):
         for folder in (tmp_path, tmp_path / "last"):
             folder.mkdir(exist_ok=True)
@@ -154,13 +153,6 @@ def test_what_killed_processes_were_writing_is_removed(tmp_path):
     assert names(tmp_path) == sorted([*kept, ".lock", "config.yaml", "last"])
 
 
-def test_a_process_killed_while_it_began_is_no_stranger(tmp_path):
-    (tmp_path / ".lock").touch()
-    (tmp_path / ".config.yaml.123.tmp").write_text("net:")
-    begin(tmp_path)
-    assert read_config(tmp_path) == SMALL
-
-
 @pytest.mark.parametrize("name", ["run", "run/below"])
 def test_a_file_is_no_run_folder(tmp_path, name):
     (tmp_path / "run").touch()
@@ -170,53 +162,45 @@ def test_a_file_is_no_run_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_link_out_of_the_folder_is_not_written_through(tmp_path, name):
+@pytest.mark.parametrize(
+    ("kind", "said"), [("link", "Too many levels of symbolic links"), ("pipe", "No such device or address")]
+)
+def test_no_link_out_of_the_folder_is_followed_and_no_pipe_waited_for(tmp_path, name, kind, said):
     """A run folder from a stranger could point anywhere."""
-    (tmp_path / "mine").write_text("mine")
-    begin(tmp_path / "run")
-    (tmp_path / "run" / name).unlink(missing_ok=True)
-    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match="Too many levels of symbolic links"):
-        begin(tmp_path / "run", SMALL, write_both)
-    assert (tmp_path / "mine").read_text() == "mine"
-
-
-@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, name):
-    begin(tmp_path)
-    (tmp_path / name).unlink(missing_ok=True)
-    os.mkfifo(tmp_path / name)
+    run, mine = tmp_path / "run", tmp_path / "mine"
+    mine.write_text("mine")
+    begin(run)
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(mine) if kind == "link" else os.mkfifo(run / name)
     before = signal.signal(signal.SIGALRM, lambda *ignored: pytest.fail("it waits"))
     signal.alarm(20)
     try:
-        with pytest.raises(RunError, match="No such device or address"):
-            begin(tmp_path, SMALL, write_both)
+        with pytest.raises(RunError, match=said):
+            begin(run, SMALL, write_both)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+    assert mine.read_text() == "mine"
 
 
 # Reading
 
 
-def test_what_is_no_run_is_explained(tmp_path):
-    with pytest.raises(RunError, match=r"is not a run folder: it has no config\.yaml"):
-        read_config(tmp_path)
+DAMAGED = [
+    b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500,
+    b"!!python/name:os.system", b"crop: " + b"9" * 5000,
+]  # fmt: skip
+NO_RUN = (None, RunError, r"is not a run folder: it has no config\.yaml")
+FUTURE = (b"net: D\nwarp: 9\n", ConfigError, r"config\.yaml: unknown fields warp")
 
 
-DAMAGED = [b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500]
-
-
-@pytest.mark.parametrize("content", [*DAMAGED, b"!!python/name:os.system", b"crop: " + b"9" * 5000])
-def test_a_damaged_configuration_is_a_run_error(tmp_path, content):
-    (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(RunError, match=r"config\.yaml .*damaged"):
-        read_config(tmp_path)
-
-
-def test_a_field_of_the_future_is_named(tmp_path):
-    (tmp_path / "config.yaml").write_text("net: D\nwarp: 9\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml: unknown fields warp"):
+@pytest.mark.parametrize(
+    ("content", "error", "said"), [NO_RUN, FUTURE, *((d, RunError, r"config\.yaml .*damaged") for d in DAMAGED)]
+)
+def test_what_is_wrong_with_a_configuration_is_told(tmp_path, content, error, said):
+    if content is not None:
+        (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(error, match=said):
         read_config(tmp_path)
 
 

@@ -1,4 +1,7 @@
-"""The test protocols of section 3.2 once more: crop by crop, in numpy and fp64, by the nets of tests/net/oracle.py."""
+"""The test protocols of section 3.2 once more: crop by crop, in numpy and fp64, by the nets of tests/net/oracle.py.
+
+And what the tests beside it are made of: small models, noisy photos, and a quiet `evaluate`.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -8,8 +11,12 @@ import torch
 from PIL import Image
 
 from verydeep.contract import Contract
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
+from verydeep.progress import Progress
+from verydeep.ranks import ALONE
 
 spec = importlib.util.spec_from_file_location("oracle", Path(__file__).parents[1] / "net" / "oracle.py")
 oracle = importlib.util.module_from_spec(spec)
@@ -40,6 +47,14 @@ def noisy_folder(root, classes, each, bad=()):
     for name in bad:
         (root / name).write_bytes(b"no photo")
     return root
+
+
+def evaluated(
+    models, data, protocols=("centre", "dense"), scales="single", limit=None, save=None, again=True, ranks=ALONE, **how
+):
+    given = {"limit": limit, "save": save, "again": again, "ranks": ranks, "progress": Progress("none")}
+    settings = Settings(**{"workers": 0} | how)
+    return evaluate_models([str(m) for m in models], str(data), protocols, scales, settings=settings, **given)
 
 
 def soft_max(scores):

@@ -240,15 +240,6 @@ def test_a_long_photo_stops_a_dense_test_even_where_bad_ones_are_skipped(classif
     assert counted(classifier, photos, ladder=[Step("centre"), Step("crops")]).scores[0, Step("crops")].photos == 2
 
 
-def test_a_bad_photo_is_raised_or_handed_over(classifier):
-    photos, made_of = [noise(32, 32), noise(10, 100)], [entrant("", classifier, [Step("dense")], "single")]
-    with pytest.raises(PhotoError):
-        list(answers(made_of, photos.__getitem__, range(2), Settings()))
-    bad = []
-    found = list(answers(made_of, photos.__getitem__, range(2), Settings(), on_bad=lambda id, e: bad.append(id)))
-    assert ([ids for ids, _ in found], bad) == ([[0]], [1])
-
-
 def test_a_scorer_computes_in_eval_mode_without_gradients(classifier):
     classifier.train()
     scores = torch_scorer(classifier, Settings())(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))

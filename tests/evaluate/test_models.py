@@ -7,15 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from slow import made, noise, noisy_folder
+from slow import evaluated, made, noise, noisy_folder
 
 from verydeep.config import Config
 from verydeep.data import builtin as fashion
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate import models
 from verydeep.evaluate.classify import fused
-from verydeep.evaluate.models import evaluate_models
-from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import check_fusible
 from verydeep.evaluate.scores import unpack
 from verydeep.evaluate.views import PROTOCOLS, Step
@@ -24,12 +22,6 @@ from verydeep.train.prepare import run_training
 
 CLASSES = ("1", "2", "10", "x", "y", "z")
 COUNTS = ("protocol", "scales", "photos", "top1_errors", "top5_errors", "confusion", "right", "tested")
-
-
-def evaluated(names, data, protocols=("centre", "dense"), scales="single", limit=None, again=True, **settings):
-    settings = Settings(**{"workers": 0} | settings)
-    quiet = {"settings": settings, "progress": Progress("none")}
-    return evaluate_models(list(map(str, names)), str(data), protocols, scales, limit=limit, again=again, **quiet)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +103,8 @@ def test_a_model_fused_with_itself_in_another_order_of_classes_is_itself(folder,
     assert list(map(counts, found[:2])) == list(map(counts, found[4:]))
 
 
-def test_bits_say_which_photos_were_right(folder, files):
-    for record in evaluated(files[:1], folder):
+def test_bits_say_which_photos_were_right(together):
+    for record in together:
         right = unpack(record["right"]["top1"], 21)
         assert right.sum() == 21 - record["top1_errors"]
         assert unpack(record["right"]["top5"], 21).sum() == 21 - record["top5_errors"]
@@ -196,35 +188,30 @@ def test_a_kept_fusion_is_used_for_the_same_order_of_models_only(runs, folder, m
         evaluated(names[::-1], folder, ["both"], (36, 41), again=False)
 
 
-def test_runs_that_held_out_different_photos_are_refused(runs, folder):
-    with pytest.raises(DataError, match=r"runs\d*/a and .*/c held out different photos of .* cannot be compared"):
-        evaluated([runs / "a", runs / "c"], folder)
-
-
 def test_a_file_beside_a_run_is_tested_on_what_the_run_held_out(runs, folder, tmp_path):
     alone = shutil.copy(runs / "b" / "best.safetensors", tmp_path / "alone.safetensors")
     found = evaluated([alone, runs / "a"], folder, ["centre"])
     assert [(r["split"], r["photos"]) for r in found] == [("test", 6)] * 3
 
 
-def test_models_of_other_classes_are_refused(folder, files, tmp_path):
-    made([*CLASSES, "more"]).save(tmp_path / "more.safetensors")
-    with pytest.raises(DataError, match=r"more\.safetensors knows the class 'more' and .*0\.safetensors does not"):
-        evaluated([files[0], tmp_path / "more.safetensors"], folder)
-    made("abc").save(tmp_path / "abc.safetensors")
-    said = r"abc\.safetensors: .*has the class '1', which the model does not know; it knows a, b, c"
-    with pytest.raises(DataError, match=said):
-        evaluated([tmp_path / "abc.safetensors"], folder)
+def test_models_of_other_classes_and_runs_that_held_out_other_photos_are_refused(runs, folder, files, tmp_path):
+    more, less = tmp_path / "more.safetensors", tmp_path / "less.safetensors"
+    made([*CLASSES, "more"]).save(more)
+    made("abc").save(less)
+    for names, said in (
+        ([files[0], more], r"more\.safetensors knows the class 'more' and .*0\.safetensors does not"),
+        ([less], r"less\.safetensors: .*has the class '1', which the model does not know; it knows a, b, c"),
+        ([runs / "a", runs / "c"], r"runs\d*/a and .*/c held out different photos of .* cannot be compared"),
+    ):
+        with pytest.raises(DataError, match=said):
+            evaluated(names, folder)
+
+
+LITTLE = [({"limit": 0}, "limit: 0 is too"), ({"limit": -3}, "limit: -3 is too"), ({"batch": 0}, "batch: 0 is too")]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"limit": 0}, "limit: 0 is too small"),
-        ({"limit": -3}, "limit: -3 is too small"),
-        ({"batch": 0}, "batch: 0 is too small"),
-        ({"scales": (40, 31)}, "Q = 31 is smaller than the crop of 32"),
-    ],
+    ("options", "said"), [*LITTLE, ({"scales": (40, 31)}, "Q = 31 is smaller than the crop of 32")]
 )
 def test_what_cannot_be_asked_for_is_told_before_any_photo_is_looked_at(files, options, said):
     with pytest.raises(ConfigError, match=said):

@@ -6,15 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from slow import evaluated as evaluated_on
 from slow import made, noisy_folder
 
 from verydeep.errors import DataError, ModelError, PhotoError, RunError
 from verydeep.evaluate import posteriors, saving
-from verydeep.evaluate.models import evaluate_models
-from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import read_posteriors
 from verydeep.evaluate.views import PROTOCOLS, Step
-from verydeep.progress import Progress
 from verydeep.weights import load
 
 CLASSES = "abcdef"
@@ -32,11 +30,9 @@ def root(tmp_path_factory):
     return root
 
 
-def evaluated(root, names, protocols=PROTOCOLS, scales="several", data=None, save=None, limit=None, **settings):
-    models = [str(root / f"{name}.safetensors") for name in names]
-    settings = Settings(**{"workers": 0, "bad_photos": "skip"} | settings)
-    quiet = {"settings": settings, "progress": Progress("none")}
-    return evaluate_models(models, data or str(root / "photos"), protocols, scales, save=save, limit=limit, **quiet)
+def evaluated(root, names, protocols=PROTOCOLS, scales="several", data=None, bad_photos="skip", **options):
+    models = [root / f"{name}.safetensors" for name in names]
+    return evaluated_on(models, data or root / "photos", protocols, scales, bad_photos=bad_photos, **options)
 
 
 def plainly(records):
@@ -101,31 +97,22 @@ def test_rows_are_written_by_blocks_in_any_order(root, monkeypatch):
     assert read_posteriors(root / "blocks.safetensors")
 
 
-def test_a_photo_that_a_file_lacks_is_named_unless_bad_ones_are_skipped(root):
-    with pytest.raises(PhotoError, match=r"d/0\.png: could not be read when .*0\.safetensors was saved"):
-        evaluated(root, ["p0"], bad_photos="stop")
+REFUSED = [
+    ({"average": "posteriors"}, ModelError, "made with average scores, not posteriors"),
+    ({"pooling": "down"}, ModelError, "made with pooling up, not down"),
+    ({"mirror": True}, ModelError, "for centre at one scale were made with mirror False, not True"),
+    ({"scales": (36, 40)}, ModelError, r"made with scales \(32, 36, 41\), not \(36, 40\)"),
+    ({"scales": "single"}, ModelError, "for crops at one scale; it has centre at one scale, dense at one scale"),
+    ({"names": ["p0", 1], "limit": 5}, DataError, "the posteriors of 12 photos of all, and the test is of 5 photos"),
+    ({"data": "builtin:fashion-mini"}, DataError, "builtin:fashion-mini does not have"),
+    ({"bad_photos": "stop"}, PhotoError, r"d/0\.png: could not be read when .*0\.safetensors was saved"),
+]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"average": "posteriors"}, "made with average scores, not posteriors"),
-        ({"pooling": "down"}, "made with pooling up, not down"),
-        ({"mirror": True}, "for centre at one scale were made with mirror False, not True"),
-        ({"scales": (36, 40)}, r"made with scales \(32, 36, 41\), not \(36, 40\)"),
-        ({"scales": "single"}, "for crops at one scale; it has centre at one scale, dense at one scale"),
-    ],
-)
-def test_posteriors_of_another_test_are_refused(root, options, said):
-    with pytest.raises(ModelError, match=said):
-        evaluated(root, ["p0"], **options)
-
-
-def test_posteriors_of_other_photos_are_refused(root):
-    with pytest.raises(DataError, match=r"holds the posteriors of 12 photos of all, and the test is of 5 photos"):
-        evaluated(root, ["p0", 1], limit=5)
-    with pytest.raises(DataError, match="builtin:fashion-mini does not have"):
-        evaluated(root, ["p0"], data="builtin:fashion-mini")
+@pytest.mark.parametrize(("options", "error", "said"), REFUSED)
+def test_posteriors_of_another_test_or_of_other_photos_are_refused(root, options, error, said):
+    with pytest.raises(error, match=said):
+        evaluated(root, **{"names": ["p0"]} | options)
 
 
 def test_a_limit_travels_with_the_file(root):

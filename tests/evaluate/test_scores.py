@@ -73,14 +73,11 @@ def test_the_most_confident_mistakes_are_kept_and_of_equal_ones_the_first():
 
 
 @pytest.mark.parametrize("photos", [0, 1, 7, 8, 9, 1000])
-def test_bits_survive_their_text(photos):
+def test_bits_survive_their_text_and_the_first_photo_is_the_highest(photos):
     flags = np.random.default_rng(photos).random(photos) < 0.5
     text = pack(flags)
     assert len(text) == 2 * -(-photos // 8)
     assert np.array_equal(unpack(text, photos), flags)
-
-
-def test_the_first_photo_is_the_highest_bit():
     assert pack(np.array([True, False, False, False, False, False, True, True, True])) == "8380"
 
 

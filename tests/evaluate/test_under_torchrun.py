@@ -1,4 +1,7 @@
-"""Several ranks under torchrun find exactly what one finds, in all protocols, and save it in one file."""
+"""Several ranks under torchrun find exactly what one finds, in all protocols, and save it in one file.
+
+What one rank does: torchrun ... test_under_torchrun.py ROOT OUT.
+"""
 
 import json
 import os
@@ -9,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from slow import made, noisy_folder
+import torch
+from slow import evaluated, made, noisy_folder
 
-WORK = Path(__file__).with_name("ranks_at_test.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORK.parents[2])}
+from verydeep.evaluate.views import PROTOCOLS
+from verydeep.ranks import joined
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def results(tmp_path_factory):
     for size, out in found.items():
         out.mkdir()
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
-        command = [sys.executable, *torchrun, WORK, root, out]
+        command = [sys.executable, *torchrun, __file__, root, out]
         done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
     return found
@@ -52,3 +58,19 @@ def test_several_ranks_count_what_one_counts_and_save_it_in_one_file(results, si
     assert one.keys() == several.keys()
     assert all(np.allclose(t, several[name], rtol=1e-6, equal_nan=t.dtype == np.float32) for name, t in one.items())
     assert sorted(p.name for p in results[size].iterdir()) == ["p.safetensors", "records.json"]
+
+
+def work_of_a_rank(root, out):
+    models, photos = [root / "0.safetensors", root / "1.safetensors"], root / "photos"
+    with joined() as ranks:
+        given = {"precision": "fp64", "batch": 3, "bad_photos": "skip", "ranks": ranks}
+        found = evaluated(models, photos, PROTOCOLS, "several", save=out / "p.safetensors", **given)
+        again = evaluated([out / "p.safetensors", models[1]], photos, ["dense", "both"], "several", **given)
+        few = evaluated(models[:1], photos, ["centre"], limit=3, **given)
+    if ranks.first:
+        (out / "records.json").write_text(json.dumps([found, again, few]))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    work_of_a_rank(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -35,7 +35,7 @@ from verydeep.files.disk import (
 )
 from verydeep.ranks import ALONE, Ranks
 
-LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, fifty times as many as are written
+LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 LONGEST_YAML = 16_000  # a configuration is a tenth of that; the parser takes a second for it
 
 
@@ -57,13 +57,18 @@ class Run:
         if self.writes:
             append(self.metrics, json.dumps(values) + "\n")
 
+    def note(self, kind: str, message: str, step: int = 0, epoch: int = 0) -> None:
+        """Says what the report shows too: a `drop` of the rate, a `warning`, the `gains` before the first step."""
+        self.record({"step": step, "epoch": epoch, kind: message})
+        self.say(f"warning: {message}" if kind == "warning" else message)
+
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
 
         def copy(temporary: Path) -> None:
             with temporary.open("w", encoding="utf-8") as f:
                 for r in read_metrics(self.metrics):
-                    if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs):
+                    if r["step"] <= step and ("loss" in r or r["epoch"] <= epochs):
                         f.write(json.dumps(r) + "\n")
 
         if self.writes and self.metrics.exists():

@@ -11,10 +11,11 @@ import pytest
 from study_records import SCALES, SEVERAL, result, stage, study, wrong_first
 from test_claims import answered
 
-from verydeep.study import figures as study_figures
-from verydeep.study.claims import JITTER, claims, findings
-from verydeep.study.page import seed_words, split_words, write_pages
-from verydeep.study.tables import all_tables, border_share, dense_note
+from verydeep.study import page
+from verydeep.study.claims import JITTER, claims, judgements
+from verydeep.study.page import study_facts, study_text, write_pages
+from verydeep.report.page import rendered
+from verydeep.study.tables import border_share, tables_of_paper
 
 
 class Page(HTMLParser):
@@ -79,22 +80,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str]:
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything(pages: tuple[Page, str]) -> None:
-    page, markdown = pages
-    assert not page.open
-    assert len(page.sources) == 2
-    assert all(s.startswith("data:image/svg+xml") for s in page.sources)
-    assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%", page.words + markdown)
-    assert "photos <b>|" in page.words
+    html, markdown = pages
+    assert not html.open
+    assert len(html.sources) == 2
+    assert all(s.startswith("data:image/svg+xml") for s in html.sources)
+    assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%", html.words + markdown)
+    assert "photos <b>|" in html.words
     assert "photos &lt;b>&#124;" in markdown
 
 
 def test_table_3_says_what_the_records_say_beside_the_papers(pages: tuple[Page, str]) -> None:
-    page, markdown = pages
+    html, markdown = pages
     # A is wrong on 150 of 400 densely and on 170 by the centre crop; D at S = 36 on 110 and 130.
     a = ["A", "36", "36", "2 x 2", "42.50 / 42.50", "37.50 / 37.50", "256 | 256", "29.6 / 10.4"]
     d = ["D", "36", "36", "2 x 2", "32.50 / 32.50", "27.50 / 27.50", "256 | 256", "27.0 / 8.8"]
     for row in (a, d):
-        assert row in page.rows
+        assert row in html.rows
         assert "| " + " | ".join(c.replace("|", "&#124;") for c in row) + " |" in markdown
 
 
@@ -126,28 +127,36 @@ def test_the_other_tables(pages: tuple[Page, str]) -> None:
     assert [*table_6, "24.0 / 7.1", "23.9 / 7.2", "23.7 / 6.8"] in rows
 
 
+def page_of(results: list[dict[str, Any]], facts: dict[str, dict[str, Any]], **changes: Any) -> str:
+    """The Markdown page without its figures, which take most of the time."""
+    record = study(results, facts, **changes)
+    shown = {"stages": ([], []), "own": "", "command": ""}
+    return rendered("study/page.md.j2", study_facts(record) | shown)
+
+
 def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> None:
-    results, _ = whole_study()
-    assert dense_note(results) == ""
+    results, facts = whole_study()
+    assert "Do not read the dense columns" not in page_of(results, facts)
     bad = [
-        result(["D-54-seed0"], wrong_first(40), "centre", [54]),
-        result(["D-54-seed0"], wrong_first(280), "dense", [54]),
+        result(["D-54-seed0"], wrong_first(wrong), protocol, [54])
+        for protocol, wrong in (("centre", 40), ("dense", 280))
     ]
-    words = dense_note([*results[:3], *bad])
+    facts |= {"D-54-seed0": facts[f"D-{JITTER}-seed0"]}
+    words = page_of([*results[:3], *bad], facts)
     assert "in 1 of 2 tests" in words
     assert "70.0 against 10.0 % (D-54-seed0, Q = 54)" in words
     assert "2 x 2 in block 5, where 56 %" in words
     assert "--pooling down leaves them out" in words
-    assert "--pooling" not in dense_note([r | {"pooling": "down"} for r in [*results[:3], *bad]])
+    assert "--pooling" not in page_of([r | {"pooling": "down"} for r in [*results[:3], *bad]], facts)
     taps = [(i + a, j + b) for i in range(5) for j in range(5) for a in (-1, 0, 1) for b in (-1, 0, 1)]
     assert border_share(5) == pytest.approx(sum(not (0 <= y < 5 and 0 <= x < 5) for y, x in taps) / len(taps))
 
 
 def test_several_seeds_are_a_mean_and_a_deviation() -> None:
     """A is wrong on 150, 151 and 152 of 400."""
-    table = all_tables(*whole_study(seeds=3))[0]
-    assert table.rows[0][5] == "37.75 ± 0.25 / 37.75 ± 0.25"
-    assert "mean and standard deviation of 3 seeds" in table.caption
+    words = page_of(*whole_study(seeds=3))
+    assert "| A | 36 | 36 | 2 x 2 | 42.75 ± 0.25 / 42.75 ± 0.25 | 37.75 ± 0.25 / 37.75 ± 0.25 |" in words
+    assert "mean and standard deviation of 3 seeds" in words
 
 
 def test_crops_of_the_first_photos_are_compared_on_those_alone_and_said_so() -> None:
@@ -158,20 +167,20 @@ def test_crops_of_the_first_photos_are_compared_on_those_alone_and_said_so() -> 
         else r
         for r in results
     ]
-    third, fourth, table, _ = all_tables(results, facts)
-    assert "on all 400 test photos" in third.caption
-    assert "on all 400 test photos" in fourth.caption
+    third, fourth, table, _ = tables_of_paper(results, facts)
+    assert third.photos == fourth.photos == "all 400"
     # Densely the first 80 photos of all are wrong, so 80 of these 100; of the crops 20 of 100.
-    assert table.rows[0][5:8] == ("80.00 / 80.00", "20.00 / 20.00", "20.00 / 20.00")
-    assert "on the first 100 test photos" in table.caption
-    both = findings(results, facts)[-2].outcomes["both"][0]
+    assert table.rows[0][5:8] == ["80.00 / 80.00", "20.00 / 20.00", "20.00 / 20.00"]
+    assert table.photos == "the first 100"
+    assert "on the first 100 test photos" in page_of(results, facts)
+    both = judgements(results, facts)[-2].outcomes["both"][0]
     assert (both.photos, both.second_better, both.first_better) == (100, 60, 0)
 
 
 def test_top5_is_a_dash_where_it_cannot_fail() -> None:
     results, facts = whole_study()
     few = [{**r, "top5_error": None, "top5_errors": None, "right": {**r["right"], "top5": None}} for r in results]
-    assert all_tables(few, facts)[0].rows[0][5] == "37.50 / -"
+    assert tables_of_paper(few, facts)[0].rows[0][5] == "37.50 / -"
 
 
 @pytest.mark.parametrize(
@@ -180,8 +189,8 @@ def test_top5_is_a_dash_where_it_cannot_fail() -> None:
 def test_each_claim_stands_on_the_page_with_its_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: int, words: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(study_figures, "depth", lambda *_: None)  # which would take most of the time
-    monkeypatch.setattr(study_figures, "over_scales", lambda *_: None)
+    monkeypatch.setattr(page, "over_depth", lambda *_: None)  # which would take most of the time
+    monkeypatch.setattr(page, "over_scales", lambda *_: None)
     for index, claim in enumerate(claims()):
         results, facts = answered(index, gain)
         write_pages(tmp_path, study(results, facts))
@@ -210,22 +219,22 @@ def test_a_claim_without_its_nets_says_what_it_needs(tmp_path: Path) -> None:
     assert rows[claims()[-1].sentence][2] == "not tested: it needs D and E with jitter"
 
 
-def test_one_seed_speaks_of_two_nets_and_several_of_signs() -> None:
-    assert "about the two nets that were compared, not about the method" in seed_words([0])
-    assert "Two cannot say much" in seed_words([0, 1])
-    assert "All of them must have the same sign" in seed_words([0, 1, 2])
+def test_one_seed_speaks_of_two_nets_and_several_of_signs(tmp_path: Path) -> None:
+    words = [study_text(study(*whole_study(seeds)), tmp_path) for seeds in (1, 2, 3)]
+    assert "about the two nets that were compared, not about the method" in words[0]
+    assert "Two cannot say much" in words[1]
+    assert "All of them must have the same sign" in words[2]
 
 
 def test_the_page_says_which_photos_steered_and_which_were_counted() -> None:
     results, facts = whole_study()
-    clean = split_words(study(results, facts))
+    clean = page_of(results, facts)
     assert "1,000 validation photos" in clean
     assert "400 photos of the split test, which no training looked at" in clean
-    assert "the first 100 of the 400 photos of the split test" in split_words(study(results, facts, test_photos=100))
-    leaking = split_words(study(results, facts, split="val", photos={"train": 6000, "val": 1000}))
-    assert "SAME validation photos" in leaking
+    assert "the first 100 of the 400 photos of the split test" in page_of(results, facts, test_photos=100)
+    assert "SAME validation photos" in page_of(results, facts, split="val", photos={"train": 6000, "val": 1000})
     config = study(results, facts)["config"] | {"drop_at": []}
-    assert "when the error stopped improving" in split_words(study(results, facts, config=config))
+    assert "when the error stopped improving" in page_of(results, facts, config=config)
 
 
 def test_the_same_study_gives_the_same_page(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def train(job: Job) -> str:
                 else ""
             )
             if reason and not ended:
-                run.say(reason)
+                run.note("drop", reason, now.step, now.epoch + 1)
             # Save
             if error < now.best_error:
                 now = now._replace(best_error=error)
@@ -192,9 +192,12 @@ def say_epoch(job: Job, record: dict[str, Any], warned: bool) -> bool:
     if warned or record["train_loss"] <= FAR * math.log(classes):
         return warned
     other = "; from convolutions alone, --recipe finetune-features is gentler" if c.init_from else ""
-    job.run.say(
-        f"warning: the loss of {record['train_loss']:.3f} is far above that of guessing, ln({classes}) = {math.log(classes):.3f}; "
-        f"should it not fall, start again with another --out and --lr {c.lr / 10:.2g}{other}"
+    job.run.note(
+        "warning",
+        f"the loss of {record['train_loss']:.3f} is far above that of guessing, ln({classes}) = {math.log(classes):.3f}; "
+        f"should it not fall, start again with another --out and --lr {c.lr / 10:.2g}{other}",
+        record["step"],
+        record["epoch"],
     )
     return True
 

@@ -132,8 +132,13 @@ def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, obje
     """Going on with other arithmetic works, but not to the same bits."""
     names = ("torch", "pillow", "threads", "gpu", "bf16", "ranks")
     if changes := [f"{k} ({then[k]} then, {now[k]} now)" for k in names if k in then and then[k] != now[k]]:
-        run.say(
-            f"warning: this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit"
+        at = state.read(run.path / "last").counters
+        run.forget_after(at.step, at.epoch)  # and half a line of a killed process
+        run.note(
+            "warning",
+            f"this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit",
+            at.step,
+            at.epoch,
         )
 
 
@@ -231,11 +236,9 @@ def say_start(job: Job, statistics: Statistics) -> None:
     first = next(batch for batch in job.batches.epoch(0) if len(batch.targets))
     x = job.classifier.normalise(first.photos[: max(8, SAMPLE_PIXELS // c.crop**2)].to(job.device))
     rows = gains(net, x)
-    run.say(gain_table(rows))
-    if warning := gain_warning(rows, net.classes):
-        run.say(f"warning: {warning}")
-    if warning := rate_warning(c):
-        run.say(f"warning: {warning}")
+    run.note("gains", gain_table(rows))
+    for warning in filter(None, (gain_warning(rows, net.classes), rate_warning(c))):
+        run.note("warning", warning)
     seconds = estimate(job, x) * c.epochs
     run.say(
         f"estimated time: {duration(seconds)} for {several(c.epochs, 'epochs')}, less if the validation error stalls early"

@@ -20,8 +20,8 @@ from verydeep.study.claims import (
     by_seed,
     claims,
     judgements,
-    outcome_of,
     mcnemar,
+    outcome_of,
 )
 
 

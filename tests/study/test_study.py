@@ -168,7 +168,7 @@ def test_a_folder_of_something_else_and_other_photos_are_refused(
     assert "and is not a study" in capsys.readouterr().err
     other = shutil.copytree(photos, tmp_path / "other")
     assert go(str(other), whole, "--nets", "A") == 1
-    assert "is a study of" in capsys.readouterr().err
+    assert "is another study: location (" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

@@ -11,10 +11,10 @@ import pytest
 from study_records import SCALES, SEVERAL, result, stage, study, wrong_first
 from test_claims import answered
 
+from verydeep.report.page import rendered
 from verydeep.study import page
 from verydeep.study.claims import JITTER, claims, judgements
 from verydeep.study.page import study_facts, study_text, write_pages
-from verydeep.report.page import rendered
 from verydeep.study.tables import border_share, tables_of_paper
 
 

@@ -70,7 +70,7 @@ def run_facts(run: Path) -> dict[str, Any]:
         "statistics": read_json(measured) if measured.exists() else None,
         "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
         "own": other_fields(plain(config)),
-        "command": f"verydeep train {shlex.quote(about['data'])} --config {shlex.quote(str(run / 'config.yaml'))} --out NEW_RUN",
+        "command": shlex.join(["verydeep", "train", about["data"], "--config", str(run / "config.yaml"), "--out", "NEW_RUN"]),
     }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
 
 
 def learning(run: Path) -> dict[str, Any]:
-    """The epochs of a run and its curves; when and why the rate dropped, warnings, the gain table; why training ended."""
+    """The epochs of a run and its curves; why the rate dropped, warnings, the gain table, and why training ended."""
     records = list(read_metrics(run / "metrics.jsonl"))
     steps, epochs = [r for r in records if "loss" in r], [r for r in records if "train_loss" in r]
     if not epochs:
@@ -118,7 +118,7 @@ def learning(run: Path) -> dict[str, Any]:
 
 
 def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
-    """What the first result shows beside its errors: the mistakes, the confusion of few classes, the most frequent confusions."""
+    """What the first result shows beside its errors: the mistakes, the confusion of few classes, the most frequent ones."""
     names, cells = result["classes"], confused(result)
     counts, photos = {(t, a): n for t, a, n in cells}, dict.fromkeys(range(len(names)), 0)
     for t, _, n in cells:
@@ -133,7 +133,7 @@ def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[st
 
 
 def confused(result: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """(true class, answer, photos) where there are some; earlier versions kept the whole matrix, whose sum is the photos."""
+    """(true class, answer, photos) where there are some; earlier versions kept a matrix, whose sum is the photos."""
     table, k = result["confusion"], len(result["classes"])
     if list(map(len, table)) == [k] * k and sum(map(sum, table)) == result["photos"]:
         return [(t, a, n) for t, row in enumerate(table) for a, n in enumerate(row) if n]

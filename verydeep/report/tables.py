@@ -11,7 +11,8 @@ from verydeep.paper import STRIDE
 from verydeep.words import aligned
 
 RESULT_COLUMNS = (
-    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain", "passes", "seconds",
+    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain",
+    "passes", "seconds",
 )  # fmt: skip
 GAIN = (
     "Gain: points of error less than in the step before, or of a fusion less than its best model alone. "
@@ -25,11 +26,11 @@ LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
 def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from, and their gain on the ladder."""
+    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from, and their gain."""
     return [
         (
-            r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]], class_map(r),
-            where(r), f"{r['photos']:,}", rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
+            r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]],
+            class_map(r), where(r), f"{r['photos']:,}", rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
             rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
             f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
@@ -49,7 +50,7 @@ def where(result: dict[str, Any]) -> str:
 
 
 def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """Points of error less than the step before has, if that is of the same test; of a fusion, than the best of its models alone."""
+    """Points of error less than in the step before of the same test; of a fusion, than its best model alone."""
     if "models" in result:
         rates = [m[error] for m in result["models"] if m[error] is not None]
     else:
@@ -82,7 +83,8 @@ def map_side(scale: int, crop: int, round_up: bool) -> int:
 def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
-            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_top1_error']:.2f} %", f"{e['val_top1_error']:.2f} %",
+            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_top1_error']:.2f} %",
+            f"{e['val_top1_error']:.2f} %",
             *((f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}") if e["photos_per_second"] else ("-", "-")),
         )
         for e in epochs

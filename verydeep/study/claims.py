@@ -1,7 +1,7 @@
 """What the paper claims of its nets, and what a study's results say to it: the same photos, net against net.
 
-A result is a record of `evaluate` with `stages`, the names of the stages it tested (two where they were fused). The facts of a
-stage are its net, its way (what S was in the paper: 256, 384 or [256;512]), its seed, its test_scale Q and more for the page.
+A result is a record of `evaluate` with `stages`, the names of the stages it tested, two where they were fused. The
+facts of a stage are its net, its way (what S was in the paper), its seed, its test_scale Q and more for the page.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def by_seed(row: TableRow, results: Results, facts: Facts) -> dict[int, Mapping[
 
 
 def bits(text: str) -> npt.NDArray[np.bool_]:
-    """One truth a photo, by photo id, of numpy.packbits as hexadecimal digits; up to seven more follow the last photo."""
+    """One truth a photo, by id, of numpy.packbits as hexadecimal digits; up to seven more follow the last photo."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
 
 
@@ -73,10 +73,7 @@ def same_length(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
 
 
 def mcnemar(a: int, b: int) -> float:
-    """The two-sided p that of a + b photos on which two nets differ, so unequal shares are one's.
-
-    Binomial, exact up to EXACT.
-    """
+    """The two-sided p that of a + b photos on which two nets differ, so unequal shares are one's: binomial sum."""
     n = a + b
     if n > EXACT:
         return math.erfc(max(0.0, abs(a - b) - 1) / math.sqrt(2 * n))  # normal, with the correction for continuity
@@ -99,8 +96,7 @@ class Comparison(NamedTuple):
 class Outcome(NamedTuple):
     """A comparison on the photos that both saw, top-1. Of several seeds a photo counts for the net that more had right.
 
-    gain: fewer errors of `second` in percentage points, and its 95 % interval. signs: of each seed, +1 where second is
-    better.
+    gain: fewer errors of `second` in percentage points, and its 95 % interval. signs: +1 for each seed with a gain.
     """
 
     comparison: Comparison
@@ -127,9 +123,8 @@ def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcom
     seeds = tuple(s for s in first if s in second)
     if not seeds:
         return None
-    known = same_length(
-        [text for r in (first, second) for s in seeds for text in (r[s]["tested"], r[s]["right"]["top1"])]
-    )
+    both = [r[s] for r in (first, second) for s in seeds]
+    known = same_length([text for r in both for text in (r["tested"], r["right"]["top1"])])
     tested, right = np.logical_and.reduce(known[::2]), np.array(known[1::2], np.int8)
     gains = (right[len(seeds) :] - right[: len(seeds)])[:, tested]
     if not (n := gains.shape[1]):
@@ -166,18 +161,13 @@ class Judgement(NamedTuple):
     outcomes: dict[str, list[Outcome]]
     verdicts: dict[str, Verdict | None]
 
-    @property
-    def made(self) -> list[Outcome]:
-        return [o for outcomes in self.outcomes.values() for o in outcomes]
-
     def words(self, protocol: str) -> str:
         """A verdict, with how many of its comparisons could be made."""
         made, possible = (
             len(self.outcomes[protocol]),
-            [c.second.protocol for c in self.claim.comparisons].count(protocol),
+            sum(c.second.protocol == protocol for c in self.claim.comparisons),
         )
-        verdict = self.verdicts[protocol] or "not tested"
-        return verdict if made in (0, possible) else f"{verdict} ({made} of {possible} comparisons)"
+        return str(self.verdicts[protocol]) + ("" if made == possible else f" ({made} of {possible} comparisons)")
 
 
 def judgements(results: Results, facts: Facts) -> list[Judgement]:
@@ -209,10 +199,12 @@ def claims() -> list[Claim]:
     depth = (*pairs("A", "B"), *pairs("B", "C"), *pairs("C", "D"))
     jittered = [net for net, s, *_ in TABLE_3 if s == JITTER]
     rows: list[tuple[str, Literal["fewer", "not fewer"], str, Iterable[Comparison]]] = [
-        ("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.", pairs("A", "A-LRN")),
+        ("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.",
+            pairs("A", "A-LRN")),
         ("4.1", "fewer", "Depth helps: the error falls from A to B, from B to C and from C to D.", depth),
         ("4.1", "fewer", "More non-linearity helps: C, with 1x1 layers, is better than B.", pairs("B", "C")),
-        ("4.1", "fewer", "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.", pairs("C", "D")),
+        ("4.1", "fewer", "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
+            pairs("C", "D")),
         ("4.1", "not fewer", "The error saturates at 19 layers: E is no better than D.", pairs("D", "E")),
         ("4.1", "fewer", "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
             pairs("shallow-B", "B")),

@@ -17,10 +17,7 @@ WEIGHT_LAYERS = {"A": 11, "B": 13, "C": 16, "D": 16, "E": 19}  # of the nets tha
 
 
 def over_depth(results: Results, facts: Facts) -> Figure | None:
-    """Top-1 error of A to E, trained at the first S, over their weight layers, beside the paper's.
-
-    None with fewer than two nets.
-    """
+    """Top-1 error of A to E, trained at the first S, over their weight layers, beside the paper's; None of one net."""
     ours: dict[str, dict[str, list[float]]] = {"dense": {}, "centre": {}}
     for protocol, rates in ours.items():
         for net in WEIGHT_LAYERS:
@@ -50,7 +47,7 @@ def depth_line(axis: Axes, rates: Mapping[str, Sequence[float]], colour: str, wo
 
 
 def over_scales(results: Results, facts: Facts) -> Figure | None:
-    """Top-1 error over the test scale Q for the three ways to train, one panel a net that was tested so at several Q."""
+    """Top-1 error over the test scale Q for the three ways to train, one panel a net that was tested at several Q."""
     most = max((r["photos"] for r in results), default=0)
     dense = [
         r for r in results

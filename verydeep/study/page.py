@@ -18,13 +18,10 @@ from verydeep.study.figures import over_depth, over_scales
 def write_pages(out: Path, study: Mapping[str, Any]) -> Path:
     """Writes study.html and study.md of a study's record; returns the page's path. Raises RunError."""
     facts, results = study["stages"], study["results"]
-    charts = {
-        name: svg_uri(f)
-        for name, draw in (("depth", over_depth), ("scales", over_scales))
-        if (f := draw(results, facts))
-    }
+    drawn = {"depth": over_depth(results, facts), "scales": over_scales(results, facts)}
     shown = study_facts(study) | {
-        "charts": charts, "stages": tables.grid([tables.stage_row(name, f) for name, f in facts.items()]),
+        "charts": {name: svg_uri(figure) for name, figure in drawn.items() if figure},
+        "stages": tables.grid([tables.stage_row(name, f) for name, f in facts.items()]),
         "own": other_fields(study["config"]), "command": repeating(study),
     }  # fmt: skip
     write_text(out / "study.html", rendered("study/page.html.j2", shown))
@@ -41,21 +38,20 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     """What the page and the terminal show alike."""
     facts, results = study["stages"], study["results"]
     judged = judgements(results, facts)
-    dense = tables.much_worse(results)
-    side = dense["dense"]["crop"] // 16 if dense else 0
+    rows = {j.claim.sentence: [tables.outcome_row(o) for own in j.outcomes.values() for o in own] for j in judged}
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
-        "comparisons": [(j.claim.sentence, tables.grid([tables.outcome_row(o) for o in j.made])) for j in judged if j.made],
-        "made": sum(len(j.made) for j in judged),
-        "maps": tables.map_sizes(results), "level": LEVEL, "least": SEEDS_THAT_AGREE,
-        "dense": dense and dense | {"side": side, "border": tables.border_share(side), "border_224": tables.border_share(14)},
+        "comparisons": [(sentence, tables.grid(own)) for sentence, own in rows.items() if own],
+        "made": sum(map(len, rows.values())), "level": LEVEL, "least": SEEDS_THAT_AGREE,
+        "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip
 
 
 def repeating(study: Mapping[str, Any]) -> str:
     """The command that goes on with this study or repeats it."""
     options = {
-        "config": "study.yaml", "out": "NEW", "nets": ",".join(study["nets"]), "seeds": ",".join(map(str, study["seeds"])),
+        "config": "study.yaml", "out": "NEW",
+        "nets": ",".join(study["nets"]), "seeds": ",".join(map(str, study["seeds"])),
         **{name: study[name] for name in ("train_scales", "tuning_epochs", "crops_photos", "test_photos")},
     }  # fmt: skip
     words = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,18 +25,13 @@ FINE_TUNING = 10  # divides the rate of a stage that starts from the same net at
 Which = Literal["table3", "first", "all"]
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One net trained at one S from one seed: a run folder."""
 
-    name: str
-    """Of the folder, such as D-54-seed0."""
-    way: str
-    """What the paper's S was: 256, 384 or [256;512]."""
-    config: Config
-    """Without init_from, which names a folder: `parent` says where it starts."""
-    parent: str | None
-    """The stage whose best net it starts from, or None for random weights."""
+    name: str  # of the folder, such as D-54-seed0
+    way: str  # what the paper's S was: 256, 384 or [256;512]
+    config: Config  # without init_from, which names a folder
+    parent: str | None  # the stage whose best net it starts from; None: random weights
 
     @property
     def net(self) -> str:
@@ -44,14 +39,15 @@ class Stage:
 
 
 def stages(
-    nets: Iterable[str], base: Config, seeds: Sequence[int] = (0,), which: Which = "table3", tuning_epochs: int | None = None
+    nets: Iterable[str], base: Config, seeds: Sequence[int] = (0,), which: Which = "table3",
+    tuning_epochs: int | None = None,
 ) -> list[Stage]:  # fmt: skip
     """The stages for nets of Table 1, one seed after the other, each after its parent.
 
-    base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, 384 becomes 1.5 S, [256;512]
-    [S; 2S]. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net. A joins where a deeper
-    net needs it. Stages that start from the same net have a tenth of the rate and the same epochs, or `tuning_epochs` with
-    drops in the same proportion (open). Raises ConfigError.
+    base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, 384 becomes 1.5 S,
+    [256;512] [S; 2S]. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net. A joins
+    where a deeper net needs it. Stages that start from the same net have a tenth of the rate and the same epochs, or
+    `tuning_epochs` with drops in the same proportion (open). Raises ConfigError.
     """
     asked = list(dict.fromkeys(nets))
     if unknown := [net for net in asked if net not in TABLE_1]:
@@ -59,9 +55,7 @@ def stages(
     if not asked or not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("nets and seeds: give at least one of each, no seed twice")
     if not isinstance(base.scale, int):
-        raise ConfigError(
-            f"scale: {base.scale_text} is jittered; give one number S, of which come S, 1.5 S and [S; 2S]"
-        )
+        raise ConfigError(f"scale: {base.scale_text} is jittered; give one number S, for S, 1.5 S and [S; 2S]")
     if base.init_from:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
     needed = {*asked, *(["A"] if set(asked) & set(FROM_A) else [])}
@@ -125,7 +119,7 @@ def run_stages(
 
 
 def at_work(stage: Stage, out: Path) -> Config:
-    """The configuration with the folder it starts from; the run keeps the name it was begun with when the folder moves."""
+    """The configuration with the folder it starts from; a begun run keeps that name when the folder moves."""
     if stage.parent is None:
         return stage.config
     begun = read_config(out / stage.name).init_from if has_state(out / stage.name) else None
@@ -169,8 +163,8 @@ class Trial(NamedTuple):
 def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
     """The tests of Tables 3 to 6, and of the three ways to train over the test scale.
 
-    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may be
-    limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
+    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may
+    be limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
     """
     jittered = [s for s in trained if s.way == JITTER and s.net in ("D", "E")]
     found = [Trial((s,), ("centre", "dense"), "several", limits.photos) for s in trained if s not in jittered]

@@ -35,7 +35,7 @@ class Speed(NamedTuple):
 def rehearse(
     plan: Sequence[Stage], out: Path, classes: Sequence[str], photos: Mapping[str, int], split: str, limits: Limits
 ) -> dict[str, Any]:
-    """The plan as plain values: stages and tests with their sizes, and times measured on this machine. photos: by split."""
+    """The plan as plain values: stages and tests with their sizes, and times measured on this machine."""
     speeds = {net: speed_of(c, len(classes)) for net, c in {s.net: s.config for s in plan}.items()}
     stages = [stage_plan(s, out, len(classes), speeds[s.net], photos) for s in plan]
     tests = [trial_plan(t, classes, speeds, photos[split]) for t in trials(plan, limits)]
@@ -74,7 +74,7 @@ def stage_plan(stage: Stage, out: Path, classes: int, speed: Speed, photos: Mapp
     return {
         "name": stage.name, "net": stage.net, "scale": c.scale_text, "parameters": sum(s.parameters for s in layers),
         "multiply_adds": sum(s.multiply_adds for s in layers), "parent": stage.parent, "lr": c.lr, "epochs": c.epochs,
-        "drop_at": list(c.drop_at), "state": state, "seconds": seconds, "seconds_left": 0.0 if state == "done" else seconds,
+        "drop_at": list(c.drop_at), "state": state, "seconds": seconds, "seconds_left": seconds * (state != "done"),
     }  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def trial_plan(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Speed]
     n, passes, seconds, scales = min(trial.limit or photos, photos), 0.0, 0.0, set[int]()
     for c in (stage.config for stage in trial.stages):
         contract = Contract(
-            c.net, tuple(classes), c.crop, c.fc_width, c.base_width, c.batch_norm, c.pooling, (0, 0, 0), (1, 1, 1), c.scales
+            c.net, tuple(classes), c.crop, c.fc_width, c.base_width, c.batch_norm, c.pooling,
+            (0, 0, 0), (1, 1, 1), c.scales,
         )  # fmt: skip
         views = {v for step in steps(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if DEFAULTS.mirrors(v.name) else 1) for v in views) / c.crop**2
@@ -107,8 +108,8 @@ def plan_text(record: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     tests = [
         {
-            "test of": " + ".join(t["stages"]), "protocols": ", ".join(t["protocols"]), "Q": ", ".join(map(str, t["scales"])),
-            "photos": f"{t['photos']:,}", "passes": f"{t['passes']:g}", "time": duration(t["seconds"]),
+            "test of": " + ".join(t["stages"]), "protocols": ", ".join(t["protocols"]),
+            "Q": ", ".join(map(str, t["scales"])), "photos": f"{t['photos']:,}", "passes": f"{t['passes']:g}", "time": duration(t["seconds"]),
         }
         for t in record["tests"]
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The paper's experiment on photos of your own: nets in stages, then all its tables, and what its claims come to.
 
 study.json  study.yaml  split.csv    what was asked, on what photos, and what came out; the split that was drawn
-answers.jsonl                        of each result in study.json, in its order, which photos were tested and answered rightly
+answers.jsonl                        of each result in study.json, in its order, which photos were tested and right
 study.html  study.md  NET-S-SEED/    the page, and a run folder for each stage
 """
 
@@ -64,25 +64,22 @@ def study(
     answers.jsonl hold together. Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal;
     the same call goes on.
     """
-    plan = plan_of(config, asked)
     progress = Progress("auto" if ranks.first else "none")
     with ranks.first_alone():
-        photos = study_photos(data, config, out, download)
-        about = identity(data, photos, config, asked)
-        check_study(out, about)
+        plan, photos, limits, about = prepare_study(data, config, asked, out, download)
         if ranks.first:
             begin_study(out, about, photos)
     split = out / "split.csv" if (out / "split.csv").exists() else None
     run_stages(data, plan, out, download, progress, ranks, split)
     ranks.gather(None)  # by then the first has saved the last best net
     trained = [*plan, *finished_before(plan, config, asked, out)]
-    results = tested(trained, limits_for(asked, photos), data, config, out, ranks, progress)
+    results = tested(trained, limits, data, config, out, ranks, progress)
     record = about | {
-        "photos": photos_by_split(photos, config), "classes": len(photos.classes), "split": default_split(photos),
-        "nets": [n for n in TABLE_1 if n in {s.net for s in trained}], "seeds": sorted({s.config.seed for s in trained}),
+        "nets": [n for n in TABLE_1 if n in {s.net for s in trained}],
+        "seeds": sorted({s.config.seed for s in trained}),
         "train_scales": asked.which, "crops_photos": asked.crops_photos, "test_photos": asked.test_photos,
-        "made_with": machine() | {"ranks": ranks.size},
-        "stages": {s.name: stage_facts(s, len(photos.classes), out, results) for s in trained}, "results": results,
+        "made_with": machine() | {"ranks": ranks.size}, "results": results,
+        "stages": {s.name: stage_facts(s, len(photos.classes), out, results) for s in trained},
     }  # fmt: skip
     if ranks.first:
         keep_study(out, record)
@@ -95,73 +92,55 @@ def study(
 
 
 def dry_run(data: str, config: Config, asked: Asked, out: Path, download: bool = False) -> dict[str, Any]:
-    """The stages, tests and times of `study`, which trains and writes nothing here.
+    """The stages, tests and times of `study`, which trains and writes nothing here."""
+    plan, photos, limits, about = prepare_study(data, config, asked, out, download)
+    return rehearse(plan, out, photos.classes, about["photos"], about["split"], limits)
 
-    Raises ConfigError, DataError, RunError.
+
+def prepare_study(
+    data: str, config: Config, asked: Asked, out: Path, download: bool
+) -> tuple[list[Stage], DataSet, Limits, dict[str, Any]]:
+    """The stages that are asked for, the photos, how many of them are tested, and what the study is of.
+
+    One split for all seeds, as the first call drew it. Raises ConfigError, DataError, RunError.
     """
-    plan = plan_of(config, asked)
-    photos = study_photos(data, config, out, download)
-    check_study(out, identity(data, photos, config, asked))
-    counts, limits = photos_by_split(photos, config), limits_for(asked, photos)
-    return rehearse(plan, out, photos.classes, counts, default_split(photos), limits)
-
-
-def plan_of(config: Config, asked: Asked) -> list[Stage]:
-    """The stages that are asked for. Raises ConfigError before anything is trained."""
-    for name in ("crops_photos", "test_photos"):
-        if (n := getattr(asked, name)) is not None and n < 1:
+    plan = stages(asked.nets, config, asked.seeds, asked.which, asked.tuning_epochs)
+    most, crops = asked.test_photos, asked.crops_photos
+    for name, n in (("crops_photos", crops), ("test_photos", most)):
+        if n is not None and n < 1:
             raise ConfigError(f"{name}: {n} is too small; it must be 1 or more")
-    return stages(asked.nets, config, asked.seeds, asked.which, asked.tuning_epochs)
-
-
-def photos_by_split(photos: DataSet, config: Config) -> dict[str, int]:
-    """How many; of the training photos those that are trained on."""
-    return {split: len(own) for split, own in fewer(photos, config.most_photos).splits.items()}
-
-
-def limits_for(asked: Asked, photos: DataSet) -> Limits:
-    """How many photos are tested, where that is not all of them."""
-    n = len(photos.split(default_split(photos)))
-    most = asked.test_photos if asked.test_photos is not None and asked.test_photos < n else None
-    crops = asked.crops_photos if asked.crops_photos is not None and asked.crops_photos < (most or n) else None
-    return Limits(most, crops)
-
-
-def study_photos(data: str, config: Config, out: Path, download: bool) -> DataSet:
-    """The photos, split as the study's first call drew it: one split for all seeds."""
-    split = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
-    return open_data(data, (config.val_share, config.test_share), config.seed, download, split)
-
-
-def identity(data: str, photos: DataSet, config: Config, asked: Asked) -> dict[str, Any]:
-    """What may not change from call to call."""
-    return {
+    drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
+    photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
+    split, trained_on = default_split(photos), fewer(photos, config.most_photos)
+    about = {
         "format": FORMAT, "version": verydeep.__version__, "data": data, "location": location(data),
         "fingerprint": photos.fingerprint(), "config": plain(config), "tuning_epochs": asked.tuning_epochs,
+        "photos": {name: len(own) for name, own in trained_on.splits.items()},
+        "classes": len(photos.classes), "split": split,
     }  # fmt: skip
+    check_study(out, about)
+    n = len(photos.split(split))
+    limits = Limits(most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
+    return plan, photos, limits, about
 
 
 def check_study(out: Path, about: dict[str, Any]) -> None:
     """Raises RunError for a folder of something else and for a study of other photos or with other fields."""
-    file, names = out / "study.json", sorted(f.name for f in out.iterdir()) if out.is_dir() else []
-    if file.name not in names:
+    names = sorted(f.name for f in out.iterdir()) if out.is_dir() else []
+    if "study.json" not in names:
         if strangers := [name for name in names if not name.startswith(".")]:
             raise RunError(
                 f"{out} already holds {strangers[0]} and is not a study; give an empty or new folder as --out"
             )
         return
-    old = read_json(file)
-    if old.get("location") != about["location"]:
-        raise RunError(f"{out} is a study of {old.get('location')}, not of {about['location']}; give another --out")
-    if old.get("fingerprint") != about["fingerprint"]:
+    old = read_json(out / "study.json")
+    if old.get("location") == about["location"] and old.get("fingerprint") != about["fingerprint"]:
         raise RunError(f"{out} was begun with other photos of {about['location']}; restore them, or give another --out")
-    then, now = (from_plain(a["config"], str(file)) for a in (old, about))
+    then, now = (from_plain(a["config"], str(out / "study.json")) for a in (old, about))
     now = replace(now, net=then.net, seed=then.seed)  # which the stages choose
-    values = {f: (getattr(then, f), getattr(now, f)) for f in different_fields(then, now)}
-    if old.get("tuning_epochs") != about["tuning_epochs"]:
-        values["tuning_epochs"] = (old.get("tuning_epochs"), about["tuning_epochs"])
-    if values:
-        changes = ", ".join(f"{f} ({a} then, {b} now)" for f, (a, b) in values.items())
+    pairs = [(name, old.get(name), about[name]) for name in ("location", "tuning_epochs")]
+    pairs += [(f, getattr(then, f), getattr(now, f)) for f in different_fields(then, now)]
+    if changes := ", ".join(f"{name} ({a} then, {b} now)" for name, a, b in pairs if a != b):
         again = "repeat the first command with more nets or seeds, or give another --out"
         raise RunError(f"{out} is another study: {changes}; {again}")
 
@@ -178,7 +157,7 @@ def begin_study(out: Path, about: dict[str, Any], photos: DataSet) -> None:
 
 
 def keep_study(out: Path, record: dict[str, Any]) -> None:
-    """study.json stays small whatever the number of photos; what is known of each photo stands beside it, a line a result."""
+    """study.json, small whatever the number of photos, and beside it what is known of each photo, a line a result."""
     own = ("stages", "protocol", "scales", "tested")
     lines = [{name: r[name] for name in own} | r["right"] for r in record["results"]]
     write_text(out / "answers.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -224,8 +203,8 @@ def stage_facts(stage: Stage, classes: int, out: Path, results: Sequence[dict[st
     layers, own = sizes(stage_net(c, classes)), next(r for r in results if r["stages"] == [stage.name])
     return {
         "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": sum(c.scales) // 2,
-        "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "epochs_done": len(errors), "ended": finished_at(folder),
-        "val_error": min(errors), "sha256": own["sha256"],
+        "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "epochs_done": len(errors),
+        "ended": finished_at(folder), "val_error": min(errors), "sha256": own["sha256"],
         "weight_layers": sum(s.name.startswith(("conv", "fc")) for s in layers),
         "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
     }  # fmt: skip

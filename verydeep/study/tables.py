@@ -18,7 +18,7 @@ Shown = tuple[str, str, bool]  # a column: its title, the protocol, several test
 
 
 class Layout(NamedTuple):
-    """What one of the paper's tables shows of each net. Only photos that `main`, a protocol, was tested on are counted."""
+    """What one of the paper's tables shows of each net, on the photos that its `main` protocol was tested on."""
 
     title: str
     main: tuple[str, bool]
@@ -28,19 +28,14 @@ class Layout(NamedTuple):
     fused: bool = False
 
 
-LADDER = (
-    ("centre crop, one Q", "centre", False),
-    ("dense", "dense", True),
-    ("crops", "crops", True),
-    ("crops and dense", "both", True),
-)
+ONE_Q = ("centre crop, one Q", "centre", False)
+LADDER = (ONE_Q, ("dense", "dense", True), ("crops", "crops", True), ("crops and dense", "both", True))
 PAPERS = (("paper: dense", "dense", True), ("paper: crops", "crops", True), ("paper: both", "both", True))
 LAYOUTS = (
     Layout("Table 3: one test scale", ("dense", False), (("centre crop", "centre", False), ("dense", "dense", False)),
         (("paper: dense", "dense", False),), "paper: S | Q"),
     Layout("Table 4: several test scales", ("dense", True),
-        (("centre crop, one Q", "centre", False), ("dense, one Q", "dense", False), ("dense, all Q", "dense", True)),
-        (("paper: dense", "dense", True),), "paper: Q"),
+        (ONE_Q, ("dense, one Q", "dense", False), ("dense, all Q", "dense", True)), PAPERS[:1], "paper: Q"),
     Layout("Table 5: dense evaluation and crops", ("crops", True), LADDER, PAPERS),
     Layout("Table 6: fusion", ("crops", True), LADDER, PAPERS, fused=True),
 )  # fmt: skip
@@ -75,10 +70,10 @@ def filled(layout: Layout, results: Results, facts: Facts) -> Table | None:
         mains += found
         own = [rates_text(TableRow(nets, way, p, several), main, results, facts) for _, p, several in layout.own]
         printed = [PRINTED.get(TableRow(nets, way, p, several)) for _, p, several in layout.paper]
-        rows.append([
-            nets, s_here(facts, nets.split("+")[0], way), *scales_and_maps(found[0]), *own,
-            *([PAPER_SCALES.get(main, "-")] if layout.paper_scales else []), *(" / ".join(map(str, e)) if e else "-" for e in printed),
-        ])  # fmt: skip
+        train_s = next(f["scale"] for f in facts.values() if (f["net"], f["way"]) == (nets.split("+")[0], way))
+        scales = [PAPER_SCALES.get(main, "-")] if layout.paper_scales else []
+        theirs = [" / ".join(map(str, errors)) if errors else "-" for errors in printed]
+        rows.append([nets, str(train_s), *scales_and_maps(found[0]), *own, *scales, *theirs])
     if not rows:
         return None
     titles = ["net", "train S", "test Q", "class maps" if layout.main[1] else "class map", *(c[0] for c in layout.own)]
@@ -86,19 +81,14 @@ def filled(layout: Layout, results: Results, facts: Facts) -> Table | None:
     photos = " or ".join(f"{n:,}" for n in sorted({r["photos"] for r in mains}))
     limited = any(r.get("limit") is not None for r in mains)
     seeds = {facts[s]["seed"] for r in mains for s in r["stages"]}
-    return Table(
-        layout.title, titles, rows, f"{'the first' if limited else 'all'} {photos}", mains[0]["split"], len(seeds)
-    )
+    photos = f"{'the first' if limited else 'all'} {photos}"
+    return Table(layout.title, titles, rows, photos, mains[0]["split"], len(seeds))
 
 
 def trained_nets(facts: Facts) -> list[tuple[str, str]]:
     """(net, way) of the stages, in the order of Tables 1 and 3."""
     found = {(f["net"], f["way"]) for f in facts.values()}
     return sorted(found, key=lambda pair: (list(TABLE_1).index(pair[0]), WAYS.index(pair[1])))
-
-
-def s_here(facts: Facts, net: str, way: str) -> str:
-    return next(str(f["scale"]) for f in facts.values() if (f["net"], f["way"]) == (net, way))
 
 
 def scales_and_maps(r: Result) -> tuple[str, str]:
@@ -108,7 +98,7 @@ def scales_and_maps(r: Result) -> tuple[str, str]:
 
 
 def error_rates(row: TableRow, among: TableRow, results: Results, facts: Facts, top: str = "top1") -> list[float]:
-    """Error rates in percent, one a seed, on the photos that another row saw too; none of a top-5 error that cannot be."""
+    """Error rates in percent, one a seed, on the photos that another row saw too; none of a top-5 that cannot fail."""
     own, other = by_seed(row, results, facts), by_seed(among, results, facts)
     found = []
     for r, o in ((own[s], other[s]) for s in own if s in other and own[s]["right"][top] is not None):
@@ -120,28 +110,22 @@ def error_rates(row: TableRow, among: TableRow, results: Results, facts: Facts, 
 
 def rates_text(row: TableRow, among: TableRow, results: Results, facts: Facts) -> str:
     """Top-1 / top-5: the rate of one seed, or mean and standard deviation of several."""
-    pair = [error_rates(row, among, results, facts, top) for top in ("top1", "top5")]
-    said = [
-        f"{statistics.mean(rates):.2f}" + (f" ± {statistics.stdev(rates):.2f}" if len(rates) > 1 else "")
-        if rates
-        else "-"
-        for rates in pair
-    ]
-    return " / ".join(said) if pair[0] else "-"
+    cells = []
+    for top in ("top1", "top5"):
+        rates = error_rates(row, among, results, facts, top)
+        deviation = f" ± {statistics.stdev(rates):.2f}" if len(rates) > 1 else ""
+        cells.append(f"{statistics.mean(rates):.2f}{deviation}" if rates else "-")
+    return "-" if cells[0] == "-" else " / ".join(cells)
 
 
 def map_sizes(results: Results) -> dict[str, Any]:
-    """How large the class maps of dense evaluation are at the smallest and the largest Q; nothing without dense results."""
+    """How large the class maps of dense evaluation are at the smallest and the largest Q, if there is one."""
     if not (dense := [r for r in results if r["protocol"] == "dense"]):
         return {}
     crop, up, scales = dense[0]["crop"], dense[0]["pooling"] == "up", sorted({q for r in dense for q in r["scales"]})
     hanging = up and scales[0] < 2 * crop and any(q % 32 for q in scales)
-    return {
-        "crop": crop,
-        "scales": scales,
-        "sides": [map_side(scales[i], crop, up) for i in (0, -1)],
-        "hanging": hanging,
-    }
+    sides = [map_side(scales[i], crop, up) for i in (0, -1)]
+    return {"crop": crop, "scales": scales, "sides": sides, "hanging": hanging}
 
 
 def much_worse(results: Results) -> dict[str, Any]:
@@ -176,7 +160,8 @@ def outcome_row(o: Outcome) -> dict[str, str]:
     paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
     return {
         "first": str(o.comparison.first), "second": str(o.comparison.second), "seeds": ", ".join(map(str, o.seeds)),
-        "photos": f"{o.photos:,}", "only first right": f"{o.first_better:,}", "only second right": f"{o.second_better:,}",
+        "photos": f"{o.photos:,}",
+        "only first right": f"{o.first_better:,}", "only second right": f"{o.second_better:,}",
         "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}", "fewer errors, points": f"{o.gain:+.2f}",
         "95 % interval": "{:+.2f} to {:+.2f}".format(*o.interval), "paper": "-" if paper == "- -> -" else paper,
     }  # fmt: skip
@@ -187,5 +172,6 @@ def stage_row(name: str, f: Mapping[str, Any]) -> dict[str, str]:
     return {
         "stage": name, "S": f["scale"], "starts from": f["parent"] or "random weights", "rate": f"{f['lr']:g}",
         "epochs": f"{f['epochs_done']} of {f['epochs']}", "parameters": f"{f['parameters']:,}",
-        "multiply-adds": f"{f['multiply_adds']:,}", "validation error": f"{f['val_error']:.2f} %", "weights": f["sha256"][:12],
+        "multiply-adds": f"{f['multiply_adds']:,}",
+        "validation error": f"{f['val_error']:.2f} %", "weights": f["sha256"][:12],
     }  # fmt: skip

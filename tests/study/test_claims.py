@@ -16,7 +16,6 @@ from verydeep.study.claims import (
     JITTER,
     Comparison,
     TableRow,
-    bits,
     by_seed,
     claims,
     judgements,
@@ -79,7 +78,7 @@ def test_mcnemar_is_that_of_other_libraries() -> None:
 
 def test_bits_are_numpys() -> None:
     flags = np.random.default_rng(1).random(37) < 0.5
-    assert np.array_equal(bits(np.packbits(flags).tobytes().hex())[:37], flags)
+    assert np.array_equal(known_of([np.packbits(flags).tobytes().hex()])[0][:37], flags)
 
 
 def two(first: np.ndarray, second: np.ndarray, seeds: int = 1, nets: tuple[str, str] = ("A", "B")):

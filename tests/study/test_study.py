@@ -16,7 +16,7 @@ import verydeep.evaluate.models as models
 from verydeep.cli import main
 from verydeep.study import plan
 from verydeep.study import run as study_run
-from verydeep.study.claims import bits
+from verydeep.study.claims import known_of
 from verydeep.train import loop
 
 FIELDS = {
@@ -67,7 +67,7 @@ def test_a_study_trains_tests_and_reports(whole: Path) -> None:
     assert tests == [([name], *test) for name in record["stages"] for test in each]
     for r, known in zip(record["results"], answers_of(whole), strict=True):
         assert r["split"] == "test"
-        seen, right = bits(known["tested"]), bits(known["top1"])
+        seen, right = known_of([known["tested"], known["top1"]])
         assert seen.sum() == r["photos"] == record["photos"]["test"]
         assert (seen & ~right).sum() == r["top1_errors"]
         assert "confusion" not in r

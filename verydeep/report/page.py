@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import yaml
@@ -27,11 +27,6 @@ from verydeep.words import aligned
 THUMBNAIL = 96
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
 LADDER = ("centre", "dense", "crops", "both")
-
-
-class Picture(NamedTuple):
-    source: str  # data URI, or '' where the photo could not be read
-    mistake: dict[str, Any]
 
 
 def rendered(template: str, facts: Mapping[str, Any]) -> str:
@@ -60,6 +55,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     results = own_results(run, contract.sha256, about["location"])
     dense = [r["scales"][0] for r in results if r["protocol"] == "dense" and "models" not in r]
     measured, skipped = run / "statistics.json", run / "skipped.csv"
+    again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
         "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run),
         "results": results, **(of_main(results[0], about, run) if results else {}),
@@ -70,7 +66,7 @@ def run_facts(run: Path) -> dict[str, Any]:
         "statistics": read_json(measured) if measured.exists() else None,
         "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
         "own": other_fields(plain(config)),
-        "command": shlex.join(["verydeep", "train", about["data"], "--config", str(run / "config.yaml"), "--out", "NEW_RUN"]),
+        "command": shlex.join(["verydeep", "train", about["data"], *again]),
     }  # fmt: skip
 
 
@@ -81,10 +77,7 @@ def other_fields(config: Mapping[str, Any]) -> str:
 
 
 def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
-    """The results that the run's best net has now, alone and fused, on its own data first.
-
-    Those of earlier weights are left out.
-    """
+    """The results that the run's best net has now, alone and fused, on its own data first; none of earlier weights."""
 
     def place(r: dict[str, Any]) -> tuple[object, ...]:
         """Own data first, tests of one kind together, and within them the steps of the ladder."""
@@ -106,10 +99,9 @@ def learning(run: Path) -> dict[str, Any]:
     try:
         ended = finished_at(run)
     except RunError as e:
-        raise RunError(f"{run / 'last' / 'state.json'} is damaged; train {run} anew, or report a copy of it") from e
-    noted = [
-        r["drop"] if "drop" in r else f"warning: {r['warning']}" for r in records if {"drop", "warning"} & r.keys()
-    ]
+        raise RunError(f"{run / 'last' / 'state.json'} is damaged; restore it from a copy, or train anew") from e
+    said = {"drop": "{}", "warning": "warning: {}"}
+    noted = [words.format(r[kind]) for r in records for kind, words in said.items() if kind in r]
     return {
         "epochs": epochs, "best": min(epochs, key=lambda r: r["val_top1_error"]), "ended": ended,
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": list(dict.fromkeys(noted)),
@@ -118,7 +110,7 @@ def learning(run: Path) -> dict[str, Any]:
 
 
 def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
-    """What the first result shows beside its errors: the mistakes, the confusion of few classes, the most frequent ones."""
+    """What the first result shows beside its errors: its mistakes, the matrix of few classes, frequent confusions."""
     names, cells = result["classes"], confused(result)
     counts, photos = {(t, a): n for t, a, n in cells}, dict.fromkeys(range(len(names)), 0)
     for t, _, n in cells:
@@ -140,15 +132,15 @@ def confused(result: dict[str, Any]) -> list[tuple[int, int, int]]:
     return [(t, a, n) for t, a, n in table]
 
 
-def mistake_pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[Picture]:
-    """The most confident mistakes as pictures; where the data has gone, the words alone."""
-    own = result["location"] == about["location"]
+def mistake_pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
+    kept, own = run / "split.csv", result["location"] == about["location"]
     try:
-        data = open_data(result["location"], split=kept if own and (kept := run / "split.csv").exists() else None)
+        data = open_data(result["location"], split=kept if own and kept.exists() else None)
         photos = data.split(result["split"])
     except VeryDeepError:
-        return [Picture("", m) for m in result["mistakes"]]
-    return [Picture(thumbnail(photos, m["id"]), m) for m in result["mistakes"]]
+        return [m | {"source": ""} for m in result["mistakes"]]
+    return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]
 
 
 def thumbnail(photos: Photos, id: int) -> str:

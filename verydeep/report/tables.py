@@ -30,7 +30,8 @@ def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]],
-            class_map(r), where(r), f"{r['photos']:,}", rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
+            class_map(r), r["split"] + (f", first {r['limit']:,}" if r.get("limit") else ""), f"{r['photos']:,}",
+            rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
             rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
             f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
@@ -42,11 +43,6 @@ def data_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The same after the name of the data, and of the models that were fused."""
     names = (r["data"] + (f", {r['model']}" if "models" in r else "") for r in results)
     return [(name, *row) for name, row in zip(names, results_rows(results), strict=True)]
-
-
-def where(result: dict[str, Any]) -> str:
-    limit = result.get("limit")
-    return result["split"] if limit is None else f"{result['split']}, first {limit:,}"
 
 
 def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
@@ -67,7 +63,7 @@ def class_map(result: dict[str, Any]) -> str:
     """Size of the class score map of a square photo at each Q."""
     if result["protocol"] not in ("dense", "both"):
         return "1 x 1"
-    if result["crop"] is None or result["pooling"] is None:
+    if None in (result["crop"], result["pooling"]):
         return "differs"
     sides = [map_side(q, result["crop"], result["pooling"] == "up") for q in result["scales"]]
     return ", ".join(f"{side} x {side}" for side in sides)

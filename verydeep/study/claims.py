@@ -50,26 +50,19 @@ def by_seed(row: TableRow, results: Results, facts: Facts) -> dict[int, Mapping[
     found: dict[int, Mapping[str, Any]] = {}
     for r in results:
         own = [facts[s] for s in r["stages"]]
-        nets, ways, seeds = "+".join(f["net"] for f in own), {f["way"] for f in own}, {f["seed"] for f in own}
-        if len(ways) != 1 or len(seeds) != 1:
-            continue
-        way, seed = ways.pop(), seeds.pop()
+        nets, (way, seed) = "+".join(f["net"] for f in own), (own[0]["way"], own[0]["seed"])
         same = TableRow(nets, way, r["protocol"], len(r["scales"]) > 1) == row
+        alike = all((f["way"], f["seed"]) == (way, seed) for f in own)
         own_scale = row.several or r["scales"] == [own[0]["test_scale"]]
-        if same and own_scale and (seed not in found or r["photos"] > found[seed]["photos"]):
+        if same and alike and own_scale and (seed not in found or r["photos"] > found[seed]["photos"]):
             found[seed] = r
     return dict(sorted(found.items()))
 
 
-def bits(text: str) -> npt.NDArray[np.bool_]:
-    """One truth a photo, by id, of numpy.packbits as hexadecimal digits; up to seven more follow the last photo."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
-
-
-def same_length(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
-    """Bits cut to the length of the shortest, which may be of a test of the first photos only."""
-    found = [bits(t) for t in texts]
-    return [f[: min(map(len, found))] for f in found]
+def known_of(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Truths, texts x photos, of the hexadecimal digits of numpy.packbits; of the first photos only where one was."""
+    found = [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)) for text in texts]
+    return np.array([f[: min(map(len, found))] for f in found], bool)
 
 
 def mcnemar(a: int, b: int) -> float:
@@ -124,8 +117,8 @@ def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcom
     if not seeds:
         return None
     both = [r[s] for r in (first, second) for s in seeds]
-    known = same_length([text for r in both for text in (r["tested"], r["right"]["top1"])])
-    tested, right = np.logical_and.reduce(known[::2]), np.array(known[1::2], np.int8)
+    known = known_of([text for r in both for text in (r["tested"], r["right"]["top1"])])
+    tested, right = known[::2].all(0), known[1::2].astype(np.int8)
     gains = (right[len(seeds) :] - right[: len(seeds)])[:, tested]
     if not (n := gains.shape[1]):
         return None

@@ -67,15 +67,23 @@ def speed_of(c: Config, classes: int) -> Speed:
     return Speed(training, seconds / n)
 
 
+def stage_about(stage: Stage, classes: int) -> dict[str, Any]:
+    """What is known of a stage before it is trained."""
+    c, layers = stage.config, sizes(stage_net(stage.config, classes))
+    return {
+        "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": sum(c.scales) // 2,
+        "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "parameters": sum(s.parameters for s in layers),
+        "multiply_adds": sum(s.multiply_adds for s in layers),
+        "weight_layers": sum(s.name.startswith(("conv", "fc")) for s in layers),
+    }  # fmt: skip
+
+
 def stage_plan(stage: Stage, out: Path, classes: int, speed: Speed, photos: Mapping[str, int]) -> dict[str, Any]:
-    c, folder, layers = stage.config, out / stage.name, sizes(stage_net(stage.config, classes))
+    c, folder = stage.config, out / stage.name
     state = "done" if finished_at(folder) else "begun" if has_state(folder) else "new"
     seconds = c.epochs * (photos["train"] * speed.training + photos["val"] * speed.test)
-    return {
-        "name": stage.name, "net": stage.net, "scale": c.scale_text, "parameters": sum(s.parameters for s in layers),
-        "multiply_adds": sum(s.multiply_adds for s in layers), "parent": stage.parent, "lr": c.lr, "epochs": c.epochs,
-        "drop_at": list(c.drop_at), "state": state, "seconds": seconds, "seconds_left": seconds * (state != "done"),
-    }  # fmt: skip
+    times = {"state": state, "seconds": seconds, "seconds_left": seconds * (state != "done")}
+    return {"name": stage.name, **stage_about(stage, classes), "drop_at": list(c.drop_at), **times}
 
 
 def trial_plan(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Speed], photos: int) -> dict[str, Any]:
@@ -109,7 +117,8 @@ def plan_text(record: Mapping[str, Any]) -> str:
     tests = [
         {
             "test of": " + ".join(t["stages"]), "protocols": ", ".join(t["protocols"]),
-            "Q": ", ".join(map(str, t["scales"])), "photos": f"{t['photos']:,}", "passes": f"{t['passes']:g}", "time": duration(t["seconds"]),
+            "Q": ", ".join(map(str, t["scales"])), "photos": f"{t['photos']:,}",
+            "passes": f"{t['passes']:g}", "time": duration(t["seconds"]),
         }
         for t in record["tests"]
     ]  # fmt: skip

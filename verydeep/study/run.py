@@ -28,7 +28,6 @@ from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import default_split, evaluate_models
 from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_text
 from verydeep.hardware import device_for, machine
-from verydeep.net.sizes import sizes
 from verydeep.paper import TABLE_1
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
@@ -36,7 +35,7 @@ from verydeep.report.page import write_report
 from verydeep.run import read_metrics
 from verydeep.study.page import write_pages
 from verydeep.study.plan import Limits, Stage, Which, run_stages, stages, trials
-from verydeep.study.rehearse import rehearse, stage_net
+from verydeep.study.rehearse import rehearse, stage_about
 from verydeep.train.prepare import finished_at
 
 FORMAT = 2  # 1 had the answers by photo in study.json
@@ -198,13 +197,8 @@ def tested(
 
 def stage_facts(stage: Stage, classes: int, out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a stage."""
-    c, folder = stage.config, out / stage.name
+    folder = out / stage.name
     errors = [r["val_top1_error"] for r in read_metrics(folder / "metrics.jsonl") if "val_top1_error" in r]
-    layers, own = sizes(stage_net(c, classes)), next(r for r in results if r["stages"] == [stage.name])
-    return {
-        "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": sum(c.scales) // 2,
-        "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "epochs_done": len(errors),
-        "ended": finished_at(folder), "val_error": min(errors), "sha256": own["sha256"],
-        "weight_layers": sum(s.name.startswith(("conv", "fc")) for s in layers),
-        "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
-    }  # fmt: skip
+    sha256 = next(r["sha256"] for r in results if r["stages"] == [stage.name])
+    came_out = {"epochs_done": len(errors), "ended": finished_at(folder), "val_error": min(errors), "sha256": sha256}
+    return stage_about(stage, classes) | came_out

@@ -10,7 +10,7 @@ import numpy as np
 
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
 from verydeep.report.tables import map_side
-from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed, same_length
+from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed, known_of
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
 Result = Mapping[str, Any]
@@ -56,14 +56,18 @@ class Table(NamedTuple):
 
 
 def tables_of_paper(results: Results, facts: Facts) -> list[Table]:
-    """Those of Tables 3 to 6 that have a row."""
-    return [table for layout in LAYOUTS if (table := filled(layout, results, facts))]
+    """Those of Tables 3 to 6 that have a row; the nets in the order of Tables 1 and 3."""
+    nets = [
+        (net, way) for net in TABLE_1 for way in WAYS if (net, way) in {(f["net"], f["way"]) for f in facts.values()}
+    ]
+    found = [filled(layout, [("D+E", JITTER)] if layout.fused else nets, results, facts) for layout in LAYOUTS]
+    return [table for table in found if table]
 
 
-def filled(layout: Layout, results: Results, facts: Facts) -> Table | None:
-    """A row for each net that was tested so."""
+def filled(layout: Layout, trained: Sequence[tuple[str, str]], results: Results, facts: Facts) -> Table | None:
+    """A row for each (nets, way) that was tested so."""
     rows, mains = [], list[Result]()
-    for nets, way in [("D+E", JITTER)] if layout.fused else trained_nets(facts):
+    for nets, way in trained:
         main = TableRow(nets, way, *layout.main)
         if not (found := list(by_seed(main, results, facts).values())):
             continue
@@ -85,12 +89,6 @@ def filled(layout: Layout, results: Results, facts: Facts) -> Table | None:
     return Table(layout.title, titles, rows, photos, mains[0]["split"], len(seeds))
 
 
-def trained_nets(facts: Facts) -> list[tuple[str, str]]:
-    """(net, way) of the stages, in the order of Tables 1 and 3."""
-    found = {(f["net"], f["way"]) for f in facts.values()}
-    return sorted(found, key=lambda pair: (list(TABLE_1).index(pair[0]), WAYS.index(pair[1])))
-
-
 def scales_and_maps(r: Result) -> tuple[str, str]:
     """Test scales, and sides of the class map, of a result."""
     sides = [map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"]]
@@ -102,7 +100,7 @@ def error_rates(row: TableRow, among: TableRow, results: Results, facts: Facts, 
     own, other = by_seed(row, results, facts), by_seed(among, results, facts)
     found = []
     for r, o in ((own[s], other[s]) for s in own if s in other and own[s]["right"][top] is not None):
-        seen, others, right = same_length([r["tested"], o["tested"], r["right"][top]])
+        seen, others, right = known_of([r["tested"], o["tested"], r["right"][top]])
         if (tested := seen & others).any():
             found.append(100 * float(np.mean(~right[tested])))
     return found

@@ -94,16 +94,6 @@ def layer_rows(layers: Sequence[Size]) -> list[tuple[str, ...]]:
     ]
 
 
-def recall_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (c, "no photo" if r is None else f"{r:.1f} %") for c, r in zip(result["classes"], result["recall"], strict=True)
-    ]
-
-
-def mistake_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [(m["photo"], m["answer"], f"{100 * m['probability']:.0f} %", m["truth"]) for m in result["mistakes"]]
-
-
 def results_text(results: Sequence[dict[str, Any]]) -> str:
     """The results for a terminal, one block a model."""
     blocks = []

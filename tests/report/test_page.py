@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import verydeep
+from tests.report.parsed import Page
 from tests.train import tiny
 from verydeep.cli import main
 from verydeep.config import Config
@@ -28,33 +28,6 @@ from verydeep.run import Run
 TINY = Config(net="A", crop=32, fc_width=8, base_width=4, scale=36, batch=500, epochs=2, drop_at=(1,), workers=0)
 
 
-class Page(HTMLParser):
-    VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.images: list[str] = []
-        self.words: list[str] = []
-        self.references: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.references += [str(values[a]) for a in ("src", "href") if a in values]
-        if tag == "img":
-            self.images.append(str(values["src"]))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
@@ -63,14 +36,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything(run: Path) -> None:
-    page = Page((run / "report.html").read_text(encoding="utf-8"))
-    assert not page.open
-    assert page.images
-    assert all(r.startswith("data:") for r in page.references)
+    page = Page(run / "report.html")
+    assert page.sources
+    assert all(r.startswith("data:") for r in page.sources)
 
 
 def test_the_page_shows_what_the_results_say(run: Path) -> None:
-    words = "".join(Page((run / "report.html").read_text(encoding="utf-8")).words)
+    words = Page(run / "report.html").words
     for file in (run / "results").glob("*.json"):
         result = json.loads(file.read_text())["results"][0]
         assert f"{result['top1_error']:.2f} % ({result['top1_errors']:,})" in words
@@ -81,9 +53,9 @@ def test_the_page_shows_what_the_results_say(run: Path) -> None:
 
 
 def test_every_mistake_is_a_picture(run: Path) -> None:
-    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    page = Page(run / "report.html")
     result = json.loads(next((run / "results").glob("*centre*.json")).read_text())["results"][0]
-    assert sum(i.startswith("data:image/jpeg") for i in page.images) == len(result["mistakes"]) == 24
+    assert sum(i.startswith("data:image/jpeg") for i in page.sources) == len(result["mistakes"]) == 24
 
 
 def test_markdown_says_the_same(run: Path) -> None:
@@ -134,9 +106,9 @@ def test_a_report_without_its_photos_keeps_the_words(run: Path, tmp_path: Path) 
     for file in (copy / "run.json", *(copy / "results").glob("*.json")):
         file.write_text(file.read_text().replace('"location": "builtin:fashion-mini"', '"location": "/gone"'))
     write_report(copy)
-    page = Page((copy / "report.html").read_text(encoding="utf-8"))
-    assert not any(i.startswith("data:image/jpeg") for i in page.images)
-    assert "in truth" in "".join(page.words)
+    page = Page(copy / "report.html")
+    assert not any(i.startswith("data:image/jpeg") for i in page.sources)
+    assert "in truth" in page.words
 
 
 def test_a_damaged_run_is_one_clear_line(run: Path, tmp_path: Path) -> None:
@@ -182,7 +154,7 @@ def test_a_drop_is_told_once_by_a_run_killed_between_saying_it_and_going_on(
         assert text.count("drop 1 of 1: rate 0.001 -") == 1
         assert text.count("is far from the paper") == 1
         assert "drop 9" not in text
-    assert "signal" in "".join(Page((out / "report.html").read_text(encoding="utf-8")).words)
+    assert "signal" in Page(out / "report.html").words
 
 
 def test_five_thousand_classes_are_tested_written_and_reported(run: Path, tmp_path: Path) -> None:

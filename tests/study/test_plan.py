@@ -47,12 +47,8 @@ def test_the_papers_stages_in_their_order():
 
 def test_other_sizes_keep_the_proportions():
     found = stages(["D"], Config(crop=32, scale=36, epochs=16, drop_at=(12,)))
-    assert [(s.name, s.config.scale) for s in found] == [
-        ("A-36-seed0", 36),
-        ("D-36-seed0", 36),
-        ("D-54-seed0", 54),
-        ("D-36-72-seed0", (36, 72)),
-    ]
+    scales = {"A-36-seed0": 36, "D-36-seed0": 36, "D-54-seed0": 54, "D-36-72-seed0": (36, 72)}
+    assert {s.name: s.config.scale for s in found} == scales
 
 
 def test_seeds_come_one_after_the_other_and_never_mix():
@@ -63,22 +59,13 @@ def test_seeds_come_one_after_the_other_and_never_mix():
 
 def test_an_argument_chooses_the_scales():
     assert [s.name for s in stages(["C", "A"], PAPER, which="first")] == ["A-256-seed0", "C-256-seed0"]
-    assert [s.name for s in stages(["B"], PAPER, which="all")] == [
-        "A-256-seed0",
-        "B-256-seed0",
-        "B-384-seed0",
-        "B-256-512-seed0",
-    ]
+    names = ["A-256-seed0", "B-256-seed0", "B-384-seed0", "B-256-512-seed0"]
+    assert [s.name for s in stages(["B"], PAPER, which="all")] == names
 
 
 def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
     found = stages(["D"], Config(epochs=40, drop_at=(20, 30)), tuning_epochs=10)
-    assert [(s.config.epochs, s.config.drop_at) for s in found] == [
-        (40, (20, 30)),
-        (40, (20, 30)),
-        (10, (5, 8)),
-        (10, (5, 8)),
-    ]
+    assert [(s.config.epochs, s.config.drop_at) for s in found] == [(40, (20, 30))] * 2 + [(10, (5, 8))] * 2
     assert stages(["D"], Config(epochs=40, drop_at=(1, 20)), tuning_epochs=2)[-1].config.drop_at == (1,)
 
 

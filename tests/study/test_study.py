@@ -196,42 +196,20 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert go(photos, whole, "--nets", "A,B", "--seeds", "0,1", "--dry_run", "--json") == 0
     record = json.loads(capsys.readouterr().out)
-    assert [(s["state"], s["seconds_left"] == 0) for s in record["stages"]] == [("done", True)] * 2 + [
-        ("new", False)
-    ] * 2
+    states = [(s["state"], s["seconds_left"] == 0) for s in record["stages"]]
+    assert states == [("done", True)] * 2 + [("new", False)] * 2
 
 
 def test_crops_and_fusion_of_the_jittered_nets(photos: str, tmp_path: Path) -> None:
     """All stages of D and E, one epoch, few photos in crops: the fused posteriors of Tables 5 and 6 are there."""
-    words = [
-        "--epochs",
-        "1",
-        "--drop_at",
-        "[]",
-        "--base_width",
-        "2",
-        "--fc_width",
-        "4",
-        "--crops_photos",
-        "3",
-        "--batch",
-        "24",
-    ]
+    fields = {"epochs": "1", "drop_at": "[]", "base_width": "2", "fc_width": "4", "crops_photos": "3", "batch": "24"}
+    words = [word for name, value in fields.items() for word in (f"--{name}", value)]
     assert go(photos, tmp_path / "out", "--nets", "D,E", *words) == 0
     record = record_of(tmp_path / "out")
     pair = ["D-36-72-seed0", "E-36-72-seed0"]
     fused = [(r["protocol"], r["photos"]) for r in record["results"] if r["stages"] == pair]
-    n = record["photos"]["test"]
-    assert fused == [
-        ("centre", n),
-        ("dense", n),
-        ("dense", n),
-        ("centre", 3),
-        ("dense", 3),
-        ("dense", 3),
-        ("crops", 3),
-        ("both", 3),
-    ]
+    n, ladder = record["photos"]["test"], ("centre", "dense", "dense", "crops", "both")
+    assert fused == [*((p, n) for p in ladder[:3]), *((p, 3) for p in ladder)]
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| D+E | [36;72] | 36, 54, 72 |" in text
     assert "on the first 3 test photos" in text

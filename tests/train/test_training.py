@@ -449,7 +449,7 @@ def test_what_a_run_was_begun_with_is_flushed_before_the_first_state(tmp_path, m
     )
     tiny.go(manifest(tmp_path, *[("a", "")] * 6, *[("b", "")] * 6), tmp_path / "run", epochs=1)
     files = [name.split(".")[1] for name in found if name.startswith(".")]
-    assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics"}
+    assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics", "metrics"}
     assert (tmp_path / "run" / "split.csv").read_text().count("train") > 5
 
 

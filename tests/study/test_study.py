@@ -184,7 +184,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
         ("D-54-seed0", 0.0001, "D-36-seed0", "new"),
     ]
     fused = next(t for t in record["tests"] if t["photos"] == 4)
-    # Of each net and Q, in crops: 25 crops twice, and 4/3 of the photo's pixels twice for the dense test; once the centre.
+    # Of each net and Q: 25 crops twice, and 4/3 of the photo's pixels twice for the dense test; once the centre.
     by_hand = 2 * (1 + sum(50 + 2 * 4 / 3 * q**2 / 32**2 for q in (36, 54, 72)))
     assert fused["passes"] == pytest.approx(by_hand, abs=0.06)
     assert go(photos, tmp_path / "out", *words) == 0

@@ -21,7 +21,7 @@ def write_pages(out: Path, study: Mapping[str, Any]) -> Path:
     drawn = {"depth": over_depth(results, facts), "scales": over_scales(results, facts)}
     shown = study_facts(study) | {
         "charts": {name: svg_uri(figure) for name, figure in drawn.items() if figure},
-        "stages": tables.grid([tables.stage_row(name, f) for name, f in facts.items()]),
+        "stages": tables.by_column([tables.stage_row(name, f) for name, f in facts.items()]),
         "own": other_fields(study["config"]), "command": repeating(study),
     }  # fmt: skip
     write_text(out / "study.html", rendered("study/page.html.j2", shown))
@@ -41,7 +41,7 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     rows = {j.claim.sentence: [tables.outcome_row(o) for own in j.outcomes.values() for o in own] for j in judged}
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
-        "comparisons": [(sentence, tables.grid(own)) for sentence, own in rows.items() if own],
+        "comparisons": [(sentence, tables.by_column(own)) for sentence, own in rows.items() if own],
         "made": sum(map(len, rows.values())), "level": LEVEL, "least": SEEDS_THAT_AGREE,
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip

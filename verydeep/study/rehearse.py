@@ -19,7 +19,7 @@ from verydeep.net.vgg import VGG
 from verydeep.report.page import rendered
 from verydeep.run import has_state
 from verydeep.study.plan import Limits, Stage, Trial, trials
-from verydeep.study.tables import grid
+from verydeep.study.tables import by_column
 from verydeep.train.cost import seconds_a_photo
 from verydeep.train.prepare import SAMPLE_PIXELS, finished_at, takes_bf16
 from verydeep.words import duration
@@ -124,5 +124,5 @@ def plan_text(record: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     left = {name: duration(seconds) for name, seconds in record["seconds"].items()}
     return rendered(
-        "study/plan.txt.j2", {**record, "stages": grid(stages), "tests": grid(tests), "left": left}
+        "study/plan.txt.j2", {**record, "stages": by_column(stages), "tests": by_column(tests), "left": left}
     ).rstrip()

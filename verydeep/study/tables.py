@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 Shown = tuple[str, str, bool]  # a column: its title, the protocol, several test scales
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """What one of the paper's tables shows of each net, on the photos that its `main` protocol was tested on."""
 
     title: str
@@ -32,12 +32,12 @@ ONE_Q = ("centre crop, one Q", "centre", False)
 LADDER = (ONE_Q, ("dense", "dense", True), ("crops", "crops", True), ("crops and dense", "both", True))
 PAPERS = (("paper: dense", "dense", True), ("paper: crops", "crops", True), ("paper: both", "both", True))
 LAYOUTS = (
-    Layout("Table 3: one test scale", ("dense", False), (("centre crop", "centre", False), ("dense", "dense", False)),
+    TableLayout("Table 3: one test scale", ("dense", False), (("centre crop", "centre", False), ("dense", "dense", False)),
         (("paper: dense", "dense", False),), "paper: S | Q"),
-    Layout("Table 4: several test scales", ("dense", True),
+    TableLayout("Table 4: several test scales", ("dense", True),
         (ONE_Q, ("dense, one Q", "dense", False), ("dense, all Q", "dense", True)), PAPERS[:1], "paper: Q"),
-    Layout("Table 5: dense evaluation and crops", ("crops", True), LADDER, PAPERS),
-    Layout("Table 6: fusion", ("crops", True), LADDER, PAPERS, fused=True),
+    TableLayout("Table 5: dense evaluation and crops", ("crops", True), LADDER, PAPERS),
+    TableLayout("Table 6: fusion", ("crops", True), LADDER, PAPERS, fused=True),
 )  # fmt: skip
 PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TABLE_3} | {
     TableRow(net, s, "dense", True): ", ".join(map(str, qs)) for net, s, qs, *_ in TABLE_4
@@ -64,7 +64,7 @@ def tables_of_paper(results: Results, facts: Facts) -> list[Table]:
     return [table for table in found if table]
 
 
-def filled(layout: Layout, trained: Sequence[tuple[str, str]], results: Results, facts: Facts) -> Table | None:
+def filled(layout: TableLayout, trained: Sequence[tuple[str, str]], results: Results, facts: Facts) -> Table | None:
     """A row for each (nets, way) that was tested so."""
     rows, mains = [], list[Result]()
     for nets, way in trained:
@@ -148,7 +148,7 @@ def border_share(side: int) -> float:
     return 1 - ((3 * side - 2) / (3 * side)) ** 2
 
 
-def grid(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
+def by_column(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of rows that are written by column."""
     return list(rows[0]), [list(row.values()) for row in rows]
 

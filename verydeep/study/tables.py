@@ -33,7 +33,8 @@ LADDER = (ONE_Q, ("dense", "dense", True), ("crops", "crops", True), ("crops and
 PAPERS = (("paper: dense", "dense", True), ("paper: crops", "crops", True), ("paper: both", "both", True))
 LAYOUTS = (
     TableLayout("Table 3: one test scale", ("dense", False),
-        (("centre crop", "centre", False), ("dense", "dense", False)), (("paper: dense", "dense", False),), "paper: S | Q"),
+        (("centre crop", "centre", False), ("dense", "dense", False)),
+        (("paper: dense", "dense", False),), "paper: S | Q"),
     TableLayout("Table 4: several test scales", ("dense", True),
         (ONE_Q, ("dense, one Q", "dense", False), ("dense, all Q", "dense", True)), PAPERS[:1], "paper: Q"),
     TableLayout("Table 5: dense evaluation and crops", ("crops", True), LADDER, PAPERS),

@@ -20,6 +20,7 @@ from verydeep.report.page import rendered
 from verydeep.run import has_state
 from verydeep.study.plan import Limits, Stage, Trial, trials
 from verydeep.study.tables import by_column
+from verydeep.train.classes import cross_entropy
 from verydeep.train.cost import SAMPLE_PIXELS, seconds_a_photo, takes_bf16
 from verydeep.train.remember import finished_at
 from verydeep.words import duration

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from verydeep.data.keep import Room, kept
+from verydeep.data.reading import Room, kept
 from verydeep.data.reading import in_order
 from verydeep.data.record import Names, Photos
 from verydeep.errors import PhotoError

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import http.server
 import json
+import re
 import socketserver
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verydeep.data import builtin
+from verydeep.data import builtin, folder
 from verydeep.data.manifest import write_split
 from verydeep.data.naming import natural
 from verydeep.data.record import DataSet, Names, Photos
@@ -69,8 +72,8 @@ def test_class_folders_in_natural_order(photo_folder: Path) -> None:
     assert list(data.splits) == ["all"]
     assert not data.held_out
     assert data.split("all").targets().tolist() == [0] * 12 + [1] * 12 + [2] * 12
-    assert list(data.split("all").keys[:4]) == ["1/0.png", "1/1.jpg", "1/2.png", "1/3.jpg"]
-    assert list(data.split("all").keys[10:12]) == ["1/10.png", "1/11.jpg"]
+    assert list(data.split("all").keys)[:4] == ["1/0.png", "1/1.jpg", "1/2.png", "1/3.jpg"]
+    assert list(data.split("all").keys)[10:12] == ["1/10.png", "1/11.jpg"]
 
 
 def test_a_record_leads_to_its_photo(photo_folder: Path) -> None:
@@ -198,6 +201,51 @@ def test_validation_is_held_out_of_train_and_not_of_test(tmp_path: Path) -> None
         "test": {"cat": 4, "dog": 4},
     }
     assert all(key.startswith("train/") for key in data.split("val").keys)
+
+
+class Counted(str):
+    """A class's name that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_the_work_grows_with_the_classes_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(tmp_path, "train/cat/1.png", "val/cat/1.png")
+    monkeypatch.setattr(
+        folder, "class_names", lambda where, *ignored: {Counted(i): Names.of([f"{where}/{i}.png"]) for i in range(500)}
+    )
+    monkeypatch.setattr(Counted, "compared", 0)
+    assert open_data(str(tmp_path)).split("val").targets().tolist() == list(range(500))
+    assert Counted.compared < 20 * 500
+
+
+def test_a_photo_of_many_labels_is_read_in_time_that_grows_with_them(tmp_path: Path) -> None:
+    def seconds(labels: int) -> float:
+        file = json_file(tmp_path, {"path": "a.png", "labels": [f"{i}" for i in range(labels)]})
+        began = time.process_time()
+        assert len(open_data(file).classes) == labels
+        return time.process_time() - began
+
+    assert min(seconds(16_000) for _ in range(3)) < 30 * min(seconds(1_600) for _ in range(3))
+
+
+def test_no_message_names_an_option_that_some_verb_lacks() -> None:
+    """DATA is opened by train, study, evaluate, check and pack, of which all have --download, and no other option in common."""
+    texts = [
+        node.value
+        for file in Path(folder.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(texts) > 100
+    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {"--download"}
 
 
 def test_a_split_that_is_missing_is_named(photo_folder: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_photo_that_has_gone_is_named(tmp_path: Path, split: str) -> None:
     left = np.array([i for i, key in enumerate(data.split("all").keys) if key != lost])
     fewer = DataSet("x", data.classes, {"all": data.split("all").take(left, "all")})
     with pytest.raises(
-        DataError, match=f"x no longer has {lost}, which the run was begun with; restore it, or give another --out"
+        DataError, match=f"x no longer has {lost}, which the run was begun with; restore it"
     ):
         settle(with_more(fewer, "all", ["new", "newer"]), places_of(drawn, tmp_path))
 

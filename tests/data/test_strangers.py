@@ -203,7 +203,7 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
         "webp of another size": (webp[:place] + struct.pack("<HH", 3_000, 3_000) + webp[place + 4 :], "damaged"),
         "bmp of another size": (bmp(30_000, 1_500, b"", 0), "damaged"),
         "bmp upside down": (bmp(100, -(2**31), b"", 0), None),
-        "12 bit jpeg": (frame(jpeg, 0xC1, 12), "12-bit"),
+        "12 bit jpeg": (frame(jpeg, 0xC1, 12), "save it again"),
         **{f"frame {m:x}": (frame(jpeg, m), "save it again") for m in (0xC3, 0xC5, 0xC9, 0xCA, 0xCB, 0xCF)},
         "80,000 scans": (scans(progressive, 80_000), "scans"),
         "70 scans of 12 million pixels": (scans(flat, 64), "scans"),
@@ -405,7 +405,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_and_a_device_are_no_photos(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
-        with pytest.raises(PhotoError, match="no ordinary file"):
+        with pytest.raises(PhotoError, match="not a regular file"):
             photo.read(path)
 
 
@@ -439,4 +439,4 @@ def test_seeds_changed_at_random_give_a_photo_or_a_photo_error() -> None:
 
 def test_the_limits_leave_room_for_ordinary_photos() -> None:
     for megapixels in (12, 24, 50.4):
-        limits.check_memory((1, 1), int(megapixels * 4e6), bytes(12 << 20), "ordinary.jpg")
+        limits.check_memory((1, 1), int(megapixels * 4e6) + (12 << 20))

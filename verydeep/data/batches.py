@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +21,7 @@ from verydeep.data.statistics import Statistics
 from verydeep.errors import PhotoError
 from verydeep.ranks import ALONE, Ranks
 
-
-class Member(NamedTuple):
-    """One photo of a batch."""
-
-    pixels: Pixels
-    target: int
-    shift: npt.NDArray[np.float32]
+Crop = tuple[Pixels, int, npt.NDArray[np.float32]]  # with its class and the shift of its colours
 
 
 class Batch(NamedTuple):
@@ -49,7 +43,7 @@ def bounds(photos: int, batch: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Batches:
-    """The training photos of a run in batches, of which each rank gets its part. `waited` counts the seconds the net waited."""
+    """The training photos of a run in batches, of which each rank gets its part."""
 
     photos: Photos
     config: Config
@@ -57,8 +51,7 @@ class Batches:
     on_bad: Callable[[int, PhotoError], None] | None = None
     ranks: Ranks = ALONE
     pinned: bool = False  # in memory that a GPU copies from without waiting
-    waited: float = 0.0
-    targets: npt.NDArray[np.int64] = field(init=False, repr=False)
+    waited: float = 0.0  # seconds that the net waited
 
     def __post_init__(self) -> None:
         self.targets = self.photos.targets()
@@ -68,7 +61,7 @@ class Batches:
         return len(bounds(len(self.photos), self.config.batch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; bad photos are missing, and with several ranks one may be left empty."""
+        """The batches of an epoch from number `start` on; bad photos are missing, so that a batch may be empty."""
         c = self.config
         order = epoch_order(c.seed, epoch, self.photos, c.balance == "sampling")
         parts = [self.ranks.part(first, end) for first, end in bounds(len(self.photos), c.batch)[start:]]
@@ -80,36 +73,33 @@ class Batches:
                 raise e
             self.on_bad(int(order.ids[place]), e)
 
-        def cut(place: int) -> Member:
-            return self.cut(epoch, int(order.ids[place]), int(order.turns[place]))
+        def crop_at(place: int) -> Crop:
+            return self.crop(epoch, int(order.ids[place]), int(order.turns[place]))
 
-        members = in_order(cut, map(int, own), workers_for(c.workers, self.photos.in_memory), on_bad)
+        crops = in_order(crop_at, map(int, own), workers_for(c.workers, self.photos.in_memory), on_bad)
         began = time.perf_counter()
-        held = next(members, None)
+        held = next(crops, None)
         for number, part in enumerate(parts, start):
             batch = []
             while held is not None and held[0] < part.stop:
                 batch.append(held[1])
-                held = next(members, None)
+                held = next(crops, None)
             self.waited += time.perf_counter() - began
             yield self.collate(number, batch)
             began = time.perf_counter()
 
-    def cut(self, epoch: int, id: int, turn: int) -> Member:
+    def crop(self, epoch: int, id: int, turn: int) -> Crop:
         c = self.config
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
-        return Member(augment.cut(photo, geometry, c.crop), int(self.targets[id]), shift)
+        return augment.cut(photo, geometry, c.crop), int(self.targets[id]), shift
 
-    def collate(self, number: int, members: list[Member]) -> Batch:
-        crop, n = self.config.crop, len(members)
-        photos = np.stack([m.pixels for m in members]) if n else np.zeros((0, crop, crop, 3), np.uint8)
-        shifts = np.stack([m.shift for m in members]) if n else np.zeros((0, 3), np.float32)
-        batch = Batch(
-            number,
-            torch.from_numpy(photos).permute(0, 3, 1, 2),
-            torch.tensor([m.target for m in members], dtype=torch.int64),
-            torch.from_numpy(shifts),
-        )
+    def collate(self, number: int, crops: list[Crop]) -> Batch:
+        side = self.config.crop
+        photos, shifts = np.empty((len(crops), side, side, 3), np.uint8), np.empty((len(crops), 3), np.float32)
+        for i, (pixels, _, shift) in enumerate(crops):
+            photos[i], shifts[i] = pixels, shift
+        targets = torch.tensor([target for _, target, _ in crops], dtype=torch.int64)
+        batch = Batch(number, torch.from_numpy(photos).permute(0, 3, 1, 2), targets, torch.from_numpy(shifts))
         return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch

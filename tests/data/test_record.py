@@ -69,14 +69,6 @@ def test_chunks_do_not_show(texts: list[str], chunk: int, data: st.DataObject) -
         assert list(names.take(np.array(ids, np.int64))) == [texts[i] for i in ids]
 
 
-def test_more_names_than_a_chunk() -> None:
-    texts = [f"{i}/é{'x' * (i % 7)}" for i in range(record.CHUNK + 3)]
-    names = Names.of(texts)
-    assert list(names) == texts
-    assert names[record.CHUNK] == texts[record.CHUNK]
-    assert names.block.nbytes == sum(len(text.encode()) + 1 for text in texts)
-
-
 # Labels
 
 

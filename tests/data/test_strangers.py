@@ -56,28 +56,18 @@ def colour_by_colour() -> bytes:
     return grey[:header] + frame + grey[header + 13 : scan] + scans + b"\xff\xd9"
 
 
-def tiff(*entries: tuple[int, int, int, int], tail: bytes = b"", order: str = "<") -> bytes:
+def tiff(*entries: tuple[int, int, int, int], tail: bytes = b"") -> bytes:
     """A TIFF of one directory: (tag, type, count, value or offset); `tail` begins at offset 512."""
-    directory = (
-        struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHLL", *e) for e in entries) + bytes(4)
-    )
-    return ((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8) + directory).ljust(512, b"\0") + tail
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHLL", *e) for e in entries) + bytes(4)
+    return (b"II*\0" + struct.pack("<L", 8) + directory).ljust(512, b"\0") + tail
 
 
 def grey_tiff(
     width: int, height: int, *others: tuple[int, int, int, int], packing: int = 1, tail: bytes = b""
 ) -> bytes:
     given = {e[0]: e for e in others}
-    usual = [
-        (256, 4, 1, width),
-        (257, 4, 1, height),
-        (258, 3, 1, 8),
-        (259, 3, 1, packing),
-        (262, 3, 1, 1),
-        (273, 4, 1, 512),
-        (277, 3, 1, 1),
-    ]
-    usual += [(278, 4, 1, height), (279, 4, 1, len(tail))]
+    usual = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, packing), (262, 3, 1, 1)]
+    usual += [(273, 4, 1, 512), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(tail))]
     return tiff(*(e for e in sorted([*(e for e in usual if e[0] not in given), *others])), tail=tail)
 
 
@@ -102,12 +92,10 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def truncated() -> dict[str, tuple[bytes, str | None]]:
-    whole = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS} | {
-        "progressive": saved(SMOOTH, "JPEG", progressive=True)
-    }
-    return {
-        f"{f} cut at {p} %": (data[: len(data) * p // 100], None) for f, data in whole.items() for p in range(0, 100, 5)
-    }
+    files = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS}
+    files["progressive"] = saved(SMOOTH, "JPEG", progressive=True)
+    every = ((f, data, percent) for f, data in files.items() for percent in range(0, 100, 5))
+    return {f"{f} cut at {percent} %": (data[: len(data) * percent // 100], None) for f, data, percent in every}
 
 
 def colours() -> dict[str, tuple[bytes, str | None]]:
@@ -253,8 +241,12 @@ def tile(side: int) -> list[tuple[int, int, int, int]]:
 def heavy() -> dict[str, tuple[bytes, str | None]]:
     """As large as is allowed, and a little beyond."""
     large = Image.new("RGB", (8192, 6144), "teal")  # the 50 million pixels of a phone
-    half, third = large.crop((0, 0, 5_400, 5_400)), large.crop((0, 0, 3_800, 3_800))
-    jpeg, turned = saved(large, "JPEG"), saved(large.crop((0, 0, 6_200, 6_200)), "JPEG", exif=exif(6))
+
+    def part(side: int) -> Image.Image:
+        return large.crop((0, 0, side, side))
+
+    half, third = part(5_400), part(3_800)
+    jpeg, turned = saved(large, "JPEG"), saved(part(6_200), "JPEG", exif=exif(6))
     return {
         "50 million": (jpeg, PHOTO),
         "50 million turned": (saved(large, "JPEG", exif=exif(6)), PHOTO),
@@ -262,17 +254,14 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "38 million turned": (turned, PHOTO),
         "64 million progressive": (claims(saved(SMOOTH, "JPEG", progressive=True), 8_000, 8_000), "scans"),
         "28 million progressive": (saved(half, "JPEG", progressive=True), PHOTO),
-        "22 million progressive 4:4:4": (
-            saved(large.crop((0, 0, 4_700, 4_700)), "JPEG", progressive=True, subsampling=0),
-            PHOTO,
-        ),
+        "22 million progressive 4:4:4": (saved(part(4_700), "JPEG", progressive=True, subsampling=0), PHOTO),
         "cmyk": (saved(half.convert("CMYK"), "JPEG"), PHOTO),
         "cmyk turned": (saved(half.convert("CMYK"), "JPEG", exif=exif(6)), PHOTO),
         "rgba webp turned": (
             saved(Image.new("RGBA", (3_800, 3_800)), "WEBP", method=0, quality=20, exif=exif(6)),
             PHOTO,
         ),
-        "grey": (saved(large.convert("L").crop((0, 0, 6_800, 6_800)), "JPEG"), PHOTO),
+        "grey": (saved(part(6_800).convert("L"), "JPEG"), PHOTO),
         "64 million png": (png(8_000, 8_000), "would take"),
         "50 million png": (png(8_192, 6_144), PHOTO),
         "rgba png": (png(5_400, 5_400, colour=6), PHOTO),
@@ -280,12 +269,9 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "16 bit grey png": (png(6_300, 6_300, depth=16, colour=0), PHOTO),
         "grey with alpha png": (png(5_400, 5_400, depth=16, colour=4), PHOTO),
         "webp": (saved(third, "WEBP", method=0, quality=20), PHOTO),
-        "25 million webp": (saved(large.crop((0, 0, 5_000, 5_000)), "WEBP", method=0, quality=20), "would take"),
-        "turned tiff": (saved(half.crop((0, 0, 4_000, 4_000)), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
-        "turned tiff too large": (
-            saved(large.crop((0, 0, 6_000, 6_000)), "TIFF", compression="tiff_lzw", exif=exif(6)),
-            "would take",
-        ),
+        "25 million webp": (saved(part(5_000), "WEBP", method=0, quality=20), "would take"),
+        "turned tiff": (saved(part(4_000), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
+        "turned tiff too large": (saved(part(6_000), "TIFF", compression="tiff_lzw", exif=exif(6)), "would take"),
     }
 
 

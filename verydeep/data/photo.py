@@ -54,9 +54,9 @@ def file_bytes(path: Path) -> bytes:
         raise PhotoError(ascii(str(path)), f"cannot be read ({e})") from e
 
 
-def check_size(bytes: int) -> None:
-    if bytes > MAX_BYTES:
-        raise Refused(f"has {-(-bytes >> 20)} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
+def check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Refused(f"has {-(-size >> 20)} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
 
 
 def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Image:

@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from verydeep.config import Config
-from verydeep.data.batches import Batches
+from verydeep.data.batches import Batches, class_of
 from verydeep.data.reading import Room, kept
 from verydeep.data.record import Photos, files
 from verydeep.data.statistics import Statistics
@@ -64,7 +64,7 @@ def theirs(paths: list[Path], workers: int, batch: int) -> Callable[[], float]:
 
 
 def ours(photos: Photos, workers: int, batch: int) -> Callable[[], float]:
-    batches = Batches(photos, Config(batch=batch, workers=workers), STATISTICS)
+    batches = Batches(photos, Config(batch=batch, workers=workers), STATISTICS, class_of(photos))
     epochs = iter(range(10**6))
 
     def epoch() -> int:

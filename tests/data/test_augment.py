@@ -17,7 +17,7 @@ from PIL import Image
 
 from verydeep.config import Config
 from verydeep.data import augment
-from verydeep.data.batches import Batch, Batches, bounds
+from verydeep.data.batches import Batch, Batches, bounds, class_of
 from verydeep.data.order import epoch_order
 from verydeep.data.photo import rescale
 from verydeep.data.record import Photos
@@ -143,7 +143,8 @@ def test_one_photo_left_over_joins_the_batch_before() -> None:
 
 @pytest.fixture
 def batches(photo_folder: Path) -> Batches:
-    return Batches(open_data(str(photo_folder)).split("all"), SMALL, COLOURS)
+    photos = open_data(str(photo_folder)).split("all")
+    return Batches(photos, SMALL, COLOURS, class_of(photos))
 
 
 def order_of(photos: Photos, epoch: int) -> list[int]:
@@ -200,7 +201,8 @@ def test_a_batch_of_bad_photos_is_empty(batches: Batches, workers: int) -> None:
         return batches.photos.content(id)
 
     photos, bad = replace(batches.photos, content=content_or_fail), list[int]()
-    found = list(Batches(photos, replace(SMALL, workers=workers), COLOURS, lambda id, e: bad.append(id)).epoch(0))
+    config = replace(SMALL, workers=workers)
+    found = list(replace(batches, photos=photos, config=config, on_bad=lambda id, e: bad.append(id)).epoch(0))
     assert [batch.number for batch in found] == [0, 1, 2, 3, 4]
     assert [len(batch.targets) for batch in found] == [8, 0, 8, 8, 4]
     assert [(a.shape[1:], a.dtype) for a in found[1][1:]] == [(b.shape[1:], b.dtype) for b in found[0][1:]]
@@ -263,7 +265,7 @@ def test_a_photo_shown_twice_in_an_epoch_gets_two_crops(batches: Batches) -> Non
     few = batches.photos.take(np.concatenate([np.arange(4), np.arange(12, 36)]), "train")
     config = replace(SMALL, balance="sampling", batch=28)
     order = epoch_order(0, 1, few, balanced=True)
-    (batch,) = replace(batches, photos=few, config=config).epoch(1)
+    (batch,) = replace(batches, photos=few, config=config, target_of=class_of(few)).epoch(1)
     rows = [row for row, id in enumerate(order.ids.tolist()) if id == 2]
     assert len(rows) >= 2
     assert len({batch.photos[row].numpy().tobytes() for row in rows}) == len(rows)

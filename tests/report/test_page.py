@@ -11,9 +11,9 @@ import pytest
 
 from verydeep.config import Config
 from verydeep.errors import RunError
-from verydeep.evaluate.evaluation import Settings
+from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.models import evaluate_models
-from verydeep.evaluate.protocol import PROTOCOLS
+from verydeep.evaluate.views import PROTOCOLS
 from verydeep.experiment import experiment
 from verydeep.progress import Progress
 from verydeep.report.page import results_of, write_report

@@ -19,7 +19,7 @@ def test_a_rate_shows_what_it_was_divided_from() -> None:
 
 
 def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
-    epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_top1_error": 50.0, "val_top1_error": 40.0}
+    epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_error": 50.0, "val_error": 40.0}
     assert epoch_rows([epoch | {"photos_per_second": 0.0, "waiting_share": 0.0}])[0][-2:] == ("-", "-")
     assert epoch_rows([epoch | {"photos_per_second": 12.3, "waiting_share": 0.25}])[0][-2:] == ("12", "25%")
 

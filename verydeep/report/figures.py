@@ -25,9 +25,9 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
     loss.set_title("training loss")
     error.plot(
-        at, [r["train_top1_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout"
+        at, [r["train_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout"
     )
-    error.plot(at, [r["val_top1_error"] for r in epochs], color=ORANGE, marker="o", markersize=3, label="validation")
+    error.plot(at, [r["val_error"] for r in epochs], color=ORANGE, marker="o", markersize=3, label="validation")
     error.set_title("top-1 error, %")
     error.legend(frameon=False)
     rate.step([0, *at], [epochs[0]["lr"], *(r["lr"] for r in epochs)], color=GREEN, where="pre")

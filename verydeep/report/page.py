@@ -109,9 +109,9 @@ def learning(run: Path) -> dict[str, Any]:
     if not epochs:
         raise RunError(f"{run} has no finished epoch to report; let 'verydeep train' go on")
     return {
-        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_top1_error"]),
+        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]),
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": drops(run),
-        "ended": state.read(run / "last").counters.finished,
+        "ended": state.read_state(run / "last").counters.finished,
     }  # fmt: skip
 
 

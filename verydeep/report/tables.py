@@ -94,7 +94,7 @@ def edge_note(contract: Contract, scale: int) -> str:
 def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
-            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_top1_error']:.2f} %", f"{e['val_top1_error']:.2f} %",
+            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_error']:.2f} %", f"{e['val_error']:.2f} %",
             *((f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}") if e["photos_per_second"] else ("-", "-")),
         )
         for e in epochs

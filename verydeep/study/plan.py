@@ -10,13 +10,14 @@ from typing import Literal, NamedTuple
 
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.protocol import PROTOCOLS, Protocol, Scales
+from verydeep.evaluate.views import PROTOCOLS, Protocol, Scales
 from verydeep.files.disk import read_sealed
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import check_folder, has_state, read_config
-from verydeep.train.prepare import finished_at, kept_split, run_training
+from verydeep.train.prepare import run_training
+from verydeep.train.remember import finished_at, kept_split
 from verydeep.weights import load
 
 FROM_A = ("B", "C", "D", "E")

@@ -11,15 +11,16 @@ import torch
 
 from verydeep.config import Config
 from verydeep.contract import Contract
-from verydeep.evaluate.evaluation import Settings
-from verydeep.evaluate.protocol import components, steps
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.views import components, ladder
 from verydeep.hardware import device_for
 from verydeep.net.sizes import sizes
 from verydeep.net.vgg import VGG
 from verydeep.run import has_state
 from verydeep.study.plan import Limits, Stage, Trial, trials
-from verydeep.train.cost import seconds_a_photo
-from verydeep.train.prepare import SAMPLE_PIXELS, finished_at, takes_bf16
+from verydeep.train.classes import cross_entropy
+from verydeep.train.cost import SAMPLE_PIXELS, seconds_a_photo, takes_bf16
+from verydeep.train.remember import finished_at
 from verydeep.words import aligned, duration
 
 STAGE_COLUMNS = ("stage", "parameters", "multiply-adds", "starts from", "rate", "epochs", "time", "state")
@@ -65,7 +66,9 @@ def measure(c: Config, classes: int) -> Speed:
     net = net_of(c, classes, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     n = min(c.batch, max(8, SAMPLE_PIXELS // c.crop**2))
     x = (60 * torch.randn(n, 3, c.crop, c.crop, device=device)).contiguous(memory_format=torch.channels_last)
-    training = seconds_a_photo(net, x, bf16=takes_bf16(c, device))
+    training = seconds_a_photo(
+        net, x, torch.zeros(n, dtype=torch.int64, device=device), cross_entropy, takes_bf16(c, device)
+    )
     net.eval()
     with torch.no_grad():
         for _ in range(2):
@@ -103,7 +106,7 @@ def trial_values(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Spee
             (1, 1, 1),
             c.scales,
         )
-        views = {v for step in steps(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
+        views = {v for step in ladder(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
         scales |= {v.scale for v in views}
         passes, seconds = passes + own, seconds + own * n * speeds[stage.net].test

@@ -17,8 +17,9 @@ from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.evaluation import Settings
-from verydeep.evaluate.models import default_split, evaluate_models
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.sample import default_split
 from verydeep.files.disk import make_folder, read_json, write_json, write_text
 from verydeep.hardware import device_for, machine
 from verydeep.net.sizes import sizes
@@ -32,7 +33,7 @@ from verydeep.study.page import seed_words, write_pages
 from verydeep.study.plan import Limits, Stage, Trial, Which, run_stages, stages, trials
 from verydeep.study.rehearse import net_of, rehearse
 from verydeep.study.tables import all_tables
-from verydeep.train.prepare import finished_at
+from verydeep.train.remember import finished_at
 from verydeep.words import aligned
 
 FORMAT = 1
@@ -220,13 +221,13 @@ def named(trial: Trial, record: dict[str, Any], out: Path) -> dict[str, Any]:
 def facts(stage: Stage, classes: int, out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a stage."""
     c, folder = stage.config, out / stage.name
-    epochs = [r for r in read_metrics(folder / "metrics.jsonl") if "val_top1_error" in r]
+    epochs = [r for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
     layers = sizes(net_of(c, classes, "meta"))
     own = next(r for r in results if r["stages"] == [stage.name])
     return {
         "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": sum(c.scales) // 2,
         "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "epochs_done": len(epochs), "ended": finished_at(folder),
-        "val_error": min(r["val_top1_error"] for r in epochs), "sha256": own["sha256"],
+        "val_error": min(r["val_error"] for r in epochs), "sha256": own["sha256"],
         "weight_layers": sum(s.name.startswith(("conv", "fc")) for s in layers),
         "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
-from verydeep.data.folder import open_folder
+from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
@@ -69,8 +69,16 @@ def open_hub(name: str) -> DataSet:
 def open_ilsvrc(root: Path) -> DataSet | None:
     from verydeep import collections
 
-    place = collections.recognise(root)
-    return collections.open_ilsvrc(root, place) if place else None
+    parts = collections.ilsvrc_folders(root)
+    return collections.open_ilsvrc(root, parts) if parts else None
+
+
+def photo_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Split -> its folder, none where the folders are classes; and how other people's lists beside them are called."""
+    from verydeep import collections
+
+    parts = collections.ilsvrc_folders(root)
+    return (parts, collections.LISTS) if parts else (split_folders(root), ())
 
 
 def read_places(split: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from verydeep.evaluate.models import class_numbers
 
 SYNSETS = ("n01440764", "n01443537", "n02119789")  # tench, goldfish, kit fox
 TRUTH = (2, 0, 1, 2)  # of the four validation photos
-NAMES = [f"ILSVRC2012_val_{i:08d}" for i in range(1, 5)]
+*NAMES, LAST = (f"ILSVRC2012_val_{i:08d}" for i in (1, 2, 3, 4, 50_000))
 
 
 def dot(path: Path) -> None:
@@ -39,35 +39,45 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def caffe(root: Path) -> None:
-    (root / "val.txt").write_text("".join(f"{n}.JPEG {c}\n" for n, c in zip(NAMES, TRUTH, strict=True)))
+def lines(*some: object) -> str:
+    return "".join(f"{line}\n" for line in some)
 
 
-def tensorflow(root: Path) -> None:
-    (root / "imagenet_2012_validation_synset_labels.txt").write_text("".join(f"{SYNSETS[c]}\n" for c in TRUTH))
+GROUND, LABELS = "ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"
+KIT = ("n02119789 1 kit_fox", "n01440764 2 tench", "n01443537 3 goldfish")  # its own numbers, in another order
+BOXES = [f"{NAMES[i]},{SYNSETS[TRUTH[i]]} 0 1 2 3 " for i in (3, 0, 2)]
+BOXES += [f"{NAMES[1]},{SYNSETS[0]} 1 1 3 3 {SYNSETS[0]} 0 0 2 2 "]
+COUNTED = [f"{name}.JPEG {(0, 1, 278)[c]}" for name, c in zip(NAMES, TRUTH, strict=True)]  # among all 1,000
+LISTS = {
+    "caffe": {"val.txt": lines(*(f"{name}.JPEG {c}" for name, c in zip(NAMES, TRUTH, strict=True)))},
+    "tensorflow": {LABELS: lines(*(SYNSETS[c] for c in TRUTH))},
+    "kit": {"devkit/data/map_clsloc.txt": lines(*KIT), f"devkit/data/{GROUND}": lines(1, 2, 3, 1)},
+    "kaggle": {"LOC_val_solution.csv": lines("ImageId,PredictionString", *BOXES)},
+}
+LONGER = {  # of photos, and a class, that are not there
+    "caffe": {"val.txt": lines(*COUNTED, f"{LAST} 999")},
+    "tensorflow": {LABELS: LISTS["tensorflow"][LABELS] + "n01484850\n" * 6},
+    "kit": {
+        "devkit/data/map_clsloc.txt": lines(*KIT, "n01484850 4 great_white_shark"),
+        f"devkit/data/{GROUND}": lines(1, 2, 3, 1, 4, 4),
+    },
+    "kaggle": {"LOC_val_solution.csv": LISTS["kaggle"]["LOC_val_solution.csv"] + f"{LAST},n01484850 0 1 2 3 \n"},
+}
 
 
-def development_kit(root: Path) -> None:
-    """Its own numbers run from 1 in another order: kit fox, tench, goldfish."""
-    (root / "devkit" / "data").mkdir(parents=True)
-    lines = "n02119789 1 kit_fox\nn01440764 2 tench\nn01443537 3 goldfish\n"
-    (root / "devkit" / "data" / "map_clsloc.txt").write_text(lines)
-    (root / "devkit" / "data" / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n3\n1\n")
-
-
-def kaggle(root: Path) -> None:
-    rows = [f"{NAMES[i]},{SYNSETS[TRUTH[i]]} 0 1 2 3 " for i in (3, 0, 2)]
-    rows += [f"{NAMES[1]},{SYNSETS[0]} 1 1 3 3 {SYNSETS[0]} 0 0 2 2 "]
-    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(rows) + "\n")
+def put(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
 
 
 def targets(root: Path) -> list[int]:
     return open_data(str(root)).split("val").targets().tolist()
 
 
-@pytest.mark.parametrize("write", [caffe, tensorflow, development_kit, kaggle])
-def test_every_list_says_the_same(root: Path, write) -> None:
-    write(root)
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_says_the_same(root: Path, name: str) -> None:
+    put(root, LISTS[name])
     data = open_data(str(root))
     assert [class_key(c) for c in data.classes] == list(SYNSETS)
     assert data.classes[0] == "n01440764 tench, Tinca tinca"
@@ -81,7 +91,7 @@ def test_every_list_says_the_same(root: Path, write) -> None:
 
 
 def test_kaggles_boxes_come_along(root: Path) -> None:
-    kaggle(root)
+    put(root, LISTS["kaggle"])
     record = open_data(str(root)).split("val").record(1)
     assert record.boxes == ((1, 1, 3, 3), (0, 0, 2, 2))
     assert record.box_labels == (0, 0)
@@ -89,7 +99,7 @@ def test_kaggles_boxes_come_along(root: Path) -> None:
 
 def test_without_training_photos_the_classes_are_all_thousand(root: Path) -> None:
     shutil.rmtree(root / "train")
-    (root / "val.txt").write_text("".join(f"{n}.JPEG {c}\n" for n, c in zip(NAMES, (278, 0, 1, 999), strict=True)))
+    put(root, {"val.txt": lines(*(f"{n} {c}" for n, c in zip(NAMES, (278, 0, 1, 999), strict=True)))})
     data = open_data(str(root))
     assert list(data.splits) == ["val"]
     assert len(data.classes) == 1000
@@ -97,12 +107,11 @@ def test_without_training_photos_the_classes_are_all_thousand(root: Path) -> Non
 
 
 def test_a_list_of_synsets_beside_caffes_settles_its_order(root: Path) -> None:
-    caffe(root)
+    put(root, LISTS["caffe"])
     (root / "synset_words.txt").write_text("n02119789 kit fox\nn01440764 tench\nn01443537 goldfish\n")
     assert targets(root) == [1, 2, 0, 1]
 
 
-GROUND, LABELS = "ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"
 WRONG = [
     ("none.txt", "", "validation photos without their classes; put a list beside it: expected val.txt of Caffe"),
     ("val.txt", f"{NAMES[0]}.JPEG 65\n", "ILSVRC2012_val_00000001 is of n01751748, none of the 3 classes"),
@@ -133,12 +142,10 @@ def into_folders(val: Path) -> None:
         (val / f"{name}.JPEG").rename(val / SYNSETS[c] / f"{name}.JPEG")
 
 
-def counting(root: Path, many: int = 4) -> Path:
+def counting(root: Path, many: int = 4) -> None:
     """Kaggle's list that knows no classes."""
-    file = root / "ILSVRC" / "ImageSets" / "CLS-LOC" / "val.txt"
-    file.parent.mkdir(parents=True)
-    file.write_text("".join(f"ILSVRC2012_val_{i:08d} {i}\n" for i in range(1, many + 1)))
-    return file
+    counts = lines(*(f"ILSVRC2012_val_{i:08d} {i}" for i in range(1, many + 1)))
+    put(root, {"ILSVRC/ImageSets/CLS-LOC/val.txt": counts})
 
 
 def kaggles(root: Path) -> Path:
@@ -152,53 +159,27 @@ def kaggles(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("many", [4, 50_000])
-@pytest.mark.parametrize("write", [tensorflow, caffe, development_kit])
-def test_a_list_that_only_counts_the_photos_is_passed_over(root: Path, write, many: int) -> None:
+@pytest.mark.parametrize("name", ["tensorflow", "caffe", "kit"])
+def test_a_list_that_only_counts_the_photos_is_passed_over(root: Path, name: str, many: int) -> None:
     counting(root, many)
     kaggles(root)
-    with pytest.raises(
-        DataError, match=r"CLS-LOC/val\.txt only counts the photos\); put a list beside it: expected val"
-    ):
+    with pytest.raises(DataError, match=r"CLS-LOC/val\.txt only counts the photos\); put a list beside it"):
         open_data(str(root))
-    write(root)
+    put(root, LISTS[name])
     assert targets(root) == list(TRUTH)
 
 
 def test_caffes_list_beside_the_photos_is_found_behind_one_that_only_counts(root: Path) -> None:
     counting(root)
-    caffe(root)
+    put(root, LISTS["caffe"])
     (root / "val.txt").rename(kaggles(root) / "val.txt")
     assert targets(root) == list(TRUTH)
     assert targets(root / "ILSVRC") == list(TRUTH)
 
 
-def full_caffe(root: Path) -> None:
-    """Numbers among all 1,000: tench 0, goldfish 1, kit fox 278."""
-    rows = [(n, (0, 1, 278)[c]) for n, c in zip(NAMES, TRUTH, strict=True)] + [("ILSVRC2012_val_00050000", 999)]
-    (root / "val.txt").write_text("".join(f"{n}.JPEG {c}\n" for n, c in rows))
-
-
-def full_kaggle(root: Path) -> None:
-    kaggle(root)
-    with (root / "LOC_val_solution.csv").open("a") as file:
-        file.write("ILSVRC2012_val_00050000,n01484850 0 1 2 3 \n")
-
-
-def full_tensorflow(root: Path) -> None:
-    lines = "".join(f"{SYNSETS[c]}\n" for c in TRUTH) + "n01484850\n" * 6
-    (root / LABELS).write_text(lines)
-
-
-def full_development_kit(root: Path) -> None:
-    development_kit(root)
-    for name, more in (("map_clsloc.txt", "n01484850 4 great_white_shark\n"), (GROUND, "4\n4\n")):
-        with (root / "devkit" / "data" / name).open("a") as file:
-            file.write(more)
-
-
-@pytest.mark.parametrize("write", [full_caffe, full_kaggle, full_tensorflow, full_development_kit])
-def test_a_list_may_tell_of_photos_that_are_not_there(root: Path, write) -> None:
-    write(root)
+@pytest.mark.parametrize("name", LONGER)
+def test_a_list_may_tell_of_photos_that_are_not_there(root: Path, name: str) -> None:
+    put(root, LONGER[name])
     (root / "val" / f"{NAMES[1]}.JPEG").unlink()
     val = open_data(str(root)).split("val")
     assert list(val.keys) == [f"val/{NAMES[i]}.JPEG" for i in (0, 2, 3)]
@@ -206,8 +187,8 @@ def test_a_list_may_tell_of_photos_that_are_not_there(root: Path, write) -> None
 
 
 def test_what_is_there_of_a_class_without_folder_is_named(root: Path) -> None:
-    full_kaggle(root)
-    dot(root / "val" / "ILSVRC2012_val_00050000.JPEG")
+    put(root, LONGER["kaggle"])
+    dot(root / "val" / f"{LAST}.JPEG")
     with pytest.raises(DataError, match="ILSVRC2012_val_00050000 is of n01484850, none of the 3 classes"):
         open_data(str(root))
 
@@ -251,7 +232,7 @@ def test_the_data_doctor_looks_through_every_layout(root: Path, layout: str) -> 
     """It finds the one hidden file and the one empty class, and takes no photo of a flat folder for loose."""
     flat = layout in ("flat", "kaggle")
     if flat:
-        kaggle(root)
+        put(root, LISTS["kaggle"])
     else:
         into_folders(root / "val")
     (root / "val" / ".hidden").touch()
@@ -268,9 +249,9 @@ def test_the_data_doctor_looks_through_every_layout(root: Path, layout: str) -> 
     assert "loose-photos" not in found
 
 
-@pytest.mark.parametrize("write", [caffe, tensorflow, kaggle])
-def test_the_data_doctor_does_not_count_a_list_that_is_read_among_what_is_passed_over(root: Path, write) -> None:
-    write(root)
+@pytest.mark.parametrize("name", ["caffe", "tensorflow", "kaggle"])
+def test_the_data_doctor_does_not_count_a_list_that_is_read_among_what_is_passed_over(root: Path, name: str) -> None:
+    put(root, LISTS[name])
     assert "not-photos" not in {f["id"] for f in check(str(root))["findings"]}
     (root / "notes.txt").touch()
     (root / "val" / "synsets.md").touch()
@@ -285,7 +266,7 @@ def test_a_validation_folder_that_training_lacks_is_named(root: Path) -> None:
 
 
 def test_photos_half_moved_into_folders_are_not_half_taken(root: Path) -> None:
-    caffe(root)
+    put(root, LISTS["caffe"])
     into_folders(root / "val")
     dot(root / "val" / "ILSVRC2012_val_00000005.JPEG")
     with pytest.raises(DataError, match="holds class folders and photos beside them"):
@@ -303,7 +284,7 @@ def test_splits_that_ilsvrc_does_not_have_are_those_of_any_folder(root: Path, ot
 @pytest.mark.parametrize("truth", ["ILSVRC2012_clsloc", "ILSVRC2014_clsloc", "ILSVRC2015_clsloc"])
 @pytest.mark.parametrize("kit", ["devkit", "ILSVRC2014_devkit", "ILSVRC2017_devkit/ILSVRC/devkit"])
 def test_the_truth_of_later_development_kits(root: Path, truth: str, kit: str) -> None:
-    development_kit(root)
+    put(root, LISTS["kit"])
     data = root / "devkit" / "data"
     (data / "ILSVRC2012_validation_ground_truth.txt").rename(data / f"{truth}_validation_ground_truth.txt")
     if kit != "devkit":
@@ -313,7 +294,7 @@ def test_the_truth_of_later_development_kits(root: Path, truth: str, kit: str) -
 
 
 def test_what_macs_leave_beside_photos_is_no_photo(root: Path) -> None:
-    caffe(root)
+    put(root, LISTS["caffe"])
     (root / "val" / f"._{NAMES[0]}.JPEG").write_bytes(b"resource fork")
     assert targets(root) == list(TRUTH)
 

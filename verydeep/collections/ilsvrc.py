@@ -1,6 +1,6 @@
 """ILSVRC-2012 as its publishers lay it out: synset folders to train on, and a flat folder to validate on with a list.
 
-The list is Caffe's, TensorFlow's, Kaggle's or the development kit's. Photos in synset folders need none.
+Photos in synset folders need no list.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def numbered_photos(root: Path, folder: Path, there: Sequence[str], order: Seque
 
 
 def validation_truth(root: Path, val: Path, order: Sequence[str]) -> Truth:
-    """By the first list that is found beside the photos. Raises DataError."""
+    """By the first list beside the photos. Raises DataError."""
     places = [(f, inside) for f in dict.fromkeys((root, val.parent, val)) for inside in LIST_FOLDERS]
 
     def find(*names: str) -> list[Path]:
@@ -159,14 +159,15 @@ def synset_rows(file: Path, like: str = "n02119789") -> list[list[str]]:
 
 
 def development_kit(truth: Path, maps: Sequence[Path], metas: Sequence[Path]) -> list[list[str]]:
-    """The synset of each validation photo, by its number in a line of its own. Raises ValueError."""
+    """Each photo's synset, by its number in a line of its own. Raises ValueError."""
     if not maps and not metas:
         raise ValueError(f"{truth.name} counts in the kit's own order; put its {META} or {MAP} beside it")
     kit = {row[1]: row[0] for row in synset_rows(maps[0], "n02119789 1")} if maps else meta_classes(metas[0])
     lines = [line.strip() for line in truth.read_text(encoding="utf-8").rstrip().split("\n")]
     for i, line in enumerate(lines, 1):
-        if line not in kit:
-            raise ValueError(f"line {i} of {truth.name} says {line[:20]!r}; expected a class from 1 to {len(kit)}")
+        if line not in kit or i > 50_000:
+            wanted = f"a class from 1 to {len(kit)} for each of 50,000 photos"
+            raise ValueError(f"line {i} of {truth.name} says {line[:20]!r}; expected {wanted}")
     return [[kit[line]] for line in lines]
 
 

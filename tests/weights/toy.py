@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from verydeep.net.vgg import VGG
+from verydeep.weights.read import take
 
 CROP, FC_WIDTH, BASE_WIDTH, CLASSES = 64, 16, 4, 5  # the last map is 2 x 2, so that its order matters
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
@@ -197,6 +198,16 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     for name, t in wanted.items():
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name], t), name
+
+
+def close(found: Tensor, expected: Tensor, most: float = 1e-4) -> None:
+    """To rounding, relative to the largest value."""
+    assert float((found.double() - expected.double()).abs().max()) <= most * float(expected.abs().max())
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by our names, as the door takes them."""
+    return take(path)[0].tensors
 
 
 def put(path: Path, data: bytes) -> Path:

@@ -66,9 +66,11 @@ PIECE = toy.field(5, toy.floats(torch.ones(4)))
     ("blob", "said"),
     [
         (toy.field(7, toy.field(1, b"\x04")) + PIECE + PIECE, "one piece"), (b"", "one piece"),
-        (toy.field(7, toy.field(1, b"\x05")) + PIECE, "size 4 into shape"), (toy.field(5, b"123"), "multiple of element size"),
+        (toy.field(7, toy.field(1, b"\x05")) + PIECE, "size 4 into shape"),
+        (toy.field(5, b"123"), "multiple of element size"),
         (toy.field(7, toy.field(1, b"\xff\xff\xff\xff\x0f" * 4)) + PIECE, "cannot reshape"),
-        (toy.field(7, toy.field(1, b"\x01" * 81)) + PIECE, "more than eight sides"), (toy.field(7, 1) + PIECE, "cannot be read"),
+        (toy.field(7, toy.field(1, b"\x01" * 81)) + PIECE, "more than eight sides"),
+        (toy.field(7, 1) + PIECE, "cannot be read"),
     ],
 )  # fmt: skip
 def test_a_blob_in_two_pieces_and_one_that_lies_about_its_shape_are_refused(

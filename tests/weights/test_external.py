@@ -61,11 +61,13 @@ def test_one_file_a_tensor_in_folders_below(tmp_path: Path) -> None:
     toy.same(toy.read(model(tmp_path, *messages)), toy.tensors(made))
 
 
-@pytest.mark.parametrize("kind", ["<f2", "<f8"])
-def test_halves_and_doubles(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "code"), [("<f2", 10), ("<f4", 1), ("<f8", 11)])
+def test_halves_and_doubles_also_without_a_length(tmp_path: Path, kind: str, code: int) -> None:
     made = toy.net("D")
     wanted = {n: t.half().float() if kind == "<f2" else t for n, t in toy.tensors(made).items()}
     toy.same(toy.read(net_beside(tmp_path, toy.torchvision_state(made), kind)), wanted)
+    toy.put(tmp_path / DATA, torch.arange(10.0).numpy().astype(kind).tobytes())
+    assert torch.equal(found(model(tmp_path, tensor(kind=code) + toy.place(location=DATA)))["one"], ONE)
 
 
 @pytest.mark.parametrize("name", ["A", "B", "D", "E"])
@@ -107,8 +109,8 @@ def test_every_verb_takes_such_a_model(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("said", "first"),
     [
-        ({}, 0), ({"offset": "0"}, 0), ({"length": "24"}, 0), ({"offset": "4"}, 1), ({"offset": "16", "length": "24"}, 4),
-        ({"checksum": "x"}, 0),
+        ({}, 0), ({"offset": "0"}, 0), ({"length": "24"}, 0), ({"offset": "4"}, 1), ({"checksum": "x"}, 0),
+        ({"offset": "16", "length": "24"}, 4),
     ],
 )  # fmt: skip
 def test_offset_and_length_may_be_missing(tmp_path: Path, said: dict[str, str], first: int) -> None:
@@ -117,20 +119,17 @@ def test_offset_and_length_may_be_missing(tmp_path: Path, said: dict[str, str], 
     assert torch.equal(got, ONE + first)
 
 
-@pytest.mark.parametrize(("kind", "code"), [("<f2", 10), ("<f4", 1), ("<f8", 11)])
-def test_without_a_length_it_is_what_the_shape_takes(tmp_path: Path, kind: str, code: int) -> None:
-    toy.put(tmp_path / DATA, torch.arange(10.0).numpy().astype(kind).tobytes())
-    assert torch.equal(found(model(tmp_path, tensor(kind=code) + toy.place(location=DATA)))["one"], ONE)
-
-
 @pytest.mark.parametrize(
     ("said", "message"),
     [
         ({"offset": "20"}, r"lie in bytes 20 to 44 of m.onnx.data, which has only 40; fetch that file again"),
-        ({"length": "44"}, "bytes 0 to 44"), ({"length": "20"}, r"size 5 into shape \(2,3\)"), ({"length": "23"}, "multiple"),
+        ({"length": "44"}, "bytes 0 to 44"), ({"length": "20"}, r"size 5 into shape \(2,3\)"),
+        ({"length": "23"}, "multiple"),
         ({"length": "0"}, "size 0 into"), ({"offset": "-4"}, "'-4' and '24' where"), ({"offset": "0x4"}, "'0x4' and"),
-        ({"offset": ""}, "'' and"), ({"offset": "9" * 18}, "999,999,999,999,999,999 to"), ({"length": "9" * 900}, "where"),
-        ({"offset": "٤"}, "where numbers of bytes"), ({"offset": "4\n"}, "where numbers"), ({"length": "x" * 1001}, "where"),
+        ({"offset": ""}, "'' and"), ({"offset": "9" * 18}, "999,999,999,999,999,999 to"),
+        ({"length": "9" * 900}, "where"),
+        ({"offset": "٤"}, "where numbers of bytes"), ({"offset": "4\n"}, "where numbers"),
+        ({"length": "x" * 1001}, "where"),
     ],
 )  # fmt: skip
 def test_places_that_do_not_fit(tmp_path: Path, said: dict[str, str], message: str) -> None:
@@ -155,10 +154,12 @@ def linked(folder: Path, name: str, target: Path, location: str) -> str:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        (lambda folder: "../secret", "expected a path below"), (lambda folder: "a/../../secret", "expected a path below"),
+        (lambda folder: "../secret", "expected a path below"),
+        (lambda folder: "a/../../secret", "expected a path below"),
         (lambda folder: "..", "expected a path below"), (lambda folder: "", "in no file"),
         (lambda folder: str(toy.put(folder / "d", TEN)), "expected a path below"),
-        (lambda folder: "/etc/passwd", "expected a path below"), (lambda folder: "/" + "x" * 900, "expected a path below"),
+        (lambda folder: "/etc/passwd", "expected a path below"),
+        (lambda folder: "/" + "x" * 900, "expected a path below"),
         (lambda folder: linked(folder, "link", folder.parent / "secret", "link"), "link that leads out"),
         (lambda folder: linked(folder, "below", folder.parent, "below/secret"), "link that leads out"),
         (lambda folder: os.mkfifo(folder / "pipe") or "pipe", "not a regular file"),
@@ -220,7 +221,8 @@ HERE = toy.field(9, toy.floats(ONE))
     ("more", "message"),
     [
         (toy.place(location=DATA) + HERE, "not in one piece"), (toy.field(14, 2) + HERE, "at one place"),
-        (toy.place(location=DATA) + toy.place(location="other"), "location stands in it twice"), (toy.field(14, 1), "in no file"),
+        (toy.place(location=DATA) + toy.place(location="other"), "location stands in it twice"),
+        (toy.field(14, 1), "in no file"),
         (HERE + HERE, "not in one piece"), (toy.field(10, toy.floats(ONE)), "of its kind"), (b"", "not in one piece"),
     ],
 )  # fmt: skip

@@ -200,7 +200,7 @@ def test_channels_that_come_first_in_the_older_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path: Path, form: str) -> None:
-    """What most people make of keras.applications: its convolutions, and two dense layers of their own without names."""
+    """What most people make of keras.applications: its convolutions and two dense layers without names."""
     below = vgg(top=False)
     x = keras.layers.Dense(7, "relu")(keras.layers.Flatten()(below.output))
     path = saved(keras.Model(below.input, keras.layers.Dense(3)(x)), tmp_path / form)

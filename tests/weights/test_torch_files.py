@@ -126,6 +126,12 @@ def test_fc_layers_of_nan_are_no_fc_layers(tmp_path: Path) -> None:
     features = read_features(path, "rgb-255-rounded")
     assert not any(n.startswith("fc") for n in features.tensors)
     assert features.mean == pytest.approx((122.99925, 116.9991, 103.9992))
+    begun = features.classifier(["a", "b"], 32, 8)  # to be trained, so of memory of its own
+    weight = features.tensors["conv1_1.weight"]
+    assert torch.equal(begun.net.conv1_1.weight, weight)
+    assert begun.net.conv1_1.weight.data_ptr() != weight.data_ptr()
+    assert all(p.requires_grad and not p.is_meta for p in begun.parameters())
+    assert begun.net.fc6.weight.std() > 0 == begun.net.fc6.bias.abs().max()
     state["features.0.weight"] = state["features.0.weight"] * torch.inf
     torch.save(state, path)
     with pytest.raises(ModelError, match="not finite"):

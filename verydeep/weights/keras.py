@@ -43,11 +43,8 @@ PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
     """conv1_1.weight <-> block1_conv1/kernel, fc6.bias <-> fc1/bias. These nets have no batch norm."""
-    found = {}
-    for ours, layer, p in parameters(net, False):
-        label = HEAD.get(layer) or f"block{layer[4]}_conv{layer[6]}"
-        found[ours] = f"{label}/{PARAMETERS[p]}"
-    return found
+    labels = HEAD | {f"conv{b}_{i}": f"block{b}_conv{i}" for b in range(1, 6) for i in range(1, 5)}
+    return {ours: f"{labels[layer]}/{PARAMETERS[p]}" for ours, layer, p in parameters(net, False)}
 
 
 def read(path: Path) -> Found:
@@ -160,12 +157,9 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
         layers |= in_order({key: counted[key] for key in sorted(counted)})
     else:  # some other head on convolutions that have their names
         left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
-    named = (
-        (f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}", thing)
-        for layer, things in layers.items()
-        for thing in things
-    )
-    return unrepeated([*left.items(), *named])
+    named = [(layer, thing) for layer, things in layers.items() for thing in things]
+    keys = ((f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}", thing) for layer, thing in named)
+    return unrepeated([*left.items(), *keys])
 
 
 def in_order(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[Any]]:
@@ -206,9 +200,8 @@ def theirs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
             continue
         if ours == "fc6.weight":
             t = as_kernel(t, net.map).permute(0, 2, 3, 1).flatten(1)
-        found[there] = np.ascontiguousarray(
-            (t.permute(2, 3, 1, 0) if t.ndim == 4 else t.T if t.ndim == 2 else t).numpy()
-        )
+        t = t.permute(2, 3, 1, 0) if t.ndim == 4 else t.permute(*reversed(range(t.ndim)))
+        found[there] = np.ascontiguousarray(t.numpy())
     return found
 
 

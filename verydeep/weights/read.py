@@ -50,7 +50,7 @@ class Features:
     licence: str = ""
     left: tuple[str, ...] = ()  # what else the file holds: the layers of some other head
 
-    def below(
+    def within(
         self, classes: Sequence[str], crop: int, fc_width: int, scales: tuple[int, int] | None = None
     ) -> Classifier:
         """These tensors in a net; FC layers that are not among them are on the meta device."""
@@ -66,7 +66,7 @@ class Features:
         """A net to fine-tune: these convolutions, and FC layers of random (Glorot's) weights."""
         origin = f"{self.origin}; FC layers random" if self.origin else "FC layers random"
         own = {n: t.clone() for n, t in self.tensors.items()}
-        made = replace(self, tensors=own, origin=origin).below(classes, crop, fc_width)
+        made = replace(self, tensors=own, origin=origin).within(classes, crop, fc_width)
         for fc in FC:
             glorot(getattr(made.net, fc).to_empty(device="cpu"))
         return made
@@ -77,18 +77,14 @@ class Features:
         wanted = list(names)
         if fc := [name for name in wanted if name.startswith(("fc", "relu6", "relu7"))]:
             raise ConfigError(f"{fc[0]} is an FC layer, and this file has none; its last layer is pool5")
-        made = self.below(("",), STRIDE, 1)
+        made = self.within(("",), STRIDE, 1)
         return made.net.taps(made.normalise(photos), wanted)
 
 
 def read_foreign(
-    path: Path | str,
-    eats: str | Eats | None = None,
-    classes: Sequence[str] | None = None,
-    *,
-    origin: str = "",
+    path: Path | str, eats: str | Eats | None = None, classes: Sequence[str] | None = None, *, origin: str = "",
     licence: str = "",
-) -> Classifier:
+) -> Classifier:  # fmt: skip
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
     eats: what the net eats, a name in eats.EATS or an Eats. Without it, what the catalogue knows of a published file or
@@ -140,7 +136,7 @@ def open_foreign(
         raise ModelError(
             f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given for them"
         )
-    return features.below(names, net.crop, net.fc_width, said.scales)
+    return features.within(names, net.crop, net.fc_width, said.scales)
 
 
 def names_for(path: Path, outputs: int) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,28 +55,24 @@ def layout_of(path: Path) -> Layout | None:
                 members = archive.namelist()
             if "model.weights.h5" in members:
                 return Layout("keras", "archive", "bgr-255")
-            return of_pickle(path) if any(name.endswith("data.pkl") for name in members) else None
+            return of_torch(path, "pickle") if any(name.endswith("data.pkl") for name in members) else None
         if start.startswith(torch_file.LEGACY):
-            return of_pickle(path)
-        if start[8:9] == b"{":
-            found, own = torch_file.names_in(path)
-            return OWN if own else of_names(found, "safetensors")
-        return of_protobuf(mapped(path))
+            return of_torch(path, "pickle")
+        return of_torch(path, "safetensors") if start[8:9] == b"{" else of_protobuf(mapped(path))
     return None
 
 
-def of_pickle(path: Path) -> Layout:
-    """By the names in it, which are text in it; a pickle that cannot be walked through is refused when it is read."""
-    found = set[str]()
+def of_torch(path: Path, form: str) -> Layout | None:
+    """By the names in it; a pickle that cannot be walked through is refused when it is read."""
+    found, own, pickled = set[str](), False, form == "pickle"
     with suppress(Exception):
-        found = torch_file.texts_in(path)
-    return of_names(found, "pickle") or Layout("torchvision", "pickle", "rgb-01-std")
-
-
-def of_names(names: Iterable[str], form: str) -> Layout | None:
-    if timm.is_timm(names):
+        found, own = torch_file.names_in(path, pickled)
+    if own:
+        return OWN
+    if any(name.startswith(tuple(timm.HEAD.values())) for name in found):
         return Layout("timm", form, "rgb-01-std")
-    return Layout("torchvision", form, "rgb-01-std") if any(name.startswith("features.") for name in names) else None
+    known = pickled or any(name.startswith("features.") for name in found)
+    return Layout("torchvision", form, "rgb-01-std") if known else None
 
 
 def of_protobuf(data: memoryview) -> Layout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -30,7 +30,3 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
         if (name := f"{HEAD[fc]}.weight") in found:
             found[name] = as_kernel(found[name], side)
     torch_file.write(found, path)
-
-
-def is_timm(found: Iterable[str]) -> bool:
-    return any(name.startswith(tuple(HEAD.values())) for name in found)

@@ -92,13 +92,10 @@ def bare(name: str) -> str:
     return name
 
 
-def texts_in(path: Path) -> set[str]:
-    """Every text in the pickles of a file, among them the names of its tensors."""
-    return {bare(argument) for _, argument in opcodes(path) if isinstance(argument, str)}
-
-
-def names_in(path: Path) -> tuple[set[str], bool]:
-    """The names in a safetensors file, and whether verydeep wrote it."""
+def names_in(path: Path, pickled: bool) -> tuple[set[str], bool]:
+    """The names in a file, in a pickle among all other text, and whether verydeep wrote it."""
+    if pickled:
+        return {bare(argument) for _, argument in opcodes(path) if isinstance(argument, str)}, False
     check_header(path)
     with safetensors.safe_open(path, framework="pt") as f:
         return set(map(bare, f.keys())), METADATA in (f.metadata() or {})

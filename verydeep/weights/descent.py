@@ -43,7 +43,7 @@ def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
     return tuple(
         FirstLayer(
-            n, plain([v[c] for c in "RGB"]).view(3, 3, 3), plain(v.get("biases", [])), v.get("convolutions_sha256")
+            n, float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", [])), v.get("convolutions_sha256")
         )
         for n, v in data()["first_layers"].items()
     )
@@ -63,7 +63,7 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
             continue
         mean, std = eats_of(catalogue()[known.name].eats).rgb()
         for taken in {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}:
-            folded = known.kernel * (plain(taken) / plain(std)).view(3, 1, 1)
+            folded = known.kernel * (float32(taken) / float32(std)).view(3, 1, 1)
             for order in ORDERS:
                 if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
                     alike = taken == std and not any(name.startswith("bn") for name in tensors)
@@ -72,7 +72,7 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
     return None
 
 
-def plain(values: Sequence[float]) -> Tensor:
+def float32(values: Sequence[float]) -> Tensor:
     """Whatever torch's defaults are."""
     return torch.tensor(values, dtype=torch.float32, device="cpu")
 

@@ -25,13 +25,13 @@ def read(path: Path) -> Found:
     variables = unrepeated(variables_of(file, Budget(len(file))))
     net = variables.get("net", variables)
     meta, layers = net.get("meta", net), net["layers"]
-    found = rename(unrepeated(weights_of(layers)), names)
+    found = rename(unrepeated(layer_weights(layers)), names)
     return found._replace(
         mean=mean_of(meta.get("normalization")), classes=classes_of(meta.get("classes")), pooling=pooling_of(layers)
     )
 
 
-def weights_of(layers: list[Any]) -> Iterator[tuple[str, Tensor]]:
+def layer_weights(layers: list[Any]) -> Iterator[tuple[str, Tensor]]:
     """("conv1_1/0", float32 K x C x H x W) and ("conv1_1/1", float32 K) of every layer with weights."""
     for layer in layers:
         if weights := layer.get("weights") or [layer[field] for field in ("filters", "biases") if field in layer]:

@@ -84,10 +84,10 @@ def initialisers(model: memoryview, beside: Beside) -> Iterator[tuple[str, Tenso
         for tensor in (message(one, left) for one in message(graph, left)[INITIALISER]):
             if kind := KINDS.get((tensor[TYPE] or [0])[-1]):
                 name, dims = last_text(tensor[NAME]), numbers(tensor[DIMS])
-                yield name, array(packed(name, tensor, kind, dims, left, beside), kind, dims)
+                yield name, array(bytes_in(name, tensor, kind, dims, left, beside), kind, dims)
 
 
-def packed(
+def bytes_in(
     name: str, tensor: dict[int, list[Any]], kind: str, dims: list[int], left: Iterator[int], beside: Beside
 ) -> memoryview:
     """The bytes of a tensor, in one piece in the model or in another file."""

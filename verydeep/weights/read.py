@@ -113,7 +113,7 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
     path = Path(path)
     found, layout = take(path)
     said = said_of(path, found, layout, eats, published_as(path), origin, licence)
-    return described(path, without_fc(found.tensors), found.left, said)[1]
+    return features_of(path, without_fc(found.tensors), found.left, said)[1]
 
 
 def open_foreign(
@@ -124,13 +124,13 @@ def open_foreign(
     found, layout = take(path)
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
-        return described(path, found.tensors, found.left, said)[1]
+        return features_of(path, found.tensors, found.left, said)[1]
     if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
         raise OtherHead(
             f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did; its convolutions "
             "are a start for 'verydeep train DATA --from FILE'"
         )
-    net, features = described(path, found.tensors, (), said)
+    net, features = features_of(path, found.tensors, (), said)
     names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
     if len(names) != net.classes:
         raise ModelError(
@@ -151,7 +151,7 @@ def names_for(path: Path, outputs: int) -> tuple[str, ...]:
     return imagenets
 
 
-def described(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], said: Said) -> tuple[VGG, Features]:
+def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], said: Said) -> tuple[VGG, Features]:
     """The net of these tensors, on the meta device, and they with what is said of them. Raises ModelError."""
     with reading(path, "a VGG"):
         net = describe(tensors, said.pooling)

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 from verydeep.contract import Contract
-from verydeep.evaluate.evaluation import Settings, Spent, answers, entrant
-from verydeep.evaluate.protocol import Step
+from verydeep.evaluate.classify import answers, entrant
+from verydeep.evaluate.passes import Settings, Spent
+from verydeep.evaluate.views import Step
 from verydeep.hardware import device_for
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise

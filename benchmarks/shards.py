@@ -59,7 +59,6 @@ def build(folder: Path, photos: int) -> str:
         offsets[chosen],
         np.array([len(c) for c in real], np.int32)[chosen],
         labels,
-        {},
     )
     save_index(index, folder / "big.index")
     return str(folder / "big-*.tar")

@@ -250,9 +250,9 @@ def evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def run_evaluate(args: Namespace) -> int:
-    from verydeep.evaluate.evaluation import Settings
     from verydeep.evaluate.models import evaluate_models
-    from verydeep.evaluate.protocol import protocols_in, scales_in
+    from verydeep.evaluate.passes import Settings
+    from verydeep.evaluate.views import protocols_in, scales_in
     from verydeep.hardware import device_for, multiplies_bf16
     from verydeep.ranks import joined
 
@@ -341,13 +341,13 @@ def run_pack(args: Namespace) -> int:
 
 
 def run_weights(args: Namespace) -> int:
-    from verydeep.weights import published
+    from verydeep import weights
 
     given = {k: v for k, v in vars(args).items() if k not in ("verb", "json")}
     done, text = {
-        "list": (published.listed, published.list_text), "fetch": (published.fetched, published.fetched_text),
-        "convert": (published.converted, lambda r: r["words"]), "show": (published.shown, published.show_text),
-        "verify": (published.verified, published.verify_text),
+        "list": (weights.list_published, weights.list_text), "fetch": (weights.fetch_published, weights.fetched_text),
+        "convert": (weights.convert_model, lambda r: r["words"]), "show": (weights.show_model, weights.show_text),
+        "verify": (weights.verify_model, weights.verify_text),
     }[args.verb]  # fmt: skip
     record: Any = done(**given)  # type: ignore[operator]
     print(json.dumps(record) if args.json else text(record))  # type: ignore[operator]

@@ -7,8 +7,8 @@ from typing import Any
 
 from verydeep.config import Config
 from verydeep.errors import ModelError
-from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings
 from verydeep.hardware import device_for
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks

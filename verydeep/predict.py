@@ -13,8 +13,9 @@ from verydeep.data import photo
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
 from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.evaluate.evaluation import Settings, answers, entrant
-from verydeep.evaluate.protocol import Protocol, Step
+from verydeep.evaluate.classify import answers, entrant
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.views import Protocol, Step
 from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.net.classifier import Classifier
 

@@ -15,7 +15,7 @@ from verydeep.data.naming import imagenet_classes
 from verydeep.data.source import open_data
 from verydeep.doctor.examine import check
 from verydeep.errors import DataError
-from verydeep.evaluate.models import class_numbers
+from verydeep.evaluate.sample import class_numbers
 
 SYNSETS = ("n01440764", "n01443537", "n02119789")  # tench, goldfish, kit fox
 TRUTH = (2, 0, 1, 2)  # of the four validation photos

@@ -8,7 +8,7 @@ import json
 import socketserver
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -603,7 +603,7 @@ def test_an_unknown_built_in_is_answered_with_the_known() -> None:
 def test_missing_fashion_files_name_the_flag_that_fetches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
     monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(builtin, "fetch", lambda *a: pytest.fail("nothing may be fetched"))
+    monkeypatch.setattr(builtin, "download", lambda wanted: pytest.fail("nothing may be fetched"))
     with pytest.raises(DataError, match="--download"):
         open_data("builtin:fashion")
     assert not (tmp_path / "own").exists()
@@ -613,8 +613,10 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path, monkeypatch: 
     (tmp_path / "own").touch()
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
     monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(builtin, "fetch", lambda *a: pytest.fail("nothing may be fetched"))
-    with pytest.raises(DataError, match=r"own/fashion-mnist cannot be made \(.*\); set VERYDEEP_DATA"):
+    monkeypatch.setattr(builtin, "SOURCE", "http://127.0.0.1:9")
+    with pytest.raises(
+        DataError, match=r"own/fashion-mnist/train-images-idx3-ubyte\.gz cannot be written \(.*\); set VERY"
+    ):
         open_data("builtin:fashion", download=True)
 
 
@@ -629,70 +631,74 @@ TINY = {
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    content: bytes | None = b""
+    content: Mapping[str, bytes] = {}
 
     def do_GET(self) -> None:
-        if self.content is None:
-            self.wfile.write(b"not http at all\r\n\r\n")
-            return
-        self.send_response(200 if self.content else 404)
-        self.send_header("Content-Length", str(len(self.content)))
+        content = self.content.get(self.path, b"")
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(self.content)
+        self.wfile.write(content)
 
     def log_message(self, *ignored: object) -> None:
         pass
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A local server that answers everything with Answers.content; FILES lists TINY's checksums."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for TINY's files, which a local server has; FILES lists their checksums."""
     monkeypatch.setattr(builtin, "FILES", {name: sha256(content).hexdigest() for name, content in TINY.items()})
+    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(Answers, "content", {f"/{name}.gz": gzip.compress(content) for name, content in TINY.items()})
+    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path))
+    monkeypatch.delenv("VERYDEEP_OFFLINE", raising=False)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as listening:
+        monkeypatch.setattr(builtin, "SOURCE", f"http://127.0.0.1:{listening.server_address[1]}")
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield f"http://127.0.0.1:{listening.server_address[1]}"
+        yield tmp_path / "fashion-mnist"
         listening.shutdown()
         thread.join()
 
 
-def test_a_fetched_file_is_checked_and_kept(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, content in TINY.items():
-        monkeypatch.setattr(Answers, "content", gzip.compress(content))
-        builtin.fetch(name, tmp_path, server)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.gz" for name in TINY]
-    assert builtin.read_idx(tmp_path / "train-images-idx3-ubyte.gz")[1].tolist() == [[4, 5], [6, 7]]
-    assert builtin.read_idx(tmp_path / "train-labels-idx1-ubyte.gz").tolist() == [2, 0, 1]
+def left(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".lock"))
+
+
+def test_a_fetched_file_is_checked_and_kept(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builtin.load_fashion(True)
+    assert left(own) == [f"{name}.gz" for name in TINY]
+    assert found["train-images-idx3-ubyte"][1].tolist() == [[4, 5], [6, 7]]
+    assert found["train-labels-idx1-ubyte"].tolist() == [2, 0, 1]
+    monkeypatch.setattr(Answers, "content", {})
+    assert builtin.load_fashion(False).keys() == found.keys()
+    (own / "train-labels-idx1-ubyte.gz").write_bytes(b"damaged")
+    with pytest.raises(
+        DataError, match=r"labels-idx1-ubyte\.gz is not the published file .*; delete it and fetch it again"
+    ):
+        builtin.load_fashion(True)
 
 
 WHOLE = gzip.compress(TINY["train-images-idx3-ubyte"])
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "why"),
     [
-        gzip.compress(TINY["train-labels-idx1-ubyte"]),
-        b"<html>",
-        WHOLE[:-9],
-        WHOLE[:12] + b"\xff" * 8 + WHOLE[20:],
-        gzip.compress(bytes(100 << 20), 1),
-        b"",
-        None,
+        (gzip.compress(TINY["train-labels-idx1-ubyte"]), "its SHA-256 differs"),
+        (b"<html>", "it cannot be unpacked"),
+        (WHOLE[:-9], "it cannot be unpacked"),
+        (WHOLE[:12] + b"\xff" * 8 + WHOLE[20:], "it cannot be unpacked"),
+        (gzip.compress(bytes(100 << 20), 1), "its SHA-256 differs"),
+        (b"", "the server says 404"),
     ],
-    ids=["another file", "no gzip", "cut short", "damaged", "100 MB", "404", "not HTTP"],
+    ids=["another file", "no gzip", "cut short", "damaged", "100 MB", "404"],
 )
-def test_a_wrong_answer_leaves_no_file(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
-) -> None:
-    monkeypatch.setattr(Answers, "content", content)
-    with pytest.raises(DataError, match="train-images-idx3-ubyte"):
-        builtin.fetch("train-images-idx3-ubyte", tmp_path, server)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unreachable_server_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be fetched"):
-        builtin.fetch("train-images-idx3-ubyte", tmp_path, "http://127.0.0.1:9")
+def test_a_wrong_answer_leaves_no_file(own: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, why: str) -> None:
+    monkeypatch.setattr(Answers, "content", {"/train-images-idx3-ubyte.gz": content})
+    with pytest.raises(DataError, match=rf"train-images-idx3-ubyte\.gz cannot be fetched .*{why}.* by hand"):
+        builtin.load_fashion(True)
+    assert left(own) == []
 
 
 def test_a_location_means_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

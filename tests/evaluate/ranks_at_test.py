@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from verydeep.evaluate.evaluation import Settings
 from verydeep.evaluate.models import evaluate_models
-from verydeep.evaluate.protocol import PROTOCOLS
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.views import PROTOCOLS
 from verydeep.progress import Progress
 from verydeep.ranks import joined
 

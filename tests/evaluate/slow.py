@@ -1,4 +1,4 @@
-"""The test protocols of section 3.2 once more: one crop at a time, in numpy and fp64, by the nets of tests/net/oracle.py."""
+"""The test protocols of section 3.2 once more: crop by crop, in numpy and fp64, by the nets of tests/net/oracle.py."""
 
 import importlib.util
 from pathlib import Path

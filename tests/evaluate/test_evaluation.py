@@ -11,16 +11,16 @@ from slow import made, noise, posteriors
 
 from verydeep.data.record import Names, Photos
 from verydeep.errors import LongPhotoError, PhotoError
-from verydeep.evaluate import evaluation, scoring
-from verydeep.evaluate.evaluation import Settings, Spent, answers, count, entrant, tally
-from verydeep.evaluate.protocol import PROTOCOLS, Step, components, steps
-from verydeep.evaluate.scoring import over_space, torch_scorer
-from verydeep.evaluate.scoring import posteriors as averaged
-from verydeep.evaluate.views import View
+from verydeep.evaluate import passes
+from verydeep.evaluate.classify import answers, count, entrant, tally
+from verydeep.evaluate.classify import posteriors as averaged
+from verydeep.evaluate.passes import Settings, Shown, Spent, torch_scorer
+from verydeep.evaluate.views import PROTOCOLS, Step, View, components
+from verydeep.evaluate.views import ladder as ladder
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE
 
-ALL, LADDER = steps(PROTOCOLS, "single"), steps(PROTOCOLS, "several")
+ALL, LADDER = ladder(PROTOCOLS, "single"), ladder(PROTOCOLS, "several")
 PHOTOS = [noise(40, 53, 1), noise(61, 38, 2)]
 
 
@@ -83,7 +83,7 @@ def test_averages_and_poolings_differ_where_the_map_is_larger_than_one(classifie
 
 
 def test_another_pooling_shares_the_weights(classifier):
-    other = scoring.pooled(classifier, "down")
+    other = passes.pooled(classifier, "down")
     assert other.net.fc6.weight.data_ptr() == classifier.net.fc6.weight.data_ptr()
     assert (other.net.round_up, classifier.net.round_up) == (False, True)
 
@@ -138,7 +138,9 @@ def test_averages_of_maps_are_those_of_a_slow_loop(mirror):
     maps = {flipped: torch.randn(3, 5, 2, 4, generator=random) * 3 for flipped in (False, True)}
     photos = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     photos[..., 0] = 1  # so that the scorer can tell a photo from its mirror image
-    found = averaged(lambda x: torch.stack([maps[bool(p[0, 0, 7])][n % 3] for n, p in enumerate(x)]), photos, mirror)
+    scorer = lambda x: torch.stack([maps[bool(p[0, 0, 7])][n % 3] for n, p in enumerate(x)])  # noqa: E731
+    net, seen = Shown(scorer, 8, (), averaged("scores")), passes.Seen(View("dense", 8), 8, [(8, 8)] * 3, [0] * 3, False)
+    found = passes.reduced(net, photos, seen, mirror)
     for n in range(3):
         ways = []
         for flipped in [False, True] if mirror else [False]:
@@ -150,10 +152,10 @@ def test_averages_of_maps_are_those_of_a_slow_loop(mirror):
 
 def test_soft_max_comes_before_or_after_the_average_over_space():
     map = torch.tensor([[10.0, -2.0], [0.0, 0.0]]).view(1, 2, 1, 2)
-    assert float(over_space(map, "posteriors")[0, 0]) == pytest.approx(
+    assert float(averaged("posteriors")(map, None)[0, 0]) == pytest.approx(
         (1 / (1 + np.exp(-10)) + 1 / (1 + np.exp(2))) / 2, rel=1e-5
     )
-    assert float(over_space(map, "scores")[0, 0]) == pytest.approx(1 / (1 + np.exp(-4)), rel=1e-5)
+    assert float(averaged("scores")(map, None)[0, 0]) == pytest.approx(1 / (1 + np.exp(-4)), rel=1e-5)
 
 
 def photos_of(images, targets=None, bad=()):
@@ -195,10 +197,8 @@ def test_what_a_photo_costs_is_counted_in_pixels(classifier):
 
 def test_each_component_is_computed_once(classifier, monkeypatch):
     calls = []
-    real = evaluation.component
-    monkeypatch.setattr(
-        evaluation, "component", lambda s, p, view, *rest: calls.append(view) or real(s, p, view, *rest)
-    )
+    real = passes.in_view
+    monkeypatch.setattr(passes, "in_view", lambda net, p, view, *rest: calls.append(view) or real(net, p, view, *rest))
     run(classifier, PHOTOS, LADDER, (34, 40))
     expected = {v for step in LADDER for v in components(step, classifier.contract, (34, 40))}
     assert len(calls) == len(expected) == 5
@@ -215,7 +215,7 @@ def test_photos_are_decoded_once_for_all_models(classifier):
 @pytest.mark.parametrize("pixels", [1, 5_000, 64 << 20])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_photos_of_mixed_sizes_are_answered_once_each_and_as_if_alone(classifier, monkeypatch, pixels, workers):
-    monkeypatch.setattr(evaluation, "CHUNK_PIXELS", pixels)
+    monkeypatch.setattr(passes, "CHUNK_PIXELS", pixels)
     photos = [noise(32 + s % 2, 32 + 10 * (s % 3), s) for s in range(20)]
     step, order, found = Step("dense"), [], []
     for ids, [by_step] in answers(
@@ -229,7 +229,7 @@ def test_photos_of_mixed_sizes_are_answered_once_each_and_as_if_alone(classifier
 
 
 def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
-    monkeypatch.setattr(scoring, "FORWARD_PIXELS", 4 * 32 * 32)
+    monkeypatch.setattr(passes, "FORWARD_PIXELS", 4 * 32 * 32)
     sizes = []
     monkeypatch.setattr(
         Classifier, "score_map", lambda self, x: sizes.append(tuple(x.shape)) or torch.zeros(len(x), 7, 1, 1)
@@ -243,8 +243,8 @@ def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch):
-    """Of the pixels made for a test only those of two chunks are alive at any time: the one at work and the one being collected."""
-    monkeypatch.setattr(evaluation, "CHUNK_PIXELS", 6 * 40 * 40)
+    """Of the pixels made for a test only two chunks are alive: the one at work and the one being collected."""
+    monkeypatch.setattr(passes, "CHUNK_PIXELS", 6 * 40 * 40)
     alive, most = weakref.WeakSet(), []
 
     class Made(dict):
@@ -252,16 +252,17 @@ def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch)
 
         __hash__ = object.__hash__
 
-    real = evaluation.frames
+    real = passes.frames
 
     def frames(*given):
-        made = Made(real(*given))
-        alive.add(made)
+        made = real(*given)
+        made = made._replace(pixels=Made(made.pixels))
+        alive.add(made.pixels)
         gc.collect()
         most.append(len(alive))
         return made
 
-    monkeypatch.setattr(evaluation, "frames", frames)
+    monkeypatch.setattr(passes, "frames", frames)
     stream = answers(
         [entrant("", classifier, [Step("dense")], (40,))], lambda id: noise(40, 40, id), range(60), Settings(batch=4)
     )
@@ -317,11 +318,11 @@ def test_a_bad_photo_is_raised_or_handed_over(classifier):
 
 def test_a_scorer_computes_in_eval_mode_without_gradients(classifier):
     classifier.train()
-    scores = torch_scorer(classifier, torch.device("cpu"))(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
+    scores = torch_scorer(classifier, Settings())(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
     assert not classifier.training
     assert not scores.requires_grad
     assert scores.shape == (1, 7, 2, 2)
-    torch_scorer(classifier, torch.device("cpu"), "fp64")
+    torch_scorer(classifier, Settings(precision="fp64"))
     assert classifier.net.fc6.weight.dtype == torch.float32
 
 

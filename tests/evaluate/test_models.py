@@ -10,12 +10,15 @@ import torch
 from slow import made, noise
 
 from verydeep.config import Config
+from verydeep.data import builtin as fashion
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate import models
-from verydeep.evaluate.evaluation import Settings, fused
-from verydeep.evaluate.models import check_classes, evaluate_models
-from verydeep.evaluate.protocol import PROTOCOLS, Step
+from verydeep.evaluate.classify import fused
+from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.sample import check_fusible
 from verydeep.evaluate.scores import unpack
+from verydeep.evaluate.views import PROTOCOLS, Step
 from verydeep.progress import Progress
 from verydeep.train.prepare import run_training
 
@@ -91,12 +94,12 @@ def test_fusion_matches_imagenets_classes_by_their_synsets():
 
     one, other = torch.tensor([[0.1, 0.9]]), torch.tensor([[0.3, 0.7]])
     nets = [Stub(("n01440764 tench, Tinca tinca", "n01443537 goldfish")), Stub(("n01443537", "n01440764"))]
-    check_classes(nets)
+    check_fusible(nets)
     assert torch.allclose(
         fused(nets, [{Step("dense"): one}, {Step("dense"): other}])[Step("dense")], torch.tensor([[0.4, 0.6]])
     )
     with pytest.raises(DataError, match="second has two classes of one name"):
-        check_classes([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
+        check_fusible([Stub(("crane", "dog")), Stub(("dog", "crane", "crane"), "second")])
 
 
 def test_a_model_fused_with_itself_in_another_order_of_classes_is_itself(folder, tmp_path):
@@ -240,7 +243,7 @@ def test_a_kept_fusion_is_used_for_the_same_order_of_models_only(runs, folder, m
 def test_runs_that_held_out_different_photos_are_refused(runs, folder):
     with pytest.raises(
         DataError,
-        match=r"runs\d*/a and .*/c held out different photos of .*, so their results cannot be compared or fused",
+        match=r"runs\d*/a and .*/c held out different photos of .*, so their results cannot be compared",
     ):
         evaluate_models([str(runs / "a"), str(runs / "c")], folder, **QUIET)
 
@@ -276,3 +279,20 @@ def test_a_scale_below_the_crop_is_refused_before_any_photo_is_opened(folder, fi
 def test_the_note_says_that_photos_may_have_been_trained_on(folder, files, capsys):
     evaluate_models(files[:1], folder, ["centre"], **QUIET)
     assert "has no splits, so all its photos are tested" in capsys.readouterr().err
+
+
+def test_a_name_takes_no_split_of_the_folder_in_which_it_is_typed(tmp_path, monkeypatch):
+    """Its parent is ".", which may be a run: a figure may not depend on the working directory."""
+    lines = ["path,label,split"]
+    for i, name in enumerate(fashion.CLASSES):
+        for j, split in enumerate(("train", "test")):
+            noise(30, 30, 2 * i + j).save(tmp_path / f"{i}-{j}.png")
+            lines.append(f"{i}-{j}.png,{name},{split}")
+    manifest, run = tmp_path / "photos.csv", tmp_path / "run"
+    manifest.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"location": str(manifest)}))
+    (run / "split.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(run)
+    [record] = evaluate_models(["builtin:fashion-a"], str(manifest), ["centre"], progress=Progress("none"))
+    assert (record["split"], record["photos"]) == ("all", 20)

@@ -5,18 +5,17 @@ from slow import made
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError
-from verydeep.evaluate.protocol import (
+from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.views import (
     PROTOCOLS,
     Step,
+    View,
     components,
-    mirrored,
+    ladder,
     protocols_in,
     scales_for,
     scales_in,
-    single_for,
-    steps,
 )
-from verydeep.evaluate.views import View
 
 
 def contract(crop=224, scales=(256, 256)):
@@ -41,7 +40,7 @@ def contract(crop=224, scales=(256, 256)):
 )
 def test_the_scales_are_the_papers(crop, trained, asked, expected, single):
     assert scales_for(contract(crop, trained), asked) == expected
-    assert single_for(contract(crop, trained), asked) == single
+    assert [v.scale for v in components(Step("centre"), contract(crop, trained), asked)] == [single]
 
 
 def test_a_scale_below_the_crop_is_refused():
@@ -75,27 +74,27 @@ def test_protocols_come_in_the_order_of_the_ladder_and_once():
 
 
 def test_the_ladder():
-    assert steps(PROTOCOLS, "several") == [
+    assert ladder(PROTOCOLS, "several") == [
         Step("centre"),
         Step("dense"),
         Step("dense", True),
         Step("crops", True),
         Step("both", True),
     ]
-    assert steps(PROTOCOLS, "single") == [Step(p) for p in PROTOCOLS]
-    assert steps(PROTOCOLS, (256,)) == [Step(p) for p in PROTOCOLS]
-    assert steps(["both", "dense"], (256, 384)) == [Step("dense"), Step("dense", True), Step("both", True)]
+    assert ladder(PROTOCOLS, "single") == [Step(p) for p in PROTOCOLS]
+    assert ladder(PROTOCOLS, (256,)) == [Step(p) for p in PROTOCOLS]
+    assert ladder(["both", "dense"], (256, 384)) == [Step("dense"), Step("dense", True), Step("both", True)]
 
 
 def test_components_of_each_step():
     net = contract(scales=(256, 512))
-    found = [components(step, net, "several") for step in steps(PROTOCOLS, "several")]
+    found = [components(step, net, "several") for step in ladder(PROTOCOLS, "several")]
     dense, crops = (tuple(View(name, q) for q in (256, 384, 512)) for name in ("dense", "crops"))
     assert found == [(View("centre", 384),), (View("dense", 384),), dense, crops, dense + crops]
 
 
 def test_the_mirror_is_averaged_in_by_default_but_for_the_centre_crop():
-    assert [mirrored(p) for p in PROTOCOLS] == [False, True, True, True]
+    assert [Settings().mirrors(p) for p in PROTOCOLS] == [False, True, True, True]
 
 
 def test_the_small_classifier_of_these_tests_is_jittered_as_asked():

@@ -19,9 +19,9 @@ from harness import bounded, fuzz
 with atheris.instrument_imports(include=["verydeep"]):
     from verydeep.contract import Contract
     from verydeep.errors import VeryDeepError
-    from verydeep.evaluate.evaluation import Settings
     from verydeep.evaluate.models import evaluate_models
-    from verydeep.evaluate.posteriors import METADATA, SEAL, sealed
+    from verydeep.evaluate.passes import Settings
+    from verydeep.evaluate.posteriors import METADATA, SEAL
     from verydeep.net.classifier import build
     from verydeep.net.initialise import initialise
     from verydeep.progress import Progress
@@ -52,7 +52,7 @@ def parts() -> tuple[bytes, bytes]:
     evaluated(FOLDER / "model.safetensors", FOLDER / "good.safetensors")
     data = (FOLDER / "good.safetensors").read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
-    return data[8:end], data[end:]
+    return data[8:end], data[end:-32]
 
 
 GOOD_HEADER, GOOD_TENSORS = parts()
@@ -60,7 +60,8 @@ GOOD_FACTS = json.loads(GOOD_HEADER)["__metadata__"][METADATA].encode()
 
 
 def seeds() -> dict[str, bytes]:
-    whole = len(GOOD_HEADER).to_bytes(8, "little") + GOOD_HEADER + GOOD_TENSORS
+    summed = GOOD_TENSORS + hashlib.sha256(GOOD_TENSORS).digest()
+    whole = len(GOOD_HEADER).to_bytes(8, "little") + GOOD_HEADER + summed
     good = {WHOLE: whole, HEADER: GOOD_HEADER, FACTS: GOOD_FACTS, TENSORS: GOOD_TENSORS}
     return {str(kind): bytes([kind]) + data for kind, data in good.items()}
 
@@ -68,12 +69,12 @@ def seeds() -> dict[str, bytes]:
 def posteriors_file(kind: int, data: bytes) -> bytes:
     if kind == WHOLE:
         return data
-    header, tensors = data, GOOD_TENSORS
+    header, tensors = data, GOOD_TENSORS + hashlib.sha256(GOOD_TENSORS).digest()
     if kind != HEADER:
         found = json.loads(GOOD_HEADER)
         if kind == TENSORS:
             tensors = data
-            found["__metadata__"] = sealed(json.loads(GOOD_FACTS) | {"sha256": hashlib.sha256(tensors).hexdigest()})
+            tensors += hashlib.sha256(tensors).digest()
         else:
             text = data.decode("utf-8", errors="replace")
             found["__metadata__"] = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest()}

@@ -12,7 +12,7 @@ import toy
 
 from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
-from verydeep.evaluate.models import class_numbers
+from verydeep.evaluate.sample import class_numbers
 from verydeep.weights import matconvnet
 from verydeep.weights.read import read_foreign
 from verydeep.weights.recognise import recognise

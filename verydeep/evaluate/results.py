@@ -7,46 +7,27 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 import verydeep
-from verydeep.data.record import Photos
 from verydeep.data.source import location
 from verydeep.errors import RunError
-from verydeep.evaluate.evaluation import Entrant, Settings, Tally
+from verydeep.evaluate.classify import Entrant, Tally
+from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel
-from verydeep.evaluate.protocol import Step
-from verydeep.files.disk import make_folder, read_json, write_text
-
-
-class Sample(NamedTuple):
-    """What models are tested on: DATA as given, its split, the photos, and the limit that cut them, if any."""
-
-    data: str
-    split: str
-    photos: Photos
-    limit: int | None
-
-    def about(self) -> dict[str, Any]:
-        return {"data": self.data, "location": location(self.data), "split": self.split, "limit": self.limit}
-
-    def fingerprint(self) -> str:
-        """SHA-256 over the names of the photos and their classes."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.photos.keys.block).data)
-        digest.update(self.photos.targets().astype("<i8").tobytes())
-        return digest.hexdigest()
+from verydeep.evaluate.sample import Sample
+from verydeep.evaluate.views import Step
+from verydeep.files.disk import read_json, write_bounded
 
 
 def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, found: Tally) -> list[dict[str, Any]]:
-    """A record for each step of each model, and of their fusion, as `evaluate --json` prints them: rates in percent beside their counts."""
+    """A record for each step of each model, and of their fusion; rates are in percent beside their counts."""
     fingerprint = sample.fingerprint()
     alone = {
         (m, step): {
             "model": e.name, **sample.about(), "protocol": step.protocol, **counted(e, sample, found, m, step),
-            **facts(e, m, step, settings, found), "crop": e.contract.crop, "net": e.contract.net, "sha256": e.contract.sha256,
-            "photos_sha256": fingerprint,
+            **how_made(e, m, step, settings, found), "crop": e.contract.crop, "net": e.contract.net,
+            "sha256": e.contract.sha256, "photos_sha256": fingerprint,
         }
         for m, e in enumerate(entrants) for step in e.steps
     }  # fmt: skip
@@ -55,17 +36,18 @@ def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, fou
     return [*alone.values(), *(fusion(entrants, sample, found, step, alone) for step in entrants[0].steps)]
 
 
-def facts(entrant: Entrant, m: int, step: Step, settings: Settings, found: Tally) -> dict[str, Any]:
+def how_made(entrant: Entrant, m: int, step: Step, settings: Settings, found: Tally) -> dict[str, Any]:
     """How the posteriors of a step were made and what they cost, as they are saved with them too."""
     if isinstance(entrant.source, SavedModel):
-        return entrant.source.facts[step]
-    views, photos = entrant.steps[step], max(1, found.scores[m, step].photos)
-    seconds = found.spent.waiting + sum(found.spent.seconds.get((m, v), 0.0) for v in views)
+        return {**entrant.source.how[step]._asdict(), "scales": list(entrant.source.how[step].scales)}
+    c, views, photos = entrant.contract, entrant.steps[step], max(1, found.scores[m, step].photos)
+    pixels = sum(found.spent.pixels[m, v] for v in views)
+    seconds = found.spent.waiting + sum(found.spent.seconds[m, v] for v in views)
     return {
-        "scales": sorted({v.scale for v in views}), "mirror": settings.mirrors(step.protocol), "average": settings.average,
-        "pooling": settings.pooling or entrant.contract.pooling, "long_photos": settings.long_photos, "precision": settings.precision,
-        "engine": "torch", "device": settings.device, "version": verydeep.__version__,
-        "passes": round(sum(found.spent.pixels[m, v] for v in views) / photos / entrant.contract.crop**2, 3), "seconds": round(seconds, 2),
+        "scales": sorted({v.scale for v in views}), "mirror": settings.mirrors(step.protocol),
+        "average": settings.average, "pooling": settings.pooling or c.pooling, "long_photos": settings.long_photos,
+        "precision": settings.precision, "engine": "torch", "device": settings.device, "version": verydeep.__version__,
+        "passes": round(pixels / photos / c.crop**2, 3), "seconds": round(seconds, 2),
     }  # fmt: skip
 
 
@@ -74,7 +56,8 @@ def counted(entrant: Entrant, sample: Sample, found: Tally, m: int, step: Step) 
     return {
         **scores.as_dict(), "right": scores.right(), "tested": scores.tested(),
         "skipped": [{"photo": e.photo, "reason": e.reason} for _, e in found.skipped],
-        "classes": list(classes), "recall": scores.recall(), "confusion": scores.confusion.tolist(),
+        "classes": list(classes), "recall": scores.recall(),
+        "confusion": [[t, a, int(scores.confusion[t, a])] for t, a in scores.confusion.nonzero().tolist()],
         "mistakes": [
             {"id": -id, "photo": keys[-id], "truth": classes[t], "answer": classes[a], "probability": round(p, 4)}
             for p, id, t, a in sorted(scores.mistakes, reverse=True)
@@ -91,7 +74,8 @@ def fusion(
     members = [{name: r[name] for name in MEMBER} for r in own]
     return {
         "model": " + ".join(e.name for e in entrants), **sample.about(), "protocol": step.protocol,
-        "scales": sorted({q for r in own for q in r["scales"]}), **counted(entrants[0], sample, found, len(entrants), step), **shared,
+        "scales": sorted({q for r in own for q in r["scales"]}),
+        **counted(entrants[0], sample, found, len(entrants), step), **shared,
         "engine": own[0]["engine"], "device": own[0]["device"], "version": verydeep.__version__,
         "passes": round(sum(r["passes"] for r in own), 3), "seconds": round(sum(r["seconds"] for r in own), 2),
         "net": " + ".join(r["net"] for r in own), "sha256": fused_sha256([r["sha256"] for r in own]),
@@ -182,6 +166,5 @@ def entries(entrants: Sequence[Entrant]) -> list[tuple[Sequence[Entrant], Step]]
 
 
 def write_compactly(path: Path, value: dict[str, Any]) -> None:
-    """Without a line for each number: the confusion of a thousand classes has a million."""
-    make_folder(path.parent)
-    write_text(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")
+    """Without a line for each number."""
+    write_bounded(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")

@@ -1,49 +1,49 @@
-"""Writing posteriors while a test runs: each rank a file of rows of its own, which the first puts in order at the end."""
+"""Writing posteriors while a test runs: each rank a file of rows, which the first puts in order at the end."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from verydeep.contract import to_json
+from verydeep.contract import Contract, to_json
 from verydeep.data.record import Names
-from verydeep.errors import RunError
-from verydeep.evaluate.evaluation import Entrant, Found
-from verydeep.evaluate.posteriors import BLOCK, FORMAT, digest_after, layout, runs, sealed, tensor_name
-from verydeep.evaluate.protocol import Step
-from verydeep.files.disk import write_atomically
+from verydeep.errors import ModelError
+from verydeep.evaluate.posteriors import BLOCK, FORMAT, sealed
+from verydeep.evaluate.views import Step
+from verydeep.files.disk import saying, write_atomically
+from verydeep.files.tensors import LONGEST_HEADER, Piece, write_pieces
 from verydeep.ranks import Ranks
 
 
 class Saving:
-    """Rows of one rank in a temporary file beside `path`; `finish` makes the whole of it. A context: it leaves no litter.
+    """Rows of one rank in a temporary file beside `path`; `finish` makes the whole. A context: it leaves no litter.
 
-    The rows come in the order in which photos are tested, so they are put in their places at the end, and are never in memory
-    together. The ranks' files must be on a disk that the first rank sees.
+    Rows come in the order in which photos are tested and are put in their places at the end. The ranks' files must be
+    on a disk that the first rank sees.
     """
 
-    def __init__(self, path: Path, entrants: Sequence[Entrant], ranks: Ranks) -> None:
-        self.path, self.entrants, self.ranks = path, entrants, ranks
-        self.columns = [(m, step) for m, e in enumerate(entrants) for step in e.steps]
-        layout(
-            {}, sealed({"models": [contract_values(e) for e in entrants]})
-        )  # too long a header is told before the work
-        row = ("<f4", (len(self.columns), len(entrants[0].contract.classes)))
-        self.kind = np.dtype([("id", "<i8"), ("rows", *row)])
+    def __init__(self, path: Path, contracts: Sequence[Contract], steps: Sequence[Step], ranks: Ranks) -> None:
+        self.path, self.steps, self.ranks = path, steps, ranks
+        self.contracts = [dict(json.loads(to_json(c))) for c in contracts]
+        if len(json.dumps(self.contracts)) * (1 + len(steps)) > LONGEST_HEADER // 2:  # told before the work
+            raise ModelError(
+                f"the names of {len(contracts)} models' classes are too long for one file; save fewer models at once"
+            )
+        self.width = sum(len(c.classes) for c in contracts) * len(steps)
+        self.kind = np.dtype([("id", "<i8"), ("row", "<f4", (self.width,))])
         self.part = path.with_name(f".{path.name}.rank{ranks.rank}.{os.getpid()}.tmp")
-        try:
+        with saying(f"{path} cannot be saved", "give --save a file in a folder that exists"):
             self.file = self.part.open("wb")
-        except OSError as e:
-            raise RunError(
-                f"{path} cannot be saved ({e.strerror or e}); give --save a file in a folder that exists"
-            ) from e
 
     def __enter__(self) -> Saving:
         return self
@@ -53,91 +53,57 @@ class Saving:
         with suppress(OSError):
             self.part.unlink(missing_ok=True)
 
-    def add(self, ids: list[int], found: Found) -> None:
-        """The posteriors of some photos, as `tally` hands them over."""
+    def add(self, ids: list[int], found: Sequence[Mapping[Step, Tensor]]) -> None:
+        """The posteriors of some photos, by model and step."""
         block = np.empty(len(ids), self.kind)
-        block["id"] = ids
-        for c, (m, step) in enumerate(self.columns):
-            block["rows"][:, c] = found[m][step].numpy()
-        try:
+        block["id"], block["row"] = ids, torch.cat([own[s] for own in found for s in self.steps], 1).numpy()
+        with saying(f"{self.path} cannot be saved"):
             self.file.write(block.tobytes())
-        except OSError as e:
-            raise RunError(f"{self.path} cannot be saved ({e.strerror or e})") from e
 
     def finish(
-        self,
-        keys: Names,
-        targets: npt.NDArray[np.int64],
-        about: dict[str, Any],
-        facts: dict[tuple[int, Step], dict[str, Any]],
-    ) -> None:
-        """Writes the file, old or new, never half. targets as the first model numbers its classes; facts by model and step."""
-        try:
+        self, keys: Names, targets: npt.NDArray[np.int64], about: dict[str, Any], names: Sequence[str],
+        how: Mapping[tuple[int, Step], dict[str, Any]],
+    ) -> None:  # fmt: skip
+        """Writes the file, old or new, never half. targets: class numbers of the first model; how: by model, step."""
+        with saying(f"{self.path} cannot be saved"):
             self.file.close()
-        except OSError as e:
-            raise RunError(f"{self.path} cannot be saved ({e.strerror or e})") from e
         parts = [Path(p) for p in self.ranks.gather(os.fspath(self.part.absolute()))]
         if self.ranks.first:
             models = [
-                {
-                    "name": e.name, "contract": contract_values(e),
-                    "results": [{"protocol": s.protocol, "several": s.several, "facts": facts[m, s]} for s in e.steps],
-                }
-                for m, e in enumerate(self.entrants)
+                {"name": name, "contract": contract, "results": [
+                    {"protocol": s.protocol, "several": s.several, "how": how[m, s]} for s in self.steps
+                ]}
+                for m, (name, contract) in enumerate(zip(names, self.contracts, strict=True))
             ]  # fmt: skip
-            whole = {"format": FORMAT, "sha256": "0" * 64, **about, "models": models}
-            write_atomically(self.path, lambda temporary: self.fill(temporary, parts, keys, targets, whole))
+            whole = sealed({**about, "models": models, "format": FORMAT})
+            write_atomically(self.path, lambda file: write_pieces(file, self.pieces(parts, keys, targets), whole))
         self.ranks.gather(None)  # the others keep their parts so long
 
-    def fill(
-        self, temporary: Path, parts: list[Path], keys: Names, targets: npt.NDArray[np.int64], about: dict[str, Any]
-    ) -> None:
-        """Lays the file out, puts every row in its place, and writes the header with the sum of all that."""
-        n, k = len(keys), len(self.entrants[0].contract.classes)
-        names = [tensor_name(*column) for column in self.columns]
-        tensors: dict[str, tuple[str, list[int]]] = {
-            "ends": ("I64", [n]), "targets": ("I64", [n]), "keys": ("U8", [len(keys.block)]), "tested": ("U8", [n]),
-            **{name: ("F32", [n, k]) for name in names},
-        }  # fmt: skip
-        header, places = layout(tensors, sealed(about))
-        tested = np.zeros(n, np.uint8)
-        with temporary.open("wb+") as f:
-            for part in parts:
-                with part.open("rb") as own:
-                    while len(
-                        block := np.frombuffer(
-                            own.read(max(1, BLOCK // self.kind.itemsize) * self.kind.itemsize), self.kind
-                        )
-                    ):
-                        tested[block["id"]] = 1
-                        for c, name in enumerate(names):
-                            put(f, places[name][0], block["id"].tolist(), block["rows"][:, c])
-            unknown = np.full((1, k), np.nan, "<f4")
-            for id in np.flatnonzero(tested == 0).tolist():
-                for name in names:
-                    put(f, places[name][0], [id], unknown)
-            small = {
-                "ends": keys.ends.astype("<i8"),
-                "targets": targets.astype("<i8"),
-                "keys": keys.block,
-                "tested": tested,
-            }
-            for name, values in small.items():
-                f.seek(places[name][0])
-                f.write(np.ascontiguousarray(values).data)
-            about["sha256"] = digest_after(f, len(header))
-            f.seek(0)
-            f.write(layout(tensors, sealed(about))[0])
+    def pieces(self, parts: Sequence[Path], keys: Names, targets: npt.NDArray[np.int64]) -> dict[str, Piece]:
+        """All tensors, every row in its place, each hashed as it is written."""
+        n, digest = len(keys), hashlib.sha256()
+        blocks = [np.memmap(part, self.kind, "r") for part in parts if part.stat().st_size]
+        which, place = np.full(n, -1), np.zeros(n, np.int64)
+        for b, block in enumerate(blocks):
+            which[block["id"]], place[block["id"]] = b, np.arange(len(block))
 
+        def rows() -> Iterator[bytes]:
+            step = max(1, BLOCK // (4 * self.width))
+            for i in range(0, n, step):
+                found = np.full((min(step, n - i), self.width), np.nan, "<f4")
+                for b, block in enumerate(blocks):
+                    own = np.flatnonzero(which[i : i + step] == b)
+                    found[own] = block["row"][place[i : i + step][own]]
+                yield found.tobytes()
 
-def put(file: BinaryIO, begin: int, ids: list[int], rows: npt.NDArray[np.float32]) -> None:
-    """Writes rows of a tensor that begins there. Not through a map: a full disk would end the process without a word."""
-    width = 4 * rows.shape[1]
-    for first, last in runs(ids):
-        file.seek(begin + width * ids[first])
-        file.write(rows[first:last].tobytes())
+        def hashed(data: Iterator[bytes]) -> Iterator[bytes]:
+            for part in data:
+                digest.update(part)
+                yield part
 
-
-def contract_values(entrant: Entrant) -> dict[str, Any]:
-    """The contract as its own text holds it."""
-    return dict(json.loads(to_json(entrant.contract)))
+        small = {"ends": keys.ends.astype("<i8"), "targets": targets.astype("<i8")}
+        last = {"keys": keys.block, "tested": (which >= 0).astype(np.uint8)}
+        found = {name: Piece("I64", v.shape, hashed(iter([v.tobytes()]))) for name, v in small.items()}
+        found["rows"] = Piece("F32", (n, self.width), hashed(rows()))
+        found |= {name: Piece("U8", v.shape, hashed(iter([v.tobytes()]))) for name, v in last.items()}
+        return found | {"sha256": Piece("U8", (32,), (digest.digest() for _ in range(1)))}

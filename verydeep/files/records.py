@@ -1,4 +1,4 @@
-"""Typed values: what a field may hold is read from its annotation, wherever the value comes from: JSON, YAML, words, Python."""
+"""Typed values: what a field may hold stands in its annotation, whether it comes from JSON, YAML, words or Python."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+UNIONS = (UnionType, Union)  # Annotated makes the older one
 LONGEST_SHOWN = 60  # characters of a wrong value in a message
 WORDS = {
     int: "a whole number",
@@ -48,7 +49,7 @@ def described(kind: Any) -> str:
         return ", ".join([described(inner[0]), *map(str, inner[1:])])
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in UNIONS:
         return ", or ".join(map(described, inner))
     if get_origin(kind) is tuple:
         return (
@@ -60,14 +61,14 @@ def described(kind: Any) -> str:
 
 
 def taken(value: object, kind: Any) -> Any:
-    """The value as its kind holds it: a list becomes a tuple, an object a record. Raises ValueError for a value of another kind."""
+    """The value as its kind holds it: a list becomes a tuple, an object a record. Raises ValueError for others."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         found = taken(value, inner[0])
         if found is not None and not all(bounds.holds(found) for bounds in inner[1:]):
             raise wrong(value, kind)
         return found
-    if origin is UnionType:
+    if origin in UNIONS:
         for one in inner:
             try:
                 return taken(value, one)
@@ -101,7 +102,7 @@ def is_plain(value: object, kind: Any) -> bool:
 
 
 def record_of(kind: type[T], values: object) -> T:
-    """A dataclass or named tuple of plain values, which must have just its fields. Raises ValueError naming the field."""
+    """A dataclass or named tuple of plain values, which are just its fields. Raises ValueError naming the field."""
     kinds = get_type_hints(kind, include_extras=True)
     if not isinstance(values, Mapping):
         raise ValueError(f"it is {str(values)[:LONGEST_SHOWN]!r}, and not an object")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,36 +19,44 @@ from verydeep.files.disk import open_regular
 
 LONGEST_HEADER = 3_000_000  # bytes: the names of 50,000 classes; read into Python they take up to thirty times as many
 TYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "F16": 2, "BF16": 2, "U8": 1}
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> str:
-    """A safetensors file, the same bytes for the same tensors; returns their SHA-256. Raises OSError.
+class Piece(NamedTuple):
+    """A tensor to be written: its type, its shape and its bytes, little-endian, in as many parts as is convenient."""
 
-    The library's own writer orders the metadata by chance, holds a second copy of the tensors and hides the number of an OSError.
+    kind: str
+    shape: Sequence[int]
+    data: Iterable[bytes | memoryview]
+
+
+def write_pieces(path: Path, pieces: Mapping[str, Piece], metadata: dict[str, str] | None = None) -> str:
+    """A safetensors file, the same bytes for the same tensors in the same order, the widest type first so that all are
+    aligned; returns its SHA-256. Nothing is held but a part. Raises OSError.
+
+    The library's own writer orders the metadata by chance, holds a second copy and hides the number of an OSError.
     """
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    names, end = (
-        sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)),
-        0,
-    )  # the widest first: all are aligned
-    for name in names:
-        begin, end = end, end + tensors[name].nbytes
-        header[name] = {
-            "dtype": TYPES[tensors[name].dtype],
-            "shape": list(tensors[name].shape),
-            "data_offsets": [begin, end],
-        }
+    end = 0
+    for name, piece in pieces.items():
+        begin, end = end, end + WIDTHS[piece.kind] * int(np.prod(piece.shape, dtype=object))
+        header[name] = {"dtype": piece.kind, "shape": list(piece.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with path.open("wb") as f:
-        parts: Iterable[bytes | memoryview] = chain(
-            [len(text).to_bytes(8, "little") + text], (bytes_of(tensors[n]) for n in names)
-        )
-        for part in parts:
+        first = [len(text).to_bytes(8, "little") + text]
+        for part in chain(first, *(piece.data for piece in pieces.values())):
             digest.update(part)
             f.write(part)
     return digest.hexdigest()
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> str:
+    """A safetensors file of tensors; returns its SHA-256. Raises OSError."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    parts = {n: Piece(TYPES[tensors[n].dtype], tensors[n].shape, (bytes_of(t) for t in [tensors[n]])) for n in names}
+    return write_pieces(path, parts, metadata)
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
@@ -63,7 +73,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def check_header(path: Path) -> int:
-    """The size of a file whose header may be parsed: it fits the file and is not absurdly long. Raises OSError and ModelError."""
+    """The size of a file whose header may be parsed: it fits and is not too long. Raises OSError and ModelError."""
     with open_regular(path) as f:
         size, length = os.fstat(f.fileno()).st_size, int.from_bytes(f.read(8), "little")
     if size < 8 or length > size - 8:

@@ -1,0 +1,173 @@
+"""Which photos a test is of: a split of DATA, what a run held out of it, or those whose posteriors were saved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from verydeep.contract import class_key
+from verydeep.data.record import DataSet, Photos
+from verydeep.data.source import location, open_data, read_places
+from verydeep.errors import DataError
+from verydeep.evaluate.classify import Entrant
+from verydeep.evaluate.posteriors import SavedModel
+from verydeep.files.disk import read_json
+from verydeep.words import several
+
+NAMING = (
+    "; its file does not name them, and verydeep.weights.read_foreign(FILE, classes=NAMES).save('named.safetensors') "
+    "makes a model that does, NAMES in the order of its outputs"
+)
+
+
+class Sample(NamedTuple):
+    """What models are tested on: DATA as given, its split, the photos, and the limit that cut them, if any."""
+
+    data: str
+    split: str
+    photos: Photos
+    limit: int | None
+
+    def about(self) -> dict[str, Any]:
+        return {"data": self.data, "location": location(self.data), "split": self.split, "limit": self.limit}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names of the photos and their classes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.photos.keys.block).data)
+        digest.update(self.photos.targets().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def first(self, limit: int | None) -> Sample:
+        """Its first photos, if there is a limit."""
+        if limit is None:
+            return self
+        ids = np.arange(min(limit, len(self.photos)))
+        return self._replace(photos=self.photos.take(ids, self.split), limit=limit)
+
+
+def photos_for(
+    entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool
+) -> tuple[DataSet, Sample]:
+    """The photos that all models are tested on: those that their runs held out, where DATA itself has no splits.
+
+    Raises DataError where runs held out different photos, or a file holds the posteriors of others.
+    """
+    saved = [e for e in entrants if isinstance(e.source, SavedModel)]
+    runs = {e.name: run_of(e.name, data) for e in entrants if e not in saved}
+    held_out = {name: open_data(data, split=run / "split.csv") for name, run in runs.items() if run}
+    opened = held_out or {data: open_data(data, download=download)}
+    samples = {name: chosen(one, data, split) for name, one in opened.items()}
+    if not held_out and len(saved) == len(entrants) and split is None:
+        samples[data] = those_of(saved[0], opened[data], data)
+    (first, sample), *others = ((name, s.first(limit)) for name, s in samples.items())
+    for name, other in others:
+        if other.fingerprint() != sample.fingerprint():
+            raise DataError(
+                f"{first} and {name} held out different photos of {data}, so their results cannot be compared; "
+                "train them on data with splits of its own, or with the same seed and shares"
+            )
+    for e in saved:
+        check_same(e, opened[first], sample)
+    return opened[first], sample
+
+
+def chosen(opened: DataSet, data: str, split: str | None) -> Sample:
+    name = split or default_split(opened)
+    return Sample(data, name, opened.split(name), None)
+
+
+def default_split(data: DataSet) -> str:
+    """test, else val, else whatever there is."""
+    return next((s for s in ("test", "val") if s in data.splits), next(iter(data.splits)))
+
+
+def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
+    """The photos of DATA that a file holds posteriors of, in its order. Raises DataError for one that is not there."""
+    assert isinstance(entrant.source, SavedModel)
+    file = entrant.source.file
+    split, limit = file.about.split, file.about.limit
+    for name in [n for n in (split, "all") if n in opened.splits]:
+        photos = opened.split(name)
+        places = {key: i for i, key in enumerate(photos.keys)}
+        ids = [places.get(key, -1) for key in file.keys]
+        if min(ids) >= 0:
+            return Sample(data, split, photos.take(np.array(ids, np.int64), split), limit)
+    raise DataError(
+        f"{file.path} holds posteriors of {file.keys[0]!r:.200} and others that {data} does not have; "
+        "give the data it was made with"
+    )
+
+
+def check_same(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
+    """Raises DataError unless a saved file is of just these photos in this order, with these classes."""
+    assert isinstance(entrant.source, SavedModel)
+    file, photos = entrant.source.file, sample.photos
+    if not (np.array_equal(file.keys.block, photos.keys.block) and np.array_equal(file.keys.ends, photos.keys.ends)):
+        raise DataError(
+            f"{file.path} holds the posteriors of {several(len(file.keys), 'photos')} of {file.about.split}, "
+            f"and the test is of {several(len(photos), 'photos')} of {sample.split}, not the same ones; "
+            "the same split and --limit are needed"
+        )
+    numbers = class_numbers(opened.classes, opened.name, file.classes, entrant.name)
+    if not np.array_equal(numbers[photos.targets()], file.targets):
+        raise DataError(f"{file.path} was made when photos of {sample.data} had other classes; make it again")
+
+
+def run_of(model: str, data: str) -> Path | None:
+    """The run that a model is of, a folder or the best.safetensors in it, if DATA is what it was trained on."""
+    path = Path(model).expanduser()
+    run = path.parent if path.name == "best.safetensors" else path
+    return run if (run / "split.csv").is_file() and (run / "run.json").is_file() and holds(data, run) else None
+
+
+def holds(data: str, run: Path) -> bool:
+    """Whether DATA is what a run was trained on: there, moved elsewhere, or packed into shards, wherever all its photos
+    are by name."""
+    if read_json(run / "run.json").get("location") == location(data):
+        return True
+    if data.startswith("builtin:"):
+        return False
+    root, names = Path(data).expanduser(), read_places(run / "split.csv")
+    if root.is_dir():
+        return all((root / name).is_file() for name in names)
+    return set(names) <= {key for photos in open_data(data).splits.values() for key in photos.keys}
+
+
+def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> npt.NDArray[np.int64]:
+    """The model's number of each class of the data. Raises DataError if the model lacks one, or has two called so."""
+    keys = [class_key(c) for c in known]
+    number = {key: i for i, key in enumerate(keys)}
+    if strange := [c for c in classes if class_key(c) not in number]:
+        unnamed = keys == [f"class {i}" for i in range(len(keys))]
+        raise DataError(
+            f"{model}: {data} has the class {strange[0]!r:.60}, which the model does not know; it knows "
+            f"{', '.join(repr(c)[1:-1][:40] for c in known[:6])}{', ...' if len(known) > 6 else ''}{NAMING * unnamed}"
+        )
+    often = Counter(keys)
+    if twice := next((c for c in classes if often[class_key(c)] > 1), None):
+        n = often[class_key(twice)]
+        raise DataError(f"{model} has {n} classes called {twice!r:.60}, so no photo of {data} can be told to be of one")
+    return np.array([number[class_key(c)] for c in classes], np.int64)
+
+
+def check_fusible(entrants: Sequence[Entrant]) -> None:
+    """Models that are fused know the same classes, in any order; of ImageNet's the synsets count. Raises DataError."""
+    keys = [{class_key(c): c for c in e.contract.classes} for e in entrants]
+    for e, own in zip(entrants[1:], keys[1:], strict=True):
+        for one, mine, other, theirs in ((entrants[0], keys[0], e, own), (e, own, entrants[0], keys[0])):
+            if strange := sorted(mine[key] for key in mine.keys() - theirs.keys()):
+                raise DataError(
+                    f"{one.name} knows the class {strange[0]!r:.60} and {other.name} does not, "
+                    "so their posteriors cannot be averaged; test them one at a time"
+                )
+        same = [class_key(c) for c in e.contract.classes] == [class_key(c) for c in entrants[0].contract.classes]
+        if len(own) < len(e.contract.classes) and not same:
+            raise DataError(
+                f"{e.name} has two classes of one name, so its posteriors cannot be averaged with others; test it alone"
+            )

@@ -173,7 +173,3 @@ def take(path: Path) -> tuple[Found, Layout]:
     read, what = READERS[layout.origin]
     with reading(path, what):
         return read(path), layout
-
-
-def column(colours: Colours) -> Tensor:
-    return torch.tensor(colours).view(1, 3, 1, 1)

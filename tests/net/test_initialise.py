@@ -12,7 +12,7 @@ from torch import nn
 from verydeep.data.builtin import open_builtin
 from verydeep.data.photo import centre_crop
 from verydeep.errors import ConfigError
-from verydeep.net.initialise import Gain, from_same, from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import Gain, copy_layers, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 
 
@@ -101,7 +101,7 @@ def test_four_convolutions_and_three_fc_layers_of_a_go_to_deeper_nets(net):
         for layer in a.children():
             layer.bias.fill_(0.5)
     random = {k: v.clone() for k, v in deep.state_dict().items()}
-    assert from_shallower(deep, a) == [f"{source} -> {target}" for source, target in PLACES + FC]
+    assert copy_layers(deep, a) == [f"{source} -> {target}" for source, target in PLACES + FC]
     for source, target in PLACES + FC:
         assert all(map(torch.equal, weights(deep, target), weights(a, source)))
     copied = {target for _, target in PLACES + FC}
@@ -116,7 +116,7 @@ def test_the_same_net_gives_everything(net):
     with torch.no_grad():
         for tensor in first.state_dict().values():
             tensor += 1
-    pairs = from_same(other, first)
+    pairs = copy_layers(other, first)
     assert [p.split(" -> ")[0] for p in pairs if p.startswith("conv")] == [
         layer.name for block in first.blocks for layer in block
     ]
@@ -126,30 +126,33 @@ def test_the_same_net_gives_everything(net):
 def test_the_same_net_for_other_classes_and_crops_keeps_two_fc_layers_random():
     before = made("D", seed=2, classes=3, crop=64)
     other = made("D", seed=2, classes=3, crop=64)
-    pairs = from_same(other, made("D", seed=1, classes=10))
+    pairs = copy_layers(other, made("D", seed=1, classes=10))
     assert {"fc6 -> fc6", "fc8 -> fc8"}.isdisjoint(pairs)
     assert "fc7 -> fc7" in pairs
     assert torch.equal(other.fc6.weight, before.fc6.weight)
     assert not torch.equal(other.conv5_3.weight, before.conv5_3.weight)
 
 
-@pytest.mark.parametrize(("options", "layer"), [({"base_width": 32}, "conv1_1"), ({"batch_norm": True}, "bn1_1")])
-def test_the_same_net_of_another_width_is_refused_and_nothing_copied(options, layer):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"base_width": 32}, "conv1_1 of the net D"), ({"batch_norm": True}, "the net D .* has batch_norm")],
+)
+def test_the_same_net_of_another_width_is_refused_and_nothing_copied(options, said):
     net, before = made("D", seed=2), made("D", seed=2)
-    with pytest.raises(ConfigError, match=rf"init_from: {layer} of the other net D"):
-        from_same(net, made("D", seed=1, **options))
+    with pytest.raises(ConfigError, match=f"init_from: {said}"):
+        copy_layers(net, made("D", seed=1, **options))
     assert all(same(net, before))
 
 
 def test_the_last_layer_stays_random_where_classes_differ():
     a, deep = made("A", seed=1, classes=10), made("D", seed=2, classes=3)
     before = deep.fc8.weight.clone()
-    assert from_shallower(deep, a)[-1] == "fc7 -> fc7"
+    assert copy_layers(deep, a)[-1] == "fc7 -> fc7"
     assert torch.equal(deep.fc8.weight, before)
 
 
 def test_fc6_stays_random_where_crops_differ():
-    pairs = from_shallower(made("B", crop=64), made("A", crop=32))
+    pairs = copy_layers(made("B", crop=64), made("A", crop=32))
     assert "fc6 -> fc6" not in pairs
     assert "fc7 -> fc7" in pairs
 
@@ -158,7 +161,7 @@ def test_shallow_b_has_no_place_for_a_and_is_left_as_it_was():
     a, shallow = made("A", seed=1), made("shallow-B", seed=2)
     before = [p.clone() for p in shallow.parameters()]
     with pytest.raises(ConfigError, match=r"init_from: conv1_1 .*A.* shallow-B"):
-        from_shallower(shallow, a)
+        copy_layers(shallow, a)
     assert all(map(torch.equal, shallow.parameters(), before))
 
 
@@ -237,9 +240,9 @@ def test_batch_normalisation_goes_with_its_convolution():
     shallow, deep = (VGG(name, classes=3, crop=32, fc_width=8, base_width=4, batch_norm=True) for name in ("A", "B"))
     shallow.bn1_1.running_mean.fill_(2.0)
     shallow.bn2_1.weight.data.fill_(3.0)
-    pairs = from_shallower(deep, shallow)
+    pairs = copy_layers(deep, shallow)
     assert pairs[:4] == ["conv1_1 -> conv1_1", "bn1_1 -> bn1_1", "conv2_1 -> conv2_1", "bn2_1 -> bn2_1"]
     assert float(deep.bn1_1.running_mean.min()) == 2.0
     assert float(deep.bn2_1.weight.detach().max()) == 3.0
-    with pytest.raises(ConfigError, match="shallower net A has batch_norm; give the same"):
-        from_shallower(VGG("B", classes=3, crop=32, fc_width=8, base_width=4), shallow)
+    with pytest.raises(ConfigError, match="net A to start from has batch_norm; give the same"):
+        copy_layers(VGG("B", classes=3, crop=32, fc_width=8, base_width=4), shallow)

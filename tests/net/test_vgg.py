@@ -4,9 +4,13 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from verydeep.contract import Contract
 from verydeep.errors import ConfigError
-from verydeep.net import winograd
+from verydeep.net.classifier import build
+from verydeep.net.fast import convolution
+from verydeep.net.initialise import initialise
 from verydeep.net.sizes import sizes
 from verydeep.net.vgg import VGG
 
@@ -133,9 +137,8 @@ def test_batch_norm_in_eval_mode_is_the_independent_computation():
 @pytest.fixture
 def fast_calls(monkeypatch):
     """Counts the convolutions that take the Winograd path."""
-    sides = []
-    convolve = winograd.convolve
-    monkeypatch.setattr(winograd, "convolve", lambda x, w, b: sides.append(x.shape[-1]) or convolve(x, w, b))
+    sides, convolve = [], convolution.by_winograd
+    monkeypatch.setattr(convolution, "by_winograd", lambda x, w, b: sides.append(x.shape[-1]) or convolve(x, w, b))
     return sides
 
 
@@ -275,3 +278,48 @@ def test_channels_last_photos_give_the_same_scores():
         expected.detach(),
         atol=1e-5,
     )
+
+
+class Draws(TorchDispatchMode):
+    """Counts the random numbers that are drawn into memory."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, given=(), named=None):
+        if (
+            operation.overloadpacket.__name__ in ("uniform_", "normal_", "bernoulli_", "random_")
+            and not given[0].is_meta
+        ):
+            self.count += given[0].numel()
+        return operation(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_weights_are_drawn_once_and_none_for_who_fills_them(batch_norm):
+    contract = Contract("A", tuple("abcde"), 32, 16, 4, batch_norm, "up", (0, 0, 0), (1, 1, 1), (32, 32))
+    with Draws() as first:
+        net = VGG("A", classes=5, crop=32, fc_width=16, base_width=4, batch_norm=batch_norm)
+    weights = [layer.weight for layer in net.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert first.count == sum(w.numel() for w in weights)
+    assert all(w.std() > 0 for w in weights)
+    with Draws() as last:
+        net.replace_last(3)
+    assert last.count == 3 * 16
+    with Draws() as none:
+        built = build(contract)
+    assert none.count == 0
+    with Draws() as again:
+        initialise(built.net, seed=1)
+    assert again.count == first.count
+    initialise(net, seed=1)
+    fresh = net.state_dict()
+    assert all(torch.equal(t, fresh[n]) for n, t in built.net.state_dict().items() if not n.startswith("fc8"))
+
+
+@pytest.mark.parametrize(("names", "layers"), [(["conv1_1"], 1), (["relu2_1", "pool1"], 2), (["pool5"], 8), ([], 0)])
+def test_taps_stop_at_the_last_layer_that_is_wanted(names, layers):
+    model, called = small("A"), []
+    for layer in model.children():
+        layer.register_forward_hook(lambda layer, *_: called.append(layer))
+    assert list(model.taps(noise(1, 3, 64, 64), names)) == names
+    assert called == list(model.children())[:layers]

@@ -53,10 +53,7 @@ def rehearse(
 
 
 def net_of(c: Config, classes: int, device: torch.device | str) -> VGG:
-    return VGG(
-        c.net, classes=classes, crop=c.crop, fc_width=c.fc_width, base_width=c.base_width, batch_norm=c.batch_norm,
-        dropout=c.dropout, pooling=c.pooling, device=device,
-    )  # fmt: skip
+    return VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
 
 
 def measure(c: Config, classes: int) -> Speed:
@@ -91,18 +88,7 @@ def trial_values(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Spee
     n, passes, seconds, scales = min(trial.limit or photos, photos), 0.0, 0.0, set[int]()
     for stage in trial.stages:
         c = stage.config
-        contract = Contract(
-            c.net,
-            tuple(classes),
-            c.crop,
-            c.fc_width,
-            c.base_width,
-            c.batch_norm,
-            c.pooling,
-            (0, 0, 0),
-            (1, 1, 1),
-            c.scales,
-        )
+        contract = Contract.of(c.shape(len(classes)), classes, mean=(0, 0, 0), std=(1, 1, 1), scales=c.scales)
         views = {v for step in ladder(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
         scales |= {v.scale for v in views}

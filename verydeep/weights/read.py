@@ -14,7 +14,7 @@ from torch import Tensor
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
-from verydeep.net.vgg import VGG
+from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
@@ -52,6 +52,8 @@ class Features:
         )  # fmt: skip
         classifier = build(contract)
         classifier.net.load_state_dict(self.tensors, strict=False)
+        for fc in (classifier.net.fc6, classifier.net.fc7, classifier.net.fc8):
+            first_weights(fc)
         return classifier.eval()
 
     @torch.no_grad()

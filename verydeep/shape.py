@@ -30,15 +30,15 @@ Pooling = Literal["up", "down"]
 
 @dataclass(frozen=True)
 class Shape:
-    """A net's shape; the defaults are the paper's net D. Raises ConfigError naming the field that cannot be."""
+    """What the paper fixed, which is its net D here, and what may vary. Raises ConfigError naming the field."""
 
-    net: Net = "D"
+    net: Net = "D"  # a column of Table 1, or shallow-B
     classes: Annotated[int, Within(1)] = 1000
-    crop: Size = 224  # a multiple of 32
-    fc_width: Size = 4096
-    base_width: Size = 64  # channels of block 1
+    crop: Size = 224  # pixels, a multiple of 32
+    fc_width: Size = 4096  # channels of fc6 and fc7
+    base_width: Size = 64  # channels of block 1; the others are 2, 4, 8 and 8 times as wide
     batch_norm: bool = False
-    pooling: Pooling = "up"  # how odd sides round
+    pooling: Pooling = "up"  # how odd sides round: as in Caffe, or down; nothing differs at crop size
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Shape, include_extras=True).items():

@@ -42,10 +42,9 @@ def column(net: str) -> list[list[Layer]]:
 class VGG(nn.Module):
     """A net of the paper, from normalised pixels to logits.
 
-    net: a column of Table 1, or shallow-B. classes, crop (a multiple of 32), fc_width, base_width (channels of block 1)
-    and batch_norm vary what the paper fixed. pooling: how odd sides round, `up` as in Caffe or `down`.
-    Layers are conv1_1 ... conv5_4, fc6, fc7, fc8; `parameters()` runs in that order, weight before bias. They start as
-    Glorot's; drawn=False leaves them to be filled, device="meta" takes no memory. Raises ConfigError.
+    The keywords are those of `Shape`, and the dropout after fc6 and fc7. Layers are conv1_1 ... conv5_4, fc6, fc7, fc8;
+    `parameters()` runs in that order, weight before bias. Weights start as Glorot's; drawn=False leaves them to be
+    filled, device="meta" takes no memory. Raises ConfigError.
     """
 
     def __init__(

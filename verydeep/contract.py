@@ -76,6 +76,8 @@ def from_json(text: str, where: str) -> Contract:
 def from_values(parsed: object, where: str) -> Contract:
     """The contract of what was parsed from JSON. Raises ModelError naming `where`."""
     with reading_contract(where):
+        if not isinstance(parsed, dict):
+            raise ValueError("it is no object")
         contract = record_of(Contract, parsed)
         if contract.scales[0] > contract.scales[1]:
             raise ValueError(f"scales: {list(contract.scales)} run backwards")

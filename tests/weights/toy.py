@@ -18,8 +18,8 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 
 
 def net(name: str = "D", batch_norm: bool = False, crop: int = CROP, seed: int = 0) -> VGG:
-    torch.manual_seed(seed)
     made = VGG(name, classes=CLASSES, crop=crop, fc_width=FC_WIDTH, base_width=BASE_WIDTH, batch_norm=batch_norm)
+    torch.manual_seed(seed)
     for parameter_name, t in made.state_dict().items():
         if t.is_floating_point():
             t.copy_(torch.rand(t.shape) + 0.5 if "running_var" in parameter_name else torch.randn(t.shape) * 0.2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
-from verydeep.net.vgg import VGG, glorot
+from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
 from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
 from verydeep.weights.catalogue import Entry, published_as
@@ -68,7 +68,7 @@ class Features:
         own = {n: t.clone() for n, t in self.tensors.items()}
         made = replace(self, tensors=own, origin=origin).within(classes, crop, fc_width)
         for fc in FC:
-            glorot(getattr(made.net, fc).to_empty(device="cpu"))
+            first_weights(getattr(made.net, fc).to_empty(device="cpu"))
         return made
 
     @torch.no_grad()

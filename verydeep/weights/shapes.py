@@ -16,6 +16,7 @@ from verydeep.errors import ModelError
 from verydeep.files.tensors import cut
 from verydeep.net.vgg import VGG, column
 from verydeep.paper import STRIDE, TABLE_1
+from verydeep.shape import Pooling, Shape
 
 T = TypeVar("T")
 # deepest first: one net for each number of layers a block; C has the names of D
@@ -90,7 +91,7 @@ def flat(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def describe(tensors: Mapping[str, Tensor], pooling: str = "up") -> VGG:
+def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
     """Their net, on the meta device; FC layers that they lack have one output. Raises ValueError unless all fit."""
     kernels = {m[1]: t.shape[-1] for n, t in tensors.items() if (m := re.fullmatch(r"(conv\d_\d)\.weight", n))}
     for name in TABLE_1:
@@ -99,15 +100,15 @@ def describe(tensors: Mapping[str, Tensor], pooling: str = "up") -> VGG:
             break
     else:
         raise ValueError("its convolutions are those of no net of Table 1")
-    width, sizes = tensors["conv1_1.weight"].shape[0], {"classes": 1, "crop": STRIDE, "fc_width": 1}
+    width, sizes = tensors["conv1_1.weight"].shape[0], (1, STRIDE, 1)  # classes, crop, fc_width
     if has_fc := any(n.startswith(FC) for n in tensors):
         if lacking := [n for layer in FC for n in (f"{layer}.weight", f"{layer}.bias") if n not in tensors]:
             raise ValueError(f"it lacks {lacking[0]}")
         side = isqrt(tensors["fc6.weight"].shape[-1] // max(1, layers[-1].width * width // 64))
-        sizes = {"classes": len(tensors["fc8.bias"]), "crop": side * STRIDE, "fc_width": len(tensors["fc6.bias"])}
-    if max(width, *sizes.values()) > LARGEST:
-        raise ValueError(f"sizes out of range: {width} channels, {sizes}")
-    net = VGG(name, base_width=width, batch_norm="bn1_1.weight" in tensors, pooling=pooling, device="meta", **sizes)
+        sizes = len(tensors["fc8.bias"]), side * STRIDE, len(tensors["fc6.bias"])
+    if max(width, *sizes) > LARGEST:
+        raise ValueError(f"sizes out of range: {width} channels; classes, crop and FC width {sizes}")
+    net = VGG(**vars(Shape(name, *sizes, width, "bn1_1.weight" in tensors, pooling)), device="meta")
     wanted = {n: t.shape for n, t in net.state_dict().items() if has_fc or not n.startswith(FC)}
     different = sorted(n for n in wanted.keys() ^ tensors.keys() if not n.endswith("tracked"))
     if different:

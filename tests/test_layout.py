@@ -18,7 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOW = [
     ("paper", "errors", "words", "__init__"),
     ("progress",),
-    ("config", "contract", "ranks", "files"),
+    ("ranks", "files"),
+    ("shape",),
+    ("config", "contract"),
     ("run", "hardware"),
     ("data",),
     ("net",),

@@ -127,10 +127,10 @@ def check_arguments(parser: ArgumentParser) -> None:
 
 
 def run_check(args: Namespace) -> int:
-    from verydeep.doctor import check, text
+    from verydeep.doctor import check, check_text
 
     record = check(args.data, args.download, args.workers, args.page)
-    print(json.dumps(record) if args.json else text(record))
+    print(json.dumps(record) if args.json else check_text(record))
     return 0
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from verydeep.errors import ConfigError
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE, TABLE_1
+from verydeep.shape import Shape
 
 MOST_PARTS = 1024  # each part of a step has a dropout seed of its own
 
@@ -121,6 +122,9 @@ class Config:
         if isinstance(self.drop_at, list):
             object.__setattr__(self, "drop_at", tuple(self.drop_at))
         check(self)
+
+    def shape(self, classes: int) -> Shape:
+        return Shape(self.net, classes, self.crop, self.fc_width, self.base_width, self.batch_norm, self.pooling)
 
     @property
     def scales(self) -> tuple[int, int]:

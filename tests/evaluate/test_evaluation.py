@@ -15,12 +15,11 @@ from verydeep.evaluate import passes
 from verydeep.evaluate.classify import answers, count, entrant, tally
 from verydeep.evaluate.classify import posteriors as averaged
 from verydeep.evaluate.passes import Settings, torch_scorer
-from verydeep.evaluate.views import PROTOCOLS, Step, View
-from verydeep.evaluate.views import ladder as steps
+from verydeep.evaluate.views import PROTOCOLS, Step, View, ladder
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE
 
-ALL, LADDER = steps(PROTOCOLS, "single"), steps(PROTOCOLS, "several")
+ALL, LADDER = ladder(PROTOCOLS, "single"), ladder(PROTOCOLS, "several")
 PHOTOS = [noise(40, 53, 1), noise(61, 38, 2)]
 
 
@@ -29,15 +28,15 @@ def classifier():
     return made()
 
 
-def run(models, photos, ladder=ALL, scales="single", **settings):
+def run(models, photos, steps=ALL, scales="single", **settings):
     """Posteriors N x K of each step of the first model, photos in order."""
     models = [models] if isinstance(models, Classifier) else models
-    made_of = [entrant(str(m), c, ladder, scales) for m, c in enumerate(models)]
+    made_of = [entrant(str(m), c, steps, scales) for m, c in enumerate(models)]
     found = {}
     for ids, by_model in answers(made_of, photos.__getitem__, range(len(photos)), Settings(**settings)):
         for n, id in enumerate(ids):
             found[id] = {step: p[n] for step, p in by_model[0].items()}
-    return {step: torch.stack([found[id][step] for id in range(len(photos))]) for step in ladder}
+    return {step: torch.stack([found[id][step] for id in range(len(photos))]) for step in steps}
 
 
 @pytest.mark.parametrize(
@@ -123,8 +122,8 @@ def photos_of(images, targets=None, bad=()):
     return Photos("test", Names.of(f"{i}.png" for i in range(len(images))), labels, content, in_memory=True)
 
 
-def counted(classifier, photos, ladder=LADDER, scales=(32, 36), **settings):
-    made_of = [entrant("", classifier, ladder, scales)]
+def counted(classifier, photos, steps=LADDER, scales=(32, 36), **settings):
+    made_of = [entrant("", classifier, steps, scales)]
     return tally(made_of, photos, [torch.from_numpy(photos.targets())], Settings(**settings), lambda n: None, ALONE)
 
 
@@ -237,7 +236,7 @@ def test_a_long_photo_stops_a_dense_test_even_where_bad_ones_are_skipped(classif
     with pytest.raises(LongPhotoError, match=r"1\.png: is 400 x 32, longer than 8:1"):
         counted(classifier, photos, bad_photos="skip")
     assert counted(classifier, photos, long_photos="middle").scores[0, Step("centre")].photos == 2
-    assert counted(classifier, photos, ladder=[Step("centre"), Step("crops")]).scores[0, Step("crops")].photos == 2
+    assert counted(classifier, photos, steps=[Step("centre"), Step("crops")]).scores[0, Step("crops")].photos == 2
 
 
 def test_a_scorer_computes_in_eval_mode_without_gradients(classifier):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from verydeep.errors import RunError
-from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_text
+from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_sealed, write_text
 
 
 def failing(number):
@@ -127,3 +127,12 @@ def test_damaged_json_is_a_run_error(tmp_path, content, message):
         (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(RunError, match=message):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("write", [write_json, write_sealed])
+def test_json_that_could_not_be_read_again_is_not_written(tmp_path, write):
+    write(file := tmp_path / "x.json", {"a": 1})
+    before = file.read_bytes()
+    with pytest.raises(RunError, match=r"x\.json would have [\d,]+ bytes, and at most 3,000,000 can be read again"):
+        write(file, {"a": "é" * 1_500_000})
+    assert file.read_bytes() == before

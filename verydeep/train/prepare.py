@@ -12,7 +12,7 @@ import torch
 
 from verydeep.config import Config
 from verydeep.data.batches import Batches, class_of
-from verydeep.data.keep import Room, kept
+from verydeep.data.reading import Room, kept
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer

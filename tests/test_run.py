@@ -54,9 +54,6 @@ def save_something(run):
     (run.path / "last" / "state.json").write_text("{}")
 
 
-# Opening
-
-
 def test_a_run_is_begun_and_continued_and_what_is_said_goes_to_stderr_too(tmp_path, capsys):
     out, other = tmp_path / "runs" / "one", replace(SMALL, workers=2)
     begin(out, SMALL, lambda run: run.say("first"))
@@ -156,8 +153,7 @@ def test_what_killed_processes_were_writing_is_removed(tmp_path):
 @pytest.mark.parametrize("name", ["run", "run/below"])
 def test_a_file_is_no_run_folder(tmp_path, name):
     (tmp_path / "run").touch()
-    said = rf"{name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=rf"{name} cannot be created \(.*\); a file lies where a folder is wanted; give"):
         begin(tmp_path / name)
 
 
@@ -183,13 +179,7 @@ def test_no_link_out_of_the_folder_is_followed_and_no_pipe_waited_for(tmp_path, 
     assert mine.read_text() == "mine"
 
 
-# Reading
-
-
-DAMAGED = [
-    b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500,
-    b"!!python/name:os.system", b"crop: " + b"9" * 5000,
-]  # fmt: skip
+DAMAGED = [b"", b"5", b"[]", b"{", b"a: b: c", b"\xff\xfe\x00", b"\0", b"d: 2014-99-99", b"[" * 1500]
 NO_RUN = (None, RunError, r"is not a run folder: it has no config\.yaml")
 FUTURE = (b"net: D\nwarp: 9\n", ConfigError, r"config\.yaml: unknown fields warp")
 
@@ -202,9 +192,6 @@ def test_what_is_wrong_with_a_configuration_is_told(tmp_path, content, error, sa
         (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(error, match=said):
         read_config(tmp_path)
-
-
-# Log and metrics
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -20,7 +20,7 @@ from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE
 
 ALL, LADDER = ladder(PROTOCOLS, "single"), ladder(PROTOCOLS, "several")
-PHOTOS = [noise(40, 53, 1), noise(61, 38, 2)]
+PHOTOS = [noise(40, 53, 1), noise(61, 39, 2)]  # the second is at Q in the first test
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,11 @@ def classifier():
     return made()
 
 
-def run(models, photos, steps=ALL, scales="single", **settings):
-    """Posteriors N x K of each step of the first model, photos in order."""
-    models = [models] if isinstance(models, Classifier) else models
-    made_of = [entrant(str(m), c, steps, scales) for m, c in enumerate(models)]
-    found = {}
-    for ids, by_model in answers(made_of, photos.__getitem__, range(len(photos)), Settings(**settings)):
-        for n, id in enumerate(ids):
-            found[id] = {step: p[n] for step, p in by_model[0].items()}
-    return {step: torch.stack([found[id][step] for id in range(len(photos))]) for step in steps}
+def run(classifier, photos, steps=ALL, scales="single", **settings):
+    """Posteriors N x K of each step of one model, photos in order."""
+    made_of = [entrant("", classifier, steps, scales)]
+    found = [by_step for _, [by_step] in answers(made_of, photos.__getitem__, range(len(photos)), Settings(**settings))]
+    return {step: torch.cat([by_step[step] for by_step in found]) for step in steps}
 
 
 @pytest.mark.parametrize(
@@ -60,15 +56,9 @@ def test_every_step_is_what_a_slow_loop_over_crops_finds(monkeypatch, average, p
                 image = image.resize([round(side * 39 / min(image.size)) for side in image.size], 2)
             scales = [33, 39, 45] if step.several else [39]
             expected = posteriors(classifier, image, step.protocol, scales, mirrors, average, pooling)
-            off = 0.02 if centre else 1e-10  # its window may differ by a grey level from the whole photo's
+            off = 0.02 if centre and n == 0 else 1e-10  # a window may differ by a grey level from the whole photo
             assert found[step][n].numpy() == pytest.approx(expected, abs=off), step
     assert found[LADDER[0]].dtype == torch.float64
-
-
-def test_the_centre_crop_is_what_a_slow_loop_finds(classifier):
-    found = run(classifier, PHOTOS, [Step("centre")], (38,), precision="fp64", mirror=True)[Step("centre")]
-    image = PHOTOS[1]  # already at Q
-    assert found[1].numpy() == pytest.approx(posteriors(classifier, image, "centre", [38], True), abs=1e-10)
 
 
 def test_averages_and_poolings_differ_where_the_map_is_larger_than_one(classifier):
@@ -110,7 +100,7 @@ def test_soft_max_comes_before_or_after_the_average_over_space():
     assert float(averaged("scores")(map)[0, 0]) == pytest.approx(sigmoid(4), rel=1e-5)
 
 
-def photos_of(images, targets=None, bad=()):
+def photos_of(images, bad=()):
     """A split in memory whose bad photos cannot be read."""
 
     def content(id):
@@ -118,8 +108,8 @@ def photos_of(images, targets=None, bad=()):
             raise PhotoError(f"{id}.png", "is empty")
         return images[id]
 
-    labels = np.arange(len(images)) % 7 if targets is None else np.array(targets)
-    return Photos("test", Names.of(f"{i}.png" for i in range(len(images))), labels, content, in_memory=True)
+    n = len(images)
+    return Photos("test", Names.of(f"{i}.png" for i in range(n)), np.arange(n) % 7, content, in_memory=True)
 
 
 def counted(classifier, photos, steps=LADDER, scales=(32, 36), **settings):
@@ -141,12 +131,11 @@ def test_a_batch_of_1_and_of_16_count_the_same_in_fp64(classifier):
 def test_what_a_photo_costs_is_counted_in_pixels_and_each_component_once(classifier):
     photos = photos_of([noise(36, 48), noise(36, 40)])
     spent = counted(classifier, photos, scales=(32, 36)).spent.pixels
-    dense = {q: 2 * (q * round(48 * q / 36) + q * round(40 * q / 36)) for q in (32, 36)}
-    assert spent == {(0, View("centre", 32)): 2 * 32 * 32} | {
-        (0, View(name, q)): pixels
-        for q in (32, 36)
-        for name, pixels in (("dense", dense[q]), ("crops", 2 * 50 * 32**2))
-    }
+    expected = {View("centre", 32): 2 * 32 * 32}
+    for q in (32, 36):
+        expected[View("crops", q)] = 2 * 50 * 32 * 32
+        expected[View("dense", q)] = 2 * q * (round(48 * q / 36) + round(40 * q / 36))
+    assert spent == {(0, view): pixels for view, pixels in expected.items()}
     assert counted(classifier, photos, mirror=True).spent.pixels[0, View("centre", 32)] == 4 * 32 * 32
 
 
@@ -188,28 +177,20 @@ def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_photos(classifier, monkeypatch):
     """Of the pixels made for a test only two chunks are alive: the one at work and the one being collected."""
     monkeypatch.setattr(passes, "CHUNK_PIXELS", 6 * 40 * 40)
-    alive, most = weakref.WeakSet(), []
-
-    class Made(dict):
-        """A dict that can be referred to weakly."""
-
-        __hash__ = object.__hash__
-
-    real = passes.frames
+    alive, most, real = [], [], passes.frames
 
     def frames(*given):
         made = real(*given)
-        made = made._replace(pixels=Made(made.pixels))
-        alive.add(made.pixels)
+        alive.extend(map(weakref.ref, made.pixels.values()))
         gc.collect()
-        most.append(len(alive))
+        most.append(sum(pixels() is not None for pixels in alive))
         return made
 
     monkeypatch.setattr(passes, "frames", frames)
     made_of = [entrant("", classifier, [Step("dense")], (40,))]
     stream = answers(made_of, lambda id: noise(40, 40, id), range(60), Settings(batch=4))
     assert sum(len(ids) for ids, _ in stream) == 60
-    assert max(most) <= 2 * 6
+    assert 2 <= max(most) <= 2 * 6
 
 
 def test_progress_is_told_of_every_photo_once_and_while_crops_are_worked_on(classifier):

@@ -15,6 +15,7 @@ import safetensors.numpy
 import torch
 from slow import evaluated, made, noisy_folder
 
+from verydeep.evaluate.scores import unpack
 from verydeep.evaluate.views import PROTOCOLS
 from verydeep.ranks import joined
 
@@ -52,7 +53,10 @@ def test_several_ranks_count_what_one_counts_and_save_it_in_one_file(results, si
     one, several = (json.loads((results[n] / "records.json").read_text()) for n in (1, size))
     assert plainly(several) == plainly(one)
     assert [r["protocol"] for r in one[0]] == ["centre", "dense", "dense", "crops", "both"] * 3
-    assert all(r["photos"] == 5 and len(r["skipped"]) == 1 for r in one[0])
+    for r in one[0]:
+        assert (r["photos"], [s["photo"] for s in r["skipped"]]) == (5, ["c/0.png"])
+        assert unpack(r["tested"], 6).tolist() == [True, True, False, True, True, True]
+        assert not unpack(r["right"]["top1"], 6)[2]
     assert len({r["right"]["top1"] for r in one[0]}) > 1
     one, several = (safetensors.numpy.load_file(results[n] / "p.safetensors") for n in (1, size))
     assert one.keys() == several.keys()

@@ -450,7 +450,8 @@ def test_the_command_line_refuses_a_pickle_in_one_line(tmp_path, photo_folder, v
     assert main(training if verb == "train" else [verb, str(path), photos]) == 1
     said = [line for line in capsys.readouterr().err.splitlines() if "model.safetensors" in line]
     assert len(said) == 1
-    assert "mkdir, which builds no tensor; nothing of it was run" in said[0]
+    assert "mkdir" in said[0]
+    assert "nothing of it was run" in said[0]
     assert not (tmp_path / "canary").exists()
 
 

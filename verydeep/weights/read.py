@@ -50,7 +50,7 @@ class Features:
             self.net, tuple(classes), crop, fc_width, self.base_width, self.batch_norm, self.pooling, self.mean, self.std,
             scales_of(crop), origin=f"{self.origin}; FC layers random" if self.origin else "FC layers random", licence=self.licence,
         )  # fmt: skip
-        classifier = build(contract)
+        classifier = build(contract, drawn=False)
         classifier.net.load_state_dict(self.tensors, strict=False)
         for fc in (classifier.net.fc6, classifier.net.fc7, classifier.net.fc8):
             first_weights(fc)

@@ -86,7 +86,7 @@ def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
         licence=eats.licence if eats else "",
     )  # fmt: skip
-    classifier = build(contract)
+    classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout
     return classifier
 

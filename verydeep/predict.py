@@ -12,7 +12,7 @@ from typing import NamedTuple, TextIO
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
-from verydeep.errors import ConfigError, DataError, PhotoError
+from verydeep.errors import DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.classify import answers, entrant
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import Protocol, Step
@@ -55,13 +55,12 @@ def predictions(
     workers: int = -1,
 ) -> Iterator[Row]:
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
-    if top < 1:
-        raise ConfigError(f"top: {top} is too small; it must be 1 or more")
     contract, place = classifier.contract, device_for(device)
     ready: dict[int, Row] = {}
 
     def on_bad(id: int, e: PhotoError) -> None:
-        ready[id] = Row(paths[id], [], e.reason)
+        advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
+        ready[id] = Row(paths[id], [], e.reason + advice)
 
     step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
     found = answers(

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
-from verydeep.cli import main
+import verydeep
+from verydeep.cli import main, verb_class, verb_names
+from verydeep.fields import Parser
+
+PACKAGE = Path(verydeep.__file__).parent
+TRAINING = ("demo", "study", "train")
+MODEL = ("evaluate", "predict", "train", "weights show", "weights verify")
+DATA = ("check", "evaluate", "pack", "study", "train")  # verbs that open DATA
+# The verbs that meet the messages of a file; of a room where no file is named. The longest that fits counts.
+MET_BY = {
+    "config.py": TRAINING, "recipes": TRAINING, "run.py": TRAINING, "train": TRAINING, "net": TRAINING, "data": TRAINING,
+    "data/builtin.py": DATA, "shards": DATA, "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "doctor": ("train",),
+    "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",), "report": ("train",),
+    "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "weights": (*MODEL, "weights convert"),
+    "weights/convert.py": ("weights convert",), "weights/published.py": ("weights list",),
+    "verbs/__init__.py": TRAINING, "verbs/weights.py": ("weights convert",), "fields.py": ("train",), "cli.py": ("train",),
+    # make_folder is also called for the results of `evaluate`, in a run that is there
+    "files": ("pack", *TRAINING),
+} | {f"verbs/{name}.py": (name,) for name in verb_names() if name != "weights"}  # fmt: skip
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
 MINI, FASHION = "builtin:fashion-mini", "builtin:fashion-a"
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "expected"),
-    [
-        (["train", "x", "--out", "y", "--recipe", "small", "--recipe=demo"], 2, "small and demo"),
-        (["study", "x", "--out", "y", "--recipe=demo", "--recipe", "demo"], 2, "demo and demo"),
-        (["evaluate", "x", "y", "--limit", "x"], 2, "limit: 'x' is not a whole number"),
-        (["pack", "x", "--out", "y", "--smallest_side", "big"], 2, "smallest_side: 'big' is not a whole number"),
-        (["evaluate", "x", "y", "--mirror", "maybe"], 2, "mirror: 'maybe' is not true or false"),
-        (["study", "x", "--out", "y", "--recipe", "finetune"], 2, "finetune is for a start from learnt weights"),
-    ],
-)
-def test_wrong_usage(words, status, expected, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == status
-    said = capsys.readouterr().err
-    assert expected in said
-    assert len(said.splitlines()) == 1
-
-
-def test_json_stands_before_or_behind_a_verb_of_weights(capsys):
-    assert main(["weights", "--json", "list"]) == 0
-    before = capsys.readouterr().out
-    assert main(["weights", "list", "--json"]) == 0
-    assert capsys.readouterr().out == before
 
 
 def no_memory(*args, **kwargs):
@@ -79,3 +76,46 @@ def test_a_long_photo_is_told_what_predict_has(tmp_path, capsys):
     assert "--protocol centre" in said
     assert "--long_photos" not in said
     assert "crops" not in said
+
+
+@cache
+def options(verb):
+    """What --help shows of a verb, such as `weights convert`."""
+    kind, *own = verb.split()
+    kind = verb_class(kind).own()[own[0]] if own else verb_class(kind)
+    kind.describe(parser := Parser(prog="verydeep"))
+    return set(re.findall(r"^  (?:-h, )?--([a-z_]+)", parser.format_help(), re.MULTILINE))
+
+
+def texts(path):
+    """Strings of a module, those with values in them whole; a template line by line, but for CSS."""
+    text = path.read_text()
+    if path.suffix == ".yaml":
+        return [text]
+    if path.suffix == ".j2":
+        return [line for line in text.splitlines() if not re.search(r"var\(--|^ +--\w+:|:root", line)]
+    found, inner = [], set()
+    for node in ast.walk(ast.parse(text)):  # from the outside in
+        if isinstance(node, ast.JoinedStr):
+            inner |= {id(n) for n in node.values}
+            found.append("".join(n.value if isinstance(n, ast.Constant) else "X" for n in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            found.append(node.value)
+    return found
+
+
+FILES = [p for p in sorted(PACKAGE.rglob("*")) if p.suffix in (".py", ".j2", ".yaml")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_option_that_is_named_is_there(path):
+    """In all verbs that may meet it, or in one that the sentence names."""
+    name = str(path.relative_to(PACKAGE))
+    verbs = next((MET_BY[n] for n in sorted(MET_BY, key=len, reverse=True) if name == n or name.startswith(f"{n}/")), ())
+    for text in texts(path):
+        named = [v for v in verb_names() if re.search(rf"\b{v}\b", text)] + ["weights convert"] * ("convert" in text)
+        for option in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text):
+            option = option.replace("-", "_")
+            assert verbs or named, f"who meets --{option} of {text!r}?"
+            lacking = [v for v in verbs if option not in options(v) | {"version"}]
+            assert not lacking or any(option in options(v) for v in named), f"{lacking} lacks --{option}: {text!r}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from verydeep.arguments import recipe_file
+from verydeep.recipes import recipe_file
 from verydeep.cli import main
 from verydeep.config import Config
 

@@ -75,7 +75,7 @@ def test_commands_for_published_nets_say_what_to_fetch(
     for program, *words in commands:
         assert program == "verydeep"
         if words[:2] == ["weights", "fetch"]:
-            assert parse("weights", words[1:]).name in catalogue()
+            assert parse(words)[0].name in catalogue()
             continue
         assert main(words) == 1
         assert "is not at hand; 'verydeep weights fetch oxford-d' brings it (528 MiB)" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -64,6 +65,11 @@ class WithoutAliases(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("a configuration has no aliases")
         return super().compose_node(parent, index)
+
+
+WithoutAliases.add_implicit_resolver(  # what YAML 1.1 takes for text
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$", re.ASCII), list("-+0123456789")
+)
 
 
 def yaml_fields(file: Path) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        ([], 2, "missing: verb"),
+        ([], 2, "required: VERB"),
         (["fly"], 2, "'fly'"),
         (["convert", "builtin:fashion-a", "x.safetensors"], 2, "--to"),
         (["convert", "builtin:fashion-a", "x.h5", "--to", "safetensors"], 2, "must end in .safetensors"),

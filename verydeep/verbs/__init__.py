@@ -96,7 +96,7 @@ class Trains(Verb):
         super().describe(parser)
         if cls.STARTS:
             more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
-            parser.flag("from", more, dest="start", action="append", metavar="MODEL")
+            parser.flag("from", more, action="append", metavar="MODEL")
         parser.flag("recipe", f"a named set of fields: {', '.join(recipes())}", action="append", metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
@@ -105,7 +105,7 @@ class Trains(Verb):
     @classmethod
     def asked(cls, found: Namespace) -> Verb:
         own, words = given(found, cls), given(found, Config)
-        recipe, start = (once(flag, getattr(found, flag, [])) for flag in ("recipe", "start"))
+        recipe, start = (once(flag, getattr(found, flag, [])) for flag in ("recipe", "from"))
         if start and "init_from" in words:
             raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
         if refused := next((name for name in cls.REFUSED if name in words), None):

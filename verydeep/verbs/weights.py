@@ -1,4 +1,5 @@
 from dataclasses import KW_ONLY, astuple, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from verydeep.verbs import FilePath, Verb
@@ -11,14 +12,14 @@ class Weights(Verb):
     DOES: ClassVar[tuple[str, str]]  # in weights.published: the work, which takes the fields in order, and its text
 
     def run(self) -> Any:
-        from verydeep.weights import published
+        from verydeep import weights
 
-        return getattr(published, self.DOES[0])(*astuple(self))
+        return getattr(weights.published, self.DOES[0])(*astuple(self))
 
     def text(self, record: Any) -> str:
-        from verydeep.weights import published
+        from verydeep import weights
 
-        return str(getattr(published, self.DOES[1])(record))
+        return str(getattr(weights.published, self.DOES[1])(record))
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,9 @@ class Convert(Weights):
     """change no weight; the file then needs the model's own mean and std"""
 
     def run(self) -> dict[str, Any]:
-        from pathlib import Path
+        from verydeep import weights
 
-        from verydeep.weights import published
-
-        return published.converted(self.model, self.to, Path(self.out), self.eats, self.fold_mean, self.keep)
+        return weights.published.converted(self.model, self.to, Path(self.out), self.eats, self.fold_mean, self.keep)
 
     def text(self, record: dict[str, Any]) -> str:
         return str(record["words"])

@@ -1,7 +1,5 @@
 """What the command line says when it cannot go on: every option it names exists where it is given."""
 
-from __future__ import annotations
-
 import ast
 import re
 from functools import cache
@@ -21,17 +19,17 @@ MODEL = ("evaluate", "predict", "train", "weights show", "weights verify")
 DATA = ("check", "evaluate", "pack", "study", "train")  # verbs that open DATA
 # The verbs that meet the messages of a file; of a room where no file is named. The longest that fits counts.
 MET_BY = {
-    "config.py": TRAINING, "recipes": TRAINING, "run.py": TRAINING, "train": TRAINING, "net": TRAINING, "data": TRAINING,
-    "data/builtin.py": DATA, "shards": DATA, "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "doctor": ("train",),
-    "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",), "report": ("train",),
-    "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "weights": (*MODEL, "weights convert"),
-    "weights/convert.py": ("weights convert",), "weights/published.py": ("weights list",),
-    "verbs/__init__.py": TRAINING, "verbs/weights.py": ("weights convert",), "fields.py": ("train",), "cli.py": ("train",),
-    # make_folder is also called for the results of `evaluate`, in a run that is there
-    "files": ("pack", *TRAINING),
+    "config.py": TRAINING, "fields.py": ("train",), "recipes": TRAINING, "run.py": TRAINING, "cli.py": ("train",),
+    "train": TRAINING, "net": TRAINING, "data": TRAINING, "data/builtin.py": DATA, "doctor": ("train",),
+    "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",),
+    "shards": DATA, "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
+    "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
+    "weights": (*MODEL, "weights convert"), "weights/convert.py": ("weights convert",),
+    "weights/published.py": ("weights list",), "verbs/weights.py": ("weights convert",),
+    "files": ("pack", *TRAINING),  # make_folder is also called for the results of `evaluate`, in a run that is there
 } | {f"verbs/{name}.py": (name,) for name in verb_names() if name != "weights"}  # fmt: skip
 
-TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
+TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36"]
 MINI, FASHION = "builtin:fashion-mini", "builtin:fashion-a"
 
 
@@ -50,7 +48,12 @@ def no_photo(*args, **kwargs):
         (["study", MINI, *TINY, "--nets", "A", "--dry-run"], "verydeep.net.vgg.VGG.forward", no_memory, "--base_width"),
         (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.score_map", no_memory, "--batch"),
         (["evaluate", FASHION, "PHOTOS"], "verydeep.data.photo.load", no_photo, "--workers"),
-        (["predict", FASHION, "PHOTOS"], "verydeep.net.classifier.Classifier.score_map", no_memory, "--protocol centre"),
+        (
+            ["predict", FASHION, "PHOTOS"],
+            "verydeep.net.classifier.Classifier.score_map",
+            no_memory,
+            "--protocol centre",
+        ),
         (["predict", FASHION, "PHOTOS"], "verydeep.data.photo.load", no_photo, "--workers"),
         (["check", "PHOTOS"], "verydeep.data.photo.load", no_photo, "--workers"),
     ],
@@ -111,7 +114,9 @@ FILES = [p for p in sorted(PACKAGE.rglob("*")) if p.suffix in (".py", ".j2", ".y
 def test_every_option_that_is_named_is_there(path):
     """In all verbs that may meet it, or in one that the sentence names."""
     name = str(path.relative_to(PACKAGE))
-    verbs = next((MET_BY[n] for n in sorted(MET_BY, key=len, reverse=True) if name == n or name.startswith(f"{n}/")), ())
+    verbs = next(
+        (MET_BY[n] for n in sorted(MET_BY, key=len, reverse=True) if name == n or name.startswith(f"{n}/")), ()
+    )
     for text in texts(path):
         named = [v for v in verb_names() if re.search(rf"\b{v}\b", text)] + ["weights convert"] * ("convert" in text)
         for option in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text):

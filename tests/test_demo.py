@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from verydeep.recipes import recipe_file
 from verydeep.cli import main
 from verydeep.config import Config
+from verydeep.recipes import recipe_file
 
 
 def test_a_small_demo_ends_with_a_report_and_is_quick_when_repeated(

@@ -11,7 +11,7 @@ carries its classes, its mean and its licence. A run is a folder that can be rea
     load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
     load("runs/mine").contract.classes        the names of the K classes
 
-The command line is `verydeep --help`; each of its verbs is a dataclass here: `verydeep.Train("photos", out="runs/mine").run()`.
+The command line is `verydeep --help`; its verbs are dataclasses, `verydeep.Train("photos", out="runs/mine").run()`.
 Importing this package loads nothing else.
 """
 

@@ -121,6 +121,15 @@ class Parser(argparse.ArgumentParser):
                 self.flag(f.name, text, default is MISSING, metavar=placeholder(one, f.name))
 
 
+class Once(argparse.Action):
+    """A flag whose second value would hide the first."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if (first := getattr(namespace, self.dest, None)) is not None:
+            parser.error(f"{self.dest}: {first} and {value} are named; give one of them")
+        setattr(namespace, self.dest, value)
+
+
 def placeholder(kind: Any, name: str) -> str:
     """What stands for a value in the help."""
     origin, inner = get_origin(kind), get_args(kind)

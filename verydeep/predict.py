@@ -47,13 +47,9 @@ def photos_in(given: Iterable[str]) -> list[str]:
 
 
 def predictions(
-    classifier: Classifier,
-    paths: list[str],
-    top: int = 5,
-    protocol: Protocol = "centre",
-    device: str = "auto",
+    classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto",
     workers: int = -1,
-) -> Iterator[Row]:
+) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
     contract, place = classifier.contract, device_for(device)
     ready: dict[int, Row] = {}
@@ -64,8 +60,8 @@ def predictions(
 
     step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
     found = answers(
-        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)), settings,
-        workers=workers_for(workers, False), on_bad=on_bad, batches=1,
+        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)),
+        settings, workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0
     for ids, [by_step] in found:
@@ -79,26 +75,22 @@ def predictions(
 
 
 def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int:
-    """Prints rows as `table`, `json` (one object a line) or `csv`, on stdout by default; returns the number with an error."""
+    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the number with an error."""
     out, errors = out or sys.stdout, 0
     writer = csv.writer(out)
-    for i, row in enumerate(rows):
+    if form == "csv":
+        writer.writerow(("photo", "rank", "class", "probability", "error"))
+    for row in rows:
         errors += row.error is not None
         if form == "json":
             named = [{"name": name, "probability": round(p, 6)} for name, p in row.classes]
             print(json.dumps({"photo": row.photo, "classes": named, "error": row.error}, ensure_ascii=False), file=out)
         elif form == "csv":
-            if i == 0:
-                writer.writerow(("photo", "rank", "class", "probability", "error"))
             for rank, (name, p) in enumerate(row.classes, 1):
                 writer.writerow((row.photo, rank, name, f"{p:.6f}", ""))
             if row.error is not None:
                 writer.writerow((row.photo, "", "", "", row.error))
         else:
-            answer = (
-                f"error: {row.error}"
-                if row.error is not None
-                else ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
-            )
-            print(f"{row.photo}: {answer}", file=out, flush=True)
+            answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
+            print(f"{row.photo}: {answer if row.error is None else f'error: {row.error}'}", file=out, flush=True)
     return errors

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from verydeep.config import Config
 from verydeep.errors import ConfigError
-from verydeep.fields import Parser, explained, given, settle
+from verydeep.fields import Once, Parser, explained, given, settle
 from verydeep.recipes import layered, recipes
 
 DATA = (
@@ -79,7 +79,7 @@ class Verb(ABC):
 
 
 class Trains(Verb):
-    """A verb with a configuration, whose fields are flags and may come from a recipe and from files."""
+    """A verb with a configuration, whose fields are flags, and may come from a start, a recipe and files."""
 
     STARTS: ClassVar[bool] = False  # whether --from MODEL may give the first layer
     REFUSED: ClassVar[Mapping[str, str]] = {}  # fields that it sets itself, and what to give instead
@@ -96,8 +96,8 @@ class Trains(Verb):
         super().describe(parser)
         if cls.STARTS:
             more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
-            parser.flag("from", more, action="append", metavar="MODEL")
-        parser.flag("recipe", f"a named set of fields: {', '.join(recipes())}", action="append", metavar="NAME")
+            parser.flag("from", more, action=Once, metavar="MODEL")
+        parser.flag("recipe", f"a named set of fields: {', '.join(recipes())}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
         parser.add_fields(Config, cls.config, explained(Config), cls.REFUSED)
@@ -105,17 +105,10 @@ class Trains(Verb):
     @classmethod
     def asked(cls, found: Namespace) -> Verb:
         own, words = given(found, cls), given(found, Config)
-        recipe, start = (once(flag, getattr(found, flag, [])) for flag in ("recipe", "from"))
+        recipe, start = getattr(found, "recipe", None), getattr(found, "from", None)
         if start and "init_from" in words:
             raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
         if refused := next((name for name in cls.REFUSED if name in words), None):
             raise ConfigError(f"{refused}: {cls.REFUSED[refused]}")
-        files, run = getattr(found, "files", []), Path(own["out"]) if "out" in own else None
+        files, run = getattr(found, "files", ()), Path(own["out"]) if "out" in own else None
         return cls(**own | {"config": layered(recipe, files=files, start=start, run=run, base=cls.config, **words)})
-
-
-def once(flag: str, values: list[str]) -> str | None:
-    """What a flag names. Raises ConfigError where it stands twice."""
-    if len(values) > 1:
-        raise ConfigError(f"{flag}: {' and '.join(values)} are named; give one, and other fields by --config")
-    return values[0] if values else None

@@ -9,11 +9,32 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from verydeep import verbs
 from verydeep.cli import main, parse, verb_class, verb_names
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
 TRAIN = ["train", "nowhere", "--out", "x"]
 EVALUATE = ["evaluate", "builtin:fashion-a", "builtin:fashion-mini"]
+FLY = '''
+from dataclasses import KW_ONLY, dataclass
+from verydeep.verbs import Verb
+
+@dataclass(frozen=True)
+class Fly(Verb):
+    """leave the ground"""
+
+    where: str
+    """a direction"""
+    _: KW_ONLY
+    far: bool = False
+    """not only near"""
+
+    def run(self):
+        return {"where": self.where, "how": "far" if self.far else "near"}
+
+    def text(self, record):
+        return f"flown {record['how']} {record['where']}"
+'''
 PREDICT = ["predict", "builtin:fashion-a", "x.png"]
 
 
@@ -173,6 +194,18 @@ def test_json_stands_before_or_behind_a_verb_of_weights(capsys: pytest.CaptureFi
         assert main(["weights", *words]) == 0
         said.append(json.loads(capsys.readouterr().out))
     assert said[0] == said[1] != []
+
+
+def test_a_new_verb_is_one_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fly.py").write_text(FLY)
+    monkeypatch.setattr(verbs, "__path__", [*verbs.__path__, str(tmp_path)])
+    assert main(["fly", "up", "--far"]) == 0
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "flown far up"
+    assert "  fly       leave the ground" in out
 
 
 def test_python_calls_a_verb_as_the_command_line_does(

@@ -22,7 +22,8 @@ def test_the_defaults_are_the_papers() -> None:
     """Typed from sections 2.1 and 3.1, not from the source."""
     paper = {
         "crop": 224, "fc_width": 4096, "base_width": 64, "batch_norm": False, "dropout": 0.5, "scale": 256,
-        "flip": True, "batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "epochs": 74, "drops": 3, "drop_factor": 10,
+        "flip": True, "batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "epochs": 74,
+        "drops": 3, "drop_factor": 10,
     }  # fmt: skip
     assert {name: getattr(Config(), name) for name in paper} == paper
 

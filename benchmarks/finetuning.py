@@ -21,7 +21,8 @@ import numpy as np
 
 from verydeep.config import Config
 from verydeep.study.claims import mcnemar
-from verydeep.train.prepare import finished_at, run_training
+from verydeep.train.prepare import run_training
+from verydeep.train.remember import finished_at
 from verydeep.weights import load
 
 CATEGORIES = ("animals", "food", "household", "plants", "town", "vehicles")

@@ -12,18 +12,16 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 import verydeep.files
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_text
+from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_sealed, write_text
 from verydeep.run import Run, open_run, read_config
 
 SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))
@@ -36,14 +34,14 @@ with open_run(pathlib.Path({folder!r}), Config(crop=32, scale=(32, 48), drop_at=
 """
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
 # Opening
 
 
-def test_a_run_is_begun_and_continued(tmp_path: Path) -> None:
+def test_a_run_is_begun_and_continued(tmp_path):
     out = tmp_path / "runs" / "one"
     with open_run(out, SMALL) as run:
         run.say("first")
@@ -58,13 +56,13 @@ def test_a_run_is_begun_and_continued(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_said_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_said_goes_to_stderr(tmp_path, capsys):
     with open_run(tmp_path, SMALL) as run:
         run.say("hello")
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+def test_a_second_owner_is_refused(tmp_path):
     with open_run(tmp_path, SMALL):
         with pytest.raises(RunError, match="in use by another training"), open_run(tmp_path, SMALL):
             pass
@@ -76,26 +74,26 @@ def test_a_second_owner_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_killed_owner_leaves_no_lock(tmp_path):
     code = OPEN.format(folder=str(tmp_path), then="os.kill(os.getpid(), signal.SIGKILL)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     with open_run(tmp_path, SMALL):
         pass
 
 
-def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
+def test_an_error_inside_gives_the_lock_back(tmp_path):
     with pytest.raises(KeyError), open_run(tmp_path, SMALL):
         raise KeyError
     with open_run(tmp_path, SMALL):
         pass
 
 
-def save_something(run: Path) -> None:
+def save_something(run):
     (run / "last").mkdir()
     (run / "last" / "state.json").write_text("{}")
 
 
-def test_before_anything_is_saved_the_folder_may_begin_again(tmp_path: Path) -> None:
+def test_before_anything_is_saved_the_folder_may_begin_again(tmp_path):
     with open_run(tmp_path, SMALL):
         pass
     other = replace(SMALL, lr=0.1)
@@ -104,7 +102,7 @@ def test_before_anything_is_saved_the_folder_may_begin_again(tmp_path: Path) -> 
     assert read_config(tmp_path) == other
 
 
-def test_another_configuration_names_the_fields(tmp_path: Path) -> None:
+def test_another_configuration_names_the_fields(tmp_path):
     with open_run(tmp_path, SMALL):
         save_something(tmp_path)
     with (
@@ -116,7 +114,7 @@ def test_another_configuration_names_the_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stranger", ["photo.jpg", "log.txt", ".bashrc"])
-def test_a_folder_of_something_else_is_refused(tmp_path: Path, stranger: str) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path, stranger):
     (tmp_path / stranger).write_text("mine")
     with pytest.raises(RunError, match=f"already holds {stranger}"), open_run(tmp_path, SMALL):
         pass
@@ -124,18 +122,18 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, stranger: str) ->
     assert names(tmp_path) == [stranger]
 
 
-def test_a_stranger_with_a_config_gets_no_lock_file(tmp_path: Path) -> None:
+def test_a_stranger_with_a_config_gets_no_lock_file(tmp_path):
     (tmp_path / "config.yaml").write_text("database: mine\n")
     with pytest.raises(ConfigError, match="unknown fields database"), open_run(tmp_path, SMALL):
         pass
     assert names(tmp_path) == ["config.yaml"]
 
 
-def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path, monkeypatch):
     """Another training begins and ends between the first look at the folder and the lock."""
     other = replace(SMALL, lr=0.1)
 
-    def begun_meanwhile(*ignored: object) -> None:
+    def begun_meanwhile(*ignored):
         monkeypatch.undo()
         with open_run(tmp_path, other):
             save_something(tmp_path)
@@ -155,8 +153,8 @@ def test_a_configuration_that_came_before_the_lock_is_kept(tmp_path: Path, monke
         (errno.ENOLCK, r"cannot be locked \(No locks"),
     ],
 )
-def test_a_lock_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str) -> None:
-    def failing(*ignored: object) -> None:
+def test_a_lock_that_fails_says_why(tmp_path, monkeypatch, number, message):
+    def failing(*ignored):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", failing)
@@ -164,7 +162,7 @@ def test_a_lock_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
 
 
-def test_what_killed_processes_were_writing_is_removed(tmp_path: Path) -> None:
+def test_what_killed_processes_were_writing_is_removed(tmp_path):
     """And nothing else, nor before the lock is held."""
     kept = ["best.safetensors", ".mine.tmp", "a.123.tmp"]
     stale = [".best.safetensors.123.tmp", ".metrics.jsonl.7.tmp"]
@@ -181,17 +179,19 @@ def test_what_killed_processes_were_writing_is_removed(tmp_path: Path) -> None:
         assert names(tmp_path) == sorted([*kept, ".lock", "config.yaml", "last"])
 
 
-def test_a_process_killed_while_it_began_is_no_stranger(tmp_path: Path) -> None:
+def test_a_process_killed_while_it_began_is_no_stranger(tmp_path):
     (tmp_path / ".lock").touch()
     (tmp_path / ".config.yaml.123.tmp").write_text("net:")
     with open_run(tmp_path, SMALL):
         assert read_config(tmp_path) == SMALL
 
 
-def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "run").touch()
     for path in (tmp_path / "run", tmp_path / "run" / "below"):
-        said = rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another --out, or move the file away$"
+        said = (
+            rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
+        )
         with pytest.raises(RunError, match=said), open_run(path, SMALL):
             pass
 
@@ -204,10 +204,8 @@ def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
         (errno.EIO, "give another --out"),
     ],
 )
-def test_what_to_do_about_a_folder_fits_what_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
-) -> None:
-    def mkdir(*ignored: object, **also: object) -> None:
+def test_what_to_do_about_a_folder_fits_what_is_wrong(tmp_path, monkeypatch, number, advice):
+    def mkdir(*ignored, **also):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
@@ -215,14 +213,14 @@ def test_what_to_do_about_a_folder_fits_what_is_wrong(
         make_folder(tmp_path / "run")
 
 
-def write_into(folder: Path) -> None:
+def write_into(folder):
     with open_run(folder, SMALL) as run:
         run.say("x")
         run.record({"step": 1, "epoch": 1})
 
 
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_link_out_of_the_folder_is_not_written_through(tmp_path: Path, name: str) -> None:
+def test_a_link_out_of_the_folder_is_not_written_through(tmp_path, name):
     """A run folder from a stranger could point anywhere."""
     (tmp_path / "mine").write_text("mine")
     with open_run(tmp_path / "run", SMALL):
@@ -236,7 +234,7 @@ def test_a_link_out_of_the_folder_is_not_written_through(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, name):
     with open_run(tmp_path, SMALL):
         pass
     (tmp_path / name).unlink(missing_ok=True)
@@ -254,7 +252,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, name: str) -
 # Reading
 
 
-def test_what_is_no_run_is_explained(tmp_path: Path) -> None:
+def test_what_is_no_run_is_explained(tmp_path):
     with pytest.raises(RunError, match=r"is not a run folder: it has no config\.yaml"):
         read_config(tmp_path)
 
@@ -274,19 +272,19 @@ def test_what_is_no_run_is_explained(tmp_path: Path) -> None:
         b"!!python/name:os.system",
     ],
 )
-def test_a_damaged_configuration_is_a_run_error(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_configuration_is_a_run_error(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(RunError, match=r"config\.yaml .*damaged"):
         read_config(tmp_path)
 
 
-def test_a_field_of_the_future_is_named(tmp_path: Path) -> None:
+def test_a_field_of_the_future_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("net: D\nwarp: 9\n")
     with pytest.raises(ConfigError, match=r"config\.yaml: unknown fields warp"):
         read_config(tmp_path)
 
 
-def test_json_survives_being_written(tmp_path: Path) -> None:
+def test_json_survives_being_written(tmp_path):
     value = {"a": [1, 2.5, None, "犬"], "b": {"c": True}}
     write_json(tmp_path / "deep" / "x.json", value)
     assert read_json(tmp_path / "deep" / "x.json") == value
@@ -296,7 +294,7 @@ def test_json_survives_being_written(tmp_path: Path) -> None:
     ("content", "message"),
     [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "does not hold an object"), (None, "cannot be read")],
 )
-def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_damaged_json_is_a_run_error(tmp_path, content, message):
     if content is not None:
         (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(RunError, match=message):
@@ -307,17 +305,17 @@ def test_damaged_json_is_a_run_error(tmp_path: Path, content: bytes | None, mess
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/random"])
-def test_records_without_end_are_refused(tmp_path: Path, device: str) -> None:
+def test_records_without_end_are_refused(tmp_path, device):
     (tmp_path / "metrics.jsonl").symlink_to(device)
     with pytest.raises(RunError, match=r"metrics\.jsonl cannot be read \(it is not a regular file\)"):
         Run(tmp_path).forget_after(1, 1)
 
 
-def full_disk(*ignored: object, **also_ignored: object) -> None:
+def full_disk(*ignored, **also_ignored):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def half_written(path: Path) -> None:
+def half_written(path):
     path.write_text("new but cut sh")
     full_disk()
 
@@ -332,7 +330,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("call", FAILURES)
 @pytest.mark.parametrize("old", ["old", None])
-def test_a_failing_call_leaves_the_old_file_and_no_litter(tmp_path: Path, call: str, old: str | None) -> None:
+def test_a_failing_call_leaves_the_old_file_and_no_litter(tmp_path, call, old):
     if old:
         (tmp_path / "x.txt").write_text(old)
     with pytest.MonkeyPatch.context() as patch:
@@ -345,10 +343,10 @@ def test_a_failing_call_leaves_the_old_file_and_no_litter(tmp_path: Path, call: 
     assert (tmp_path / "x.txt").read_text() == "new"
 
 
-def failing_folder_flush(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def failing_folder_flush(monkeypatch, number):
     fsync = os.fsync
 
-    def of_files_only(handle: int) -> None:
+    def of_files_only(handle):
         if os.path.isdir(f"/proc/self/fd/{handle}"):
             raise OSError(number, os.strerror(number))
         fsync(handle)
@@ -356,9 +354,7 @@ def failing_folder_flush(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "fsync", of_files_only)
 
 
-def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(tmp_path, monkeypatch):
     (tmp_path / "x.txt").write_text("old")
     failing_folder_flush(monkeypatch, errno.EIO)
     with pytest.raises(RunError, match=r"x\.txt was saved but may not survive a power cut \(Input/output error\)"):
@@ -367,15 +363,13 @@ def test_a_folder_that_fails_to_flush_does_not_deny_the_new_file(
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_without_flushing_of_folders_is_good_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_file_system_without_flushing_of_folders_is_good_enough(tmp_path, monkeypatch, number):
     failing_folder_flush(monkeypatch, number)
     write_text(tmp_path / "x.txt", "new")
     assert (tmp_path / "x.txt").read_text() == "new"
 
 
-def test_half_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_half_a_write_leaves_the_old_file(tmp_path):
     (tmp_path / "x.txt").write_text("old")
     with pytest.raises(RunError, match="unchanged"):
         write_atomically(tmp_path / "x.txt", half_written)
@@ -383,10 +377,10 @@ def test_half_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "x.txt").read_text() == "old"
 
 
-def test_an_error_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):
     (tmp_path / "x.txt").write_text("old")
 
-    def write(path: Path) -> None:
+    def write(path):
         path.write_text("new")
         raise KeyboardInterrupt
 
@@ -396,7 +390,7 @@ def test_an_error_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "x.txt").read_text() == "old"
 
 
-def test_a_read_only_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_disk_is_one_clear_error(tmp_path, monkeypatch):
     """A read-only disk refuses to remove even what is not there."""
     monkeypatch.setattr(Path, "write_text", full_disk)
     monkeypatch.setattr(Path, "unlink", full_disk)
@@ -404,11 +398,11 @@ def test_a_read_only_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest
         write_text(tmp_path / "x.txt", "new")
 
 
-def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_and_folder_are_flushed_around_the_rename(tmp_path, monkeypatch):
     calls: list[str] = []
     fsync, rename = os.fsync, Path.replace
 
-    def seen_fsync(handle: int) -> None:
+    def seen_fsync(handle):
         calls.append(f"flush {os.readlink(f'/proc/self/fd/{handle}')}")
         fsync(handle)
 
@@ -419,7 +413,7 @@ def test_file_and_folder_are_flushed_around_the_rename(tmp_path: Path, monkeypat
     assert calls == [f"flush {temporary}", f"rename {temporary}", f"flush {tmp_path}"]
 
 
-def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def flushed(monkeypatch):
     """What is flushed from now on."""
     fsync, found = os.fsync, list[str]()
     monkeypatch.setattr(
@@ -428,19 +422,17 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_a_new_run_folder_survives_a_power_cut_with_those_above_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_run_folder_survives_a_power_cut_with_those_above_it(tmp_path, monkeypatch):
     found = flushed(monkeypatch)
     with open_run(tmp_path / "a" / "b" / "run", SMALL):
         pass
     assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} < set(found)
 
 
-def test_a_folder_that_may_be_written_but_not_listed_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_be_written_but_not_listed_will_do(tmp_path, monkeypatch):
     os_open = os.open
 
-    def unlistable(path: object, *given: int) -> int:
+    def unlistable(path, *given):
         if Path(str(path)) == tmp_path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return os_open(str(path), *given)
@@ -454,7 +446,7 @@ def test_a_folder_that_may_be_written_but_not_listed_will_do(tmp_path: Path, mon
 # Log and metrics
 
 
-def always_full(path: Path, *ignored: object, **also_ignored: object) -> IO[str]:
+def always_full(path, *ignored, **also_ignored):
     return io.open("/dev/full", "a")  # noqa: UP020  not the one that is replaced
 
 
@@ -462,9 +454,7 @@ def always_full(path: Path, *ignored: object, **also_ignored: object) -> IO[str]
 @pytest.mark.parametrize(
     ("name", "act"), [("log.txt", lambda run: run.say("x")), ("metrics.jsonl", lambda run: run.record({"step": 1}))]
 )
-def test_a_full_disk_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[Run], None]
-) -> None:
+def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch, name, act):
     with open_run(tmp_path, SMALL) as run:
         monkeypatch.setattr(verydeep.files.disk, "open", always_full, raising=False)
         with pytest.raises(RunError, match=rf"{re.escape(name)} cannot be written \(No space left on device\)"):
@@ -472,8 +462,8 @@ def test_a_full_disk_is_one_clear_line(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_log_that_fails_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+def test_a_log_that_fails_hides_no_other_error(tmp_path, monkeypatch):
+    def fail():
         with open_run(tmp_path, SMALL) as run:
             monkeypatch.setattr(verydeep.files.disk, "open", always_full, raising=False)
             with suppress(RunError, OSError):
@@ -484,11 +474,11 @@ def test_a_log_that_fails_hides_no_other_error(tmp_path: Path, monkeypatch: pyte
         fail()
 
 
-def steps(run: Run) -> list[int]:
+def steps(run):
     return [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
 
 
-def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> None:
+def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path):
     run = Run(tmp_path)
     run.forget_after(3, 9)
     assert names(tmp_path) == []
@@ -515,10 +505,10 @@ def test_records_of_steps_to_be_taken_again_are_forgotten(tmp_path: Path) -> Non
             b"",
             b"[" * 100_000,
         ),
-        *(b'{"step": 1, "val_top1_error": 1}', b'{"step": 1, "epoch": "1", "val_top1_error": 1}', b"1" * 100_000),
+        *(b'{"step": 1, "val_error": 1}', b'{"step": 1, "epoch": "1", "val_error": 1}', b"1" * 100_000),
     ],
 )
-def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
+def test_half_lines_are_forgotten(tmp_path, junk):
     run = Run(tmp_path)
     run.record({"step": 1, "epoch": 1})
     with run.metrics.open("ab") as f:
@@ -528,7 +518,7 @@ def test_half_lines_are_forgotten(tmp_path: Path, junk: bytes) -> None:
     assert steps(run) == [1, 2]
 
 
-def test_records_are_read_in_little_memory(tmp_path: Path) -> None:
+def test_records_are_read_in_little_memory(tmp_path):
     """One by one, and a line without end in pieces."""
     run = Run(tmp_path)
     with run.metrics.open("w") as f:
@@ -542,3 +532,12 @@ def test_records_are_read_in_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert most < 200_000
     assert steps(run) == list(range(4_001))
+
+
+@pytest.mark.parametrize("write", [write_json, write_sealed])
+def test_json_that_could_not_be_read_again_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "x.json", {"a": 1})
+    before = (tmp_path / "x.json").read_bytes()
+    with pytest.raises(RunError, match=r"x\.json would have [\d,]+ bytes, and at most 3,000,000 can be read again"):
+        write(tmp_path / "x.json", {"a": "é" * 1_500_000})
+    assert (tmp_path / "x.json").read_bytes() == before

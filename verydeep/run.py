@@ -35,11 +35,12 @@ from verydeep.files.disk import (
 )
 from verydeep.ranks import ALONE, Ranks
 
-LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, fifty times as many as are written
+LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
+OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
 
 
 class Run:
-    """An open run folder. `say` goes to stderr and log.txt, `record` to metrics.jsonl; of several ranks only the first does so."""
+    """An open run folder. `say`: to stderr and log.txt; `record`: to metrics.jsonl; of several ranks only the first does."""
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
@@ -56,13 +57,18 @@ class Run:
         if self.writes:
             append(self.metrics, json.dumps(values) + "\n")
 
+    def note(self, kind: str, message: str, step: int = 0, epoch: int = 0) -> None:
+        """Says what the report shows too: a `drop` of the rate, a `warning`, the `gains` before the first step."""
+        self.record({"step": step, "epoch": epoch, kind: message})
+        self.say(f"warning: {message}" if kind == "warning" else message)
+
     def forget_after(self, step: int, epochs: int) -> None:
         """Drops the records of what a run that resumes after `step`, with `epochs` complete, will do again."""
 
         def copy(temporary: Path) -> None:
             with temporary.open("w", encoding="utf-8") as f:
                 for r in read_metrics(self.metrics):
-                    if r["step"] <= step and ("val_top1_error" not in r or r["epoch"] <= epochs):
+                    if r["step"] <= step and ("loss" in r or r["epoch"] <= epochs):
                         f.write(json.dumps(r) + "\n")
 
         if self.writes and self.metrics.exists():
@@ -85,8 +91,9 @@ def record_in(line: bytes) -> dict[str, Any] | None:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(value, dict) and isinstance(value.get("step"), int) and isinstance(value.get("epoch"), int)
-    return value if whole else None
+    if not isinstance(value, dict) or not isinstance(value.get("step"), int) or not isinstance(value.get("epoch"), int):
+        return None
+    return {OLD_NAMES.get(name, name): v for name, v in dict[str, Any](value).items()}
 
 
 @contextmanager
@@ -133,7 +140,8 @@ def check_folder(path: Path, config: Config) -> None:
     elif (fields := different_fields(old := read_config(path), config)) and has_state(path):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
         raise RunError(
-            f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or give another --out"
+            f"{path} was begun with another configuration: {changes}; "
+            "repeat the first command to resume, or give another --out"
         )
 
 
@@ -143,7 +151,7 @@ def has_state(path: Path) -> bool:
 
 
 def read_config(path: Path) -> Config:
-    """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError where there is no run."""
+    """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError without a run."""
     file = path / "config.yaml"
     try:
         values = yaml_fields(file)

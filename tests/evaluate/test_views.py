@@ -7,7 +7,7 @@ from slow import noise
 
 from verydeep.data import photo
 from verydeep.errors import PhotoError
-from verydeep.evaluate.views import View, frames, grid, inputs
+from verydeep.evaluate.views import View, frames, grid, inputs, windows
 
 
 def see(image, view, crop=32, **options):
@@ -83,3 +83,19 @@ def test_crops_of_long_photos_are_windows_of_the_whole(height, width):
 
 def test_dense_takes_exactly_8_to_1():
     assert see(noise(10, 80), View("dense", 32))[0].shape == (32, 256, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 91), (77, 50), (40, 700)])
+def test_the_windows_of_cells_are_what_the_net_saw_there(height, width):
+    """Cut out of the upright photo by Pillow and rescaled, they are the inputs, or the cell's part of the whole."""
+    ramp = np.add.outer(np.arange(height) * 2, np.arange(width) // 4)[:, :, None] + np.array([0, 20, 40])
+    image, crop = Image.fromarray(ramp.clip(0, 255).astype(np.uint8)), 32
+    for view in (View("centre", 40), View("dense", 64), View("crops", 40)):
+        for number, pixels in enumerate(see(image, view, crop, long_photos="middle")):
+            cells = tuple(1 + (side - crop) // 32 for side in pixels.shape[:2])
+            boxes = windows(view, crop, (height, width), number, cells)
+            assert boxes.shape == (*cells, 4)
+            for i, j in np.ndindex(cells):
+                cut = image.resize((crop, crop), Image.Resampling.BILINEAR, box=tuple(boxes[i, j].clip(0, None)))
+                saw = pixels[32 * i : 32 * i + crop, 32 * j : 32 * j + crop].astype(int)
+                assert np.abs(saw - np.asarray(cut)).max() <= 3

@@ -7,9 +7,9 @@ from verydeep.report.tables import epoch_rows, map_side, markdown, rate, results
 from verydeep.words import aligned
 
 RESULT = {
-    "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
-    "split": "test", "photos": 1200, "top1_errors": 30, "top5_errors": None, "top1_error": 2.5, "top5_error": None,
-    "passes": 4.25, "seconds": 1.25, "skipped": [],
+    "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224,
+    "pooling": "up", "split": "test", "photos": 1200, "top1_errors": 30,
+    "top5_errors": None, "top1_error": 2.5, "top5_error": None, "passes": 4.25, "seconds": 1.25, "skipped": [],
 }  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def test_a_rate_shows_what_it_was_divided_from() -> None:
 
 
 def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
-    epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_top1_error": 50.0, "val_top1_error": 40.0}
+    epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_error": 50.0, "val_error": 40.0}
     assert epoch_rows([epoch | {"photos_per_second": 0.0, "waiting_share": 0.0}])[0][-2:] == ("-", "-")
     assert epoch_rows([epoch | {"photos_per_second": 12.3, "waiting_share": 0.25}])[0][-2:] == ("12", "25%")
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
+import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,37 +20,31 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.shards.test_pack import packed as pack_into
+from verydeep.cli import main
 from verydeep.data import order
 from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 from verydeep.errors import DataError
-from verydeep.progress import Progress
 from verydeep.shards import cache as remote
 from verydeep.shards import store
 from verydeep.shards.cache import Cache
 from verydeep.shards.index import read_index
-from verydeep.shards.packing import Settings, pack
-from verydeep.shards.plan import Plan, overlap
+from verydeep.shards.plan import Plan
 
 
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """240 small photos in shards of about 50 kB, and a cache of its own."""
-    from PIL import Image
-
     random = np.random.default_rng(0)
     for i in range(240):
         path = tmp_path / "photos" / f"c{i % 3}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(path)
     monkeypatch.setattr("verydeep.shards.packing.MB", 50_000)
-    pack(
-        str(tmp_path / "photos"),
-        str(tmp_path / "shards" / "f-%05d.tar"),
-        Settings(shard_mb=1),
-        progress=Progress("none"),
-    )
+    pack_into(tmp_path / "photos", tmp_path / "shards" / "f-%05d.tar", shard_mb=1)
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "cache"))
     monkeypatch.delenv("VERYDEEP_CACHE_GB", raising=False)
     monkeypatch.setattr(store, "PAUSE", 0.01)
@@ -62,21 +61,15 @@ def in_memory(packed: Path) -> Iterator[str]:
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves a folder. `fails` says how often a name fails, and how: an error, half of the content, other content, silence."""
+    """Serves a folder. `fails` says how a name fails each time: an error, half the content, another, silence."""
 
     folder: Path
     fails: dict[str, list[str]]
     asked: Counter[str]
     lock = threading.Lock()
 
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
     def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        name = self.path.rpartition("/")[2]
+        name, body = self.path.rpartition("/")[2], self.command == "GET"
         path = self.folder / name
         if not path.is_file():
             self.send_error(404)
@@ -100,6 +93,8 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif body:
             self.wfile.write(bytes(len(content)) if how == "other" else content)
+
+    do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
         pass
@@ -142,9 +137,8 @@ def test_a_store_gives_what_the_folder_gives(packed: Path, in_memory: str, tmp_p
     assert len(index.shards) > 5
     assert {p.stem for p in cached(tmp_path / "cache")} == {s.sha256 for s in index.shards}
     assert not list((tmp_path / "cache" / "shards").glob("*.part"))
-    assert (
-        open_data(in_memory, (0.2, 0.2)).fingerprint() == open_data(str(packed / "f-*.tar"), (0.2, 0.2)).fingerprint()
-    )
+    divided, local = (open_data(data, (0.2, 0.2)) for data in (in_memory, str(packed / "f-*.tar")))
+    assert divided.fingerprint() == local.fingerprint()
 
 
 def test_a_store_is_shuffled_by_shards_and_then_a_window(
@@ -158,7 +152,7 @@ def test_a_store_is_shuffled_by_shards_and_then_a_window(
     assert (first == again).all()
     assert (first != other).any()
     assert sorted(first.tolist()) == list(range(240))
-    assert overlap(Plan(photos.shards.astype(np.int32), first), np.ones(99, np.int64)) <= 5
+    assert Plan(photos.shards.astype(np.int32), first).overlap(np.ones(99, np.int64)) <= 5
 
 
 def test_http_with_failures_gives_the_same(served: tuple[str, type[Server]], packed: Path, tmp_path: Path) -> None:
@@ -197,7 +191,7 @@ def test_what_is_missing_is_named(in_memory: str, served: tuple[str, type[Server
     with pytest.raises(DataError, match=r"memory://bucket/f-00000.tar does not exist; copy the shards there"):
         [photos.content(i) for i in range(240)]
     for url in ("memory://bucket/g-*.tar", served[0].replace("f-", "g-")):
-        with pytest.raises(DataError, match=r"/g.index does not exist; shards on an object store need the index"):
+        with pytest.raises(DataError, match=r"/g.index does not exist; shards need the index"):
             open_data(url)
     with pytest.raises(DataError, match=r"nope:// is not known"):
         open_data("nope://x/f-*.tar")
@@ -237,19 +231,15 @@ def test_a_cache_that_cannot_hold_what_is_read_side_by_side_says_so(
 
 def cache_of(packed: Path, in_memory: str, folder: Path, shards: int) -> tuple[Cache, Any]:
     index = read_index(packed / "f.index")
-    return Cache("memory://bucket/", index.shards, folder, shards * max(s.bytes for s in index.shards)), index
+    return Cache("memory://bucket/", index, folder, shards * max(s.bytes for s in index.shards)), index
 
 
 def watched(cache: Cache, done: threading.Event, most: list[int]) -> None:
     """The bytes in the folder, a .part counted whole, again and again."""
     while not done.is_set():
         with cache.alone():
-            most.append(
-                sum(
-                    int(p.name.split(".")[1]) if p.suffix == ".part" else p.stat().st_size
-                    for p in cache.folder.iterdir()
-                )
-            )
+            parts = [int(p.name.split(".")[1]) for p in cache.folder.glob("*.part")]
+            most.append(sum(parts) + sum(p.stat().st_size for p in cache.folder.glob("*.tar")))
         time.sleep(0.001)
 
 
@@ -257,17 +247,14 @@ def watched(cache: Cache, done: threading.Event, most: list[int]) -> None:
 def test_a_tiny_cache_serves_many_threads_and_keeps_its_bound(
     shards: int, packed: Path, in_memory: str, tmp_path: Path
 ) -> None:
-    cache, index = cache_of(packed, in_memory, tmp_path / "tiny", shards)
+    cache, _ = cache_of(packed, in_memory, tmp_path / "tiny", shards)
     local, most, done = open_data(str(packed / "f-*.tar")).split("all"), list[int](), threading.Event()
     watcher = threading.Thread(target=watched, args=(cache, done, most))
     watcher.start()
 
-    def read(id: int) -> bytes:
-        return cache.read(id, int(index.shard[id]), int(index.offset[id]), int(index.size[id]), "x")
-
     ids = np.random.default_rng(1).permutation(240)[:120].tolist()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(read, ids))
+        found = list(pool.map(lambda id: cache.read(id, "x"), ids))
     done.set()
     watcher.join()
     assert found == [local.content(id) for id in ids]
@@ -282,17 +269,18 @@ def test_what_is_expected_is_fetched_ahead_within_the_bound(
     cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 3)
     fetched: list[tuple[str, bool]] = []
     get = remote.get
-    monkeypatch.setattr(
-        remote,
-        "get",
-        lambda url, *rest: (fetched.append((url[-9:-4], threading.current_thread().name == "shards")), get(url, *rest)),
-    )
+
+    def noted(url: str, *rest: Any) -> None:
+        fetched.append((url[-9:-4], threading.current_thread().name == "shards"))
+        get(url, *rest)
+
+    monkeypatch.setattr(remote, "get", noted)
     ids = np.argsort(index.shard, kind="stable")
-    cache.expect(index.shard, ids)
+    cache.expect(ids)
     settled()
     assert fetched == [("00000", True), ("00001", True), ("00002", True)], "no more than the cache holds"
     for id in ids.tolist():
-        cache.read(id, int(index.shard[id]), int(index.offset[id]), int(index.size[id]), "x")
+        cache.read(id, "x")
         settled()
     assert [name for name, _ in fetched] == [s.name[2:7] for s in index.shards], "each once, in turn"
     assert all(ahead for _, ahead in fetched)
@@ -304,18 +292,43 @@ def test_another_epoch_keeps_what_it_needs_first(packed: Path, in_memory: str, t
         cache.fetch(shard)
     shards = len(index.shards)
     ids = np.argsort((index.shard + shards - 2) % shards, kind="stable")  # 2, 3, ... 0, 1
-    cache.expect(index.shard, ids)
+    cache.expect(ids)
     settled()
-    assert {p.name for p in (tmp_path / "tiny").glob("*.tar")} == {cache.names[i] for i in (2, 3, 4)}
+    assert {p.name for p in (tmp_path / "tiny").glob("*.tar")} == {f"{index.shards[i].sha256}.tar" for i in (2, 3, 4)}
 
 
 def test_a_shard_that_is_read_is_not_removed(packed: Path, in_memory: str, tmp_path: Path) -> None:
-    cache, _ = cache_of(packed, in_memory, tmp_path / "tiny", 1)
+    cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 1)
     with cache.opened(0):
         assert not cache.fetch(1, ahead=True)
-        assert (tmp_path / "tiny" / cache.names[0]).exists()
+        assert (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").exists()
     assert cache.fetch(1, ahead=True)
-    assert not (tmp_path / "tiny" / cache.names[0]).exists()
+    assert not (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").exists()
+
+
+def test_a_shard_that_another_user_fetched_is_read(
+    packed: Path, in_memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only its owner may set the time of a file."""
+    same(open_data(in_memory), packed)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.utime", refused)
+    out = str(tmp_path / "again" / "f-%05d.tar")
+    assert main(["pack", in_memory, "--out", out, "--bad_photos", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["photos"], found["skipped"]) == ({"all": 240}, [])
+
+
+def test_a_cache_that_cannot_be_used_is_no_fault_of_a_photo(packed: Path, in_memory: str, tmp_path: Path) -> None:
+    photos = open_data(in_memory).split("all")
+    for shard in read_index(packed / "f.index").shards:
+        (tmp_path / "cache" / "shards" / f"{shard.sha256}.tar").mkdir()
+    with pytest.raises(DataError, match=r"cannot be used \(Is a directory\); set VERYDEEP_DATA") as caught:
+        photos.content(0)
+    assert type(caught.value) is DataError, "--bad_photos skip would leave out all photos"
 
 
 def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(
@@ -323,23 +336,20 @@ def test_what_a_killed_process_left_is_removed_and_a_cut_shard_fetched_again(
 ) -> None:
     cache, index = cache_of(packed, in_memory, tmp_path / "tiny", 2)
     left = tmp_path / "tiny" / f"{'a' * 64}.99999999.part"
+    left.parent.mkdir()
     left.write_bytes(b"half")
     cache.fetch(0)
     assert not left.exists()
-    (tmp_path / "tiny" / cache.names[0]).write_bytes(b"cut")
-    with cache.opened(0) as handle:
-        assert len(remote.read_exactly(handle, 0, index.shards[0].bytes)) == index.shards[0].bytes
+    (tmp_path / "tiny" / f"{index.shards[0].sha256}.tar").write_bytes(b"cut")
+    with cache.opened(0) as file:
+        assert len(file.read()) == index.shards[0].bytes
 
 
 def read_all(url: str, folder: str, barrier: Any, answers: Any) -> None:
-    import os
-
     os.environ["VERYDEEP_DATA"] = folder
     photos = open_data(url).split("all")
     barrier.wait(60)
     photos.expect(photos.in_turn())
-    import hashlib
-
     answers.put(hashlib.sha256(b"".join(photos.content(int(i)) for i in photos.in_turn())).hexdigest())  # type: ignore[arg-type]
 
 
@@ -360,21 +370,14 @@ def test_two_processes_share_a_cache(served: tuple[str, type[Server]], packed: P
     )
 
 
-def first_shard(folder: Path) -> str:
-    index = read_index(folder / "shards" / "f.index")
-    return index.shards[int(index.shard[0])].name
-
-
-def test_the_process_ends_though_shards_are_being_fetched(served: tuple[str, type[Server]], tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_the_process_ends_though_shards_are_being_fetched(served: tuple[str, type[Server]], packed: Path) -> None:
     script = (
         "import sys; from verydeep.data.source import open_data\n"
         "p = open_data(sys.argv[1]).split('all'); p.content(0); p.expect(p.in_turn())"
     )
     served[1].fails |= {f"f-{n:05d}.tar": ["silence"] for n in range(20)}
-    served[1].fails.pop(first_shard(tmp_path))
+    index = read_index(packed / "f.index")
+    served[1].fails.pop(index.shards[int(index.shard[0])].name)
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, served[0]], capture_output=True, text=True, timeout=60

@@ -48,10 +48,8 @@ def test_packing_twice_gives_the_same_bytes(photo_folder: Path, tmp_path: Path) 
     assert a == b
     assert a.keys() == c.keys() == {"f-00000.tar", "f.index"}
     assert a["f-00000.tar"] != c["f-00000.tar"]
-    assert (
-        open_data(str(tmp_path / "a" / "f-*.tar")).fingerprint()
-        == open_data(str(tmp_path / "c" / "f-*.tar")).fingerprint()
-    )
+    first, third = (open_data(str(tmp_path / name / "f-*.tar")) for name in "ac")
+    assert first.fingerprint() == third.fingerprint()
     assert (tmp_path / "a" / "f.index").stat().st_mode == (tmp_path / "a" / "f-00000.tar").stat().st_mode
 
 
@@ -108,13 +106,8 @@ def test_a_net_trained_on_a_folder_is_tested_on_the_photos_it_held_out_of_its_sh
     run_training(str(photo_folder), config(epochs=1), run, progress=Progress("none"))
     packed(photo_folder, tmp_path / "f-%03d.tar")
     folder, shards = (evaluate_models([str(run)], data) for data in (str(photo_folder), str(tmp_path / "f-*.tar")))
-    for a, b in zip(folder, shards, strict=True):
-        assert (a["split"], a["photos"], a["right"], a["confusion"]) == (
-            b["split"],
-            b["photos"],
-            b["right"],
-            b["confusion"],
-        )
+    for name in ("split", "photos", "right", "confusion"):
+        assert [result[name] for result in folder] == [result[name] for result in shards]
     assert folder[0]["split"] == "test"
     (photo_folder / "1" / "0.png").unlink()
     packed(photo_folder, tmp_path / "g-%03d.tar")

@@ -1,15 +1,12 @@
-"""Shards against the folder they were packed from, tarfile and webdataset; indexes and archives of strangers."""
+"""Shards against the folder they were packed from, tar and webdataset; indexes of strangers."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import shutil
 import subprocess
 import sys
-import tarfile
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import draw_photo
+from tests.shards.test_pack import packed
 from verydeep.data.order import epoch_order
 from verydeep.data.record import Names
 from verydeep.data.source import is_pattern, open_data
 from verydeep.errors import DataError, PhotoError, VeryDeepError
-from verydeep.progress import Progress
 from verydeep.shards import read as shards
-from verydeep.shards.index import Index, Shard, read_index, save_index
-from verydeep.shards.packing import Settings, pack
-from verydeep.shards.tarfiles import members
-
-
-def packed(data: Path | str, out: Path, **changes: object) -> dict[str, object]:
-    return pack(str(data), str(out), Settings()._replace(**changes), progress=Progress("none"))  # type: ignore[arg-type]
+from verydeep.shards.index import BoxTable, Index, Shard, read_index, save_index
 
 
 @pytest.fixture
@@ -40,29 +30,17 @@ def flowers(photo_folder: Path, tmp_path: Path) -> str:
     return str(tmp_path / "shards" / "flowers-*.tar")
 
 
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
-
-
-def a_photo() -> bytes:
-    out = io.BytesIO()
-    draw_photo(0, 40, 40, np.random.default_rng(0)).save(out, "PNG")
-    return out.getvalue()
-
-
 PATTERNS = {
-    "s/f-%05d.tar": ("s/", "f", 0, "f-00003.tar"),
-    "s/f-%d.tar": ("s/", "f", 0, "f-00003.tar"),
-    "s/f-%06d.tar": ("s/", "f", 0, "f-000003.tar"),
-    "f-*.tar": ("", "f", 0, "f-00003.tar"),
-    "f*.tar": ("", "f", 0, "f-00003.tar"),
-    "f-?????.tar": ("", "f", 0, "f-00003.tar"),
+    "s/f-%05d.tar": ("s/", "f", None, "f-00003.tar"),
+    "s/f-%d.tar": ("s/", "f", None, "f-00003.tar"),
+    "s/f-%06d.tar": ("s/", "f", None, "f-000003.tar"),
+    "f-*.tar": ("", "f", None, "f-00003.tar"),
+    "f*.tar": ("", "f", None, "f-00003.tar"),
+    "f-?????.tar": ("", "f", None, "f-00003.tar"),
     "f-{00000..00012}.tar": ("", "f", 13, "f-00003.tar"),
     "s3://b/x/f-{000..001}.tar": ("s3://b/x/", "f", 2, "f-00003.tar"),
-    "f.tar": ("", "f", 0, "f-00003.tar"),
-    "s/f.index": ("s/", "f", 0, "f-00003.tar"),
+    "f.tar": ("", "f", None, "f-00003.tar"),
+    "s/f.index": ("s/", "f", None, "f-00003.tar"),
 }
 
 
@@ -71,16 +49,16 @@ def test_a_pattern_names_a_family(pattern: str) -> None:
     folder, stem, listed, third = PATTERNS[pattern]
     found = shards.family(pattern)
     assert is_pattern(pattern)
-    assert (found.folder, found.stem, len(found.names), found.shard("all", 3)) == (folder, stem, listed, third)
+    assert (found.folder, found.stem, found.listed, found.shard("all", 3)) == (folder, stem, listed, third)
     assert found.shard("val", 3) == third.replace("f-", "f-val-")
     assert found.index_path == f"{folder}{stem}.index"
 
 
 @pytest.mark.parametrize(
-    "pattern", ["*.tar", "f-{3..1}.tar", "f-{0..99999999999}.tar", "f-*-*.tar", "https://x/photos", ".tar", "f.tar.gz"]
+    "pattern", ["*.tar", "f-{0..99999999999}.tar", "f-*-*.tar", "https://x/photos", ".tar", "f.tar.gz"]
 )
 def test_a_pattern_that_names_none_is_explained(pattern: str) -> None:
-    with pytest.raises(DataError, match=r"expected a pattern|gzip -d"):
+    with pytest.raises(DataError, match="expected a pattern of plain tar files"):
         shards.family(pattern)
 
 
@@ -102,31 +80,26 @@ def test_shards_are_the_folder(photo_folder: Path, flowers: str, shares: tuple[f
 
 
 def test_splits_several_labels_and_boxes_survive(photo_folder: Path, tmp_path: Path) -> None:
+    boxes = [{"label": "cat", "box": [1, 2.5, 20, 30]}, {"label": "dog", "box": [0, 0, 9.25, 9]}]
     lines = []
-    for split in ("train", "val"):
-        for i in range(6):
-            boxes = (
-                [{"label": "cat", "box": [1, 2.5, 20, 30]}, {"label": "dog", "box": [0, 0, 9.25, 9]}] if i % 2 else []
-            )
-            line = {
-                "path": f"{'1' if split == 'train' else '2'}/{i}.{'jpg' if i % 2 else 'png'}",
-                "labels": ["dog"],
-                "split": split,
-            }
-            lines.append(json.dumps({**line, "boxes": boxes} if boxes else line))
-    manifest = photo_folder / "m.jsonl"
-    manifest.write_text("\n".join([*lines[:7], lines[8], lines[10]]))
-    packed(manifest, tmp_path / "m-%05d.tar")
-    given, found = open_data(str(manifest)), open_data(str(tmp_path / "m-*.tar"))
-    assert found.fingerprint() == given.fingerprint()
-    for split, photos in given.splits.items():
-        other = found.split(split)
-        assert [other.record(i) for i in range(len(other))] == [photos.record(i) for i in range(len(photos))]
-        assert isinstance(other.labels, np.ndarray) == isinstance(photos.labels, np.ndarray)
-        back = other.take(np.array([3, 1]), split) if split == "train" else other
-        assert back.record(0).boxes == (photos.record(3).boxes if split == "train" else ())
-        assert len(other.boxes) == len(photos.boxes)
-        assert sorted(other.boxes) == sorted(photos.boxes)
+    for split, folder, numbers in (("train", "1", range(6)), ("val", "2", (0, 2, 4))):
+        for i in numbers:
+            line = {"path": f"{folder}/{i}.{'jpg' if i % 2 else 'png'}", "labels": ["dog"], "split": split}
+            lines.append(line | ({"boxes": boxes} if i % 2 else {}))
+    for name, labels in (("one", ["dog"]), ("several", ["cat", "dog"])):
+        lines[2]["labels"] = labels
+        manifest = photo_folder / f"{name}.jsonl"
+        manifest.write_text("\n".join(map(json.dumps, lines)))
+        packed(manifest, tmp_path / f"{name}-%05d.tar")
+        given, found = open_data(str(manifest)), open_data(str(tmp_path / f"{name}-*.tar"))
+        assert found.fingerprint() == given.fingerprint()
+        for split, photos in given.splits.items():
+            other = found.split(split)
+            assert [other.record(i) for i in range(len(other))] == [photos.record(i) for i in range(len(photos))]
+            assert isinstance(other.labels, np.ndarray) == isinstance(photos.labels, np.ndarray)
+            assert (len(other.boxes), sorted(other.boxes)) == (len(photos.boxes), sorted(photos.boxes))
+        back = found.split("train").take(np.array([3, 1]), "train")
+        assert back.record(0).boxes == given.split("train").record(3).boxes != ()
 
 
 def test_what_happens_to_a_shard_is_said(flowers: str, tmp_path: Path) -> None:
@@ -150,22 +123,27 @@ def test_what_happens_to_a_shard_is_said(flowers: str, tmp_path: Path) -> None:
 
 
 def test_a_pattern_must_list_all_shards(flowers: str) -> None:
-    with pytest.raises(DataError, match=r"lists 2 shards, .*flowers.index other ones \(1\)"):
+    with pytest.raises(DataError, match=r"lists 2 shards, .*flowers.index 1; give flowers-\*.tar for all"):
         open_data(flowers.replace("*", "{00000..00001}"))
     assert len(open_data(flowers.replace("*", "{00000..00000}")).split("all")) == 36
 
 
 def test_an_index_that_is_missing_is_named(tmp_path: Path) -> None:
     for data in ("x.index", "x-*.tar", "x-%05d.tar", "x-{0..3}.tar"):
-        with pytest.raises(DataError, match=r"does not exist|there is no such shard"):
+        with pytest.raises(DataError, match=rf"x.index does not exist; .*'verydeep pack hub:{tmp_path} --out"):
             open_data(str(tmp_path / data))
+
+
+def boxes(photo: int, label: int, x1: float = 1.0) -> BoxTable:
+    return BoxTable(np.array([photo]), np.array([label]), np.array([[0, 0, x1, 1]], float))
 
 
 def small_index() -> Index:
     return Index(
-        ("a", "b"), (("train", 3), ("val", 1)), (Shard("x-00000.tar", 5000, "0" * 64), Shard("x-00001.tar", 900, "1" * 64)),
+        ("a", "b"), (("train", 3), ("val", 1)),
+        (Shard("x-00000.tar", 5000, "0" * 64), Shard("x-00001.tar", 900, "1" * 64)),
         Names.of(["a/1", "a/ü", "b/1", "b/2"]), np.array([0, 0, 1, 1], np.int32), np.array([512, 4000, 512, 700]),
-        np.array([100, 1000, 50, 200], np.int32), np.array([0, 0, 1, 1]), {1: (((0.0, 0.0, 1.0, 1.0), 0),)},
+        np.array([100, 1000, 50, 200], np.int32), np.array([0, 0, 1, 1]), boxes(1, 0),
     )  # fmt: skip
 
 
@@ -192,9 +170,9 @@ WRONG = {
     "keys outside": {"keys": replace(Names.of(["a", "b", "c", "d"]), ends=np.array([1, 3, 5, 700]))},
     "keys that are not UTF-8": {"keys": Names(np.frombuffer(b"\xff\0b\0c\0d\0", np.uint8), np.array([1, 3, 5, 7]))},
     "a key with NUL": {"keys": Names(np.frombuffer(b"a\0\0b\0c\0d\0", np.uint8), np.array([1, 4, 6, 8]))},
-    "a box without a photo": {"boxes": {9: (((0.0, 0.0, 1.0, 1.0), 0),)}},
-    "a box without a class": {"boxes": {1: (((0.0, 0.0, 1.0, 1.0), 9),)}},
-    "a box nowhere": {"boxes": {1: (((0.0, 0.0, 1.0, float("nan")), 0),)}},
+    "a box without a photo": {"boxes": boxes(9, 0)},
+    "a box without a class": {"boxes": boxes(1, 9)},
+    "a box nowhere": {"boxes": boxes(1, 0, float("nan"))},
     "a smallest side that is no number": {"smallest_side": "big"},
 }
 
@@ -204,7 +182,7 @@ def test_an_index_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
     save_index(small_index(), tmp_path / "good.index")
     good = read_index(tmp_path / "good.index")
     assert (good.classes, good.splits, list(good.keys), dict(good.boxes)) == (
-        ("a", "b"), (("train", 3), ("val", 1)), ["a/1", "a/ü", "b/1", "b/2"], small_index().boxes,
+        ("a", "b"), (("train", 3), ("val", 1)), ["a/1", "a/ü", "b/1", "b/2"], {1: (((0, 0, 1, 1), 0),)},
     )  # fmt: skip
     save_index(replace(small_index(), **WRONG[name]), tmp_path / "x.index")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"x.index is not the index of shards, or damaged \("):
@@ -227,104 +205,6 @@ def test_a_damaged_index_never_crashes(tmp_path_factory: pytest.TempPathFactory,
     assert len(list(found.keys)) == len(found.labels) == sum(n for _, n in found.splits)
 
 
-def test_shards_of_others_are_read_by_their_headers(photo_folder: Path, tmp_path: Path) -> None:
-    photo = a_photo()
-    for split, names in {"train": ("b", "a"), "val": ("a",)}.items():
-        for form, number in ((tarfile.PAX_FORMAT, 0), (tarfile.GNU_FORMAT, 1), (tarfile.USTAR_FORMAT, 2)):
-            with tarfile.open(tmp_path / f"web-{split}-{number}.tar", "w", format=form) as archive:
-                add(archive, "README", b"no ending")
-                for i, name in enumerate(names):
-                    long = "" if form == tarfile.USTAR_FORMAT else "ö" * 120
-                    add(archive, f"part/{long}{i}.JPG" if i else f"part/{long}{i}.png", photo)
-                    label = {
-                        "cls": name.encode(),
-                        "json": json.dumps({"label": name}).encode(),
-                        "txt": f"{name}\n".encode(),
-                    }
-                    ending = list(label)[number]
-                    add(archive, f"part/{long}{i}.{ending}", label[ending])
-    found = open_data(str(tmp_path / "web-*.tar"))
-    assert (found.classes, {s: len(p) for s, p in found.splits.items()}) == (("a", "b"), {"train": 6, "val": 3})
-    train = found.split("train")
-    assert train.targets().tolist() == [1, 0] * 3
-    assert train.keys[4] == "web-train-2.tar/part/0.png"
-    assert all(train.content(i) == photo for i in range(6))
-
-
-def test_our_shards_without_their_index(photo_folder: Path, flowers: str, tmp_path: Path) -> None:
-    (tmp_path / "shards" / "flowers.index").unlink()
-    found, folder = open_data(flowers), open_data(str(photo_folder))
-    assert found.classes == folder.classes
-    contents = {folder.split("all").content(i): int(folder.split("all").targets()[i]) for i in range(36)}
-    photos = found.split("all")
-    assert [contents[photos.content(i)] for i in range(36)] == photos.targets().tolist()  # type: ignore[index]
-
-
-BAD_ARCHIVES = {
-    "not a tar": (lambda path: path.write_bytes(b"photo" * 300), "is not a tar archive, or damaged at byte 0"),
-    "compressed": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(600)), r"is compressed \(gzip\)"),
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:700]), "is cut short: 0.png ends"),
-    "empty": (lambda path: path.write_bytes(b""), "holds no photos with a class"),
-    "damaged": (
-        lambda path: path.write_bytes(path.read_bytes()[:100] + b"zzzz" + path.read_bytes()[104:]),
-        "damaged at byte 0",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD_ARCHIVES)
-def test_an_archive_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "x-0.tar"
-    with tarfile.open(path, "w") as archive:
-        add(archive, "0.png", a_photo())
-        add(archive, "0.cls", b"a")
-    damage, expected = BAD_ARCHIVES[name]
-    assert len(list(members(path))) == 2
-    damage(path)
-    with pytest.raises(DataError, match=f"x-0.tar.*{expected}"):
-        open_data(str(tmp_path / "x-*.tar"))
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"0.png": b"x", "1.png": b"x", "1.cls": b"a"}, "'0.png' has no class"),
-        ({"0.png": b"x", "0.json": b'{"label": null'}, "'0.png' has no class"),
-        ({"0.png": b"x", "0.jpg": b"x", "0.cls": b"a"}, "0 has 2 photos"),
-        ({"0.txt": b"a"}, "holds no photos with a class"),
-    ],
-)
-def test_samples_that_cannot_be_used_are_named(files: dict[str, bytes], expected: str, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "x-0.tar", "w") as archive:
-        for name, content in files.items():
-            add(archive, name, content)
-    with pytest.raises(DataError, match=expected):
-        open_data(str(tmp_path / "x-*.tar"))
-
-
-def test_a_split_in_some_names_only_is_refused(tmp_path: Path) -> None:
-    for name in ("x-train-0.tar", "x-extra-0.tar"):
-        (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"x-train-0.tar is of the split train, but .*x-extra-0.tar names none"):
-        open_data(str(tmp_path / "x-*.tar"))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_a_damaged_archive_never_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    path = tmp_path_factory.mktemp("tar") / "x-0.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for i in range(2):
-            add(archive, f"{'ö' * 60}{i}.png", b"photo")
-            add(archive, f"{'ö' * 60}{i}.json", b'{"label": "a"}')
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.integers(0, 5000))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
-    with contextlib.suppress(VeryDeepError):
-        open_data(str(path)).split("all").content(0)
-
-
 def test_tar_and_webdataset_read_our_shards(photo_folder: Path, flowers: str, tmp_path: Path) -> None:
     path = tmp_path / "shards" / "flowers-00000.tar"
     listed = subprocess.run(["tar", "-tf", path], capture_output=True, text=True, check=True)
@@ -341,12 +221,11 @@ def test_tar_and_webdataset_read_our_shards(photo_folder: Path, flowers: str, tm
 
 
 def test_a_hundred_thousand_photos_open_at_once_and_take_little(tmp_path: Path) -> None:
-    import tracemalloc
-
     n = 100_000
     index = Index(
-        ("a", "b"), (("train", n),), (Shard("x-00000.tar", 1 << 20, ""),), Names.of(f"some/folder/photo_{i:08d}.jpg" for i in range(n)),
-        np.zeros(n, np.int32), np.zeros(n, np.int64), np.full(n, 9, np.int32), np.arange(n) % 2, {},
+        ("a", "b"), (("train", n),), (Shard("x-00000.tar", 1 << 20, ""),),
+        Names.of(f"some/folder/photo_{i:08d}.jpg" for i in range(n)),
+        np.zeros(n, np.int32), np.zeros(n, np.int64), np.full(n, 9, np.int32), np.arange(n) % 2,
     )  # fmt: skip
     save_index(index, tmp_path / "x.index")
     with (tmp_path / "x-00000.tar").open("wb") as f:
@@ -361,9 +240,3 @@ def test_a_hundred_thousand_photos_open_at_once_and_take_little(tmp_path: Path) 
     tracemalloc.stop()
     assert peak < 10_000_000, "opening may not copy the columns"
     assert held < 2_000_000, "no object a photo may stay"
-
-
-def test_shards_can_move_as_one_folder(flowers: str, tmp_path: Path) -> None:
-    before = open_data(flowers)
-    shutil.move(tmp_path / "shards", tmp_path / "elsewhere")
-    assert open_data(str(tmp_path / "elsewhere" / "flowers-%05d.tar")).fingerprint() == before.fingerprint()

@@ -1,7 +1,7 @@
 """Trains in child processes that are stopped or killed. Not a test, a tool of one.
 
 python killing.py DATA RUN sigterm: prints the exit statuses of the interrupted and of the resumed run.
-python killing.py DATA RUN kill SEED N [field=text]: kills N times, every second time while the state is being saved, and prints
+python killing.py DATA RUN kill SEED N [field=text]: kills N times, every second while the state is saved, and prints
 (kills inside a save, other kills, exit status of each run that came to its end: RUN, RUN-1, ...).
 
 One process imports torch; its children are forked from it, so that a killing costs a fraction of a second.
@@ -42,7 +42,7 @@ def status(pid):
 
 
 def kill_at_call(n, before, inside):
-    """The process dies at its n-th flush or rename, before or after it was done; `inside`: counts those of states only."""
+    """The process dies at its n-th flush or rename, before or after it is done; `inside`: those of states only."""
     calls, saving, save, fsync, replace = [0], [not inside], loop.save, os.fsync, Path.replace
 
     def dying(real):

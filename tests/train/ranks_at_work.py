@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -11,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from verydeep.data.source import open_data
-from verydeep.evaluate.passes import Settings, count
+from verydeep.evaluate.classify import count
+from verydeep.evaluate.passes import Settings
 from verydeep.progress import Progress
 from verydeep.ranks import joined
 from verydeep.run import open_run
@@ -25,7 +27,7 @@ def fp64(outputs, targets, weight=None):
 
 
 def gradients(job, opened, ranks):
-    """Of a step over 13 photos in two parts, of one photo, which leaves a rank empty, and both by the fast way that training takes."""
+    """Of a step over 13 photos in two parts, and of one photo, which leaves a rank empty, by the way training takes."""
     found = {}
     together = ranks.together(job.classifier.net, job.device)
     for batch in job.batches.epoch(0):
@@ -46,13 +48,7 @@ def work(data, out, ranks, **changes):
     with open_run(out / "run", config, ranks) as run:
         job = prepare(run, opened := open_data(data), config, Progress("none"), ranks)
         job.classifier.double().train()
-        objective = loop.cross_entropy if config.balance != "loss" else job.objective
-        job = replace(
-            job,
-            objective=fp64
-            if objective is loop.cross_entropy
-            else lambda o, t: fp64(o, t, objective.keywords["weight"]),
-        )
+        job = replace(job, objective=partial(fp64, **job.objective.keywords))
         found = gradients(job, opened, ranks)
         scores = {}
         for protocol in ("centre", "dense"):

@@ -1,6 +1,6 @@
 """Disks that fail: every call of a save in turn, and file systems that are really full, read-only or broken.
 
-python test_faults.py FOLDER saves there in children that are killed at every call in turn, and prints a line of JSON for each.
+python test_faults.py FOLDER saves there in children that are killed at every call in turn; a line of JSON for each.
 """
 
 import errno
@@ -46,7 +46,7 @@ HARMLESS = ("unlink", "listdir", "scandir")  # what is left is removed the next 
 
 
 class Faults:
-    """Inside a `with`, every call that touches `folder` is counted, and number `at` fails, before or after it was done."""
+    """Inside a `with`, every call that touches `folder` is counted; number `at` fails, before or after it is done."""
 
     def __init__(self, folder, at=0, number=errno.EIO, late=False):
         self.folder, self.at, self.error, self.late, self.calls = (
@@ -249,7 +249,7 @@ def test_a_save_of_which_any_call_fails_leaves_the_old_or_the_new_whole(tmp_path
 
 
 def save_in_killed_children(root):
-    """A state, beside an old one and alone: each call before and after it is done, of many writes in a row the first and the last."""
+    """A state, beside an old one and alone: each call before and after it is done, of many writes first and last."""
     for before in ("old", None):
 
         def begin(name, before=before):

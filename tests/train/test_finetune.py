@@ -35,7 +35,8 @@ def made(tmp_path_factory, **changes):
     """A net of ten classes with a mean and a divisor of its own."""
     values = {
         "net": "A", "classes": tuple("abcdefghij"), "crop": 32, "fc_width": 16, "base_width": 4, "batch_norm": False,
-        "pooling": "up", "mean": (120.5, 110.25, 100.125), "std": (58.0, 57.0, 57.5), "scales": (36, 40), "origin": "a test",
+        "pooling": "up", "mean": (120.5, 110.25, 100.125), "std": (58.0, 57.0, 57.5), "scales": (36, 40),
+        "origin": "a test",
         "licence": "CC BY 4.0",
     } | changes  # fmt: skip
     torch.manual_seed(5)
@@ -209,7 +210,7 @@ def test_a_run_goes_on_without_the_file_it_started_from(data, tmp_path, monkeypa
 
 
 def test_an_older_run_that_wrote_no_mean_down_goes_on_with_its_own(data, tmp_path, start):
-    """It had measured its photos' mean, which its statistics hold; a run that does write its start's mean takes that one."""
+    """It had measured its photos' mean, which its statistics hold; one that writes its start's mean takes that."""
     folder = tmp_path / "run"
     tiny.go(data, folder, init_from=start, epochs=1)
     run = Run(folder)
@@ -255,10 +256,10 @@ def test_a_wrong_layer_to_freeze_leaves_no_folder(data, tmp_path, start, freeze)
 def test_a_deeper_net_says_which_layers_it_does_not_take(data, tmp_path, start):
     job_of(data, tmp_path / "run", init_from=start, net="B")
     log = (tmp_path / "run" / "log.txt").read_text()
-    # By position and shape conv1_1, conv2_1, conv3_1 and conv3_2 go over; B has ten convolutions, and A has no conv1_2 and no conv2_2.
+    # By shape and order conv1_1, conv2_1, conv3_1 and conv3_2 go over; B has ten convolutions, A no conv1_2 or conv2_2.
     assert (
-        "fc7 -> fc7; not taken from it and random: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2; of another shape"
-        in log
+        "fc7 -> fc7; not taken from it and random: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2; of another "
+        "shape" in log
     )
     job_of(data, tmp_path / "same", init_from=start)
     assert "not taken" not in (tmp_path / "same" / "log.txt").read_text()
@@ -331,8 +332,8 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
         job = job_of(data, tmp_path / "run", init_from=str(path), freeze="pool5")
     log = (tmp_path / "run" / "log.txt").read_text()
     assert (
-        "conv5_2; of another shape or other classes and random: fc6, fc7, fc8; should the loss rise, take --recipe finetune-fe"
-        in log
+        "conv5_2; of another shape or other classes and random: fc6, fc7, fc8; "
+        "should the loss rise, take --recipe finetune-fe" in log
     )
     net, contract = job.classifier.net, job.classifier.contract
     assert all(torch.equal(t, given.net.state_dict()[n]) for n, t in net.state_dict().items() if n.startswith("conv"))

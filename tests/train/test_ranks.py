@@ -1,4 +1,4 @@
-"""Several ranks under torchrun compute what one computes, and survive the death of one of them (reliability, points 7 and 8)."""
+"""Several ranks under torchrun compute what one computes, and survive the death of one (reliability, 7 and 8)."""
 
 import json
 import os

@@ -33,7 +33,7 @@ def test_the_reasons_name_the_drop_the_rates_and_the_best_error():
     found = follow([50, 50, 50, 50, 50], patience=1, drops=3)
     assert (
         found[1][2]
-        == "drop 1 of 3: rate 0.01 -> 0.001; the validation error has not fallen 0.1 points below 50.00 % for 1 epoch"
+        == "drop 1 of 3: rate 0.01 -> 0.001; the validation error has not fallen 0.1 below 50.00 for 1 epoch"
     )
     assert found[3][2].startswith("drop 3 of 3: rate 0.0001 -> 1e-05; ")
     assert found[4][2].startswith("training ends after epoch 5: ")
@@ -58,8 +58,8 @@ def test_exactly_the_least_gain_is_an_improvement(best):
     assert s.best < best
 
 
-def test_a_first_epoch_of_100_percent_is_no_improvement():
-    assert after_epoch(Schedule(0.01), Config(), 1, 100.0)[0].stalled == 1
+def test_a_first_epoch_is_the_best_so_far_whatever_its_error():
+    assert after_epoch(Schedule(0.01), Config(), 1, 250.0)[0][2:4] == (250.0, 0)
 
 
 def test_no_drops_end_at_the_first_stall():
@@ -74,4 +74,4 @@ def test_drop_at_follows_the_epochs_and_nothing_else():
     found = follow([50] * 8, patience=1, drop_at=(3, 5), epochs=8)
     assert [rate for rate, *_ in found] == [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-4]
     assert found[2][2] == "drop 1 of 2: rate 0.01 -> 0.001; epoch 3 is in drop_at"
-    assert not any(ended for *_, ended in found)
+    assert [ended for *_, ended in found] == [False] * 7 + [True]

@@ -36,7 +36,7 @@ def equal(a, b):
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
-COUNTERS = Counters(epoch=3, batch=2, step=17, loss=1.2345678901234567, errors=7.0, photos=12, best_error=33.25)
+COUNTERS = Counters(epoch=3, batch=2, step=17, loss=1.2345678901234567, error=7.0, photos=12, best_error=33.25)
 SCHEDULE = Schedule(0.01 / 3, 1, 33.25, 2)
 
 

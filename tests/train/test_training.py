@@ -1,4 +1,4 @@
-"""Training: the loop against plain gradients, and runs that are interrupted, killed, broken, or begun again otherwise."""
+"""Training: the loop against plain gradients, and runs that are interrupted, killed, broken, or begun again."""
 
 import json
 import os
@@ -28,7 +28,10 @@ from verydeep.errors import DataError, Interrupted, NonFiniteLoss, PhotoError, R
 from verydeep.progress import Progress
 from verydeep.run import open_run
 from verydeep.train import loop
-from verydeep.train.prepare import prepare, rate_warning, remember
+from verydeep.train.advice import rate_warning
+from verydeep.train.classes import cross_entropy
+from verydeep.train.prepare import prepare
+from verydeep.train.remember import remember
 from verydeep.train.skipped import Skipped
 
 
@@ -167,10 +170,9 @@ def test_best_is_the_lowest_validation_error_and_the_earliest(data, tmp_path, mo
     def validate_then_keep(job):
         class Found:
             def __call__(self, progress):
-                found = validate(progress)
-                found.top1_errors = next(errors)
+                _, facts = validate(progress)
                 kept.append({k: v.clone() for k, v in job.classifier.net.state_dict().items()})
-                return found
+                return next(errors) / 9, facts
 
         validate = job.validate
         return replace(job, validate=Found())
@@ -260,7 +262,7 @@ def test_killed_between_an_epochs_record_and_its_state_the_record_is_not_doubled
 def test_memory_that_runs_out_names_the_remedy(data, tmp_path, monkeypatch):
     def fail():
         raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to get 9 bytes."
         )
 
     stopped_at(1, monkeypatch, fail)
@@ -312,11 +314,10 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
     run = tmp_path / "run"
     stopped_at(4, monkeypatch, lambda: broken.append(1))
     broken = []
-    cross_entropy = loop.cross_entropy
 
     def objective(outputs, targets):
-        loss, errors = cross_entropy(outputs, targets)
-        return loss * (float(value) if broken else 1), errors
+        loss, error = cross_entropy(outputs, targets)
+        return loss * (float(value) if broken else 1), error
 
     run_loop = loop.train
     monkeypatch.setattr("verydeep.train.prepare.train", lambda job: run_loop(replace(job, objective=objective)))
@@ -331,7 +332,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
     assert all(p.isfinite().all() for p in verydeep.load(run).net.parameters())
 
 
-FAR = "is far above that of guessing, ln(3) = 1.099; should it not fall, start again with another --out and --lr 0.0001"
+FAR = "is far above that of guessing, 1.099; should it not fall, start again with another --out and --lr 0.0001"
 
 
 @pytest.mark.parametrize(("factor", "times"), [(1, 0), (10, 1)])
@@ -449,7 +450,7 @@ def test_what_a_run_was_begun_with_is_flushed_before_the_first_state(tmp_path, m
     )
     tiny.go(manifest(tmp_path, *[("a", "")] * 6, *[("b", "")] * 6), tmp_path / "run", epochs=1)
     files = [name.split(".")[1] for name in found if name.startswith(".")]
-    assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics"}
+    assert set(files[: files.index("weights-2")]) == {"config", "split", "run", "statistics", "metrics"}
     assert (tmp_path / "run" / "split.csv").read_text().count("train") > 5
 
 
@@ -690,7 +691,7 @@ def test_a_class_of_a_single_photo_is_trained_on(tmp_path):
 def test_a_validation_split_of_one_photo_steers_the_rate(tmp_path):
     data = manifest(tmp_path, *[("a", "train")] * 3, *[("b", "train")] * 4, ("a", "val"))
     tiny.go(data, tmp_path / "run", epochs=2)
-    errors = [row["val_top1_error"] for row in tiny.metrics(tmp_path / "run") if "val_top1_error" in row]
+    errors = [row["val_error"] for row in tiny.metrics(tmp_path / "run") if "val_error" in row]
     assert len(errors) == 2
     assert set(errors) <= {0.0, 100.0}
 
@@ -731,7 +732,7 @@ def test_tensorboard_writes_event_files(data, tmp_path):
     (file,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert file.name.startswith("events.out.tfevents")
     content = file.read_bytes()
-    assert all(name in content for name in (b"train_loss", b"val_top1_error", b"lr"))
+    assert all(name in content for name in (b"train_loss", b"val_error", b"lr"))
 
 
 def test_without_a_tracker_there_is_no_such_folder(data, tmp_path):

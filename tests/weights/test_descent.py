@@ -21,7 +21,7 @@ from verydeep.weights.catalogue import catalogue, data
 from verydeep.weights.convert import convert
 from verydeep.weights.descent import descent_of, fingerprint, first_layers
 from verydeep.weights.eats import EATS, ContractWarning
-from verydeep.weights.published import verified
+from verydeep.weights import verify_model as verified
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import Layout
 from verydeep.weights.said import eats_told

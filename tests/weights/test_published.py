@@ -1,10 +1,13 @@
-"""The verbs of `weights`: what they print, and that random, damaged and infinite weights are told from learnt ones."""
+"""The verb `weights`: what is listed, fetched, shown and converted, and what is said to wrong usage."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import http.server
 import json
 import math
+import shlex
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +22,11 @@ from verydeep.contract import Contract
 from verydeep.data import photo
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
-from verydeep.net.vgg import VGG
-from verydeep.weights import catalogue as module
 from verydeep.weights import torchvision
-from verydeep.weights.catalogue import Stated, catalogue, digests
-from verydeep.weights.randomness import correlation, edge, judged, signs
+from verydeep.weights.catalogue import SUMS, Stated, catalogue, digests
 
 cache, listed = test_catalogue.cache, test_catalogue.listed
+A = Contract("A", ("a", "b"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36))
 
 
 def said(capsys, *words, status=0):
@@ -33,9 +34,9 @@ def said(capsys, *words, status=0):
     return capsys.readouterr()
 
 
-def saved(path, how="glorot", seed=0, change=None):
-    contract = Contract("A", ("a", "b"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36))
-    made = build(contract)
+def saved(path, how="glorot", seed=0, change=None, **facts):
+    """A toy net A as a file of ours."""
+    made = build(replace(A, **facts))
     initialise(made.net, how, seed)
     if change:
         change(made.net)
@@ -54,16 +55,75 @@ def test_list_has_every_name_with_licence_and_protocol(capsys):
     assert rows["oxford-d"]["checksums"]["sha1"]["checked"] is False
 
 
-def test_fetch_of_what_is_at_hand_says_where_and_under_which_licence(capsys, listed):
-    assert "licence: BSD 3-Clause (torchvision's own" in said(capsys, "fetch", "torchvision-a").out
-    assert (
-        "oxford-z is not a published net; see 'verydeep weights list'"
-        in said(capsys, "fetch", "oxford-z", status=1).err
-    )
+@pytest.mark.parametrize(
+    ("exact", "more", "there"),
+    [(True, 0, True), (True, 1, False), (False, 1 << 20, True), (False, -(1 << 20) - 1, False)],
+)
+def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, exact, more, there):
+    e = replace(catalogue()["torchvision-a"], file="x.pth", bytes=3 << 20 if exact else None, mib=3)
+    monkeypatch.setattr("verydeep.weights.published.catalogue", lambda: {"torchvision-a": e})
+    cache.mkdir(parents=True)
+    (cache / "x.pth").write_bytes(bytes((3 << 20) + more))
+    (r,) = json.loads(said(capsys, "list", "--json").out)
+    assert r["at_hand"] is there
+    assert ("  wrong size  " in said(capsys, "list").out) is not there
+
+
+@pytest.fixture
+def server(listed, tmp_path, monkeypatch):
+    """Somewhere to fetch torchvision-a from, which is no longer at hand: its file is served from a folder."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "VERYDEEP_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    _, e = listed
+    e.path.rename(tmp_path / e.file)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *given: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as s:
+        threading.Thread(target=s.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        url = Stated(f"http://127.0.0.1:{s.server_port}/{e.file}", "a test", False)
+        object.__setattr__(e, "urls", (url,))
+        yield tmp_path / e.file, e
+        s.shutdown()
+
+
+@pytest.mark.parametrize("kind", [*SUMS, None])
+def test_fetch_brings_a_file_with_its_licence_and_says_if_its_checksum_is_weak(capsys, server, kind):
+    path, e = server
+    stated = {kind: Stated(digests(path)[kind], "a test", True)} if kind else {}
+    object.__setattr__(e, "checksums", stated)
+    for _ in range(2):  # the second time it is at hand
+        found = said(capsys, "fetch", "torchvision-a")
+        assert f"torchvision-a is in {e.path}; licence: BSD 3-Clause (torchvision's own" in found.out
+        known = f"only the {SUMS[kind]} is known, and it is right" if kind else "no checksum is known"
+        assert found.err == ("" if kind == "sha256" else f"warning: of {e.path} {known}\n")
+        path.unlink(missing_ok=True)
+    assert e.path.exists()
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_fetch_keeps_no_file_of_another_checksum(capsys, server, kind):
+    path, e = server
+    object.__setattr__(e, "checksums", {kind: Stated("0000", "a test", True)})
+    err = said(capsys, "fetch", "torchvision-a", status=1).err
+    assert f"the file is not the published one (its {SUMS[kind]} is {digests(path)[kind]}, expected 0000)" in err
+    assert not e.path.exists()
+    e.path.write_bytes(path.read_bytes())
+    err = said(capsys, "fetch", "torchvision-a", status=1).err
+    assert "is not the published file" in err
+    assert "delete it and fetch it again" in err
+
+
+def test_the_net_in_the_box_needs_no_network(capsys, monkeypatch):
+    monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
+    assert "fashion-a.safetensors; licence: MIT" in said(capsys, "fetch", "builtin:fashion-a").out
+    err = said(capsys, "fetch", "oxford-d", status=1).err
+    assert "VERYDEEP_OFFLINE is set" in err
+    assert "put VGG_ILSVRC_16_layers.caffemodel into" in err
 
 
 def test_show_reckons_as_numpy_does(capsys, tmp_path):
-    path = saved(tmp_path / "net.safetensors", change=lambda net: net.fc7.weight.data[:2].zero_())
+    zeros = lambda net: net.fc7.weight.data[:2].zero_()  # noqa: E731
+    path = saved(tmp_path / "net.safetensors", change=zeros, classes=("tench, Tinca tinca", "goldfish"))
     r = json.loads(said(capsys, "show", path, "--json").out)
     net = verydeep.load(path).net
     assert r["contract"]["mean"] == [1, 2, 3]
@@ -76,139 +136,14 @@ def test_show_reckons_as_numpy_does(capsys, tmp_path):
     text = said(capsys, "show", path).out
     assert "fc7.weight      8x8" in text
     assert "25.0" in text
-    assert "classes     2: a; b" in text
-
-
-@pytest.mark.parametrize("how", ["glorot", "he", "gaussian"])
-def test_a_random_net_is_called_random(capsys, tmp_path, how):
-    for seed in range(3):
-        r = said(capsys, "verify", saved(tmp_path / f"{seed}.safetensors", how, seed), status=1)
-        assert (
-            "NO   like random weights: neighbouring weights correlate by more than 6 standard errors in 0 of 8" in r.out
-        )
-
-
-def test_the_net_in_the_box_is_called_learnt_and_known(capsys):
-    r = json.loads(said(capsys, "verify", "builtin:fashion-a", "--json").out)
-    assert (r["good"], r["published"]) == (True, "builtin:fashion-a")
-    assert [c["ok"] for c in r["checks"]] == [True, True, True, None]
-
-
-def test_a_value_that_is_not_finite_is_named(capsys, tmp_path):
-    def break_it(net):
-        net.conv4_1.bias.data[1] = torch.nan
-
-    path = saved(tmp_path / "net.safetensors", change=break_it)
-    assert "not finite: conv4_1.bias" in said(capsys, "verify", path, status=1).out
-    assert "not finite" in said(capsys, "show", path).out
-    path = saved(tmp_path / "kernel.safetensors", change=lambda net: net.conv2_1.weight.data[0, 0].fill_(torch.inf))
-    out = said(capsys, "verify", path, status=1).out  # whose singular values cannot be reckoned
-    assert "not finite: conv2_1.weight" in out
-    assert "not judged, as not every value is finite" in out
-
-
-def test_a_damaged_file_is_an_error(capsys, tmp_path):
-    path = saved(tmp_path / "net.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert "do not match their SHA-256" in said(capsys, "verify", path, status=1).err
-
-
-def test_a_published_file_is_known_wherever_it_lies(capsys, listed, tmp_path):
-    _, e = listed
-    copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(e.path.read_bytes())
-    out = said(capsys, "verify", copy, status=1).out  # a toy with first weights
-    assert "yes  its SHA-256 is that of torchvision-a" in out
-    assert "it is torchvision-a" in out
-
-
-def toy_file(path, spoil=False):
-    """A toy net A of torchvision's, always the same bytes; one value of it changed on request."""
-    made = build(Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", (1, 2, 3), (1, 1, 1), (36, 36)))
-    initialise(made.net, "glorot", 0)
-    made.net.conv2_1.weight.data[1, 1, 1, 1] += 0.5 * spoil
-    torchvision.write(
-        made.net.state_dict(), plain := path.with_suffix(".safetensors")
-    )  # torch.save would write names of its own
-    return plain.rename(path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [("sha256", "SHA-256"), ("sha256_prefix", "SHA-256 (first 8 digits)"), ("sha1", "SHA-1"), ("md5", "MD5")],
-)
-def test_a_file_is_held_to_the_checksum_of_its_name(capsys, tmp_path, monkeypatch, kind, words):
-    path = toy_file(tmp_path / "vgg11-8a719046.pth")
-    value = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
-    e = replace(catalogue()["torchvision-a"], checksums={kind: Stated(value, "a test", True)})
-    for where in ("verydeep.weights.catalogue", "verydeep.weights.published"):
-        monkeypatch.setattr(f"{where}.catalogue", lambda: {"torchvision-a": e})
-    r = json.loads(said(capsys, "verify", path, "--json", status=1).out)  # a toy with first weights
-    assert (r["published"], r["checks"][0]["ok"], r["checks"][0]["words"]) == (
-        "torchvision-a", True, f"its {words} is that of torchvision-a"
-    )  # fmt: skip
-    toy_file(path, spoil=True)
-    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
-    r = json.loads(said(capsys, "verify", path, "--json", status=1).out)
-    assert (r["published"], r["good"], r["checks"][0]["ok"]) == (None, False, False)
-    own = hashlib.new(kind.removesuffix("_prefix"), path.read_bytes()).hexdigest()[: 8 if "_" in kind else None]
-    assert (
-        f"its name is that of torchvision-a, whose {words} is {value}, and its own is {own}" in r["checks"][0]["words"]
-    )
-    path.rename(other := tmp_path / "other.pth")
-    r = json.loads(said(capsys, "verify", other, "--json").out)  # its name promises nothing
-    assert (r["good"], r["checks"][0]["ok"]) == (True, None)
-
-
-def test_eight_digits_in_a_name_are_those_of_the_sha256(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.weights.published.randomness.judged", lambda signs: (True, "as a test says"))
-    data = toy_file(tmp_path / "net.pth").read_bytes()
-    digits = hashlib.sha256(data).hexdigest()[:8]
-    assert not digits.isdecimal()
-    for name, status, mark in [
-        (f"net-{digits}.pth", 0, "yes  its SHA-256 (first 8 digits) is that in its name"),
-        ("net-deadbeef.pth", 1, "NO   its name ends in deadbeef, as torchvision's end in their SHA-256"),
-        ("net-20240612.pth", 0, "-    the file carries no checksum"),
-        (f"net-{digits}0.pth", 0, "-    the file carries no checksum"),
-    ]:  # fmt: skip
-        (tmp_path / name).write_bytes(data)
-        assert f"whole   {mark}" in said(capsys, "verify", tmp_path / name, status=status).out
-    saved(own := tmp_path / "mine-deadbeef.pth")
-    assert "whole   yes  contract and tensors match the SHA-256 they carry" in said(capsys, "verify", own).out
-    own.rename(named := tmp_path / "vgg11-8a719046.pth")
-    assert "whole   NO   its name is that of torchvision-a" in said(capsys, "verify", named, status=1).out
-
-
-def test_verify_hashes_a_file_once(capsys, listed, tmp_path, monkeypatch):
-    hashed = []
-
-    def counted(path, *kinds):
-        hashed.append(path)
-        return digests(path, *kinds)
-
-    for where in ("verydeep.weights.catalogue", "verydeep.weights.published"):
-        monkeypatch.setattr(f"{where}.digests", counted)
-    _, e = listed
-    saved(tmp_path / "own.safetensors")
-    toy_file(tmp_path / "unknown.pth")
-    (tmp_path / "known.safetensors").write_bytes(e.path.read_bytes())
-    for source in (
-        "torchvision-a",
-        *(tmp_path / name for name in ("own.safetensors", "unknown.pth", "known.safetensors")),
-    ):
-        hashed.clear()
-        said(capsys, "verify", source, status=1)
-        assert len(hashed) == 1, source
-    assert module.digests is counted
+    assert "classes     2: tench, Tinca tinca; goldfish\n" in text
 
 
 def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path):
     made, e = listed
     out = tmp_path / "out.safetensors"
-    assert (
-        "1,000 classes, mean [123.675, 116.28, 103.53]"
-        in said(capsys, "convert", e.path, "--to", "safetensors", out).out
-    )
+    words = said(capsys, "convert", e.path, "--to", "safetensors", out).out
+    assert "1,000 classes, mean [123.675, 116.28, 103.53]" in words
     found = verydeep.load(out)
     assert found.contract.licence == e.licence
     assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"
@@ -222,59 +157,62 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        ([], 2, "required: VERB"),
-        (["fly"], 2, "'fly'"),
-        (["convert", "builtin:fashion-a", "x.safetensors"], 2, "--to"),
-        (["convert", "builtin:fashion-a", "x.h5", "--to", "safetensors"], 2, "must end in .safetensors"),
-        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--eats", "bgr-255"], 2, "carries its contract"),
-        (["convert", "builtin:fashion-a", "x.pth", "--to", "torchvision"], 1, "give --fold-mean"),
-        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--keep", "--fold-mean"], 2, "fold_mean and keep: a"),
-        (["convert", "builtin:fashion-a", "x.safetensors", "--to", "safetensors", "--keep"], 2, "weights: keep: a safetensors file"),
-        (["convert", "torchvision-a", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
-        (["convert", "run", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
-        (["convert", "run/best.safetensors", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 2, "carries its contract"),
-        (["convert", "nowhere.pth", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "nowhere.pth does not exist"),
-        (["convert", "rubbish.pth", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "rubbish.pth is no file that can be read"),
-        (["convert", "empty", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "empty is not a run folder"),
-        (["convert", "builtin:b", "x.pth", "--to", "torchvision", "--eats", "bgr-255"], 1, "builtin:b is not a built-in net"),
-        (["convert", "builtin:fashion-a", "no/x.safetensors", "--to", "safetensors"], 1, "as there is no folder no; make it first"),
-        (["convert", "builtin:fashion-a", "no/x.pth", "--to", "torchvision", "--keep"], 1, "as there is no folder no; make it first"),
-        (["convert", "builtin:fashion-a", "no/x", "--to", "torchvision"], 2, "out: no/x is for torchvision, so its name must end in .pth"),
-        (["convert", "rubbish.pth@rgb-01", "x.pth", "--to", "torchvision", "--eats", "rgb-01"], 2, "give one of @NAME and --eats"),
-        (["show", ""], 1, "the name of the model is empty; expected a run folder"),
-        (["show", "rubbish.pth@bgr-255"], 1, "rubbish.pth is no file that can be read; expected a model of verydeep"),
-        (["show", "nowhere.pth@bgr-255"], 1, "weights: nowhere.pth does not exist; expected a run folder, a .safetensors file, another"),
-        (["show", "nowhere@home"], 1, "weights: nowhere@home does not exist"),
-        (["verify", "torchvision-d@bgr-255"], 2, "torchvision-d is no such file, so leave @bgr-255 out"),
-        (["show", "builtin:fashion-a@bgr-255"], 2, "builtin:fashion-a is no such file, so leave @bgr-255 out"),
-        (["show", "run@RGB:1,2,3"], 2, "run is no such file, so leave @RGB:1,2,3 out"),
-        (["show", "empty"], 1, "expected a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of"),
-        (["show", "nowhere.pth"], 1, "nowhere.pth does not exist"),
-        (["verify", "nowhere.pth"], 1, "nowhere.pth does not exist"),
-        (["verify", "rubbish.pth"], 1, "rubbish.pth is no file that can be read"),
-        (["verify", "empty"], 1, "empty is not a run folder"),
+        ("", 2, "required: VERB"),
+        ("fly", 2, "'fly'"),
+        ("fetch x", 1, "x is not a published net; see 'verydeep weights list'"),
+        ("fetch oxfrod-d", 1, "published nets of a similar name are oxford-d, oxford-e: see 'verydeep weights list'"),
+        ("show oxfrod-d", 1, "oxfrod-d does not exist; published nets of a similar name are oxford-d, oxford-e: see"),
+        ("convert NET x.safetensors", 2, "--to"),
+        ("convert NET x.h5 --to safetensors", 2, "must end in .safetensors"),
+        ("convert NET x.safetensors --to safetensors --eats bgr-255", 2, "carries its contract"),
+        ("convert NET x.pth --to torchvision", 1, "give --fold-mean"),
+        ("convert NET x.safetensors --to safetensors --keep --fold-mean", 2, "fold_mean and keep: a"),
+        ("convert NET x.safetensors --to safetensors --keep", 2, "weights: keep: a safetensors file"),
+        ("convert torchvision-a x.pth --to timm --eats bgr-255", 2, "carries its contract, which says what it eats"),
+        ("convert run x.pth --to torchvision --eats bgr-255", 2, "carries its contract"),
+        ("convert run/best.safetensors x.pth --to torchvision --eats bgr-255", 2, "leave --eats out"),
+        ("convert nowhere.pth x.pth --to torchvision --eats bgr-255", 1, "nowhere.pth does not exist"),
+        ("convert rubbish.pth x.pth --to torchvision --eats bgr-255", 1, "rubbish.pth is no file that can be read"),
+        ("convert empty x.pth --to torchvision --eats bgr-255", 1, "empty is not a run folder"),
+        ("convert builtin:b x.pth --to torchvision", 1, "builtin:b is not a built-in net; try builtin:fashion-a"),
+        ("convert NET no/x.safetensors --to safetensors", 1, "as there is no folder no; make it first"),
+        ("convert NET no/x.pth --to torchvision --keep", 1, "as there is no folder no; make it first"),
+        ("convert NET no/x --to torchvision", 2, "out: no/x is for torchvision, so its name must end in .pth"),
+        ("convert rubbish.pth@rgb-01 x.pth --to timm --eats rgb-01", 2, "give one of @NAME and --eats"),
+        ("show ''", 1, "the name of the model is empty; expected a run folder"),
+        ("show rubbish.pth@bgr-255", 1, "rubbish.pth is no file that can be read; expected a model of verydeep"),
+        ("show nowhere.pth@bgr-255", 1, "weights: nowhere.pth does not exist; expected a run folder, a .safetensors"),
+        ("show nowhere@home", 1, "weights: nowhere@home does not exist"),
+        ("show ~nobody-of-this-name/x", 1, "~nobody-of-this-name/x cannot be used as a model ("),
+        ("show begun", 1, "begun has no best.safetensors yet: its first epoch is not done"),
+        ("verify torchvision-d@bgr-255", 2, "torchvision-d is no such file, so leave @bgr-255 out"),
+        ("show NET@bgr-255", 2, "builtin:fashion-a is no such file, so leave @bgr-255 out"),
+        ("show run@RGB:1,2,3", 2, "run is no such file, so leave @RGB:1,2,3 out"),
+        ("show empty", 1, "toolkit's file, builtin:fashion-a or a name of"),
+        ("verify nowhere.pth", 1, "nowhere.pth does not exist"),
+        ("verify rubbish.pth", 1, "rubbish.pth is no file that can be read"),
+        ("verify empty", 1, "empty is not a run folder"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_is_one_line(capsys, tmp_path, monkeypatch, words, status, expected):
     monkeypatch.chdir(tmp_path)
-    for folder in ("run", "empty"):
+    for folder in ("run", "empty", "begun"):
         (tmp_path / folder).mkdir()
     saved(tmp_path / "run" / "best.safetensors")
+    (tmp_path / "begun" / "config.yaml").touch()
     (tmp_path / "rubbish.pth").write_bytes(b"rubbish")
-    err = said(capsys, *words, status=status).err
+    err = said(capsys, *shlex.split(words.replace("NET", "builtin:fashion-a")), status=status).err
     assert expected in err
     assert len(err.strip().splitlines()) == 1
-    assert {p.name for p in tmp_path.iterdir()} == {"run", "empty", "rubbish.pth"}
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "empty", "begun", "rubbish.pth"}
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.onnx", "x.safetensors", "x.caffemodel"])
 def test_an_empty_file_is_called_empty(capsys, tmp_path, name):
-    (tmp_path / name).write_bytes(b"")
-    for model in (tmp_path / name, f"{tmp_path / name}@bgr-255"):
-        assert (
-            said(capsys, "show", model, status=1).err
-            == f"verydeep weights: {tmp_path / name} is empty; fetch or write it again\n"
-        )
+    (path := tmp_path / name).write_bytes(b"")
+    for model in (path, f"{path}@bgr-255"):
+        err = said(capsys, "show", model, status=1).err
+        assert err == f"verydeep weights: {path} is empty; fetch or write it again\n"
 
 
 @pytest.mark.parametrize("out", ["net.safetensors", "./a/../net.safetensors", "soft.safetensors", "hard.safetensors"])
@@ -286,7 +224,6 @@ def test_nothing_is_written_over_what_is_read(capsys, tmp_path, monkeypatch, out
     (tmp_path / "soft.safetensors").symlink_to("net.safetensors")
     (tmp_path / "hard.safetensors").hardlink_to(tmp_path / "net.safetensors")
     err = said(capsys, "convert", "net.safetensors", out, "--to", to, *["--keep"] * (to != "safetensors"), status=2).err
-    assert len(err.splitlines()) == 1
     assert "is the file of net.safetensors, which would be overwritten; give another name" in err
     assert (tmp_path / "net.safetensors").read_bytes() == before
     assert (tmp_path / "soft.safetensors").is_symlink()
@@ -295,9 +232,7 @@ def test_nothing_is_written_over_what_is_read(capsys, tmp_path, monkeypatch, out
     assert verydeep.load("other.safetensors").contract.classes == ("a", "b")
 
 
-def test_the_file_behind_a_run_or_a_published_name_or_a_colour_is_not_written_over(
-    capsys, listed, tmp_path, monkeypatch
-):
+def test_the_file_behind_a_run_a_name_or_a_colour_is_not_written_over(capsys, listed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     saved(tmp_path / "run" / "best.safetensors")
@@ -311,123 +246,35 @@ def test_the_file_behind_a_run_or_a_published_name_or_a_colour_is_not_written_ov
 def test_convert_says_what_is_lost_and_how_to_read_the_file_here(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mean, std = (1 / 3 + 70, 100.1, 255), (0.1, 1 / 7, 2)
-    made = build(Contract("A", ("cat", "dog"), 32, 8, 4, False, "up", mean, std, (40, 80)))
-    initialise(made.net, "glorot", 0)
-    made.save(tmp_path / "net.safetensors")
-    first, lost, word = said(
-        capsys, "convert", "net.safetensors", "x.pth", "--to", "torchvision", "--keep"
-    ).out.splitlines()
+    saved(tmp_path / "net.safetensors", mean=mean, std=std, scales=(40, 80))
+    words = shlex.split("convert net.safetensors x.pth --to torchvision --keep")
+    first, lost, word = said(capsys, *words).out.splitlines()
     assert "no weight changed" in first
-    assert (
-        lost == "the file does not keep the pooling (up; read as down), the names of 2 classes, S ([40;80]; read as 36)"
-    )
+    kept = "the names of 2 classes, S ([40;80]; read as 36)"
+    assert lost == f"the file does not keep the pooling (up; read as down), {kept}"
     model = word.removeprefix("to use it here: ")
     assert model.startswith("x.pth@RGB:")
-    found = verydeep.load(model)
+    found, source = verydeep.load(model), verydeep.load("net.safetensors")
     assert (found.contract.mean, found.contract.std) == (mean, std)
     x = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    assert torch.equal(found(x), made.eval()(x))
-    r = json.loads(
-        said(capsys, "convert", "net.safetensors", "x.caffemodel", "--to", "caffe", "--fold-mean", "--json").out
-    )
-    assert r["notes"] == ["the file does not keep the names of 2 classes, S ([40;80]; read as 36)"]
+    assert torch.equal(found(x), source(x))
+    words = shlex.split("convert net.safetensors x.caffemodel --to caffe --fold-mean --json")
+    r = json.loads(said(capsys, *words).out)
+    assert (r["notes"], r["folded"], r["inside"] < 1e-4) == ([f"the file does not keep {kept}"], ["std", "mean"], True)
 
 
 def test_convert_says_what_of_another_head_is_left_out(capsys, tmp_path):
-    state = torchvision.theirs(
-        build(Contract("A", ("a",), 32, 8, 4, False, "down", (1, 2, 3), (1, 1, 1), (36, 36))).net.state_dict()
-    )
-    state = {n: t for n, t in state.items() if n.startswith("features")} | {
-        f"head.{i}": torch.ones(2) for i in range(5)
-    }
-    torch.save(state, tmp_path / "x.pth")
+    state = torchvision.theirs(build(replace(A, pooling="down")).net.state_dict())
+    state = {n: t for n, t in state.items() if n.startswith("features")}
+    torch.save(state | {f"head.{i}": torch.ones(2) for i in range(5)}, tmp_path / "x.pth")
     out = said(capsys, "convert", f"{tmp_path}/x.pth@rgb-01-std", tmp_path / "y.pth", "--to", "torchvision").out
     assert out.splitlines()[1:] == ["5 tensors of another head left out (head.0, head.1, head.2, ...)"]
-
-
-def test_a_file_of_a_published_name_that_cannot_be_read_is_not_whole(capsys, cache):
-    cache.mkdir(parents=True)
-    (cache / "vgg16-397923af.pth").write_bytes(b"an error page")
-    out = said(capsys, "verify", "torchvision-d", status=1).out
-    assert "whole   NO   its name is that of torchvision-d" in out
-    assert "finite  -    not judged: " in out
-    assert "vgg16-397923af.pth is no file that can be read" in out
-    row = next(line for line in said(capsys, "list").out.splitlines() if line.startswith("torchvision-d "))
-    assert "  wrong size  " in row
-    assert not next(r for r in json.loads(said(capsys, "list", "--json").out) if r["name"] == "torchvision-d")[
-        "at_hand"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("exact", "more", "there"),
-    [(True, 0, True), (True, 1, False), (False, 1 << 20, True), (False, -(1 << 20) - 1, False)],
-)
-def test_a_file_is_at_hand_if_its_size_may_be_right(capsys, cache, monkeypatch, exact, more, there):
-    e = replace(catalogue()["torchvision-a"], file="x.pth", size=3 << 20, exact=exact)
-    monkeypatch.setattr("verydeep.weights.published.catalogue", lambda: {"torchvision-a": e})
-    cache.mkdir(parents=True)
-    (cache / "x.pth").write_bytes(bytes((3 << 20) + more))
-    (r,) = json.loads(said(capsys, "list", "--json").out)
-    assert r["at_hand"] is there
-
-
-def test_classes_with_commas_in_their_names_are_told_apart(capsys, tmp_path):
-    made = build(
-        Contract("A", ("tench, Tinca tinca", "goldfish"), 32, 8, 4, False, "up", (1, 2, 3), (1, 1, 1), (36, 36))
-    )
-    made.save(tmp_path / "net.safetensors")
-    assert "classes     2: tench, Tinca tinca; goldfish\n" in said(capsys, "show", tmp_path / "net.safetensors").out
-
-
-def test_the_correlation_of_neighbours_by_a_slow_loop():
-    w = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    x = (w - w.mean()).numpy()
-    products = []
-    for kernel in x.reshape(-1, 3, 3):
-        for i in range(3):
-            for j in range(2):
-                products += [kernel[i, j] * kernel[i, j + 1], kernel[j, i] * kernel[j + 1, i]]
-    assert len(products) == 6 * 12
-    assert correlation(w) == pytest.approx(np.mean(products) / np.mean(x**2) * math.sqrt(72))
-    assert correlation(torch.randn(3, 2, 1, 1)) is None
-    smooth = torch.arange(3.0).view(1, 1, 1, 3).expand(16, 4, 3, 3)
-    assert correlation(smooth.double()) > 6
-
-
-def test_the_edge_is_that_of_numpys_singular_values():
-    w = torch.randn(12, 5, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    m = (w - w.mean()).flatten(1).numpy()
-    expected = np.linalg.svd(m, compute_uv=False)[0] / np.sqrt((m**2).mean()) / (math.sqrt(12) + math.sqrt(45))
-    assert edge(w) == pytest.approx(expected)
-    assert edge(w.transpose(0, 1)) > 0
-    assert edge(torch.linspace(-1, 1, 3).expand(4, 3, 3, 3).double()) > 1.25
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.5])
-def test_equal_weights_tell_nothing(value):
-    net = VGG("A", classes=2, crop=32, fc_width=4, base_width=2)
-    for layer in net.convolutions():
-        torch.nn.init.constant_(layer.weight, value)
-    assert judged(signs(net))[0] is False
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_what_a_batch_norm_multiplied_in_is_not_learnt(seed):
-    net = VGG("D", classes=2, crop=32, fc_width=4, base_width=8)
-    initialise(net, "he", seed)
-    gains = torch.Generator().manual_seed(seed)
-    for layer in net.convolutions():
-        layer.weight.data *= torch.exp(torch.randn(len(layer.weight), 1, 1, 1, generator=gains))
-    assert judged(signs(net))[0] is False
 
 
 def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_path):
     """Three validation photos, their classes by Caffe's list; the answers against the toy net itself."""
     made, _ = listed
-    photos = np.random.default_rng(0).integers(
-        0, 256, (3, 40, 40, 3), np.uint8
-    )  # the catalogue's S here is [40;80], so Q = 60
+    photos = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)  # S is [40;80] here, so Q = 60
     truth = []
     for i, pixels in enumerate(photos, 1):
         path = tmp_path / "ilsvrc" / "val" / f"ILSVRC2012_val_{i:08d}.PNG"
@@ -435,9 +282,8 @@ def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_pat
         Image.fromarray(pixels).save(path)
         crop = torch.from_numpy(photo.centre_crop(Image.fromarray(pixels), 60, 32).copy()).permute(2, 0, 1)[None]
         truth.append(int(made(crop).argmax()) if i < 3 else 7)
-    (tmp_path / "ilsvrc" / "val.txt").write_text(
-        "".join(f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1))
-    )
+    lines = [f"ILSVRC2012_val_{i:08d}.PNG {c}\n" for i, c in enumerate(truth, 1)]
+    (tmp_path / "ilsvrc" / "val.txt").write_text("".join(lines))
     assert main(["evaluate", "torchvision-a", str(tmp_path / "ilsvrc"), "--protocol", "centre", "--json"]) == 0
     (r,) = json.loads(capsys.readouterr().out)["results"]
     wrong = int(made(crop).argmax()) != 7

@@ -1,4 +1,4 @@
-"""Data sets of the hub, or folders that its library reads (imagefolder, webdataset, parquet): `hub:NAME`, `hub:./folder`.
+"""Data sets of the hub, or folders that its library reads (photos, WebDataset, parquet): `hub:NAME`, `hub:./folder`.
 
 The library maps its tables into memory; photos are taken from them as bytes and decoded here like all others.
 """
@@ -6,8 +6,9 @@ The library maps its tables into memory; photos are taken from them as bytes and
 from __future__ import annotations
 
 import os
+import tarfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,33 +38,31 @@ def open_hub(name: str) -> DataSet:
     except ImportError as e:
         raise DataError(f"{where} needs the library of the hub ({e}); pip install 'verydeep[data]'") from e
     with quietly(datasets):
-        parts = loaded(datasets, name, where)
-    tables = {split: table for split, table in named(parts, where).items() if len(table)}
+        tables = by_split(tables_of(datasets, name, where), where)
+    tables = {split: table for split, table in tables.items() if len(table)}
     if not tables:
         raise DataError(f"{where} has no photos")
-    first = next(iter(tables.values()))
-    image = image_column(datasets, first.features, where)
-    read = label_reader(datasets, first.features, where)
-    labels = {split: read(table) for split, table in tables.items()}
-    labels = {split: found for split, found in labels.items() if any(v is not None for v in found[0])}
-    if not labels:
+    features = next(iter(tables.values())).features
+    image, label = image_column(datasets, features, where), label_column(features, where)
+    coded = {split: coded_labels(table, label) for split, table in tables.items()}
+    coded = {split: found for split, found in coded.items() if any(v is not None for v in found[0])}
+    if not coded:
         raise DataError(f"{where}: none of its photos has a label")
-    classes = sorted({str(v) for values, _ in labels.values() for v in values if v is not None}, key=natural)
-    if isinstance(given := label_feature(first.features, where), datasets.ClassLabel):
-        classes = list(given.names)
+    classes = getattr(feature_at(features, label), "names", None) or sorted(
+        {str(v) for values, _ in coded.values() for v in values if v is not None}, key=natural
+    )
     if strange := next((c for c in classes if not is_storable(c)), None):
         raise DataError(f"{where}: the class {strange!a} is not UTF-8")
-    number = {c: i for i, c in enumerate(classes)}
-    splits = {}
-    for split, (values, codes) in labels.items():
-        place = np.array([-1 if v is None else number.get(str(v), -1) for v in values], np.int64)
-        targets = place[codes]
-        if (bad := int((targets < 0).sum())) or len(targets) != len(tables[split]):
+    number, splits = {c: i for i, c in enumerate(classes)}, {}
+    for split, (values, codes) in coded.items():
+        targets = np.array([-1 if v is None else number.get(str(v), -1) for v in values], np.int64)[codes]
+        if bad := int((targets < 0).sum()):
             lack, it = ("has", "it") if bad == 1 else ("have", "them")
             raise DataError(
-                f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; remove {it}, or save the data set without {it}"
+                f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; "
+                f"remove {it}, or save the data set without {it}"
             )
-        splits[split] = photos_of(where, name, split, tables[split], image, targets)
+        splits[split] = photos_in_table(where, name, split, tables[split], image, targets)
     return DataSet(where, tuple(classes), splits)
 
 
@@ -72,36 +71,30 @@ def quietly(datasets: Any) -> Iterator[None]:
     """Without the library's progress bars, log lines and warnings; afterwards as it was."""
     import huggingface_hub.utils
 
-    hub: Any = huggingface_hub.utils
-
-    level, bars, hub_bars = (
-        datasets.logging.get_verbosity(),
-        datasets.are_progress_bars_disabled(),
-        hub.are_progress_bars_disabled(),
-    )
+    level = datasets.logging.get_verbosity()
+    noisy = [m for m in (datasets, huggingface_hub.utils) if not m.are_progress_bars_disabled()]
     datasets.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    hub.disable_progress_bars()
     try:
+        for module in noisy:
+            module.disable_progress_bars()
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         datasets.logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
-        if not hub_bars:
-            hub.enable_progress_bars()
+        for module in noisy:
+            module.enable_progress_bars()
 
 
-def loaded(datasets: Any, name: str, where: str) -> dict[str, Any]:
+def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
     """Split -> table, as the data set calls its splits. Never runs code of the data set."""
     folder = Path(name).expanduser()
     if not folder.is_dir() and name.startswith((".", "/", "~")):
         raise DataError(f"{where}: {name} does not exist; expected a folder, or OWNER/NAME from the hub")
     try:
-        if folder.is_dir() and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             found = datasets.load_from_disk(str(folder))
         elif folder.is_dir():
+            check_archives(folder)
             found = datasets.load_dataset(str(folder))
         else:
             owner, _, config = name.partition(":")
@@ -115,21 +108,30 @@ def loaded(datasets: Any, name: str, where: str) -> dict[str, Any]:
     return {split: table if table._indices is None else table.flatten_indices() for split, table in parts.items()}
 
 
-def named(parts: dict[str, Any], where: str) -> dict[str, Any]:
+def check_archives(folder: Path) -> None:
+    """The library would unpack a sparse file to whatever size a stranger's archive claims for it. Raises ValueError."""
+    for path in folder.rglob("*.tar"):
+        with tarfile.open(path, "r:") as archive:
+            while member := archive.next():
+                archive.members.clear()  # type: ignore[attr-defined]  # or it would keep an object for each
+                if member.issparse():
+                    raise ValueError(f"{path.name} holds a sparse file, {member.name!r}, which is no photo")
+
+
+def by_split(parts: dict[str, Any], where: str) -> dict[str, Any]:
     """By our names of splits; one split alone, whatever it is called, is all photos unless it is train, val or test."""
     if len(parts) == 1 and (only := next(iter(parts))).lower() not in SPLIT_NAMES:
         return {"all": parts[only]}
     if strange := [split for split in parts if split.lower() not in SPLIT_NAMES]:
         raise DataError(
-            f"{where} has the split {strange[0]!r} beside {', '.join(s for s in parts if s != strange[0])}; expected train, val and test. "
-            "Choose with `datasets`: load_dataset(NAME), keep those splits, save_to_disk('FOLDER'), and give hub:./FOLDER"
+            f"{where} has the split {strange[0]!r} beside {', '.join(s for s in parts if s != strange[0])}; "
+            "expected train, val and test. Choose with `datasets`: load_dataset(NAME), keep those splits, "
+            "save_to_disk('FOLDER'), and give hub:./FOLDER"
         )
-    found = {}
-    for split, table in parts.items():
-        if (ours := SPLIT_NAMES[split.lower()]) in found:
-            raise DataError(f"{where} has two splits that mean {ours}: {', '.join(parts)}")
-        found[ours] = table
-    return {split: found[split] for split in ("train", "val", "test") if split in found}
+    ours = {SPLIT_NAMES[split.lower()]: table for split, table in parts.items()}
+    if len(ours) < len(parts):
+        raise DataError(f"{where} has two splits that mean the same: {', '.join(parts)}")
+    return {split: ours[split] for split in ("train", "val", "test") if split in ours}
 
 
 def image_column(datasets: Any, features: dict[str, Any], where: str) -> str:
@@ -142,64 +144,48 @@ def image_column(datasets: Any, features: dict[str, Any], where: str) -> str:
 
 
 def label_column(features: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The column with the class; a second name is a field within it."""
+    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards."""
     given = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
     if len(given) == 1:
         return (given[0],)
-    inner = features.get("json")
-    if not given and isinstance(inner, dict) and getattr(inner.get("label"), "dtype", "") == "string":
-        return "json", "label"  # as `verydeep pack` writes it
-    simple = {
-        name
-        for name, f in features.items()
-        if getattr(f, "dtype", "") == "string" or getattr(f, "dtype", "").startswith("int")
-    }
-    if chosen := [name for name in LABELS if name in (given or simple)]:
-        return (chosen[0],)
+    paths = [] if given else [("json", name) for name in LABELS]
+    for path in [*paths, *((name,) for name in LABELS)]:
+        if path[-1] in given or getattr(feature_at(features, path), "dtype", "").startswith(("string", "int")):
+            return path
     what = f"{len(given)} columns of classes ({', '.join(given)})" if given else "no column of classes"
-    hint = (
-        "; `datasets` takes no labels from class folders where photos lie beside them"
-        if list(features) == ["image"]
-        else ""
-    )
+    flat = list(features) == ["image"]
+    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
     raise DataError(
         f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
     )
 
 
-def label_feature(features: dict[str, Any], where: str) -> Any:
-    found: Any = features
-    for name in label_column(features, where):
-        found = found[name]
-    return found
+def feature_at(features: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        features = features.get(name) if isinstance(features, dict) else None
+    return features
 
 
-Coded = tuple[list[Any], npt.NDArray[np.int64]]  # the different values, and each photo's number among them
-
-
-def label_reader(datasets: Any, features: dict[str, Any], where: str) -> Callable[[Any], Coded]:
+def coded_labels(table: Any, path: tuple[str, ...]) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """The different values of a column, None where there is none, and each photo's number among them."""
     import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-    path, feature = label_column(features, where), label_feature(features, where)
-    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-
-    def read(table: Any) -> Coded:
-        column = table.data.column(path[0])
-        for inner in path[1:]:
-            column = pc.struct_field(column, inner)
-        coded = pc.dictionary_encode(column, null_encoding="encode").unify_dictionaries()
-        values = coded.chunk(0).dictionary.to_pylist()
-        if names is not None:
-            values = [names[v] if v is not None and 0 <= v < len(names) else None for v in values]
-        codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in coded.chunks]
-        return values, np.concatenate(codes).astype(np.int64)
-
-    return read
+    column = table.data.column(path[0])
+    for inner in path[1:]:
+        column = pc.struct_field(column, inner)
+    coded = pc.dictionary_encode(column, null_encoding="encode").unify_dictionaries()
+    values = coded.chunk(0).dictionary.to_pylist()
+    if names := getattr(feature_at(table.features, path), "names", None):
+        values = [names[v] if v is not None and 0 <= v < len(names) else None for v in values]
+    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in coded.chunks]
+    return values, np.concatenate(codes).astype(np.int64)
 
 
-def photos_of(where: str, name: str, split: str, table: Any, image: str, targets: npt.NDArray[np.int64]) -> Photos:
+def photos_in_table(
+    where: str, name: str, split: str, table: Any, image: str, targets: npt.NDArray[np.int64]
+) -> Photos:
     column, folder = table.data.column(image), Path(name).expanduser().resolve()
-    keys = keys_of(column, split, str(folder) if folder.is_dir() else None)
+    keys = keys_of(column, split, os.path.join(folder, "") if folder.is_dir() else None)
 
     def content(id: int) -> bytes:
         found = column[id].as_py() or {}
@@ -216,19 +202,20 @@ def photos_of(where: str, name: str, split: str, table: Any, image: str, targets
 
 
 def keys_of(column: Any, split: str, folder: str | None) -> Names:
-    """Paths within the folder where photos are files there, else split/name, or split/row where names are missing or not unique."""
+    """Paths in the folder where photos are files there, else split/name; split/row where names lack or repeat."""
     import pyarrow.compute as pc
 
     paths = pc.struct_field(column, "path")
+
+    def relative() -> Iterator[str]:
+        for start in range(0, len(paths), CHUNK):
+            for path in paths.slice(start, CHUNK).to_pylist():
+                if folder and path.startswith(folder):
+                    yield path[len(folder) :]
+                else:
+                    yield f"{split}/{os.path.basename(path) if os.path.isabs(path) else path}"
+
     if not paths.null_count and pc.count_distinct(paths).as_py() == len(paths):
-        inside = [os.path.join(folder, "")] if folder else []
-
-        def relative() -> Iterator[str]:
-            for start in range(0, len(paths), CHUNK):
-                for path in paths.slice(start, CHUNK).to_pylist():
-                    base = next((path[len(f) :] for f in inside if path.startswith(f)), "")
-                    yield base or f"{split}/{path if not os.path.isabs(path) else os.path.basename(path)}"
-
         found = Names.of(relative())
         if len(set(map(hash, found))) == len(found):
             return found

@@ -94,7 +94,7 @@ def open_ilsvrc(root: Path, place: Place) -> DataSet:
     else:
         found = photos_by_synset(root, place.val)
         order = sorted(trained or found)
-        if strange := next((s for s in found if s not in order), None):
+        if strange := next((s for s in found if s not in (trained or found)), None):
             raise DataError(
                 f"{place.val} has the class {strange}, which {place.train} does not; the splits must share their classes"
             )

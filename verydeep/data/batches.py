@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,23 @@ from verydeep.errors import PhotoError
 from verydeep.ranks import ALONE, Ranks
 
 
+class Cut(NamedTuple):
+    """A crop, uint8 crop x crop x 3, and how it was cut out of an upright photo of this height and width."""
+
+    pixels: Pixels
+    geometry: augment.Geometry
+    height: int
+    width: int
+
+
+TargetOf = Callable[[int, Cut], object]  # by photo id and crop: what the net is to say, a number or an array
+
+
 class Member(NamedTuple):
     """One photo of a batch."""
 
     pixels: Pixels
-    target: int
+    target: object
     shift: npt.NDArray[np.float32]
 
 
@@ -35,7 +47,7 @@ class Batch(NamedTuple):
 
     number: int
     photos: torch.Tensor  # uint8 N x 3 x crop x crop, channels last in memory
-    targets: torch.Tensor  # int64 N
+    targets: torch.Tensor  # int64 N of classes, or what the task's targets are
     shifts: torch.Tensor  # float32 N x 3, grey levels
 
 
@@ -47,28 +59,34 @@ def bounds(photos: int, batch: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts, photos][1:], strict=True))
 
 
+def class_of(photos: Photos) -> TargetOf:
+    """The one class of every photo. Raises DataError where a photo has none or several."""
+    targets = photos.targets()
+    return lambda id, cut: targets[id]
+
+
 @dataclass
 class Batches:
-    """The training photos of a run in batches, of which each rank gets its part. `waited` counts the seconds the net waited."""
+    """The training photos of a run in batches, each rank gets its part. `waited`: seconds the net has waited."""
 
     photos: Photos
     config: Config
     statistics: Statistics
+    target_of: TargetOf
     on_bad: Callable[[int, PhotoError], None] | None = None
     ranks: Ranks = ALONE
     pinned: bool = False  # in memory that a GPU copies from without waiting
     waited: float = 0.0
-    targets: npt.NDArray[np.int64] = field(init=False, repr=False)
+    no_targets: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # of no photos
 
     def __post_init__(self) -> None:
-        self.targets = self.photos.targets()
         self.axes = augment.colour_axes(self.statistics, self.config.colour)
 
     def __len__(self) -> int:
         return len(bounds(len(self.photos), self.config.batch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; bad photos are missing, and with several ranks one may be left empty."""
+        """The batches of an epoch from number `start` on; bad photos are missing; a rank's part may be empty."""
         c = self.config
         order = epoch_order(c.seed, epoch, self.photos, c.balance == "sampling")
         parts = [self.ranks.part(first, end) for first, end in bounds(len(self.photos), c.batch)[start:]]
@@ -100,16 +118,16 @@ class Batches:
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
-        return Member(augment.cut(photo, geometry, c.crop), int(self.targets[id]), shift)
+        cut = Cut(augment.cut(photo, geometry, c.crop), geometry, photo.height, photo.width)
+        return Member(cut.pixels, self.target_of(id, cut), shift)
 
     def collate(self, number: int, members: list[Member]) -> Batch:
         crop, n = self.config.crop, len(members)
         photos = np.stack([m.pixels for m in members]) if n else np.zeros((0, crop, crop, 3), np.uint8)
         shifts = np.stack([m.shift for m in members]) if n else np.zeros((0, 3), np.float32)
+        targets = np.asarray([m.target for m in members]) if n else self.no_targets
+        self.no_targets = targets[:0]
         batch = Batch(
-            number,
-            torch.from_numpy(photos).permute(0, 3, 1, 2),
-            torch.tensor([m.target for m in members], dtype=torch.int64),
-            torch.from_numpy(shifts),
+            number, torch.from_numpy(photos).permute(0, 3, 1, 2), torch.from_numpy(targets), torch.from_numpy(shifts)
         )
         return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch

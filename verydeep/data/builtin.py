@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
-import urllib.request
 import zlib
-from http.client import HTTPException
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -22,12 +22,14 @@ from PIL import Image
 
 from verydeep.data.record import DataSet, Names, Photos
 from verydeep.errors import DataError
+from verydeep.files.download import MB, Wanted, download
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SIZES = {
     "fashion-mini": {"train": 6_000, "val": 1_000, "test": 1_000},
     "fashion": {"train": 55_000, "val": 5_000, "test": 10_000},
 }
+ORIGIN = {"train": "train", "val": "train", "test": "t10k"}
 SEED = 2014
 MAX_BYTES = 64 << 20  # of a file, packed or not; the largest has 45 MiB
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -48,34 +50,27 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
     if name not in SIZES:
         raise DataError(f"builtin:{name} is not known; try builtin:{' or builtin:'.join(SIZES)}")
     if name == "fashion-mini":
-        with (
-            resources.files("verydeep.data").joinpath("fashion-mini.npz").open("rb") as f,
-            np.load(f, allow_pickle=False) as stored,
-        ):
-            parts = {
-                split: (stored[f"{split}_images"], stored[f"{split}_labels"], stored[f"{split}_ids"])
-                for split in SIZES[name]
-            }
+        file = io.BytesIO(resources.files("verydeep.data").joinpath("fashion-mini.npz").read_bytes())
+        with np.load(file, allow_pickle=False) as stored:
+            parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in SIZES[name]}
     else:
-        parts = divide(load_fashion(download), name)
-    splits = {split: photos(split, *arrays) for split, arrays in parts.items()}
-    return DataSet(f"builtin:{name}", CLASSES, splits)
+        parts = published_splits(load_fashion(download), name)
+    return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})
 
 
-def photos(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
-    source = "t10k" if split == "test" else "train"
-    keys = Names.of(f"{source}/{i:05d}" for i in ids)
+def greys(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
+    """Photos in memory, uint8 N x 28 x 28."""
+    keys = Names.of(f"{ORIGIN[split]}/{i:05d}" for i in ids)
     return Photos(
         split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True
     )
 
 
-def divide(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
+def published_splits(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
     """Split -> (images N x 28 x 28, labels N, positions N in the original file), equally many a class."""
-    place = {"train": "train", "val": "train", "test": "t10k"}
     parts = {}
     for split, size in SIZES[name].items():
-        images, labels = files[f"{place[split]}-images-idx3-ubyte"], files[f"{place[split]}-labels-idx1-ubyte"]
+        images, labels = (files[f"{ORIGIN[split]}-{what}-ubyte"] for what in ("images-idx3", "labels-idx1"))
         ids = np.sort(np.concatenate([pool(labels, c, split)[: size // len(CLASSES)] for c in range(len(CLASSES))]))
         parts[split] = (images[ids], labels[ids], ids)
     return parts
@@ -88,53 +83,47 @@ def pool(labels: Bytes, label: int, split: str) -> npt.NDArray[np.int64]:
     return {"train": order[held_out:], "val": order[:held_out], "test": order}[split]
 
 
-def load_fashion(download: bool) -> dict[str, Bytes]:
+def load_fashion(fetch: bool) -> dict[str, Bytes]:
     """The four IDX files as arrays, from $VERYDEEP_DATA, Debian's folder or, if asked, a download."""
     own = Path(os.environ.get("VERYDEEP_DATA", "~/.cache/verydeep")).expanduser()
-    for folder in (own, own / "fashion-mnist", DEBIAN):
-        if all((folder / f"{name}.gz").is_file() for name in FILES):
-            return {name: read_idx(folder / f"{name}.gz") for name in FILES}
-    if not download:
-        raise DataError(
-            f"builtin:fashion: its four files are neither in {own} nor in {DEBIAN}; add --download to fetch 30 MB, "
-            f"install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with {next(iter(FILES))}.gz and the others"
-        )
     target = own / "fashion-mnist"
+    folder = next((f for f in (own, target, DEBIAN) if all((f / f"{name}.gz").is_file() for name in FILES)), None)
+    if folder is None:
+        if not fetch:
+            raise DataError(
+                f"builtin:fashion: its four files are neither in {own} nor in {DEBIAN}; add --download to fetch 30 MB, "
+                "install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with "
+                f"{next(iter(FILES))}.gz and the others"
+            )
+        folder = target
+        for name in FILES:
+            fetch_idx(name, folder)
+    return {name: read_idx(folder / f"{name}.gz") for name in FILES}
+
+
+def fetch_idx(name: str, folder: Path) -> None:
+    if not (path := folder / f"{name}.gz").is_file():
+        elsewhere, check = "set VERYDEEP_DATA to a folder that can be written", partial(idx_content, name=name)
+        download(Wanted(path, (f"{SOURCE}/{path.name}",), 30 * MB, MAX_BYTES, check, DataError, elsewhere))
+
+
+def read_idx(path: Path) -> Bytes:
+    """The uint8 array of a gzipped IDX file."""
     try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise DataError(
-            f"{target} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
-        ) from e
-    for name in FILES:
-        fetch(name, target)
-    return {name: read_idx(target / f"{name}.gz") for name in FILES}
+        content = idx_content(path, path.stem)
+    except ValueError as e:
+        raise DataError(f"{path} is not the published file ({e}); delete it and fetch it again") from e
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(int(n) for n in shape))
 
 
-def fetch(name: str, target: Path, source: str = SOURCE) -> None:
-    """Downloads one file; it appears under its own name only after its content was checked."""
-    part = target / f"{name}.gz.part"
-    try:
-        with urllib.request.urlopen(f"{source}/{name}.gz", timeout=30) as answer:
-            part.write_bytes(answer.read(MAX_BYTES))
-        read_idx(part, name)
-    except (OSError, HTTPException) as e:
-        part.unlink(missing_ok=True)
-        raise DataError(f"{source}/{name}.gz cannot be fetched ({e}); put the file into {target} by hand") from e
-    except DataError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(target / f"{name}.gz")
-
-
-def read_idx(path: Path, name: str | None = None) -> Bytes:
-    """The uint8 array of a gzipped IDX file whose content has the SHA-256 listed in FILES."""
+def idx_content(path: Path, name: str) -> bytes:
+    """The content of a gzipped file, which has the SHA-256 listed in FILES. Raises ValueError."""
     try:
         with gzip.open(path) as f:
             content = f.read(MAX_BYTES)
     except (OSError, EOFError, zlib.error) as e:
-        raise DataError(f"{path} cannot be read ({e}); delete it and fetch it again") from e
-    if hashlib.sha256(content).hexdigest() != FILES[name or path.name.removesuffix(".gz")]:
-        raise DataError(f"{path} is not the published file (SHA-256 differs); delete it and fetch it again")
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(int(n) for n in shape))
+        raise ValueError(f"it cannot be unpacked: {e}") from e
+    if hashlib.sha256(content).hexdigest() != FILES[name]:
+        raise ValueError("its SHA-256 differs")
+    return content

@@ -159,8 +159,9 @@ def models_in(path: Path, file: BinaryIO) -> list[SavedModel]:
     """Raises ModelError, and ValueError and the like for what is not as `Saving` writes it."""
     length = min(int.from_bytes(file.read(8), "little"), LONGEST_HEADER)  # again, as the file may have changed
     header = json.loads(file.read(length))
-    text, seal = (header["__metadata__"].get(name, "") for name in (METADATA, SEAL))
-    if hashlib.sha256(text.encode()).hexdigest() != seal:
+    metadata = header["__metadata__"]
+    text = metadata.pop(METADATA)
+    if metadata != {SEAL: hashlib.sha256(text.encode()).hexdigest()}:
         raise ModelError(f"{path}: its facts do not match their SHA-256; the file is damaged, save it again")
     values = json.loads(text, object_pairs_hook=without_doubles)
     if (found := values.get("format")) != FORMAT:

@@ -17,7 +17,7 @@ from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.sample import Sample
 from verydeep.evaluate.views import Step
-from verydeep.files.disk import make_folder, read_json, write_text
+from verydeep.files.disk import read_json, write_bounded
 
 
 def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, found: Tally) -> list[dict[str, Any]]:
@@ -56,7 +56,8 @@ def counted(entrant: Entrant, sample: Sample, found: Tally, m: int, step: Step) 
     return {
         **scores.as_dict(), "right": scores.right(), "tested": scores.tested(),
         "skipped": [{"photo": e.photo, "reason": e.reason} for _, e in found.skipped],
-        "classes": list(classes), "recall": scores.recall(), "confusion": scores.confusion.tolist(),
+        "classes": list(classes), "recall": scores.recall(),
+        "confusion": [[t, a, int(scores.confusion[t, a])] for t, a in scores.confusion.nonzero().tolist()],
         "mistakes": [
             {"id": -id, "photo": keys[-id], "truth": classes[t], "answer": classes[a], "probability": round(p, 4)}
             for p, id, t, a in sorted(scores.mistakes, reverse=True)
@@ -165,6 +166,5 @@ def entries(entrants: Sequence[Entrant]) -> list[tuple[Sequence[Entrant], Step]]
 
 
 def write_compactly(path: Path, value: dict[str, Any]) -> None:
-    """Without a line for each number: the confusion of a thousand classes has a million."""
-    make_folder(path.parent)
-    write_text(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")
+    """Without a line for each number."""
+    write_bounded(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")

@@ -46,9 +46,7 @@ class Scores:
         self.top5_errors += int(missed.sum())
         if self.among:
             self.known[torch.tensor(ids)] = (TESTED + TOP1 * ~wrong + TOP5 * ~missed).to(torch.uint8)
-        self.confusion += torch.bincount(targets * self.classes + best[:, 0], minlength=self.classes**2).view(
-            self.classes, -1
-        )
+        self.confusion.view(-1).index_add_(0, targets * self.classes + best[:, 0], torch.ones_like(targets))
         for i in wrong.nonzero().flatten().tolist():
             answer = int(best[i, 0])
             heapq.heappush(self.mistakes, (float(posteriors[i, answer]), -ids[i], int(targets[i]), answer))

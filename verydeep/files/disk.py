@@ -174,8 +174,18 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_bounded(path, json_text(value))
+
+
+def write_bounded(path: Path, text: str) -> None:
+    """JSON that can be read again; for one that could not, RunError before the file is replaced."""
+    if (size := len(text.encode())) > LONGEST_JSON:
+        raise RunError(
+            f"{path} would have {size:,} bytes, and at most {LONGEST_JSON:,} can be read again, so it was not written; "
+            "take shorter names of classes, or fewer classes or photos"
+        )
     make_folder(path.parent)
-    write_text(path, json_text(value))
+    write_text(path, text)
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:

@@ -208,6 +208,18 @@ def read_classifier(path: Path) -> Classifier:
     return classifier.eval()
 
 
+def read_contract(path: Path) -> Contract:
+    """The contract in the header of a file that `save` wrote, checked by its SHA-256; no tensor is read. Raises ModelError."""
+    try:
+        check_header(path)
+        with safetensors.safe_open(path, framework="pt") as f:
+            metadata = f.metadata() or {}
+    except (OSError, safetensors.SafetensorError, ValueError) as e:
+        raise ModelError(f"{path} cannot be read ({cut(e)}); expected a .safetensors file that verydeep saved") from e
+    check_seal(path, metadata)
+    return from_json(metadata[METADATA], str(path))
+
+
 def check_seal(path: Path, metadata: dict[str, str]) -> None:
     """The contract has a SHA-256 of its own."""
     good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(

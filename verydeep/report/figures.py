@@ -24,10 +24,9 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     at = [r["epoch"] for r in epochs]
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
     loss.set_title("training loss")
-    error.plot(
-        at, [r["train_top1_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout"
-    )
-    error.plot(at, [r["val_top1_error"] for r in epochs], color=ORANGE, marker="o", markersize=3, label="validation")
+    for name, colour, words in (("train", BLUE, "train, with dropout"), ("val", ORANGE, "validation")):
+        rates = [r[f"{name}_top1_error"] for r in epochs]
+        error.plot(at, rates, color=colour, marker="o", markersize=3, label=words)
     error.set_title("top-1 error, %")
     error.legend(frameon=False)
     rate.step([0, *at], [epochs[0]["lr"], *(r["lr"] for r in epochs)], color=GREEN, where="pre")
@@ -49,26 +48,12 @@ def drawing(sizes: Sequence[Size]) -> Figure:
     for s in sizes:
         channels, side, _ = s.output
         height, width = 0.08 + 0.92 * side / largest, 0.12 + 0.5 * channels / widest
-        axis.bar(
-            x,
-            height,
-            width,
-            align="edge",
-            bottom=-height / 2,
-            color=COLOURS[s.name.rstrip("_0123456789")],
-            edgecolor="white",
-        )
-        axis.text(x + width / 2, -height / 2 - 0.03, s.name, rotation=90, ha="center", va="top", fontsize=8)
-        axis.text(
-            x + width / 2,
-            height / 2 + 0.03,
-            f"{side}²·{channels}" if side > 1 else str(channels),
-            rotation=90,
-            ha="center",
-            va="bottom",
-            fontsize=7,
-            color="#444",
-        )
+        colour, middle = COLOURS[s.name.rstrip("_0123456789")], x + width / 2
+        axis.bar(x, height, width, align="edge", bottom=-height / 2, color=colour, edgecolor="white")
+        size = f"{side}²·{channels}" if side > 1 else str(channels)
+        upright: dict[str, Any] = {"rotation": 90, "ha": "center"}
+        axis.text(middle, -height / 2 - 0.03, s.name, va="top", fontsize=8, **upright)
+        axis.text(middle, height / 2 + 0.03, size, va="bottom", fontsize=7, color="#444", **upright)
         x += width + 0.1
     axis.set_xlim(-0.1, x)
     axis.set_ylim(-1.0, 0.95)

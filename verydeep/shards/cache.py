@@ -1,45 +1,43 @@
-"""Shards on an object store: whole ones are fetched into a bounded folder that several processes share.
+"""Shards on an object store: whole ones are fetched into a bounded folder that several processes and users share.
 
 Locks are those of files (flock), so they end with the process that holds them: the folder's while room is made, a
-.part's while it is filled, a shard's, shared, while a photo is read from it. The name of a .part says how many bytes it will have.
+.part's while it is filled, a shard's, shared, while a photo is read from it. A .part's name says how many bytes it will
+have.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.data import photo
 from verydeep.errors import DataError, PhotoError
+from verydeep.files.disk import saying
 from verydeep.shards.index import Index, Shard, read_index
-from verydeep.shards.plan import Plan, overlap
+from verydeep.shards.plan import Plan
 from verydeep.shards.store import get, store
 
 WAIT = 0.02
 TOUCH = 10.0  # seconds after which a shard that is read again counts as used again
 GB = 10**9
-STAMPS = (
-    "ETag",
-    "etag",
-    "LastModified",
-    "last_modified",
-    "mtime",
-    "updated",
-    "created",
-    "md5",
-    "Content-MD5",
-)  # by which stores tell versions
+STAMPS = (  # by which stores tell versions
+    "ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created", "md5", "Content-MD5",
+)  # fmt: skip
 BYTES = 256 << 20  # of an index without a size
+PART = re.compile(r"\.(\d{1,15})\.part$")
+REMEDY = "set VERYDEEP_DATA to a folder that can be read and written"
 
 
 def cache_folder() -> Path:
@@ -48,240 +46,192 @@ def cache_folder() -> Path:
 
 def cache_limit() -> int:
     given = os.environ.get("VERYDEEP_CACHE_GB", "16")
-    try:
-        if not 0 < float(given) < 1e9:
-            raise ValueError
-    except ValueError:
-        raise DataError(
-            f"VERYDEEP_CACHE_GB is {given!r}; expected the number of GB that fetched shards may take, such as 16"
-        ) from None
-    return int(float(given) * GB)
+    with suppress(ValueError):
+        if 0 < float(given) < 1e9:
+            return int(float(given) * GB)
+    raise DataError(f"VERYDEEP_CACHE_GB is {given!r}; expected how many GB fetched shards may take, such as 16")
 
 
 def fetch_index(url: str) -> Index:
-    """The index at a URL, through the cache where the store can tell one version of it from another. Raises DataError."""
-    fs, path = store(url)
+    """The index at a URL, kept where the store can tell one version of it from another. Raises DataError."""
+    (fs, path), about = store(url), dict[str, Any]()
     try:
-        said = fs.info(path)
-        stamp = {name: str(said[name]) for name in ("size", *STAMPS) if said.get(name)}
+        about = fs.info(path)
     except FileNotFoundError as e:
-        raise DataError(
-            f"{url} does not exist; shards on an object store need the index that 'verydeep pack' writes beside them"
-        ) from e
+        raise DataError(f"{url} does not exist; shards need the index that 'verydeep pack' writes beside them") from e
     except Exception:  # fetching it will say why, or succeed
-        stamp = {}
-    folder = made(cache_folder())
-    version = hashlib.sha256(repr((url, stamp if len(stamp) > 1 else (time.time(), os.getpid()))).encode()).hexdigest()
-    final = folder / f"{version}.index"
+        pass
+    size, stamp = about.get("size"), [str(about[name]) for name in STAMPS if about.get(name)]
+    version = hashlib.sha256(repr((url, size, stamp or (time.time(), os.getpid()))).encode()).hexdigest()
+    final = cache_folder() / f"{version}.index"
+    with saying(f"{final.parent} cannot be used", REMEDY, DataError):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if not final.exists():
+            part = final.with_suffix(f".{os.getpid()}.{size or BYTES}.part")
+            with part.open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    get(url, part, lambda path: None if path.stat().st_size else "it is empty")
+                    part.replace(final)
+                finally:
+                    part.unlink(missing_ok=True)
     with suppress(OSError):
         os.utime(final)
-    if not final.exists():
-        part = folder / f"{version}.{os.getpid()}.{stamp.get('size', BYTES)}.part"
-        with part.open("wb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            try:
-                get(url, part, lambda path: None if path.stat().st_size else "it is empty")
-                part.replace(final)
-            finally:
-                part.unlink(missing_ok=True)
     found = read_index(final)
-    if len(stamp) < 2:
+    if not stamp:
         final.unlink(missing_ok=True)  # it stays mapped, but nobody could tell that it is still the newest
     return found
 
 
-def made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise DataError(
-            f"{folder} cannot be made ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
-        ) from e
-    return folder
-
-
 class Cache:
-    """The shards below a URL. `read` gives a photo's bytes, from any number of threads."""
+    """The shards below a URL. `read` gives a photo's bytes, from any number of threads; `expect` says what comes."""
 
-    def __init__(self, url: str, shards: Sequence[Shard], folder: Path | None = None, limit: int | None = None) -> None:
-        self.url, self.shards = url, shards
+    def __init__(self, url: str, index: Index, folder: Path | None = None, limit: int | None = None) -> None:
+        self.url, self.index = url, index
         self.folder, self.limit = folder or cache_folder(), limit or cache_limit()
-        self.names = [f"{shard.sha256}.tar" for shard in shards]
+        self.number = {f"{shard.sha256}.tar": n for n, shard in enumerate(index.shards)}  # of a file in the folder
+        self.sizes = np.array([shard.bytes for shard in index.shards])
         self.plan: Plan | None = None
-        self.thread: threading.Thread | None = None
-        self.lock = threading.Lock()
-        self.used: dict[int, float] = {}
-        made(self.folder)
-        if unnamed := next((shard.name for shard in shards if not shard.sha256), None):
+        self.busy = threading.Lock()  # held while a thread fetches ahead
+        if unnamed := next((shard.name for shard in index.shards if not shard.sha256), None):
             raise DataError(f"{url}: the index has no SHA-256 of {unnamed}; write it with 'verydeep pack'")
-        self.allow(max(shard.bytes for shard in shards), "one shard has")
+        self.allow(int(self.sizes.max()), "one shard has")
 
     def allow(self, needed: int, what: str) -> None:
         if needed > self.limit:
             raise DataError(
-                f"{self.url}: {what} {needed / GB:.3g} GB, more than the {self.limit / GB:.3g} GB that fetched shards may take; "
-                f"set VERYDEEP_CACHE_GB={-(-needed // GB) + 1} or more, or pack with a smaller --shard_mb"
+                f"{self.url}: {what} {needed / GB:.3g} GB, more than the {self.limit / GB:.3g} GB that fetched shards "
+                f"may take; set VERYDEEP_CACHE_GB={-(-needed // GB) + 1} or more, or pack with a smaller --shard_mb"
             )
 
-    def read(self, at: int, shard: int, offset: int, size: int, name: str) -> bytes:
-        """A photo's bytes. `at` is its position, by which the plan advances."""
-        try:
-            with self.opened(shard) as handle:
-                found = read_exactly(handle, offset, size)
-        except OSError as e:
-            raise PhotoError(name, f"cannot be read from {self.folder / self.names[shard]} ({e.strerror or e})") from e
-        if (plan := self.plan) and plan.advance(at):
-            self.fetch_ahead(plan)
+    def read(self, at: int, name: str) -> bytes:
+        """The bytes of the photo at a position. Raises PhotoError where the disk fails, DataError for a whole shard."""
+        with self.opened(int(self.index.shard[at])) as file:
+            found = photo_at(file, self.index, at, name)
+        if self.plan and self.plan.advance(at):
+            self.fetch_ahead()
         return found
 
-    @contextmanager
-    def opened(self, shard: int) -> Iterator[int]:
-        """A shard's file, fetched if need be, which nobody removes meanwhile."""
-        path = self.folder / self.names[shard]
-        while True:
-            try:
-                handle = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                self.fetch(shard)
-                continue
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH)
-                if os.fstat(handle).st_size != self.shards[shard].bytes:
-                    path.unlink(missing_ok=True)  # somebody cut it
+    def opened(self, shard: int) -> FileIO:
+        """A shard's file, fetched if need be, which nobody removes until it is closed."""
+        path = self.folder / f"{self.index.shards[shard].sha256}.tar"
+        with saying(f"{path} cannot be used", REMEDY, DataError):
+            while True:
+                try:
+                    file = path.open("rb", buffering=0)
+                except FileNotFoundError:
+                    self.fetch(shard)
                     continue
-                now = time.monotonic()
-                if now - self.used.get(shard, -TOUCH) >= TOUCH:
-                    self.used[shard] = now
-                    os.utime(handle)
-                yield handle
-                return
-            finally:
-                os.close(handle)
+                fcntl.flock(file, fcntl.LOCK_SH)
+                about = os.fstat(file.fileno())
+                if about.st_size == self.sizes[shard]:
+                    if time.time() - about.st_mtime > TOUCH:
+                        with suppress(OSError):  # another user's; its time only says what to remove first
+                            os.utime(file.fileno())
+                    return file
+                file.close()
+                path.unlink(missing_ok=True)  # somebody cut it
 
     def fetch(self, shard: int, ahead: bool = False) -> bool:
-        """Brings a shard here, or waits until another thread or process has; `ahead` neither waits nor makes room at the cost of what
-        is needed sooner, and tells whether there was room."""
-        final, given = self.folder / self.names[shard], self.shards[shard]
-        part = self.folder / f"{given.sha256}.{given.bytes}.part"
+        """Brings a shard here, or waits until another thread or process has. `ahead` neither waits nor makes room at
+        the cost of what is needed sooner; it gives False where there is no room."""
+        given = self.index.shards[shard]
+        final, part = self.folder / f"{given.sha256}.tar", self.folder / f"{given.sha256}.{given.bytes}.part"
         while True:
             with self.alone():
                 if final.exists():
                     return True
-                claim = self.claim(part, given.bytes, shard, ahead)
-            if not isinstance(claim, str):
-                break
+                file = part.open("ab")
+                ours = locked(file)
+                if ours and self.make_room(given.bytes, shard, ahead, part):
+                    break
+                if ours:
+                    part.unlink()
+                file.close()
             if ahead:
-                return claim == "busy"
+                return not ours
             time.sleep(WAIT)
-        try:
-            get(self.url + given.name, part, lambda path: mismatch(path, given))
-            with self.alone():  # or who adds up the folder would count it twice
-                part.replace(final)
-        finally:
-            part.unlink(missing_ok=True)
-            os.close(claim)
+        with file:
+            try:
+                get(self.url + given.name, part, lambda path: mismatch(path, given))
+                with self.alone():  # or who adds up the folder would count it twice
+                    part.replace(final)
+            finally:
+                part.unlink(missing_ok=True)
         return True
 
-    def claim(self, part: Path, size: int, shard: int, ahead: bool) -> int | Literal["busy", "full"]:
-        """A locked handle of an empty .part for which there is room; called by one at a time."""
-        handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
-        if not locked(handle):
-            os.close(handle)
-            return "busy"
-        if self.make_room(size, shard, ahead, part.name):
-            return handle
-        part.unlink()
-        os.close(handle)
-        return "full"
-
-    def make_room(self, needed: int, shard: int, ahead: bool, own: str) -> bool:
-        """Removes what was used least recently, but first what the plan does not need, and of that what it needs last."""
-        plan, total, found = self.plan, needed, []
-        number = {name: i for i, name in enumerate(self.names)}
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.name == own or not entry.name.endswith((".tar", ".part", ".index")):
-                    continue
-                try:
-                    about = entry.stat()
-                except FileNotFoundError:
-                    continue
-                part = entry.name.endswith(".part")
-                said = entry.name.split(".")[-2]
-                size = int(said) if part and said.isdecimal() else about.st_size
+    def make_room(self, needed: int, shard: int, ahead: bool, own: Path) -> bool:
+        """Removes what was used least recently, but first what the plan does not need, and of that what it needs last.
+        Of the .parts, which come before all, only those go that nobody fills any more."""
+        due_of = self.plan.due if self.plan else lambda shard: None
+        total, found, due = needed, [], due_of(shard)
+        for path in self.folder.iterdir():
+            if path == own or path.suffix not in (".tar", ".part", ".index"):
+                continue
+            with suppress(FileNotFoundError):
+                about, part, later = path.stat(), PART.search(path.name), due_of(self.number.get(path.name, -1))
+                size = int(part[1]) if part else about.st_size
                 total += size
-                due = plan.due(number.get(entry.name, -1)) if plan else None
-                found.append((not part, due is not None, -(due or 0), about.st_mtime, entry.path, size))
-        due = plan.due(shard) if plan else None
-        for whole, planned, later, _, path, size in sorted(found):
-            if (whole and total <= self.limit) or (ahead and planned and -later <= (due or 0)):
+                found.append((not part, later is not None, -(later or 0), about.st_mtime, path, size))
+        for whole, planned, sooner, _, path, size in sorted(found):
+            if (whole and total <= self.limit) or (ahead and planned and -sooner <= (due or 0)):
                 break
-            if removed(path):  # of the .parts, only those that nobody fills any more
+            if removed(path):
                 total -= size
         return total <= self.limit
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One at a time, over all threads and processes that share the folder."""
-        try:
-            handle = os.open(made(self.folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as e:
-            raise DataError(
-                f"{self.folder} cannot be used ({e.strerror or e}); set VERYDEEP_DATA to a folder that can be written"
-            ) from e
+        """One at a time, over all threads, processes and users that share the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
 
-    def expect(self, shards: npt.NDArray[np.int32], ids: npt.NDArray[np.int64]) -> None:
-        """Photos will be read in this order: begins to fetch their shards. `shards` has each photo's."""
-        if not len(ids):
-            return
-        plan = Plan(shards, ids)
-        self.allow(
-            overlap(plan, np.array([s.bytes for s in self.shards])), "the shards that are read side by side have"
-        )
-        self.plan = plan
-        self.fetch_ahead(plan)
+    def expect(self, ids: npt.NDArray[np.int64]) -> None:
+        """The photos at these positions will be read in this order: begins to fetch their shards."""
+        if len(ids):
+            plan = Plan(self.index.shard, ids)
+            self.allow(plan.overlap(self.sizes), "the shards that are read side by side have")
+            self.plan = plan
+            self.fetch_ahead()
 
-    def fetch_ahead(self, plan: Plan) -> None:
-        """Goes on fetching in the background. The thread ends where nothing more fits; reading on starts another."""
-        with self.lock:
-            if (self.thread is None or not self.thread.is_alive()) and plan.next < len(plan.order):
-                self.thread = threading.Thread(target=self.run_ahead, args=(plan,), name="shards", daemon=True)
-                self.thread.start()
+    def fetch_ahead(self) -> None:
+        """Goes on fetching in the background, until nothing more fits; reading on comes here again."""
+        if self.busy.acquire(blocking=False):
+            threading.Thread(target=self.run_ahead, name="shards", daemon=True).start()
 
-    def run_ahead(self, plan: Plan) -> None:
-        with suppress(DataError, OSError):  # whoever reads the shard will meet it again, and say so
-            while self.plan is plan and plan.next < len(plan.order):
-                if not self.fetch(int(plan.order[plan.next]), ahead=True):
-                    return
-                plan.next += 1
+    def run_ahead(self) -> None:
+        try:
+            with suppress(DataError, OSError):  # whoever reads the shard will meet it again, and say so
+                while (plan := self.plan) and plan.next < len(plan.order):
+                    if not self.fetch(int(plan.order[plan.next]), ahead=True):
+                        break
+                    plan.next += 1
+        finally:
+            self.busy.release()
 
 
-def locked(handle: int) -> bool:
+def locked(file: BinaryIO) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 
 
-def removed(path: str) -> bool:
-    """Removes a file unless somebody reads or fills it."""
+def removed(path: Path) -> bool:
+    """Removes a file unless somebody reads or fills it, or it is another user's."""
     try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return True
-    try:
-        if not locked(handle):
-            return False
-        Path(path).unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(handle)
+        with path.open("rb") as file:
+            if fine := locked(file):
+                path.unlink()
+            return fine
+    except OSError as e:
+        return isinstance(e, FileNotFoundError)
 
 
 def mismatch(path: Path, shard: Shard) -> str | None:
@@ -293,12 +243,15 @@ def mismatch(path: Path, shard: Shard) -> str | None:
     return None if same else "its SHA-256 is not the one in the index; shards and index must be of one pack"
 
 
-def read_exactly(handle: int, offset: int, size: int) -> bytes:
-    """size bytes from offset on; a read may give fewer. Raises OSError at the end of the file."""
-    found = os.pread(handle, size, offset)
-    while len(found) < size:
-        more = os.pread(handle, size - len(found), offset + len(found))
-        if not more:
-            raise OSError(errno.EIO, "the file is cut short")
-        found += more
+def photo_at(file: FileIO, index: Index, at: int, name: str) -> bytes:
+    """A photo's bytes from its shard. Raises PhotoError."""
+    size = int(index.size[at])
+    if size > photo.MAX_BYTES:
+        raise PhotoError(name, f"has {size >> 20} MiB, more than the {photo.MAX_BYTES >> 20} MiB allowed")
+    try:
+        found = os.pread(file.fileno(), size, int(index.offset[at]))
+        if len(found) < size:
+            raise OSError("the file is cut short")
+    except OSError as e:
+        raise PhotoError(name, f"cannot be read from {file.name} ({e.strerror or e})") from e
     return found

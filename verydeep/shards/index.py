@@ -6,19 +6,19 @@ stranger is checked in full before a number of it is used.
 
     key_block uint8, key_ends int64 N     the keys, each ended by NUL
     shard int32, offset int64, size int32 N    where each photo's bytes are
-    labels int64 N                        or label_ends int64 N behind each photo's, where a photo may have several or none
+    labels int64 N                        or label_ends int64 N behind each photo's, where it may have several or none
     box_photo, box_class int64 B, box_corners float64 B x 4    by rising photo
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,251 +27,206 @@ import verydeep
 from verydeep.data.naming import is_storable
 from verydeep.data.record import CHUNK, Box, Boxes, Labels, Names
 from verydeep.errors import DataError
+from verydeep.files.disk import mapped, saying
+from verydeep.files.records import Within, record_of
 
-FORMAT = 1
 ENTRY = "verydeep_shards"  # of the header's metadata
 LONGEST_HEADER = 64 << 20
 TYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "F64": np.float64}
-NEEDED = {
-    "key_block": "U8", "key_ends": "I64", "shard": "I32", "offset": "I64", "size": "I32", "labels": "I64",
-    "box_photo": "I64", "box_class": "I64", "box_corners": "F64",
+COLUMNS = {
+    "key_block": "U8", "key_ends": "I64", "shard": "I32", "offset": "I64", "size": "I32",
+    "labels": "I64", "label_ends": "I64", "box_photo": "I64", "box_class": "I64", "box_corners": "F64",
 }  # fmt: skip
 Array = npt.NDArray[Any]
+Count = Annotated[int, Within(0)]
 
 
 class Shard(NamedTuple):
-    """One archive: its file's name, bytes and SHA-256 ("" where nobody has measured it)."""
+    """One archive: its file's name, bytes and SHA-256, "" where nobody measured it."""
 
     name: str
     bytes: int
     sha256: str
 
 
+class Column(NamedTuple):
+    """What the header of a safetensors file says of an array."""
+
+    dtype: str
+    shape: tuple[Count, ...]
+    data_offsets: tuple[Count, Count]
+
+
+class IndexFacts(NamedTuple):
+    """What the header says beside the arrays. `smallest_side`: bigger photos were rescaled to it."""
+
+    format: Literal[1]
+    version: str
+    photos: int
+    classes: tuple[Annotated[str, Within(1)], ...]
+    splits: tuple[tuple[Literal["all", "train", "val", "test"], Annotated[int, Within(1)]], ...]
+    smallest_side: Annotated[int | None, Within(0)]
+    shards: tuple[tuple[str, Count, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Several(Sequence[tuple[int, ...]]):
+    """Any number of labels a photo: those of photo i from bounds[i] to bounds[i + 1]."""
+
+    values: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, id: Any) -> Any:
+        i = range(len(self))[id]  # IndexError ends an iteration
+        return tuple(self.values[self.bounds[i] : self.bounds[i + 1]].tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTable(Mapping[int, tuple[tuple[Box, int], ...]]):
+    """Boxes by rising photo."""
+
+    photo: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    label: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    corners: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))  # B x 4
+
+    def __getitem__(self, id: int) -> tuple[tuple[Box, int], ...]:
+        start, end = np.searchsorted(self.photo, (id, id + 1)).tolist()
+        if start == end:
+            raise KeyError(id)
+        found = zip(self.corners[start:end].tolist(), self.label[start:end].tolist(), strict=True)
+        return tuple(((x0, y0, x1, y1), label) for (x0, y0, x1, y1), label in found)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.unique(self.photo).tolist())
+
+    def __len__(self) -> int:
+        return len(np.unique(self.photo))
+
+
 @dataclass(frozen=True)
 class Index:
-    """Photos by position over all splits, which follow one another. `smallest_side` is set where bigger photos were rescaled to it."""
+    """Photos by position over all splits, which follow one another: (name, photos)."""
 
     classes: tuple[str, ...]
-    splits: tuple[tuple[str, int], ...]  # name, photos
+    splits: tuple[tuple[str, int], ...]
     shards: tuple[Shard, ...]
     keys: Names
     shard: npt.NDArray[np.int32]
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int32]
     labels: Labels
-    boxes: Boxes
+    boxes: BoxTable = field(default_factory=BoxTable)
     smallest_side: int | None = None
 
-
-@dataclass(frozen=True, eq=False)
-class Several(Sequence[tuple[int, ...]]):
-    """Any number of labels a photo, one after another: those of photo i end before ends[i]."""
-
-    values: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    start: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, ...]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Several: ...
-    def __getitem__(self, index: int | slice) -> tuple[int, ...] | Several:
-        if isinstance(index, slice):
-            first, end, step = index.indices(len(self))
-            if step != 1:
-                raise ValueError("labels can be cut, but not thinned")
-            return Several(self.values, self.ends[first:end], int(self.ends[first - 1]) if first else self.start)
-        end = self.ends[index]
-        index %= len(self)
-        return tuple(self.values[self.ends[index - 1] if index else self.start : end].tolist())
-
-    def one_each(self) -> bool:
-        return bool((self.ends == np.arange(self.start + 1, self.start + 1 + len(self))).all())
-
-
-@dataclass(frozen=True, eq=False)
-class BoxTable(Mapping[int, tuple[tuple[Box, int], ...]]):
-    """Boxes by rising photo, without an object each; the first photo is number `first`, and `photos` of them count."""
-
-    photo: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int64]
-    corners: npt.NDArray[np.float64]  # B x 4
-    first: int
-    photos: int
-
-    def __getitem__(self, id: int) -> tuple[tuple[Box, int], ...]:
-        start, end = np.searchsorted(self.photo, (self.first + id, self.first + id + 1)).tolist()
-        if start == end or not 0 <= id < self.photos:
-            raise KeyError(id)
-        found = zip(self.corners[start:end].tolist(), self.label[start:end].tolist(), strict=True)
-        return tuple(((x0, y0, x1, y1), label) for (x0, y0, x1, y1), label in found)
-
-    def __iter__(self) -> Iterator[int]:
-        start, end = np.searchsorted(self.photo, (self.first, self.first + self.photos))
-        return iter((np.unique(self.photo[start:end]) - self.first).tolist())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def part(index: Index, first: int, end: int) -> tuple[Names, Labels, Boxes]:
-    """Keys, labels and boxes of the photos first..end; keys without a copy where they are the first."""
-    ends, boxes = index.keys.ends, index.boxes
-    start = int(ends[first - 1]) + 1 if first else 0
-    keys = Names(index.keys.block[start : int(ends[end - 1]) + 1], ends[first:end] - start if start else ends[:end])
-    labels = index.labels[first:end]
-    if isinstance(labels, Several) and labels.one_each():
-        labels = labels.values[labels.start : labels.start + len(labels)]
-    if isinstance(labels, np.ndarray):
-        labels = labels.copy()  # torch takes no array that cannot be written
-    if not isinstance(boxes, BoxTable) or not len(boxes.photo):
-        return keys, labels, {}
-    return keys, labels, BoxTable(boxes.photo, boxes.label, boxes.corners, first, end - first)
+    def cut(self, first: int, end: int) -> tuple[Names, Labels, Boxes]:
+        """Keys, labels and boxes of the photos first..end; keys without a copy where they are the first."""
+        ends, labels, boxes = self.keys.ends, self.labels, self.boxes
+        start = int(ends[first - 1]) + 1 if first else 0
+        keys = Names(self.keys.block[start : int(ends[end - 1]) + 1], ends[first:end] - start if start else ends[:end])
+        if isinstance(labels, Several):
+            bounds = labels.bounds[first : end + 1]
+            one_each = bool((np.diff(bounds) == 1).all())
+            labels = labels.values[bounds[0] : bounds[-1]] if one_each else Several(labels.values, bounds)
+        else:
+            labels = labels[first:end]
+        if isinstance(labels, np.ndarray):
+            labels = labels.copy()  # torch takes no array that cannot be written
+        here = slice(*np.searchsorted(boxes.photo, (first, end)).tolist())
+        return keys, labels, BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here])
 
 
 def save_index(index: Index, path: Path) -> None:
     """Writes the file, the same bytes for the same index. Raises OSError."""
     from safetensors.numpy import save_file
 
-    ids = [id for id, found in index.boxes.items() for _ in found]
-    boxes = [(*box, label) for found in index.boxes.values() for box, label in found]
-    table = np.array(boxes, np.float64).reshape(-1, 5)
     arrays: dict[str, Array] = {
         "key_block": index.keys.block, "key_ends": index.keys.ends,
         "shard": index.shard, "offset": index.offset, "size": index.size,
-        "box_photo": np.array(ids, np.int64), "box_class": table[:, 4].astype(np.int64), "box_corners": np.ascontiguousarray(table[:, :4]),
+        "box_photo": index.boxes.photo, "box_class": index.boxes.label, "box_corners": index.boxes.corners,
     }  # fmt: skip
     if isinstance(index.labels, np.ndarray):
         arrays["labels"] = index.labels
     else:
-        arrays["labels"] = np.array([label for found in index.labels for label in found], np.int64)
+        arrays["labels"] = np.fromiter(chain.from_iterable(index.labels), np.int64)
         arrays["label_ends"] = np.cumsum([len(found) for found in index.labels], dtype=np.int64)
-    said = {
-        "format": FORMAT, "version": verydeep.__version__, "photos": len(index.keys), "classes": index.classes, "splits": index.splits,
-        "smallest_side": index.smallest_side, "shards": index.shards,
+    facts = {
+        "format": 1, "version": verydeep.__version__, "photos": len(index.keys), "classes": index.classes,
+        "splits": index.splits, "smallest_side": index.smallest_side, "shards": index.shards,
     }  # fmt: skip
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {ENTRY: json.dumps(said)})
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {ENTRY: json.dumps(facts)})
 
 
 def read_index(path: Path) -> Index:
     """The index in a file, mapped. Raises DataError where it is not one, or says what cannot be."""
     try:
-        with path.open("rb") as f:
-            mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-        arrays, said = parts_of(mapped)
-        return checked(arrays, said)
-    except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror or e})") from e
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as e:
-        raise DataError(
-            f"{path} is not the index of shards, or damaged ({e}); write it again with 'verydeep pack'"
-        ) from e
+        with saying(f"{path} cannot be read", kind=DataError):
+            arrays, facts = columns_of(mapped(path))
+        return checked_index(arrays, facts)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as e:
+        raise DataError(f"{path} is not the index of shards, or damaged ({e}); write it with 'verydeep pack'") from e
 
 
-def parts_of(mapped: mmap.mmap) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays of a safetensors file, as views of it, and what its header says."""
-    length = int.from_bytes(mapped[:8], "little")
-    if len(mapped) < 8 or length > min(len(mapped) - 8, LONGEST_HEADER):
-        raise ValueError("no safetensors header")
-    header = json.loads(mapped[8 : 8 + length])
-    said = json.loads(header["__metadata__"][ENTRY])
-    if said["format"] != FORMAT:
-        raise ValueError(f"format {said['format']!r}, while this version reads {FORMAT}")
+def columns_of(file: memoryview) -> tuple[dict[str, Array], IndexFacts]:
+    """The arrays of a safetensors file, as views of it, and what its header says. Raises ValueError and its kin."""
+    length = int.from_bytes(file[:8], "little")
+    need(length <= LONGEST_HEADER, "no safetensors header")
+    header, data = json.loads(bytes(file[8 : 8 + length])), np.frombuffer(file, np.uint8)[8 + length :]
+    facts = record_of(IndexFacts, json.loads(header["__metadata__"][ENTRY]))
     arrays = {}
-    for name in (*NEEDED, *(["label_ends"] if "label_ends" in header else [])):
-        entry, start = header[name], 8 + length
-        dtype = np.dtype(TYPES[entry["dtype"]])
-        first, end = entry["data_offsets"]
-        count = 1
-        for side in entry["shape"]:
-            count *= whole(side)
-        if (
-            entry["dtype"] != NEEDED.get(name, "I64")
-            or whole(end) - whole(first) != count * dtype.itemsize
-            or start + end > len(mapped)
-        ):
-            raise ValueError(f"{name} has another type or size")
-        array = np.frombuffer(mapped, dtype, count, start + first) if count else np.zeros(0, dtype)
-        arrays[name] = array.reshape(-1, 4) if name == "box_corners" else array
-    return arrays, said
+    for name in [name for name in COLUMNS if name in header or name != "label_ends"]:
+        column = record_of(Column, header[name])
+        need(column.dtype == COLUMNS[name], f"{name} is of type {column.dtype}")
+        arrays[name] = data[slice(*column.data_offsets)].view(TYPES[column.dtype]).reshape(column.shape)
+        need(arrays[name].ndim == 1 + (name == "box_corners"), f"{name} has another shape")
+    return arrays, facts
 
 
-def whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError(f"{value!r} is no count")
-    return value
-
-
-def checked(arrays: dict[str, Array], said: dict[str, Any]) -> Index:
+def checked_index(arrays: dict[str, Array], facts: IndexFacts) -> Index:
     """Everything that reading a photo relies on. Raises ValueError and its kin."""
-    shards = tuple(Shard(text(name), whole(size), text(sha256, empty=True)) for name, size, sha256 in said["shards"])
-    classes = tuple(text(name) for name in said["classes"])
-    splits = tuple((text(name), whole(n)) for name, n in said["splits"])
-    n, side = len(arrays["key_ends"]), said["smallest_side"]
-    need(n > 0 and all(len(arrays[name]) == n for name in ("shard", "offset", "size")), "columns of different lengths")
-    need(len(set(classes)) == len(classes), "a class twice")
-    names = [name for name, _ in splits]
-    need(sum(count for _, count in splits) == n and all(count for _, count in splits), "splits that are not all photos")
-    need(names == ["all"] or (len(set(names)) == len(names) and {*names} <= {"train", "val", "test"}), "unknown splits")
-    for archive in shards:
-        need(re.fullmatch(r"(?!\.)[^/\\]+\.tar", archive.name), f"a shard called {archive.name!r}")
-        need(re.fullmatch(r"(?:[0-9a-f]{64})?", archive.sha256), "a wrong SHA-256")
-    need(len({archive.name for archive in shards}) == len(shards), "a shard twice")
+    shards, classes, names = tuple(Shard(*s) for s in facts.shards), facts.classes, [name for name, _ in facts.splits]
+    keys, n, values = Names(arrays["key_block"], arrays["key_ends"]), len(arrays["key_ends"]), arrays["labels"]
+    boxes = BoxTable(arrays["box_photo"], arrays["box_class"], arrays["box_corners"])
     shard, offset, size = arrays["shard"], arrays["offset"], arrays["size"]
-    need(within(shard, len(shards)) and (offset >= 0).all() and (size >= 0).all(), "photos outside the shards")
-    need(
-        (offset <= np.array([s.bytes for s in shards], np.int64)[shard] - size).all(), "photos behind their shard's end"
-    )
-    keys = checked_keys(Names(arrays["key_block"], arrays["key_ends"]))
-    labels: Labels = arrays["labels"]
+    need(n > 0 and len(shard) == len(offset) == len(size) == n, "columns of different lengths")
+    need(len(boxes.photo) == len(boxes.label) == len(boxes.corners), "boxes of different lengths")
+    need(len(set(classes)) == len(classes) and all(map(is_storable, classes)), "a class twice, or not UTF-8")
+    need(sum(count for _, count in facts.splits) == n, "splits that are not all photos")
+    need(len(set(names)) == len(names) and ("all" not in names or len(names) == 1), "a split twice, or beside all")
+    need(len({shard.name for shard in shards}) == len(shards), "a shard twice")
+    for name, _, sha256 in shards:
+        need(re.fullmatch(r"(?!\.)[^/\\\0]+\.tar", name) and is_storable(name), f"a shard called {name!r}")
+        need(re.fullmatch(r"(?:[0-9a-f]{64})?", sha256), "a wrong SHA-256")
+    for numbers, end, what in (
+        (shard, len(shards), "photos outside the shards"), (values, len(classes), "labels without a class"),
+        (boxes.photo, n, "boxes without a photo"), (boxes.label, len(classes), "boxes without a class"),
+        (offset, 1 << 62, "photos before their shard"), (size, 1 << 31, "photos of a negative size"),
+    ):  # fmt: skip
+        need(numbers.min(initial=0) >= 0 and numbers.max(initial=-1) < end, what)
+    need((offset <= np.array([s.bytes for s in shards])[shard] - size).all(), "photos behind their shard's end")
+    need((np.diff(boxes.photo) >= 0).all() and boxes.corners.shape[1] == 4, "boxes out of order")
+    need(np.isfinite(boxes.corners).all(), "boxes without a place")
+    check_keys(keys)
+    labels: Labels = values
     if "label_ends" in arrays:
-        labels = Several(arrays["labels"], ends := arrays["label_ends"])
-        need(
-            len(ends) == n and ends[0] >= 0 and rising(ends) and ends[-1] == len(arrays["labels"]),
-            "labels of other photos",
-        )
-    need(within(arrays["labels"], len(classes)) and len(labels) == n, "labels without a class")
-    photo, corners = arrays["box_photo"], arrays["box_corners"]
-    need(
-        len(photo) == len(corners) == len(arrays["box_class"]) and rising(photo) and within(photo, n),
-        "boxes without a photo",
-    )
-    need(
-        within(arrays["box_class"], len(classes)) and bool(np.isfinite(corners).all()), "boxes without a class or place"
-    )
-    boxes = BoxTable(photo, arrays["box_class"], corners, 0, n)
-    return Index(
-        classes, splits, shards, keys, shard, offset, size, labels, boxes, None if side is None else whole(side)
-    )
+        bounds = np.concatenate([[0], arrays["label_ends"]])
+        need((bounds[1:] >= bounds[:-1]).all() and bounds[-1] == len(values), "labels of other photos")
+        labels = Several(values, bounds)
+    need(len(labels) == n, "labels of other photos")
+    return Index(classes, facts.splits, shards, keys, shard, offset, size, labels, boxes, facts.smallest_side)
 
 
-def checked_keys(keys: Names) -> Names:
+def check_keys(keys: Names) -> None:
+    """Each key ends in the one NUL after the last, and is UTF-8."""
     block, ends = keys.block, keys.ends
-    need(ends[0] >= 0 and rising(ends, strictly=True) and ends[-1] == len(block) - 1, "keys out of order")
+    need(ends[0] >= 0 and (ends[1:] > ends[:-1]).all() and ends[-1] == len(block) - 1, "keys out of order")
     need(not block[ends].any() and np.count_nonzero(block) == len(block) - len(ends), "a key with NUL")
     start = 0
-    for first in range(0, len(ends), CHUNK):
-        end = int(ends[min(first + CHUNK, len(ends)) - 1])
+    for end in [*ends[CHUNK - 1 :: CHUNK].tolist(), int(ends[-1])]:
         str(block[start:end].data, "utf-8")
         start = end
-    return keys
-
-
-def text(value: object, empty: bool = False) -> str:
-    if not isinstance(value, str) or not (value or empty) or not is_storable(value):
-        raise ValueError(f"{value!r} is no name")
-    return value
-
-
-def rising(values: Array, strictly: bool = False) -> bool:
-    return bool((values[1:] > values[:-1] if strictly else values[1:] >= values[:-1]).all())
-
-
-def within(values: Array, end: int) -> bool:
-    return not len(values) or bool(values.min() >= 0 and values.max() < end)
 
 
 def need(fine: object, otherwise: str) -> None:

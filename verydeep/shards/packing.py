@@ -14,7 +14,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,15 +28,17 @@ from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import open_data
 from verydeep.errors import ConfigError, DataError, PhotoError
+from verydeep.files.disk import flush_folder, saying
 from verydeep.progress import Progress
-from verydeep.shards.index import read_index, save_index
+from verydeep.shards.index import Shard, read_index, save_index
 from verydeep.shards.read import Family, family
-from verydeep.shards.write import Part, Scale, Writer, index_of, scaled
+from verydeep.shards.write import Boxed, Writer, index_of
 from verydeep.words import several
 
 QUALITY = 95
 AHEAD = 8
 MB = 10**6
+SPELLED_ALIKE = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
 class Settings(NamedTuple):
@@ -48,46 +51,35 @@ class Settings(NamedTuple):
     workers: int = -1
 
 
-class Packed(NamedTuple):
-    """A photo as it goes into a shard; `scale` is what its boxes are multiplied by, across and down."""
+class PackedPhoto(NamedTuple):
+    """A photo as it goes into a shard, with its boxes."""
 
     content: bytes
-    scale: Scale = None
+    boxes: list[Boxed]
+    rescaled: bool
 
 
 def pack(
     data: str, out: str, settings: Settings, download: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left behind."""
+    """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if settings.shard_mb < 1 or (settings.smallest_side is not None and settings.smallest_side < 1):
-        raise ConfigError(
-            f"shard_mb and smallest_side: {settings.shard_mb} and {settings.smallest_side}; both must be 1 or more"
-        )
+        raise ConfigError(f"shard_mb, smallest_side: {settings.shard_mb}, {settings.smallest_side}; expected 1 or more")
     if "://" in out:
-        raise ConfigError(
-            f"out: {out} is on an object store; pack into a folder here and copy all files, the index last"
-        )
+        raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)
-    if target.names or out.endswith(".index"):
-        raise ConfigError(
-            f"out: {out} cannot be; the number of shards follows from --shard_mb, so give {target.stem}-%05d.tar"
-        )
+    if target.listed is not None or out.endswith(".index"):
+        raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
     opened = open_data(data, download=download)
-    try:
-        with working_folder(target) as folder:
-            return write(opened, target, folder, settings, progress or Progress())
-    except OSError as e:
-        raise DataError(f"{out} cannot be written ({e.strerror or e}); nothing was left behind") from e
+    with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
+        return write_shards(opened, target, folder, settings, progress or Progress())
 
 
 def summary(record: dict[str, Any]) -> str:
     """What was written, in lines."""
-    counts, n = (
-        ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items()),
-        len(record["shards"]),
-    )
-    lines = [f"{n:,} shard{'s' * (n > 1)}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
+    counts = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items())
+    lines = [f"{several(len(record['shards']), 'shards')}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
         lines.append(f"rescaled to smallest side {record['smallest_side']}: {several(record['rescaled'], 'photos')}")
     lines += [f"skipped: {e['photo']}: {e['reason']}" for e in record["skipped"]]
@@ -95,9 +87,8 @@ def summary(record: dict[str, Any]) -> str:
 
 
 def in_the_way(target: Family) -> list[Path]:
-    """Shards that an interrupted pack had begun to move to their place. Raises DataError where there are others, or an index."""
-    folder = Path(target.folder or ".")
-    begun = hidden(target) / f"{target.stem}.index"
+    """Shards that a killed pack had begun to move to their place. Raises DataError for others, or an index."""
+    folder, begun = Path(target.folder or "."), hidden_folder(target) / f"{target.stem}.index"
     own = {shard.name: shard.bytes for shard in read_index(begun).shards} if begun.exists() else {}
     pattern = re.compile(re.escape(target.stem) + r"(\.index|-?((train|val|test)-)?\d*\.tar)")
     found = sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name)) if folder.is_dir() else []
@@ -106,23 +97,21 @@ def in_the_way(target: Family) -> list[Path]:
     return found
 
 
-def hidden(target: Family) -> Path:
+def hidden_folder(target: Family) -> Path:
     return Path(target.folder or ".") / f".{target.stem}.packing"
 
 
 @contextmanager
 def working_folder(target: Family) -> Iterator[Path]:
-    """An empty folder for this pack alone; it goes when the pack ends, however that is. What a killed one left goes at the start."""
-    folder = hidden(target)
+    """An empty folder for this pack alone, which goes when the pack ends. What a killed one left goes at the start."""
+    folder = hidden_folder(target)
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            raise DataError(
-                f"{folder} is in use: another pack is writing these shards; wait for it, or give another --out"
-            ) from e
+        except BlockingIOError as e:
+            raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out") from e
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
         try:
@@ -133,99 +122,83 @@ def working_folder(target: Family) -> Iterator[Path]:
         os.close(handle)
 
 
-def write(data: DataSet, target: Family, folder: Path, settings: Settings, progress: Progress) -> dict[str, Any]:
+def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings, progress: Progress) -> dict[str, Any]:
     """All shards and the index, then moved to their place; returns what was written."""
-    writer, parts, skipped, rescaled = Writer(target, folder, settings.shard_mb * MB), [], list[PhotoError](), 0
+    n, first, rescaled = sum(map(len, data.splits.values())), 0, 0
+    places = np.full((n, 3), -1)  # of each photo that was packed: its shard, offset and size
+    shards, boxes, skipped = list[Shard](), list[tuple[int, Boxed]](), list[PhotoError]()
     ending = ending_of(data, settings)
-    with writer, progress.bar(sum(map(len, data.splits.values())), "packing") as advance:
+
+    def bad(id: int, e: PhotoError) -> None:
+        if settings.bad_photos == "stop":
+            raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip")
+        skipped.append(e)
+
+    with progress.bar(n, "packing") as advance:
         for split, photos in data.splits.items():
-            part = Part(photos)
             order = epoch_order(settings.seed, 0, photos).ids
             photos.expect(order)
-
-            def bad(id: int, e: PhotoError) -> None:
-                if settings.bad_photos == "stop":
-                    raise PhotoError(e.photo, f"{e.reason}; repair or remove it, or add --bad_photos skip")
-                skipped.append(e)
-
-            def prepared(id: int, photos: Photos = photos) -> Packed:
-                return packed(photos, id, settings.smallest_side)
-
+            prepared = partial(sample_of, photos, smallest_side=settings.smallest_side)
             workers = workers_for(settings.workers, photos.in_memory)
-            for id, found in in_order(prepared, map(int, order), workers, bad, AHEAD):
-                name = f"{writer.before + id:09d}"
-                files = {ending: found.content, **described(data.classes, photos, id, found.scale)}
-                part.put(id, writer.add(split, name, files), found.scale)
-                rescaled += found.scale is not None
-                advance(1, f"{writer.written / 1e9:.1f} GB")
-            writer.finish()
-            writer.before += len(photos)
-            parts.append(part)
-    index, final = index_of(data, parts, tuple(writer.shards), settings.smallest_side), Path(target.folder or ".")
-    save_index(index, folder / f"{target.stem}.index")
-    (folder / f"{target.stem}.index").chmod(
-        (folder / writer.shards[0].name).stat().st_mode
-    )  # safetensors keeps it from others
-    names = [*(shard.name for shard in writer.shards), f"{target.stem}.index"]
+            with closing(Writer(target, split, folder, settings.shard_mb * MB, shards)) as writer:
+                for id, sample in in_order(prepared, map(int, order), workers, bad, AHEAD):
+                    files = {ending: sample.content, **small_files(data.classes, photos, id, sample)}
+                    places[first + id] = writer.add(f"{first + id:09d}", files)
+                    boxes += [(first + id, box) for box in sample.boxes]
+                    rescaled += sample.rescaled
+                    advance(1, f"{writer.written / 1e9:.1f} GB")
+            first += len(photos)
+    index = index_of(data, places, boxes, tuple(shards), settings.smallest_side)
+    names, final = [*(shard.name for shard in shards), f"{target.stem}.index"], Path(target.folder or ".")
+    save_index(index, folder / names[-1])
+    (folder / names[-1]).chmod((folder / names[0]).stat().st_mode)  # safetensors keeps it from others
     for name in names:
-        flush(folder / name)
+        flush_folder(folder / name)
     for name in names:
         (folder / name).replace(final / name)
-    flush(final)
+    flush_folder(final)
     return {
-        "data": data.name, "index": target.index_path, "shards": [str(final / shard.name) for shard in writer.shards],
-        "bytes": sum(shard.bytes for shard in writer.shards), "photos": dict(index.splits), "classes": len(data.classes),
+        "data": data.name, "index": target.index_path, "shards": [str(final / shard.name) for shard in shards],
+        "bytes": sum(shard.bytes for shard in shards), "photos": dict(index.splits), "classes": len(data.classes),
         "smallest_side": settings.smallest_side, "rescaled": rescaled,
         "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
     }  # fmt: skip
 
 
-def flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def packed(photos: Photos, id: int, smallest_side: int | None) -> Packed:
+def sample_of(photos: Photos, id: int, smallest_side: int | None) -> PackedPhoto:
     """A photo's bytes as they are; with `smallest_side` a bigger one rescaled, as JPEG. Raises PhotoError."""
+    boxes = [(label, *box) for box, label in photos.boxes.get(id, ())]
     if smallest_side is not None:
         image = photos.open(id)
         if min(image.size) > smallest_side:
-            pixels = photo.rescale(image, smallest_side)
-            return Packed(as_jpeg(pixels), (pixels.shape[1] / image.width, pixels.shape[0] / image.height))
+            pixels, out = photo.rescale(image, smallest_side), io.BytesIO()
+            across, down = pixels.shape[1] / image.width, pixels.shape[0] / image.height
+            # All colours at full resolution, because they will be rescaled once more.
+            Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
+            scaled = [(label, x0 * across, y0 * down, x1 * across, y1 * down) for label, x0, y0, x1, y1 in boxes]
+            return PackedPhoto(out.getvalue(), scaled, True)
     content = photos.content(id)
-    return Packed(photo.encode(np.asarray(content)) if isinstance(content, Image.Image) else content)
+    return PackedPhoto(photo.encode(np.asarray(content)) if isinstance(content, Image.Image) else content, boxes, False)
 
 
-def as_jpeg(pixels: photo.Pixels) -> bytes:
-    """All colours at full resolution, because they will be rescaled once more."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
-    return out.getvalue()
-
-
-def described(classes: tuple[str, ...], photos: Photos, id: int, scale: Scale) -> dict[str, bytes]:
-    """The small files beside a photo: its class as a number, and all that is known of it as JSON."""
-    record = photos.record(id)
+def small_files(classes: tuple[str, ...], photos: Photos, id: int, sample: PackedPhoto) -> dict[str, bytes]:
+    """The files beside a photo: its class as a number, and all that is known of it as JSON."""
+    record, one_each = photos.record(id), isinstance(photos.labels, np.ndarray)
     names = [classes[label] for label in record.labels]
     said: dict[str, object] = {"path": record.key, "split": record.split}
-    said |= {"label": names[0]} if isinstance(photos.labels, np.ndarray) else {"labels": names}
+    said |= {"label": names[0]} if one_each else {"labels": names}
     if photos.boxes:
-        found = scaled(tuple(zip(record.boxes, record.box_labels, strict=True)), scale)
-        said["boxes"] = [{"label": classes[label], "box": list(box)} for box, label in found]
-    number = {"cls": str(record.labels[0]).encode()} if isinstance(photos.labels, np.ndarray) else {}
-    return {**number, "json": json.dumps(said).encode()}
+        said["boxes"] = [{"label": classes[label], "box": box} for label, *box in sample.boxes]
+    return ({"cls": str(record.labels[0]).encode()} if one_each else {}) | {"json": json.dumps(said).encode()}
 
 
 def ending_of(data: DataSet, settings: Settings) -> str:
-    """The photos' ending, one for all, because `datasets` reads only shards whose photos are called alike: that of their names,
-    else jpg. Readers look at the content, not at the name."""
+    """The photos' ending, one for all, because `datasets` reads only shards whose photos are called alike: that of
+    their names, else jpg. Readers look at the content, not at the name."""
     if settings.smallest_side is not None:
         return "jpg"
     if all(photos.in_memory for photos in data.splits.values()):
         return "png"
     endings = {os.path.splitext(key)[1].lower() for photos in data.splits.values() for key in photos.keys}
-    endings = {{".jpeg": ".jpg", ".tiff": ".tif"}.get(e, e) for e in endings}
+    endings = {SPELLED_ALIKE.get(e, e) for e in endings}
     return endings.pop()[1:] if len(endings) == 1 and endings <= photo.SUFFIXES else "jpg"

@@ -10,7 +10,7 @@ STEP = 64  # photos after which to look again
 
 
 class Plan:
-    """Shards by their first use. `next` is the next one to fetch, a place in `order`."""
+    """Shards by their first use. `shards` has each photo's; `next` is the next to fetch, a place in `order`."""
 
     def __init__(self, shards: npt.NDArray[np.int32], ids: npt.NDArray[np.int64]) -> None:
         used = shards[ids]
@@ -21,27 +21,21 @@ class Plan:
         self.place = {shard: i for i, shard in enumerate(self.order.tolist())}
         self.position = np.full(len(shards), -1, np.int32)
         self.position[ids[::-1]] = np.arange(len(ids), dtype=np.int32)[::-1]
-        self.next = self.reached = self.looked = 0
+        self.next = self.reached = 0
 
     def advance(self, at: int) -> bool:
         """A photo was read; whether it is time to fetch further ones."""
-        self.reached = max(self.reached, int(self.position[at]))
-        if self.reached < self.looked + STEP:
-            return False
-        self.looked = self.reached
-        return True
+        before, self.reached = self.reached, max(self.reached, int(self.position[at]))
+        return before // STEP < self.reached // STEP
 
     def due(self, shard: int) -> int | None:
         """When a shard is needed first, or None where it is not, or no more."""
         i = self.place.get(shard)
         return None if i is None or self.last[i] < self.reached - SLACK else int(self.first[i])
 
-
-def overlap(plan: Plan, sizes: npt.NDArray[np.int64]) -> int:
-    """The most bytes of shards that have been begun and not ended."""
-    begun = np.cumsum(sizes[plan.order])
-    by_last = np.argsort(plan.last)
-    ended = np.concatenate([[0], np.cumsum(sizes[plan.order[by_last]])])[
-        np.searchsorted(plan.last[by_last], plan.first)
-    ]
-    return int((begun - ended).max())
+    def overlap(self, sizes: npt.NDArray[np.int64]) -> int:
+        """The most bytes of shards that have been begun and not ended."""
+        by_last = np.argsort(self.last)
+        ended = np.concatenate([[0], np.cumsum(sizes[self.order[by_last]])])
+        ended_before = ended[np.searchsorted(self.last[by_last], self.first)]
+        return int((np.cumsum(sizes[self.order]) - ended_before).max())

@@ -12,14 +12,14 @@ from verydeep.errors import DataError
 
 TRIES = 5
 PAUSE = 0.5  # seconds before the second try, twice as many before each further one
+HERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what fails is the disk here, and not the store
 
 
 def store(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path there. Raises DataError naming the package that is missing."""
     import fsspec  # type: ignore[import-untyped]
 
-    protocol = url.partition("://")[0]
-    options: dict[str, Any] = {}
+    protocol, options = url.partition("://")[0], dict[str, Any]()
     try:
         if protocol in ("http", "https"):
             import aiohttp
@@ -31,9 +31,7 @@ def store(url: str) -> tuple[Any, str]:
         extra = "pip install 'verydeep[s3]'" if protocol in ("s3", "s3a", "http", "https") else "install it"
         raise DataError(f"{url}: {protocol}:// needs a package that is missing ({e}); {extra}") from e
     except ValueError as e:
-        raise DataError(
-            f"{url}: {protocol}:// is not known ({e}); expected s3://, gs://, https:// or another that fsspec reads"
-        ) from e
+        raise DataError(f"{url}: {protocol}:// is not known ({e}); fsspec reads s3://, gs://, https:// ...") from e
     return fs, str(path)
 
 
@@ -48,15 +46,11 @@ def get(url: str, target: Path, wrong: Callable[[Path], str | None]) -> None:
             if (why := wrong(target)) is None:
                 return
         except FileNotFoundError as e:
-            raise DataError(
-                f"{url} does not exist; copy the shards there with their index, which 'verydeep pack' writes"
-            ) from e
+            raise DataError(f"{url} does not exist; copy the shards there with the index of 'verydeep pack'") from e
         except PermissionError as e:
             raise DataError(f"{url} may not be read ({e}); check your access to this store") from e
         except Exception as e:  # every store has errors of its own
-            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise DataError(
-                    f"{target.parent} has no room for {url} ({e.strerror}); set VERYDEEP_CACHE_GB or VERYDEEP_DATA"
-                ) from e
+            if isinstance(e, OSError) and e.errno in HERE:
+                raise DataError(f"{target.parent} has no room for {url} ({e.strerror}); set VERYDEEP_DATA") from e
             why = f"{type(e).__name__}: {e}".splitlines()[0].removesuffix(": ")
     raise DataError(f"{url} cannot be fetched ({why}), tried {TRIES} times; check the network and the store")

@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import tarfile
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from verydeep.data.record import Box, DataSet, Labels, Names, Photos, compact
+from verydeep.data.record import DataSet, Names, Photos, compact
 from verydeep.errors import DataError
-from verydeep.shards.index import Index, Shard
+from verydeep.shards.index import BoxTable, Index, Shard
 from verydeep.shards.read import Family
-from verydeep.shards.tarfiles import BLOCK, END, header, padding
 
-Scale = tuple[float, float] | None  # what boxes are multiplied by, across and down
-Found = tuple[tuple[Box, int], ...]
+Boxed = tuple[int, float, float, float, float]  # class, x0, y0, x1, y1
 
 
-class Place(NamedTuple):
-    shard: int
-    offset: int
-    size: int
-
-
-@dataclass
 class Writer:
-    """Shards one after another, of `limit` bytes and the photo that reached them. `before` counts the photos of earlier splits."""
+    """The shards of a split, each of `limit` bytes and the photo that reached them; they are added to `shards`."""
 
-    target: Family
-    folder: Path
-    limit: int
-    shards: list[Shard] = field(default_factory=list)
-    file: BinaryIO | None = None
-    before: int = 0
-    written: int = 0
-    split: str = ""
-    number: int = 0
+    def __init__(self, target: Family, split: str, folder: Path, limit: int, shards: list[Shard]) -> None:
+        self.target, self.split, self.folder, self.limit, self.shards = target, split, folder, limit, shards
+        self.first, self.written = len(shards), sum(shard.bytes for shard in shards)
+        self.file: BinaryIO | None = None
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.file:
-            self.file.close()
-
-    def add(self, split: str, name: str, files: dict[str, bytes]) -> Place:
-        """Writes a photo's files, the photo first; returns where its bytes are."""
+    def add(self, name: str, files: dict[str, bytes]) -> tuple[int, int, int]:
+        """Writes a photo's files, the photo first; returns where its bytes are: shard, offset, size."""
         if self.file is None:
-            self.number = self.number + 1 if split == self.split else 0
-            self.split, self.at, self.digest = split, 0, hashlib.sha256()
-            self.name = self.target.shard(split, self.number)
-            self.file = (self.folder / self.name).open("wb", buffering=1 << 20)
-        start = self.at
-        place = Place(len(self.shards), start + BLOCK, len(next(iter(files.values()))))
+            self.name = self.target.shard(self.split, len(self.shards) - self.first)
+            self.file, self.digest = (self.folder / self.name).open("wb", buffering=1 << 20), hashlib.sha256()
+        start = self.file.tell()
         for ending, content in files.items():
-            self.put(header(f"{name}.{ending}", len(content)), content, padding(len(content)))
-        self.written += self.at - start
-        if self.at >= self.limit:
-            self.finish()
+            info = tarfile.TarInfo(f"{name}.{ending}")  # of no time and no owner: the same bytes every time
+            info.size = len(content)
+            self.put(info.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE))
+        self.written += self.file.tell() - start
+        place = len(self.shards), start + tarfile.BLOCKSIZE, len(next(iter(files.values())))
+        if self.file.tell() >= self.limit:
+            self.close()
         return place
 
     def put(self, *blocks: bytes) -> None:
@@ -67,73 +47,38 @@ class Writer:
         for block in blocks:
             self.file.write(block)
             self.digest.update(block)
-            self.at += len(block)
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Ends the shard that was begun, if one was."""
         if self.file:
-            self.put(END)
-            self.file.close()
+            with self.file:
+                self.put(bytes(2 * tarfile.BLOCKSIZE))
+                self.shards.append(Shard(self.name, self.file.tell(), self.digest.hexdigest()))
             self.file = None
-            self.shards.append(Shard(self.name, self.at, self.digest.hexdigest()))
 
 
-class Part:
-    """Where the photos of one split went."""
-
-    def __init__(self, photos: Photos) -> None:
-        n = len(photos)
-        self.photos = photos
-        self.shard, self.offset, self.size = np.zeros(n, np.int32), np.zeros(n, np.int64), np.full(n, -1, np.int32)
-        self.scales: dict[int, Scale] = {}  # of photos that have boxes
-
-    def put(self, id: int, place: Place, scale: Scale) -> None:
-        self.shard[id], self.offset[id], self.size[id] = place
-        if scale and id in self.photos.boxes:
-            self.scales[id] = scale
-
-
-def index_of(data: DataSet, parts: list[Part], shards: tuple[Shard, ...], smallest_side: int | None) -> Index:
-    """The index of all photos that were put. Raises DataError where a split has none."""
-    taken = [np.flatnonzero(part.size >= 0) for part in parts]
-    if lost := next((part.photos.split for part, ids in zip(parts, taken, strict=True) if not len(ids)), None):
-        raise DataError(f"{data.name}: not one photo of the split {lost!r} could be read")
-    kept = [
-        part.photos if len(ids) == len(part.photos) else part.photos.take(ids, part.photos.split)
-        for part, ids in zip(parts, taken, strict=True)
-    ]
-    first, boxes = 0, dict[int, Found]()
-    for part, ids, photos in zip(parts, taken, kept, strict=True):
-        for id in photos.boxes:
-            boxes[first + id] = scaled(photos.boxes[id], part.scales.get(int(ids[id])))
-        first += len(ids)
+def index_of(
+    data: DataSet, places: npt.NDArray[np.int64], boxes: list[tuple[int, Boxed]], shards: tuple[Shard, ...],
+    smallest_side: int | None,
+) -> Index:  # fmt: skip
+    """The index of all photos that were packed; boxes come with their photo. Raises DataError for an empty split."""
+    packed, first, kept = places[:, 2] >= 0, 0, list[Photos]()
+    for split, photos in data.splits.items():
+        ids = np.flatnonzero(packed[first : first + len(photos)])
+        first += len(photos)
+        if not len(ids):
+            raise DataError(f"{data.name}: not one photo of the split {split!r} could be read")
+        kept.append(photos if len(ids) == len(photos) else photos.take(ids, split))
     arrays = [photos.labels for photos in kept if isinstance(photos.labels, np.ndarray)]
-    several = (photos.record(id).labels for photos in kept for id in range(len(photos)))
-    labels: Labels = np.concatenate(arrays) if len(arrays) == len(kept) else compact(several)
+    labels = (photos.record(id).labels for photos in kept for id in range(len(photos)))
+    boxes = sorted(boxes, key=lambda found: found[0])
+    table = np.array([box for _, box in boxes], np.float64).reshape(-1, 5)
+    number = np.cumsum(packed) - 1  # of a photo among those that were packed
+    shard, offset, size = places[packed].T
     return Index(
-        data.classes,
-        tuple((photos.split, len(photos)) for photos in kept),
-        shards,
-        joined([photos.keys for photos in kept]),
-        np.concatenate([part.shard[ids] for part, ids in zip(parts, taken, strict=True)]),
-        np.concatenate([part.offset[ids] for part, ids in zip(parts, taken, strict=True)]),
-        np.concatenate([part.size[ids] for part, ids in zip(parts, taken, strict=True)]),
-        labels,
-        dict(sorted(boxes.items())),
-        smallest_side,
-    )
-
-
-def joined(parts: list[Names]) -> Names:
-    starts = [0, *np.cumsum([len(part.block) for part in parts]).tolist()]
-    return Names(
-        np.concatenate([p.block for p in parts]),
-        np.concatenate([p.ends + at for p, at in zip(parts, starts, strict=False)]),
-    )
-
-
-def scaled(boxes: Found, scale: Scale) -> Found:
-    if scale is None:
-        return boxes
-    across, down = scale
-    return tuple(((x0 * across, y0 * down, x1 * across, y1 * down), label) for (x0, y0, x1, y1), label in boxes)
+        data.classes, tuple((photos.split, len(photos)) for photos in kept), shards,
+        Names.of(key for photos in kept for key in photos.keys),
+        shard.astype(np.int32), offset, size.astype(np.int32),
+        np.concatenate(arrays) if len(arrays) == len(kept) else compact(labels),
+        BoxTable(number[[id for id, _ in boxes]], table[:, 0].astype(np.int64), table[:, 1:]), smallest_side,
+    )  # fmt: skip

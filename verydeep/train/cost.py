@@ -5,14 +5,25 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
+from verydeep.config import Config
+from verydeep.hardware import multiplies_bf16
 from verydeep.net.vgg import VGG
-from verydeep.train.loop import Objective, cross_entropy
+from verydeep.train.loop import Objective
+
+SAMPLE_PIXELS = (
+    256 * 32 * 32
+)  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
 
 
-def seconds_a_photo(net: VGG, x: torch.Tensor, objective: Objective = cross_entropy, bf16: bool = False) -> float:
+def takes_bf16(config: Config, device: torch.device) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(device))
+
+
+def seconds_a_photo(net: VGG, x: Tensor, targets: Tensor, objective: Objective, bf16: bool = False) -> float:
     """Seconds of training, from two forward and backward passes of normalised crops x that leave the net as it was."""
-    net, targets = net.train(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    net = net.train()
     running = {name: buffer.clone() for name, buffer in net.named_buffers()}  # of batch normalisation
     for _ in range(2):
         began = time.perf_counter()

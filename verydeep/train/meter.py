@@ -13,10 +13,10 @@ from verydeep.train.state import Counters
 
 
 class Meter:
-    """Sums of loss, errors and photos of one epoch, and the time spent."""
+    """Sums of loss, error and photos of one epoch, and the time spent."""
 
     def __init__(self, now: Counters, device: torch.device) -> None:
-        self.sums = torch.tensor([now.loss, now.errors, now.photos], dtype=torch.float64, device=device)
+        self.sums = torch.tensor([now.loss, now.error, now.photos], dtype=torch.float64, device=device)
         self.began = time.perf_counter()
         self.earlier = now.photos  # seen before this process went on
         self.shown = now.loss / now.photos if now.photos else math.nan
@@ -30,12 +30,12 @@ class Meter:
             self.read()
 
     def read(self) -> tuple[float, float, float]:
-        """(loss, errors, photos) as numbers. Raises NonFiniteLoss."""
-        loss, errors, photos = self.sums.tolist()
+        """(loss, error, photos) as numbers. Raises NonFiniteLoss."""
+        loss, error, photos = self.sums.tolist()
         if not math.isfinite(loss):
             raise NonFiniteLoss("the loss is no longer a finite number")
         self.shown, self.unread = loss / max(photos, 1), 0
-        return loss, errors, photos
+        return loss, error, photos
 
     @property
     def seconds(self) -> float:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Annotated, NamedTuple
 
 from verydeep.config import Config
+from verydeep.files.records import Within
 from verydeep.words import several
+
+Whole = Annotated[int, Within(0)]
 
 
 class Schedule(NamedTuple):
-    """Where the schedule stands: plain numbers, saved with the run. `best` is a top-1 error in percent."""
+    """Where the schedule stands: plain numbers, saved with the run. `best` is the least validation error so far."""
 
     rate: float
-    drops: int = 0
-    best: float = 100.0
-    stalled: int = 0  # epochs since the best
+    drops: Whole = 0
+    best: float = math.inf
+    stalled: Whole = 0  # epochs since the best
     ended: bool = False
 
 
 def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[Schedule, str]:
-    """The schedule after epoch number `epoch` (from 1) ended with a validation error, and the reason of a change or ''."""
+    """The schedule after epoch number `epoch` (from 1) with its validation error, and the reason of a change or ''."""
     improved = (
         error < s.best and s.best - error >= config.least_gain - 1e-9
     )  # 64.1 - 64.0 is a little less than 0.1 in binary
     s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
+    if epoch == config.epochs:
+        return s._replace(ended=True), f"training ends after epoch {epoch}, the last"
     if config.drop_at:
         if epoch in config.drop_at:
             return drop(s, config, f"epoch {epoch} is in drop_at")
         return s, ""
     if s.stalled < config.patience:
         return s, ""
-    why = f"the validation error has not fallen {config.least_gain:g} points below {s.best:.2f} % for {several(s.stalled, 'epochs')}"
+    stalled = several(s.stalled, "epochs")
+    why = f"the validation error has not fallen {config.least_gain:g} below {s.best:.2f} for {stalled}"
     if s.drops == config.drops:
         return s._replace(ended=True), f"training ends after epoch {epoch}: {why}, at the last rate"
     return drop(s, config, why)

@@ -13,10 +13,10 @@ from verydeep.ranks import ALONE, Ranks
 
 
 class Signals:
-    """Remembers the first signal inside a `with`; a second one interrupts at once. Elsewhere than the main thread it does nothing.
+    """Remembers the first signal inside a `with`; a second interrupts at once. Only the main thread gets any.
 
-    Several ranks stop together at the next `agree`, and go on when signals are repeated: torchrun passes on what the terminal
-    already sent, and ends by force what does not stop in 30 seconds.
+    Several ranks stop together at the next `agree`, and go on when signals are repeated: torchrun passes on what the
+    terminal already sent, and ends by force what does not stop in 30 seconds.
     """
 
     def __init__(self, ranks: Ranks = ALONE) -> None:

@@ -12,6 +12,7 @@ from verydeep.data.record import DataSet, Photos
 from verydeep.data.statistics import Statistics, measure
 from verydeep.errors import ConfigError
 from verydeep.files.disk import read_sealed, write_sealed
+from verydeep.files.records import record_of
 from verydeep.files.tensors import checksum
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import from_same, from_shallower, initialise
@@ -49,29 +50,27 @@ def start_of(config: Config, resumes: bool) -> Classifier | None:
 def inherited(run: Run, start: Classifier | None) -> Inherited | None:
     """What a run takes over from its start, which one that goes on has written down; None from random weights."""
     if start:
-        c = start.contract
-        return Inherited(c.mean, c.std, c.origin[:LONGEST_ORIGIN], c.licence)
+        return of_contract(start.contract)
     file = run.path / "run.json"
     kept = read_sealed(file).get("started_from", {}) if file.exists() else {}
     if "mean" not in kept:  # random weights, or a run of a version that measured its own mean
         return None
-    return Inherited(tuple(kept["mean"]), tuple(kept["std"]), kept["origin"], kept["licence"])
+    return record_of(Inherited, {name: kept[name] for name in Inherited._fields})
+
+
+def of_contract(c: Contract) -> Inherited:
+    return Inherited(c.mean, c.std, c.origin[:LONGEST_ORIGIN], c.licence)
 
 
 def statistics_of(run: Run, photos: Photos, config: Config, eats: Inherited | None) -> Statistics:
     """Statistics of the training photos, measured once and kept in the run; not measured where nothing needs them."""
     file = run.path / "statistics.json"
     if file.exists():
-        kept = read_sealed(file)
-        return Statistics(
-            tuple(kept["mean"]), tuple(map(tuple, kept["components"])), tuple(kept["eigenvalues"]), kept["photos"]
-        )
+        return record_of(Statistics, read_sealed(file))
     if eats and config.colour == "off":
         return Statistics(eats.mean, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 0)
-    skipped = Skipped(run, photos, config.bad_photos)
-    found = measure(
-        photos, sum(config.scales) // 2, config.seed, workers_for(config.workers, photos.in_memory), skipped
-    )
+    skipped, workers = Skipped(run, photos, config.bad_photos), workers_for(config.workers, photos.in_memory)
+    found = measure(photos, sum(config.scales) // 2, config.seed, workers, skipped)
     write_sealed(file, found._asdict())
     return found
 
@@ -81,11 +80,8 @@ def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited
     red, green, blue = (round(v, 4) for v in statistics.mean)
     mean, std, origin = (red, green, blue), (config.input_std,) * 3, f"trained by verydeep on {data.name}"
     if eats:
-        mean, std, origin = (
-            eats.mean,
-            eats.std if config.input_std == 1 else std,
-            f"{origin}, from a net {eats.origin or 'of unknown origin'}",
-        )
+        mean, std = eats.mean, eats.std if config.input_std == 1 else std
+        origin = f"{origin}, from a net {eats.origin or 'of unknown origin'}"
     contract = Contract(
         config.net, data.classes, config.crop, config.fc_width, config.base_width, config.batch_norm, config.pooling,
         mean, std, config.scales, origin=origin, licence=eats.licence if eats else "",
@@ -104,7 +100,7 @@ def first_weights(run: Run, classifier: Classifier, config: Config, start: Class
 
 
 def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, config: Config) -> None:
-    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers from where (section 3.1).
+    """All layers of the same net, or what deeper nets take from a shallower one; the run remembers it (section 3.1).
 
     The last layer is new unless the classes are the same. Raises ConfigError where a layer that shall be frozen is new.
     """
@@ -120,23 +116,17 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
             raise ConfigError(
                 f"freeze and init_from: {random} is not taken from {model}, so it starts random; freeze fewer layers"
             )
-    what = (
-        f"all layers of net {net.name}"
-        if same and not fresh
-        else ", ".join(pair.split(" -> ")[0] if same else pair for pair in pairs)
-    )
-    random_fc = [name for name in fresh if name.startswith("fc")]
-    random_conv = [name for name in fresh if name.startswith("conv")]
-    what += "; not taken from it and random: " + ", ".join(random_conv) if random_conv else ""
-    why = "; of another shape or other classes and random: " + ", ".join(random_fc) if random_fc else ""
-    if "fc6" in random_fc and config.lr * config.lr_fc > SAFE_RATE:
-        why += "; should the loss rise, take --recipe finetune-features, which trains new FC layers more slowly"
-    taken_from = {pair.split(" -> ")[0] for pair in pairs}
-    sha256 = given.sha256 or checksum(
-        {n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in taken_from}
-    )
-    run.say(f"copied from {model} (SHA-256 {sha256}): {what}{why}")
+    names = [pair.split(" -> ")[0] for pair in pairs]
+    what = ", ".join(names if same else pairs) if fresh or not same else f"all layers of net {net.name}"
+    for kind, why in (("conv", "not taken from it"), ("fc", "of another shape or other classes")):
+        if some := [name for name in fresh if name.startswith(kind)]:
+            what += f"; {why} and random: {', '.join(some)}"
+    if "fc6" in fresh and config.lr * config.lr_fc > SAFE_RATE:
+        what += "; should the loss rise, take --recipe finetune-features, which trains new FC layers more slowly"
+    used = {n: t for n, t in start.net.state_dict().items() if n.split(".")[0] in names}
+    sha256 = given.sha256 or checksum(used)
+    run.say(f"copied from {model} (SHA-256 {sha256}): {what}")
     if run.writes:
         origin = {"path": model, "sha256": sha256, "net": start.net.name, "copied": pairs}
-        taken = Inherited(given.mean, given.std, given.origin[:LONGEST_ORIGIN], given.licence)._asdict()
-        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | {"started_from": origin | taken})
+        started = {"started_from": origin | of_contract(given)._asdict()}
+        write_sealed(run.path / "run.json", read_sealed(run.path / "run.json") | started)

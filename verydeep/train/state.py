@@ -7,10 +7,12 @@ moment it names one whole state: the old one or the new one.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -28,31 +30,31 @@ from verydeep.files.disk import (
     write_atomically,
     write_sealed,
 )
+from verydeep.files.records import record_of
 from verydeep.files.tensors import LONGEST_HEADER, check_header, write_tensors
-from verydeep.train.schedule import Schedule
+from verydeep.train.schedule import Schedule, Whole
 
 OURS = re.compile(r"(weights|optimizer)-\d+\.safetensors")
 AGAIN = "the file is damaged, start again with another --out"
-Kind = TypeVar("Kind", "Counters", Schedule)
 
 
 class Counters(NamedTuple):
     """Everything a run needs to go on except tensors. `batch` is the next batch of `epoch`."""
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: Whole = 0
+    batch: Whole = 0
+    step: Whole = 0
     loss: float = 0.0  # sums over the photos of this epoch
-    errors: float = 0.0
-    photos: int = 0
-    best_error: float = float("inf")
+    error: float = 0.0
+    photos: Whole = 0
+    best_error: float = math.inf
     finished: str = ""
 
 
 def save(
     folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters, schedule: Schedule
 ) -> None:
-    """Writes a new state beside the old one, switches over, then removes the old one. Raises RunError; then the old one stands."""
+    """Writes a new state beside the old, switches over, removes the old. Raises RunError; then the old one stands."""
     make_folder(folder)
     old = named(folder)
     sums = dict(old) if f"weights-{counters.step}.safetensors" in old else {}  # then only the counters have changed
@@ -60,13 +62,9 @@ def save(
         for name, tensors in (("weights", net.state_dict()), ("optimizer", momenta(net, optimizer))):
             path = folder / f"{name}-{counters.step}.safetensors"
             if path.name not in sums:
-                sums[path.name] = write_atomically(
-                    path, lambda temporary, tensors=tensors: write_tensors(tensors, temporary)
-                )  # type: ignore[misc]
-        values = counters._asdict() | {
-            "best_error": None if counters.best_error == float("inf") else counters.best_error
-        }
-        write_sealed(folder / "state.json", {"counters": values, "schedule": schedule._asdict(), "sha256": sums})
+                sums[path.name] = write_atomically(path, partial(write_tensors, tensors))
+        values = {"counters": finite(counters), "schedule": finite(schedule), "sha256": sums}
+        write_sealed(folder / "state.json", values)
     except RunError:
         # Where only the last flush failed, a power cut may bring either state back: both keep their files.
         if (now := named(folder)) or not exists(folder / "state.json"):
@@ -78,7 +76,7 @@ def save(
 def named(folder: Path) -> dict[str, str]:
     """The files of the last state; none where it cannot be read, which a new state mends."""
     try:
-        return read(folder).sha256
+        return read_state(folder).sha256
     except RunError:
         return {}
 
@@ -97,42 +95,33 @@ class State(NamedTuple):
     sha256: dict[str, str]
 
 
-def read(folder: Path) -> State:
+def read_state(folder: Path) -> State:
     """The last state without its tensors. Raises RunError where there is none or it is damaged."""
     file = folder / "state.json"
-    state = read_sealed(file)
     try:
-        values, sums = state["counters"], state["sha256"]
-        counters = record_of(
-            Counters, values | ({} if values["best_error"] is not None else {"best_error": float("inf")})
-        )
-        schedule = record_of(Schedule, state["schedule"])
-        if set(sums) != {f"{name}-{counters.step}.safetensors" for name in ("weights", "optimizer")}:
+        values = read_sealed(file)
+        for part in ("counters", "schedule"):
+            values[part] = {name: math.inf if v is None else v for name, v in values[part].items()}
+        if "errors" in values["counters"]:  # counted by earlier versions, not in percent
+            values["counters"]["error"] = 100 * values["counters"].pop("errors")
+        state = record_of(State, values)
+        if set(state.sha256) != {f"{name}-{state.counters.step}.safetensors" for name in ("weights", "optimizer")}:
             raise ValueError("it names other files than its own")
-        return State(counters, schedule, {name: str(checksum) for name, checksum in sums.items()})
+        return state
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise RunError(f"{file} describes no state ({str(e)[:100]!r}); {AGAIN}") from e
 
 
-def record_of(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """A record whose fields have the types it declares. Raises TypeError."""
-    kinds = get_type_hints(kind)
-    if values.keys() != kinds.keys() or not all(fits(values[name], kinds[name]) for name in kinds):
-        raise TypeError(f"{kind.__name__} has other fields or values of other kinds")
-    return kind(**values)
-
-
-def fits(value: object, kind: type) -> bool:
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= float("inf")  # type: ignore[arg-type]  # false for NaN
-    return type(value) is kind and (kind is not int or 0 <= value < 1 << 63)  # type: ignore[operator]
+def finite(record: Counters | Schedule) -> dict[str, Any]:
+    """As JSON can hold it: null for no error yet."""
+    return {name: None if v == math.inf else v for name, v in record._asdict().items()}
 
 
 def restore(folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Counters, Schedule] | None:
     """Loads the last state into net and optimizer; None where none was saved. Raises RunError if it is damaged."""
     if not exists(folder / "state.json"):
         return None
-    state = read(folder)
+    state = read_state(folder)
     weights = net.state_dict()
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}  # the frozen have no momenta
     step = state.counters.step

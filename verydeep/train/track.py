@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from verydeep.errors import ConfigError
 
 
-class Tracker(Protocol):
-    def record(self, values: dict[str, object]) -> None: ...
-    def close(self) -> None: ...
+class Tracker:
+    """Keeps nothing."""
 
-
-class NoTracker:
-    def record(self, values: dict[str, object]) -> None:
+    def record(self, values: dict[str, Any]) -> None:
         pass
 
     def close(self) -> None:
         pass
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """Event files in the run's tensorboard folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +28,7 @@ class TensorBoard:
             raise ConfigError("track: tensorboard is not installed; run pip install tensorboard") from e
         self.writer: Any = SummaryWriter(str(folder))
 
-    def record(self, values: dict[str, object]) -> None:
+    def record(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             if name not in ("step", "epoch") and isinstance(value, (int, float)):
                 self.writer.add_scalar(name, value, values["step"])
@@ -41,4 +38,4 @@ class TensorBoard:
 
 
 def tracker(name: str, run: Path) -> Tracker:
-    return TensorBoard(run / "tensorboard") if name == "tensorboard" else NoTracker()
+    return TensorBoard(run / "tensorboard") if name == "tensorboard" else Tracker()

@@ -9,24 +9,24 @@ from verydeep.verbs import FilePath, Verb
 class Weights(Verb):
     """published nets: list, fetch NAME, convert MODEL OUT --to FORMAT, show MODEL, verify MODEL"""
 
-    DOES: ClassVar[tuple[str, str]]  # in weights.published: the work, which takes the fields in order, and its text
+    DOES: ClassVar[tuple[str, str]]  # in weights: the work, which takes the fields in order, and its text
 
     def run(self) -> Any:
         from verydeep import weights
 
-        return getattr(weights.published, self.DOES[0])(*astuple(self))
+        return getattr(weights, self.DOES[0])(*astuple(self))
 
     def text(self, record: Any) -> str:
         from verydeep import weights
 
-        return str(getattr(weights.published, self.DOES[1])(record))
+        return str(getattr(weights, self.DOES[1])(record))
 
 
 @dataclass(frozen=True)
 class List(Weights):
     """published nets with origin, what they eat, licence and published errors, and whether they are at hand"""
 
-    DOES = "listed", "list_text"
+    DOES = "list_published", "list_text"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fetch(Weights):
 
     name: str
     """a name of 'verydeep weights list'"""
-    DOES = "fetched", "fetched_text"
+    DOES = "fetch_published", "fetched_text"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Convert(Weights):
     def run(self) -> dict[str, Any]:
         from verydeep import weights
 
-        return weights.published.converted(self.model, self.to, Path(self.out), self.eats, self.fold_mean, self.keep)
+        return weights.convert_model(self.model, self.to, Path(self.out), self.eats, self.fold_mean, self.keep)
 
     def text(self, record: dict[str, Any]) -> str:
         return str(record["words"])
@@ -69,7 +69,7 @@ class Show(Weights):
     """the contract of a model, and its tensors with their statistics"""
 
     model: str
-    DOES = "shown", "show_text"
+    DOES = "show_model", "show_text"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Verify(Weights):
     """whether a model is whole, finite, learnt and known; exit 1 if it is not"""
 
     model: str
-    DOES = "verified", "verify_text"
+    DOES = "verify_model", "verify_text"
 
     def show(self, record: dict[str, Any], as_json: bool) -> int:
         return super().show(record, as_json) or int(not record["good"])

@@ -1,143 +1,105 @@
-"""MODEL of the command line becomes a Classifier: a run folder, a file of ours or of another toolkit, a built-in or a published name."""
+"""MODEL of the command line: a run folder, a file of ours or of another toolkit, or a name of the catalogue."""
 
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
-from verydeep.weights.catalogue import Entry, at_hand, catalogue, check_file
-from verydeep.weights.eats import EATS, ContractWarning
-from verydeep.weights.read import Features, OtherHead, open_foreign, read_features, read_foreign, whole
+from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
+from verydeep.weights.eats import EATS, ContractWarning, Eats
+from verydeep.weights.read import Features, OtherHead, open_foreign, read_features, whole
 from verydeep.weights.recognise import layout_of, recognise
 
-BUILTIN = ("fashion-a",)
 EXPECTED = (
     "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
 )
 
 
+class Location(NamedTuple):
+    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says it eats."""
+
+    path: Path
+    entry: Entry | None = None
+    eats: str | None = None
+
+
 def load(model: str | Path) -> Classifier:
-    """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ModelError."""
-    name = str(model)
-    try:
-        file, eats = with_eats(model)
-        if name.startswith("builtin:"):
-            return builtin(name)
-        path = located(file)
-        if name in catalogue() and not path.exists():
-            return whole(published(catalogue()[name], at_hand(name)), name)
-        if not path.is_dir():
-            return read_file(path, eats)
-        best = path / "best.safetensors"
-        if best.exists():
-            return read_classifier(best)
-        state = (
-            "has no best.safetensors yet: its first epoch is not done"
-            if (path / "config.yaml").exists()
-            else "is not a run folder"
-        )
-    except OSError as e:  # a folder that may not be looked into, a name too long
-        raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
-    raise ModelError(f"{path} {state}; expected {EXPECTED}")
+    """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ConfigError and ModelError."""
+    return whole(load_or_features(model), model)
 
 
-def builtin(name: str) -> Classifier:
-    short = name.removeprefix("builtin:")
-    if short not in BUILTIN:
-        raise ModelError(f"{name} is not a built-in net; try builtin:{' or builtin:'.join(BUILTIN)}")
-    with resources.as_file(resources.files("verydeep.weights").joinpath(f"{short}.safetensors")) as path:
-        return read_classifier(path)
-
-
-def load_or_features(model: str | Path) -> Classifier | Features:
-    """As `load`, but of a foreign file without FC layers its convolutions. Raises ModelError."""
-    name, (file, eats) = str(model), with_eats(model)
-    path = located(file)
-    if name in catalogue() and not path.exists() and not catalogue()[name].builtin:
-        return published(catalogue()[name], at_hand(name))
-    return open_foreign(path, eats) if is_foreign(path) else load(model)
-
-
-def load_start(model: str | Path) -> Classifier | Features:
-    """What a training starts from: as `load_or_features`, but of a file with another head its convolutions, with a ContractWarning."""
-    try:
-        return load_or_features(model)
-    except OtherHead as e:
-        file, eats = with_eats(model)
-        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # said already
-            found = read_features(located(file), eats)
-        warnings.warn(f"only the convolutions are taken: {e}", ContractWarning, stacklevel=2)
-        return found
-
-
-def with_eats(model: str | Path) -> tuple[str, str | None]:
-    """FILE@NAME names a file of another toolkit and what its net eats. Raises ConfigError where there is nothing to say, and ModelError."""
-    name = str(model)
-    if not name:
-        raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
-    file, at, eats = name.rpartition("@")
-    if not at or located(model).exists():
-        return name, None
-    if located(file).is_file():
-        return file, eats
-    if file.startswith("builtin:") or file in catalogue() or located(file).is_dir():
-        raise ConfigError(
-            f"{name[:200]}: @ says what a file of another toolkit eats; {file[:200]} is no such file, so leave @{eats[:80]} out"
-        )
-    if eats in EATS or ":" in eats:
-        raise missing(located(file))
-    return name, None
-
-
-def file_of(model: str | Path) -> Path:
-    """Where the tensors of MODEL lie, or would. Raises ConfigError and ModelError."""
-    file, _ = with_eats(model)
-    path = located(file)
-    if file in catalogue() and not path.exists():
-        return catalogue()[file].path
-    return path / "best.safetensors" if path.is_dir() else path
-
-
-def missing(path: Path) -> ModelError:
-    if near := get_close_matches(path.name, catalogue(), cutoff=0.5):
-        return ModelError(
-            f"{path} does not exist; published nets of a similar name are {', '.join(near)}: see 'verydeep weights list'"
-        )
-    return ModelError(f"{path} does not exist; expected {EXPECTED}")
-
-
-def located(model: str | Path) -> Path:
-    """Raises ModelError for a ~ of nobody."""
-    try:
-        return Path(model).expanduser()
-    except RuntimeError as e:
-        raise ModelError(f"{str(model)[:200]} cannot be used as a model ({e})") from e
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether there is a file of another toolkit."""
-    return path.is_file() and (layout := layout_of(path)) is not None and layout.origin != "verydeep"
-
-
-def read_file(path: Path, eats: str | None) -> Classifier:
-    """Our own file, or one of Caffe, MatConvNet, Keras, torchvision, timm or ONNX."""
-    if not path.exists():
-        raise missing(path)
-    layout = layout_of(path)
-    if layout is not None and layout.origin != "verydeep":
-        return read_foreign(path, eats)
-    if layout is not None and eats is not None:
-        raise ConfigError(f"{path} carries its contract, which says what it eats; leave @{eats} out")
+def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Classifier | Features:
+    """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
+    path, entry, said = locate(model)
+    if said is not None and eats is not None:
+        raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
+    layout = None if entry else layout_of(path)
+    known = entry is not None or (layout is not None and layout.origin == "verydeep")
+    if known and (said is not None or eats is not None):
+        what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
+        raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
+    if entry:
+        path = checked_file(entry)
+        return read_classifier(path) if entry.builtin else open_foreign(path, entry=entry)
+    if layout is not None and not known:
+        return open_foreign(path, said if eats is None else eats)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
 
 
-def published(entry: Entry, path: Path) -> Classifier | Features:
-    """The net of a file that must be this one of the catalogue. Raises ModelError for another file."""
-    check_file(entry, path)
-    return open_foreign(path, entry=entry)
+def load_start(model: str | Path) -> Classifier | Features:
+    """What a training starts from: of a file with another head its convolutions, with a ContractWarning."""
+    try:
+        return load_or_features(model)
+    except OtherHead as e:
+        path, _, eats = locate(model)
+        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # said already
+            found = read_features(path, eats)
+        warnings.warn(f"only the convolutions are taken: {e}", ContractWarning, stacklevel=2)
+        return found
+
+
+def locate(model: str | Path) -> Location:
+    """FILE@NAME names a file of another toolkit and what its net eats. Raises ConfigError and ModelError."""
+    name = str(model)
+    if not name:
+        raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
+    try:
+        return there(name) or said_at(name)
+    except (OSError, RuntimeError) as e:  # a folder that may not be looked into, a name too long, a ~ of nobody
+        raise ModelError(f"{name[:200]} cannot be used as a model ({getattr(e, 'strerror', None) or e})") from e
+
+
+def there(name: str) -> Location | None:
+    """Of what exists or is in the catalogue."""
+    path, entry = Path(name).expanduser(), catalogue().get(name)
+    if entry and (entry.builtin or not path.exists()):
+        return Location(entry.path, entry)
+    if path.is_dir():
+        if (best := path / "best.safetensors").exists():
+            return Location(best)
+        begun = (path / "config.yaml").exists()
+        state = "has no best.safetensors yet: its first epoch is not done" if begun else "is not a run folder"
+        raise ModelError(f"{path} {state}; expected {EXPECTED}")
+    return Location(path) if path.exists() else None
+
+
+def said_at(name: str) -> Location:
+    """Of FILE@NAME. Raises ConfigError where FILE says itself what it eats, and ModelError where there is none."""
+    file, at, eats = name.rpartition("@")
+    path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
+    if at and (found := there(file)):
+        if found.entry or Path(file).expanduser().is_dir():
+            raise ConfigError(
+                f"{name[:200]}: @ says what a file of another toolkit eats; {file[:200]} is no such file, "
+                f"so leave @{eats[:80]} out"
+            )
+        return found._replace(eats=eats)
+    if name.startswith("builtin:"):
+        known = [known for known in catalogue() if known.startswith("builtin:")]
+        raise ModelError(f"{name} is not a built-in net; try {' or '.join(known)}")
+    raise ModelError(f"{path} does not exist; {similar(path.name) or f'expected {EXPECTED}'}")

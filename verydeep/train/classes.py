@@ -1,0 +1,65 @@
+"""Classification as the loop's task: the loss, what an error is, and the validation (section 3.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verydeep.config import Config
+from verydeep.data.record import Photos
+from verydeep.errors import DataError
+from verydeep.evaluate.classify import count
+from verydeep.evaluate.passes import Settings
+from verydeep.net.classifier import Classifier
+from verydeep.ranks import Ranks
+from verydeep.train.loop import Facts
+from verydeep.train.skipped import Skipped
+
+WORDS = "top-1 error {train_error:.2f} % training, {val_error:.2f} % validation"
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(loss, top-1 error in percent) of logits N x K, summed over photos: multinomial logistic regression.
+
+    `weight`: of each class, K.
+    """
+    loss = F.cross_entropy(outputs.float(), targets, weight, reduction="sum")
+    return loss, 100 * (outputs.argmax(1) != targets).sum()
+
+
+def class_weights(targets: npt.NDArray[np.int64]) -> Tensor:
+    """A weight for each class, float32 K, with which all count the same in the loss, and the mean photo counts 1."""
+    counts = np.bincount(targets)
+    return torch.from_numpy(len(targets) / (len(counts) * counts)).float()
+
+
+def guessing(classifier: Classifier) -> float:
+    """The loss of one who only guesses: ln(classes)."""
+    return math.log(classifier.net.classes)
+
+
+def validation(
+    classifier: Classifier, photos: Photos, name: str, config: Config, device: torch.device, bf16: bool,
+    skipped: Skipped, ranks: Ranks,
+) -> Callable[[Callable[[int], None]], tuple[float, Facts]]:  # fmt: skip
+    """(top-1 error in percent, the top-5 error) by the centre crop, whenever it is called."""
+    precision, batch = "bf16" if bf16 else "fp32", min(config.batch, 128)
+    settings = Settings(False, precision, device.type, batch, config.workers, config.bad_photos)  # type: ignore[arg-type]
+
+    def validate(progress: Callable[[int], None]) -> tuple[float, Facts]:
+        scores, bad = count(classifier, photos, settings, progress, ranks)
+        for key, reason in [*chain(*ranks.gather(skipped.unlisted)), *((e.photo, e.reason) for e in bad)]:
+            skipped.list(key, reason)
+        skipped.unlisted.clear()
+        if not scores.photos:
+            raise DataError(f"{name}: none of its {len(photos)} validation photos could be read")
+        return 100 * scores.top1_errors / scores.photos, {"val_top5_error": scores.as_dict()["top5_error"]}
+
+    return validate

@@ -1,0 +1,65 @@
+"""What a run remembers of itself: its data, its split, what it was made with, and whether it has ended."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from verydeep.data.manifest import write_split
+from verydeep.data.record import DataSet
+from verydeep.data.source import location
+from verydeep.errors import RunError
+from verydeep.files.disk import read_sealed, write_atomically, write_sealed
+from verydeep.hardware import machine
+from verydeep.ranks import ALONE, Ranks
+from verydeep.run import Run, has_state
+from verydeep.train.state import read_state
+
+ARITHMETIC = ("torch", "pillow", "threads", "gpu", "bf16", "ranks")  # what the bits of a result depend on
+
+
+def kept_split(out: Path, data: str) -> Path | None:
+    """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
+    if not has_state(out) or not (out / "run.json").exists():
+        return None
+    if (old := read_sealed(out / "run.json").get("location")) != location(data):
+        raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
+    return out / "split.csv" if (out / "split.csv").exists() else None
+
+
+def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
+    """Writes what the run was trained on and with, or checks that it is still the same."""
+    if not run.writes:
+        return
+    file, made_with = run.path / "run.json", machine() | {"ranks": ranks.size}
+    found = {
+        "data": data.name, "location": where, "fingerprint": data.fingerprint(),
+        "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": made_with,
+    }  # fmt: skip
+    if not has_state(run.path):
+        for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl"):
+            (run.path / earlier).unlink(missing_ok=True)
+        if data.held_out:
+            write_atomically(run.path / "split.csv", partial(write_split, data))
+        write_sealed(file, found)
+        return
+    old = read_sealed(file)
+    warn_of_other_machine(run, old.get("made_with", {}), made_with)
+    if old.get("fingerprint") != found["fingerprint"]:
+        photos = f"{old.get('photos')} then, {found['photos']} now"
+        raise RunError(f"{run.path} was begun with other photos ({photos}); restore them, or give another --out")
+
+
+def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:
+    """Going on with other arithmetic works, but not to the same bits."""
+    changes = [f"{k} ({then[k]} then, {now[k]} now)" for k in ARITHMETIC if k in then and then[k] != now[k]]
+    if changes:
+        at = read_state(run.path / "last").counters
+        run.forget_after(at.step, at.epoch)  # and half a line of a killed process
+        words = f"this run was begun with another {', '.join(changes)}; the result will not be the same bit for bit"
+        run.note("warning", words, at.step, at.epoch)
+
+
+def finished_at(folder: Path) -> str:
+    """Why the training in a run folder ended, or '' where it has not."""
+    return read_state(folder / "last").counters.finished if has_state(folder) else ""

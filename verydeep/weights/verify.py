@@ -1,0 +1,158 @@
+"""Is a model whole, finite, learnt and known? Damaged, random and diverged weights look like others from outside."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verydeep.errors import ModelError
+from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
+from verydeep.weights.compare import contents
+from verydeep.weights.descent import descent_of
+from verydeep.weights.eats import ContractWarning
+from verydeep.weights.model import load, locate
+from verydeep.weights.read import open_foreign, take
+from verydeep.weights.recognise import Layout, layout_of
+
+HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # torchvision's names; eight decimals may be a date or a step
+NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none of those whose values are known"
+CERTAIN = 6.0  # standard errors of a correlation that independent weights do not reach in a lifetime
+ABOVE_EDGE = 1.25  # times the largest singular value of independent weights, which scatters by 10 percent at most
+LARGEST_MATRIX = 1 << 24  # weights: more would take seconds and tell nothing new
+
+
+def verify_model(source: str) -> dict[str, Any]:
+    """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError."""
+    path, listed, _ = locate(source)
+    file = at_hand(listed) if listed else path
+    layout = layout_of(file)
+    own = layout is None or layout.origin == "verydeep"
+    namesake = next((e for e in catalogue().values() if e.file == file.name and e.strongest), None)
+    sums = digests(file) if layout or namesake else {}
+    known = None if own else whose(sums)
+    whole, why = wholeness(file.name, sums, namesake, known, own) if sums else (None, "")
+    checks: list[tuple[str, bool | None, str]] = [("whole", whole, why)]
+    try:
+        tensors, known = values_in(file, layout, known)
+        checks += judgements(tensors, known)
+    except ModelError as e:
+        if whole is not False:
+            raise
+        checks.append(("finite", None, f"not judged: {e}"))
+    good = all(ok is not False for _, ok, _ in checks)
+    records = [{"check": check, "ok": ok, "words": words} for check, ok, words in checks]
+    return {"model": source, "published": known, "good": good, "checks": records}
+
+
+def values_in(file: Path, layout: Layout | None, known: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of a file, which need not be finite, and which net of the catalogue they are. Raises ModelError."""
+    if layout is None or layout.origin == "verydeep":
+        found = load(file)
+        seals = {e.checksums["tensors_sha256"].value: e.name for e in catalogue().values() if e.builtin}
+        return contents(found)[1], seals.get(found.contract.sha256)
+    try:
+        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
+            return contents(open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none"))[1], known
+    except ModelError:
+        tensors = take(file)[0].tensors
+        if not infinite_in(tensors):
+            raise
+        return tensors, known
+
+
+def infinite_in(tensors: dict[str, Tensor]) -> list[str]:
+    return [name for name, t in tensors.items() if not bool(t.isfinite().all())]
+
+
+def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str, bool | None, str]]:
+    """(check, whether it went well, in words how that was judged)."""
+    if infinite := infinite_in(tensors):
+        finite, learnt, how = f"not finite: {', '.join(infinite[:5])}", None, "not judged, as not every value is finite"
+    else:
+        finite, (learnt, how) = "every value is finite", learnt_or_random(tensors)
+    origin = f"it is {known}" if known else str(descent_of(tensors) or NOT_KNOWN)
+    return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
+
+
+def wholeness(
+    file: str, sums: dict[str, str], namesake: Entry | None, known: str | None, sealed: bool
+) -> tuple[bool | None, str]:
+    """Whether a file is as it was published or saved, by the checksum of its name, in it, or stated of it."""
+    again = "it is damaged or another file; fetch it again, or rename it"
+    if namesake and known != namesake.name:
+        kind = str(namesake.strongest)
+        return False, (
+            f"its name is that of {namesake.name}, whose {SUMS[kind]} is {namesake.checksums[kind].value}, "
+            f"and its own is {sums[kind]}: {again}"
+        )
+    if sealed:
+        return True, "contract and tensors match the SHA-256 they carry"
+    if known:
+        return True, f"its {SUMS[str(catalogue()[known].strongest)]} is that of {known}"
+    if not (m := HASHED.search(file)):
+        return (
+            None,
+            "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there",
+        )
+    kind, digits = SUMS["sha256_prefix"], sums["sha256_prefix"]
+    if digits == m[1]:
+        return True, f"its {kind} is that in its name"
+    return False, f"its name ends in {m[1]}, as torchvision's end in their {kind}, and its own is {digits}: {again}"
+
+
+def verify_text(r: dict[str, Any]) -> str:
+    marks = {True: "yes", False: "NO", None: "-"}
+    return "\n".join(f"{c['check']:<8}{marks[c['ok']]:<5}{c['words']}" for c in r["checks"])
+
+
+def learnt_or_random(tensors: Mapping[str, Tensor]) -> tuple[bool, str]:
+    """(whether convolutions are learnt, in words how that was judged): first weights of every kind are independent."""
+    weights = (levelled(t) for name, t in tensors.items() if name.startswith("conv") and name.endswith(".weight"))
+    found = [(correlation(w), edge(w)) for w in weights]
+    related, beyond = sum(abs(r) > CERTAIN for r, _ in found), sum(e > ABOVE_EDGE for _, e in found)
+    learnt = related > 0 or beyond > 0
+    return learnt, (
+        f"{'not random' if learnt else 'like random weights'}: neighbouring weights correlate by more than {CERTAIN:g} "
+        f"standard errors in {related} of {len(found)} convolutions, and the largest singular value is above "
+        f"{ABOVE_EDGE:g} times that of independent weights in {beyond}"
+    )
+
+
+def levelled(weight: Tensor) -> Tensor:
+    """float64, each filter of mean square 1: a batch norm that was multiplied in scales them, learnt or not."""
+    w = weight.detach().double().cpu()
+    return w / w.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def correlation(weight: Tensor) -> float:
+    """Pearson's r between neighbours, across and down, of K x C x k x k kernels, times the root of the number of pairs.
+
+    In standard errors of independent weights. Smooth kernels, as photos teach them, give a large value; equal weights,
+    and kernels of 1 x 1, give 0.
+    """
+    x = weight - weight.mean()
+    across, down = x[..., :, :-1] * x[..., :, 1:], x[..., :-1, :] * x[..., 1:, :]
+    pairs = across.numel() + down.numel()
+    spread = float(x.square().mean())
+    return float(across.sum() + down.sum()) / math.sqrt(pairs) / spread if spread and pairs else 0.0
+
+
+def edge(weight: Tensor) -> float:
+    """Largest singular value over sigma (sqrt(m) + sqrt(n)), that of independent m x n values (Bai & Yin 1993).
+
+    Of a layer as K x 9C, less its mean, so that equal weights, which tell nothing, give 0. NaN where it is too large.
+    """
+    matrix = (weight - weight.mean()).flatten(1)
+    m, n = matrix.shape
+    sigma = float(matrix.square().mean().sqrt())
+    if matrix.numel() > LARGEST_MATRIX or not sigma:
+        return math.nan if sigma else 0.0
+    gram = matrix @ matrix.T if m <= n else matrix.T @ matrix
+    return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1]))) / sigma / (math.sqrt(m) + math.sqrt(n))

@@ -18,9 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOW = [
     ("paper", "errors", "words", "__init__"),
     ("progress",),
-    ("contract", "ranks", "files"),
-    ("fields",),
-    ("config",),
+    ("ranks", "files"),
+    ("fields", "shape"),
+    ("config", "contract"),
     ("run", "hardware"),
     ("data",),
     ("net",),

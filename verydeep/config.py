@@ -10,6 +10,7 @@ from verydeep.errors import ConfigError
 from verydeep.fields import kinds_of, known, settle
 from verydeep.files.records import Within
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE
+from verydeep.shape import Shape
 
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
 FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
@@ -126,6 +127,9 @@ class Config:
     def __post_init__(self) -> None:
         settle(self)
         check_together(self)
+
+    def shape(self, classes: int) -> Shape:
+        return Shape(self.net, classes, self.crop, self.fc_width, self.base_width, self.batch_norm, self.pooling)
 
     @property
     def scales(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
-from verydeep.data.folder import open_folder
+from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
@@ -44,8 +44,8 @@ def open_data(
     if split:
         return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
-        place = collections.recognise(path)
-        return collections.open_ilsvrc(path, place) if place else open_folder(path, shares, seed)
+        parts = collections.ilsvrc_folders(path)
+        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, shares, seed)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, shares, seed)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
@@ -54,6 +54,14 @@ def open_data(
 def is_pattern(data: str) -> bool:
     """Whether DATA means shards: by its ending, unless a folder is called so; and any URL."""
     return "://" in data or (data.lower().endswith(SHARDS) and not Path(data).expanduser().is_dir())
+
+
+def photo_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Split -> its folder, none where the folders are classes; and how other people's lists beside them are called."""
+    from verydeep import collections
+
+    parts = collections.ilsvrc_folders(root)
+    return (parts, collections.LISTS) if parts else (split_folders(root), ())
 
 
 def read_places(split: Path) -> dict[str, str]:

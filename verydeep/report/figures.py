@@ -25,9 +25,9 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
     loss.set_title("training loss")
     for name, colour, words in (("train", BLUE, "train, with dropout"), ("val", ORANGE, "validation")):
-        rates = [r[f"{name}_top1_error"] for r in epochs]
+        rates = [r[f"{name}_error"] for r in epochs]
         error.plot(at, rates, color=colour, marker="o", markersize=3, label=words)
-    error.set_title("top-1 error, %")
+    error.set_title("error")
     error.legend(frameon=False)
     rate.step([0, *at], [epochs[0]["lr"], *(r["lr"] for r in epochs)], color=GREEN, where="pre")
     rate.set_yscale("log")

@@ -46,10 +46,7 @@ def rehearse(
 
 
 def stage_net(c: Config, classes: int, device: torch.device | str = "meta") -> VGG:
-    return VGG(
-        c.net, classes=classes, crop=c.crop, fc_width=c.fc_width, base_width=c.base_width, batch_norm=c.batch_norm,
-        dropout=c.dropout, pooling=c.pooling, device=device,
-    )  # fmt: skip
+    return VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
 
 
 def speed_of(c: Config, classes: int) -> Speed:
@@ -91,11 +88,9 @@ def stage_plan(stage: Stage, out: Path, classes: int, speed: Speed, photos: Mapp
 def trial_plan(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Speed], photos: int) -> dict[str, Any]:
     """A test, its forward passes in crops a photo, mirror images included, and its time."""
     n, passes, seconds, scales = min(trial.limit or photos, photos), 0.0, 0.0, set[int]()
-    for c in (stage.config for stage in trial.stages):
-        contract = Contract(
-            c.net, tuple(classes), c.crop, c.fc_width, c.base_width, c.batch_norm, c.pooling,
-            (0, 0, 0), (1, 1, 1), c.scales,
-        )  # fmt: skip
+    for stage in trial.stages:
+        c = stage.config
+        contract = Contract.of(c.shape(len(classes)), classes, mean=(0, 0, 0), std=(1, 1, 1), scales=c.scales)
         views = {v for step in ladder(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
         own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
         scales |= {v.scale for v in views}

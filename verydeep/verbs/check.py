@@ -25,6 +25,6 @@ class Check(Verb):
         return check(self.data, self.download, self.workers, Path(self.page) if self.page else None)
 
     def text(self, record: dict[str, Any]) -> str:
-        from verydeep.doctor import text
+        from verydeep.doctor import check_text
 
-        return text(record)
+        return check_text(record)

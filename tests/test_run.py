@@ -189,9 +189,7 @@ def test_a_process_killed_while_it_began_is_no_stranger(tmp_path):
 def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "run").touch()
     for path in (tmp_path / "run", tmp_path / "run" / "below"):
-        said = (
-            rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
-        )
+        said = rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
         with pytest.raises(RunError, match=said), open_run(path, SMALL):
             pass
 
@@ -535,7 +533,7 @@ def test_records_are_read_in_little_memory(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_json, write_sealed])
-def test_json_that_could_not_be_read_again_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
+def test_json_that_could_not_be_read_again_is_not_written(tmp_path, write):
     write(tmp_path / "x.json", {"a": 1})
     before = (tmp_path / "x.json").read_bytes()
     with pytest.raises(RunError, match=r"x\.json would have [\d,]+ bytes, and at most 3,000,000 can be read again"):

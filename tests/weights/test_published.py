@@ -158,7 +158,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        ("", 2, "missing: verb"),
+        ("", 2, "required: VERB"),
         ("fly", 2, "'fly'"),
         ("fetch x", 1, "x is not a published net; see 'verydeep weights list'"),
         ("fetch oxfrod-d", 1, "published nets of a similar name are oxford-d, oxford-e: see 'verydeep weights list'"),

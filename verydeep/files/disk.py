@@ -38,7 +38,7 @@ def saying(what: str, then: str = "", kind: type[VeryDeepError] = RunError) -> I
 
 
 def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
-    """Lets `write` fill a temporary file, flushes and renames it: the old file or the new, whole. Returns what it did."""
+    """Lets `write` fill a temporary file, flushes and renames it: the old file or the new. Returns what it did."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         result = write(temporary)

@@ -15,8 +15,6 @@ The command line is `verydeep --help`; its verbs are dataclasses, `verydeep.Trai
 Importing this package loads nothing else.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"

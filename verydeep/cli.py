@@ -1,7 +1,5 @@
 """The command line: which verb, its words, and how it ends."""
 
-from __future__ import annotations
-
 import io
 import sys
 import warnings

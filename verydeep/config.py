@@ -1,7 +1,5 @@
 """One frozen configuration. Every default is the paper's; (open) marks what the paper does not say."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

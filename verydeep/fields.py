@@ -1,7 +1,5 @@
 """Dataclasses as people fill them in: from words of the command line or YAML, by the annotations of their fields."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import inspect

@@ -1,7 +1,5 @@
 """What the machine is good at: the device, and whether bf16 is faster there."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

@@ -1,7 +1,5 @@
 """What is on these photos: the top classes of files and folders, bad photos included as rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

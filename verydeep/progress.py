@@ -1,7 +1,5 @@
 """Progress of long work on stderr: a bar on a terminal, a line every ten seconds elsewhere, or nothing."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 A world of one needs none of it: there every method returns at once what it was given.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -6,8 +6,6 @@ last/  best.safetensors               where to go on, and the model to use
 results/  report.html  report.md      what came out
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

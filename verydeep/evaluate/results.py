@@ -1,7 +1,5 @@
 """Results as records that know how they were made (decision 5), and where those of a run are kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -3,8 +3,6 @@
 centre -> dense -> several scales -> crops -> both: the steps of the ladder, on which the same net goes from 9.9 to 7.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Files written whole or not at all, and read from folders that strangers may have filled."""
 
-from __future__ import annotations
-
 import errno
 import json
 import mmap

@@ -1,7 +1,5 @@
 """Typed values: what a field may hold stands in its annotation, whether it comes from JSON, YAML, words or Python."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import is_dataclass

@@ -1,7 +1,5 @@
 """A net together with its contract: raw uint8 RGB in, logits out, in one safetensors file."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

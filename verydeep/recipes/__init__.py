@@ -1,7 +1,5 @@
 """Recipes by name, and a configuration from its layers: defaults < start < recipe < files < words."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from functools import reduce

@@ -1,7 +1,5 @@
 """Where a net starts: random weights, or another net's with what it eats (section 3.1, appendix A)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

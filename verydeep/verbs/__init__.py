@@ -49,7 +49,7 @@ class Verb(ABC):
 
     def text(self, record: Any) -> str:
         """What `run` returned, for people."""
-        raise NotImplementedError
+        return json.dumps(record)
 
     def show(self, record: Any, as_json: bool) -> int:
         """Prints what `run` returned; returns the exit status."""

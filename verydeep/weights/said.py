@@ -1,7 +1,5 @@
 """What is known of another toolkit's file beside its tensors: what its net eats, its classes, where it comes from."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """What tells one net of the paper from another: its column of Table 1 and its sizes (sections 2.1 and 2.2)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from operator import index
 from typing import Annotated, Literal, NamedTuple, get_type_hints

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from verydeep.arguments import VERBS
-from verydeep.cli import main
+from verydeep.cli import main, verb_names
 from verydeep.config import Config
 from verydeep.data.source import open_data
 from verydeep.doctor import check, check_text
@@ -193,7 +192,7 @@ def test_every_option_that_is_named_is_one_of_the_verb_named_with_it(defects: Pa
     named = [option for words in said for option in re.findall(r"(?:(\w+) )?--(\w+)", words)]
     assert len(named) >= 5
     for verb, option in named:
-        assert verb in VERBS, f"--{option} of no verb"
+        assert verb in verb_names(), f"--{option} of no verb"
         assert f"--{option} " in verb_help(verb), f"{verb} has no --{option}"
 
 

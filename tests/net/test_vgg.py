@@ -287,7 +287,7 @@ def test_weights_are_drawn_once_and_none_for_who_fills_them(batch_norm):
         net.replace_last(3)
     assert last.count == 3 * 16
     with Draws() as none:
-        built = build(contract)
+        built = build(contract, drawn=False)
     assert none.count == 0
     with Draws() as again:
         initialise(built.net, seed=1)

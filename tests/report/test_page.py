@@ -15,15 +15,15 @@ from tests.train import tiny
 from verydeep.cli import main
 from verydeep.config import Config
 from verydeep.errors import RunError
-from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.models import evaluate_models
+from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import PROTOCOLS
-from verydeep.experiment import experiment
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
 from verydeep.progress import Progress
 from verydeep.report.page import own_results, write_report
 from verydeep.run import Run
+from verydeep.verbs.train import Train
 
 TINY = Config(net="A", crop=32, fc_width=8, base_width=4, scale=36, batch=500, epochs=2, drop_at=(1,), workers=0)
 
@@ -31,7 +31,7 @@ TINY = Config(net="A", crop=32, fc_width=8, base_width=4, scale=36, batch=500, e
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
-    experiment("builtin:fashion-mini", TINY, out)
+    Train("builtin:fashion-mini", out=out, config=TINY).run()
     return out
 
 

@@ -11,11 +11,11 @@ import yaml
 
 import verydeep
 from tests.train import tiny
-from verydeep.arguments import recipe_file
 from verydeep.config import Config
 from verydeep.errors import ConfigError, Interrupted, RunError
 from verydeep.net import classifier
 from verydeep.progress import Progress
+from verydeep.recipes import recipe_file
 from verydeep.study import plan
 from verydeep.study.plan import Limits, run_stages, stages, trials
 from verydeep.train import loop

@@ -12,12 +12,12 @@ import yaml
 from test_training import job_of, step_of, stopped_at
 
 import verydeep
-from verydeep.arguments import recipe_file, start_first
 from verydeep.cli import main
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, Interrupted, ModelError
 from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.net.classifier import build
+from verydeep.recipes import layered, recipe_file
 from verydeep.run import Run, read_config
 from verydeep.train.start import SAFE_RATE, Inherited, inherited
 from verydeep.weights import torchvision
@@ -274,16 +274,11 @@ def test_a_wrong_configuration_names_its_fields(changes, said):
 
 
 def test_from_gives_the_shape_of_the_net_and_fields_overrule_it(start):
-    words = start_first(["data", "--from", start, "--crop", "64"])
-    assert words[:2] == ["--net", "A"]
-    assert words[words.index("--scale") + 1] == "[36,40]"
-    assert words[-5:] == ["data", "--init_from", start, "--crop", "64"]
-    assert start_first(["data", f"--from={start}"])[-2:] == ["--init_from", start]
-    assert start_first(["data", "--crop", "64"]) == ["data", "--crop", "64"]
-    with pytest.raises(ConfigError, match="--from needs a model"):
-        start_first(["data", "--from"])
+    found = layered("finetune", start=start, pooling="down")
+    assert (found.net, found.crop, found.scale, found.fc_width, found.base_width) == ("A", 32, (36, 40), 16, 4)
+    assert (found.init_from, found.pooling, found.lr) == (start, "down", 0.001)
     with pytest.raises(ModelError, match="nowhere"):
-        start_first(["data", "--from", "nowhere"])
+        layered(start="nowhere")
 
 
 def test_the_command_line_fine_tunes_and_goes_on(data, tmp_path, start, capsys):
@@ -331,9 +326,8 @@ def test_convolutions_alone_are_a_start_with_fresh_fc_layers(data, tmp_path, tmp
     given = verydeep.load(made(tmp_path_factory, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)))
     path = tmp_path / "features.safetensors"
     torchvision.write({n: t for n, t in given.net.state_dict().items() if n.startswith("conv")}, path)
-    words = start_first(["data", "--from", str(path)])  # the training will warn
-    assert words[:4] == ["--net", "A", "--base_width", "4"]
-    assert "--crop" not in words
+    found = layered(start=str(path))  # the training will warn
+    assert (found.net, found.base_width, found.crop) == ("A", 4, 224)
     with pytest.warns(ContractWarning):
         job = job_of(data, tmp_path / "run", init_from=str(path), freeze="pool5")
     log = (tmp_path / "run" / "log.txt").read_text()

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from verydeep.contract import Contract
+from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
 from verydeep.weights.read import take
 
@@ -24,6 +26,11 @@ def net(name: str = "D", batch_norm: bool = False, crop: int = CROP, seed: int =
         if t.is_floating_point():
             t.copy_(torch.rand(t.shape) + 0.5 if "running_var" in parameter_name else torch.randn(t.shape) * 0.2)
     return made.eval()
+
+
+def drawn(contract: Contract) -> Classifier:
+    """A Classifier of a contract, with random weights."""
+    return Classifier(VGG(**vars(contract.shape)), contract).eval()
 
 
 def tensors(made: VGG) -> dict[str, Tensor]:

@@ -3,8 +3,6 @@
 Photos in synset folders need no list.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import zlib

@@ -1,7 +1,5 @@
 """Scale, crop, mirror and colour shift (section 3.1), drawn for a photo and not for a process (see order.py)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

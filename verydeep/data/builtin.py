@@ -5,8 +5,6 @@ class. `fashion` is all 70,000: 55,000 / 5,000 / 10,000. Both keep the original'
 come from its 60,000 training photos, test from its 10,000; every mini split lies inside the large one.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """A folder of class folders, with or without train, val and test."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ million empty blocks. `hidden_memory` walks the blocks of a file before Pillow d
 of its header. The costs were measured with Pillow 13.0 on one thread.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 

@@ -5,8 +5,6 @@ CSV columns: path, label, and optionally split and box ("x0 y0 x1 y1"). JSON lin
 Several lines of one path, however it is spelled, are one photo with several labels or boxes.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """Names of files and classes: natural order, and what counts as hidden."""
 
-from __future__ import annotations
-
 import re
 from importlib import resources
 

@@ -4,8 +4,6 @@ Philox is counter-based: it draws by seed, stream, epoch, photo and turn, and by
 epoch is the same for any number of workers and ranks and from any point on.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

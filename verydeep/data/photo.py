@@ -4,8 +4,6 @@ Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One 
 serving: Pillow's bilinear filter with antialiasing, because it alone can rescale just the window that a crop needs.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Photos read ahead in threads, for decoding frees the interpreter's lock, and kept decoded while there is room."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import deque

@@ -1,7 +1,5 @@
 """Where photos, labels and boxes come from: DATA of the command line becomes a data set."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Splits that are drawn here: photos held out for validation and the test, by class."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Mean RGB and principal components of the training photos (section 2.1 and Krizhevsky 2012)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

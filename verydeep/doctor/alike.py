@@ -9,8 +9,6 @@ the most alike pair is 0.075 apart, the next 0.11. Copies of larger photos at ha
 15 % brighter are at most 0.06 apart nearly always; trimmed ones are, once their borders are aligned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations, product
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What the data doctor says of classes, of sizes, and of what lies in a folder without being used."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """The verb `check`: what is wrong with these photos, and what will be done about it."""
 
-from __future__ import annotations
-
 import textwrap
 import time
 from pathlib import Path

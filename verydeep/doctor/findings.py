@@ -3,8 +3,6 @@
 Severities: error, training would stop; warning, numbers will suffer; note, handled. Options stand behind their verb.
 """
 
-from __future__ import annotations
-
 import csv
 from importlib import resources
 from typing import Any

@@ -1,7 +1,5 @@
 """The data doctor's one pass over all photos: facts in a table of 36 bytes a photo, then findings."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from functools import partial

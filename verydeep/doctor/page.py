@@ -1,7 +1,5 @@
 """The data doctor's page: what `verydeep check` found, with thumbnails, in one file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

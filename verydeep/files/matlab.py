@@ -4,8 +4,6 @@ Read here rather than by SciPy, which a damaged file makes crash or take all mem
 holds data; objects and functions in it are passed over.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Iterator

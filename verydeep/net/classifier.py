@@ -1,7 +1,5 @@
 """A net together with its contract: raw uint8 RGB in, logits out, in one safetensors file."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -105,9 +103,9 @@ class Classifier(nn.Module):
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
 
 
-def build(contract: Contract, device: torch.device | str | None = None) -> Classifier:
-    """A Classifier of a contract, its weights still to be filled. Raises ConfigError."""
-    return Classifier(VGG(**vars(contract.shape), device=device, drawn=False), contract)
+def build(contract: Contract, device: torch.device | str | None = None, drawn: bool = True) -> Classifier:
+    """A Classifier of a contract with first weights, or without where others follow. Raises ConfigError."""
+    return Classifier(VGG(**vars(contract.shape), device=device, drawn=drawn), contract)
 
 
 def sealed_contract(text: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Random weights, weights from a shallower net, and what a signal meets on its way through them (section 3.1)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """A net from inside: what each layer says of a photo, and which layers keep their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 

@@ -1,7 +1,5 @@
 """Raw pixels, and what is most often mistaken for them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

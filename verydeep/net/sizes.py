@@ -1,7 +1,5 @@
 """How large a net is, layer by layer: shapes, weights, multiply-adds, receptive fields (sections 2.2 and 2.3)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Figures: the curves of a run, and its net drawn layer by layer."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

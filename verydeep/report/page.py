@@ -1,7 +1,5 @@
 """A run as one self-contained page, report.html, and as Markdown, report.md; and the templates of all pages."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from pathlib import Path

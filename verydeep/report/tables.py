@@ -1,7 +1,5 @@
 """Tables as rows of text: for the terminal, for Markdown, for the page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

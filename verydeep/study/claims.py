@@ -4,8 +4,6 @@ A result is a record of `evaluate` with `stages`, the names of the stages it tes
 facts of a stage are its net, its way (what S was in the paper), its seed, its test_scale Q and more for the page.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Figures of a study: error against depth, and against the test scale."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

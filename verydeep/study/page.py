@@ -1,7 +1,5 @@
 """A study as one self-contained page, study.html, and as Markdown, study.md."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Staged training: A first, deeper nets from A, larger S from smaller, jitter last (section 3.1)."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What a study would do and how long it would take here: nothing is written, a few crops go through each net."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path

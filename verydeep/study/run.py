@@ -5,8 +5,6 @@ answers.jsonl                        of each result in study.json, in its order,
 study.html  study.md  NET-S-SEED/    the page, and a run folder for each stage
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Tables 3 to 6 for the photos of a study, beside the paper's; its comparisons and stages as rows."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """From a configuration and photos to a job, and through it: split, statistics, net, start, loop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

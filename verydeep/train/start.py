@@ -1,7 +1,5 @@
 """Where a net starts: random weights, or another net's with what it eats (section 3.1, appendix A)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -86,7 +84,7 @@ def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
         licence=eats.licence if eats else "",
     )  # fmt: skip
-    classifier = build(contract)
+    classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout
     return classifier
 

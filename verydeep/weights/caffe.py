@@ -1,7 +1,5 @@
 """Caffe's `.caffemodel`: layers conv1_1 ... fc8, each with blobs, in V1 `layers` and in V2 `layer`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Which published net a file's tensors come from, told by its first layer's values; and so what it eats."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError

@@ -1,7 +1,5 @@
 """ONNX's external data: numbers of a model in other files beside it, where PyTorch's newer exporter puts them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath

@@ -4,8 +4,6 @@ Kernels are H x W x in x out, FC weights in x out, channels come last. Layers ar
 fc2, predictions. Keras 3 does not keep these names, so there the order of the layers tells.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """MatConvNet's `imagenet-vgg-*.mat`: a MATLAB 5 file, kernels H x W x C x K in columns, FC layers as convolutions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-fore
 not read. Numbers that lie in files beside the model are read too (`external.py`).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

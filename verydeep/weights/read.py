@@ -1,7 +1,5 @@
 """Other people's files become a Classifier with its contract, or Features where they have no FC layers."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

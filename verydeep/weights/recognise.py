@@ -1,7 +1,5 @@
 """Whose file it is, by its content; a name may say anything."""
 
-from __future__ import annotations
-
 import zipfile
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is known of another toolkit's file beside its tensors: what its net eats, its classes, where it comes from."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -45,7 +43,7 @@ def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
     if known and unlike(eats, known.eats):
         guessed(
             f"{path} was taken to eat {in_words(eats)}, as was said, but {known}, which eats {in_words(known.eats)}; "
-            "if that is a mistake, leave it out: @NAME, --eats, or eats= of read_foreign"
+            "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
         )
     return eats
 

@@ -1,7 +1,5 @@
 """Tensors under our names: which net of Table 1 they are, and whether they are one at all."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

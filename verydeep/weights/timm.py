@@ -1,7 +1,5 @@
 """timm's names: torchvision's features, then pre_logits.fc1 and fc2 as convolutions and head.fc."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

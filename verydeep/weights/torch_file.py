@@ -5,8 +5,6 @@ weights_only=True, and only after every name that the pickle imports was found a
 (docs/decisions/0011-foreign-weights.md).
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickletools

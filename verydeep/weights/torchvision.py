@@ -1,7 +1,5 @@
 """torchvision's names: features.N and classifier.N, by place in a Sequential; A, B, D, E, also with batch norm."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

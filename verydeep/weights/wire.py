@@ -3,8 +3,6 @@
 Generated code copies everything, and small files become much memory; these files need seven kinds of message.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The convolutions of the nets: stride 1, padding that keeps the size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

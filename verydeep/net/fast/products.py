@@ -6,8 +6,6 @@ output sees every pixel, so the whole map is one row and the weights become one 
 form.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

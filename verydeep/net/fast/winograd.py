@@ -6,8 +6,6 @@ output tile of 4x4 costs 36 products a channel pair instead of 144, and a whole 
 exact to about 1e-5 of the largest value; testing keeps the direct convolution, because its numbers are quoted.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any, NamedTuple
 

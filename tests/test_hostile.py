@@ -33,13 +33,14 @@ from verydeep.errors import VeryDeepError
 from verydeep.evaluate import posteriors
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
+from verydeep.fields import LONGEST_YAML
 from verydeep.files.disk import LONGEST_JSON, read_json, write_sealed
 from verydeep.files.tensors import LONGEST_HEADER, WIDTHS
 from verydeep.net.classifier import METADATA, SEAL, build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
 from verydeep.progress import Progress
-from verydeep.run import LONGEST_YAML, read_config
+from verydeep.run import read_config
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save
 from verydeep.weights.model import load

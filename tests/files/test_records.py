@@ -19,8 +19,8 @@ KINDS = [  # kind, in words, what stays as it is, what is refused
     (SHARE, "a number, above 0 and below 1", [0.5], [0, 1]),
     (Annotated[str, Within(high=3)], "some text, at most 3", ["", "abc"], ["abcd"]),
     (SMALL | None, "a whole number, 1 or more and at most 9, or null", [None, 9], [0, 10, True]),
-    (tuple[bool, ...], "a list of true or false each", [(), (True, False)], [(0,), True]),
-    (tuple[int, str], "2 of them: a whole number, some text", [(1, "x")], [(1,), (1, "x", 2)]),
+    (tuple[bool, ...], "a list of values, each true or false", [(), (True, False)], [(0,), True]),
+    (tuple[SMALL, SMALL], "two whole numbers, 1 or more and at most 9", [(1, 9)], [(1,), (1, 2, 3), (1, 0), (1, "x")]),
     (dict[str, float], "an object", [{"a": 1}], [{1: 1.0}, {"a": "1"}, []]),
 ]
 REFUSED = [

@@ -1,4 +1,4 @@
-"""The left side of training, from JPEG files to normalised crops of 224 on the device, beside a Pillow + torch pipeline.
+"""The left side of training, from JPEG files to normalised crops of 224 on the device, beside Pillow + torch.
 
     python benchmarks/data.py --workers 2 --repeats 5
 
@@ -6,7 +6,7 @@ Theirs is what torch's documentation shows: a Dataset that opens a file with Pil
 cuts a random crop, mirrors it, and gives a normalised float tensor; a DataLoader with as many worker processes.
 Ours is the Batches and the first step of verydeep's training with as many threads: full decoding, reduced decoding (the
 default), and the second epoch of a small set that stays decoded in memory. All take turns on the same files; photos a
-second are medians, ratios are medians of the ratios of neighbours. The consumer only waits, so the loader has all cores.
+second are medians, ratios are medians of the ratios of neighbours. The consumer only waits, so the loader has them all.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from verydeep.config import Config
-from verydeep.data.batches import Batches
-from verydeep.data.keep import Room, kept
+from verydeep.data.batches import Batches, class_of
+from verydeep.data.reading import Room, kept
 from verydeep.data.record import Photos, files
 from verydeep.data.statistics import Statistics
 from verydeep.hardware import machine
@@ -64,7 +64,7 @@ def theirs(paths: list[Path], workers: int, batch: int) -> Callable[[], float]:
 
 
 def ours(photos: Photos, workers: int, batch: int) -> Callable[[], float]:
-    batches = Batches(photos, Config(batch=batch, workers=workers), STATISTICS)
+    batches = Batches(photos, Config(batch=batch, workers=workers), STATISTICS, class_of(photos))
     epochs = iter(range(10**6))
 
     def epoch() -> int:

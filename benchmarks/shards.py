@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from verydeep.config import Config
-from verydeep.data.batches import Batches
+from verydeep.data.batches import Batches, class_of
 from verydeep.data.order import epoch_order
 from verydeep.data.photo import encode
 from verydeep.data.record import Names
@@ -83,6 +83,7 @@ def work(data: str, read: int, shares: bool) -> dict[str, float]:
             photos,
             config,
             Statistics((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (1.0, 1.0, 1.0), 1),
+            class_of(photos),
         )
         for epoch in range(2):
             epoch_order(0, epoch, photos)

@@ -19,16 +19,16 @@ def words_after_verydeep(text):
 def test_the_slurm_script_is_a_script_and_its_command_is_understood():
     script = FOLDER / "slurm.sh"
     subprocess.run(["bash", "-n", script], check=True)
-    args = parse("train", words_after_verydeep(script.read_text()))
-    assert (args.data, str(args.out), args.net) == ("$DATA", "$RUN", "D")
+    train, _ = parse(["train", *words_after_verydeep(script.read_text())])
+    assert (train.data, train.out, train.config.net) == ("$DATA", "$RUN", "D")
 
 
 def test_the_kubernetes_job_is_yaml_and_its_command_is_understood():
     service, job = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
     pod = job["spec"]["template"]["spec"]
     command = pod["containers"][0]["command"]
-    args = parse("train", command[command.index("train") + 1 :])
-    assert (args.data, str(args.out), args.net) == ("s3://your-bucket/ilsvrc-*.tar", "/shared/runs/net-d", "D")
+    train, _ = parse(command[command.index("train") :])
+    assert (train.data, train.out, train.config.net) == ("s3://your-bucket/ilsvrc-*.tar", "/shared/runs/net-d", "D")
     assert pod["subdomain"] == service["metadata"]["name"]
     assert {m["name"] for m in pod["containers"][0]["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
 
@@ -36,4 +36,4 @@ def test_the_kubernetes_job_is_yaml_and_its_command_is_understood():
 @pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
 def test_the_commands_of_the_page_are_understood(page):
     (block,) = re.findall(r"```sh\n(.*?)```", (FOLDER / page).read_text(), re.DOTALL)
-    assert parse("train", words_after_verydeep(block)).data == "photos"
+    assert parse(["train", *words_after_verydeep(block)])[0].data == "photos"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 
 from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import ConfigError
+from verydeep.fields import explained
 
 FIELDS = [f.name for f in dataclasses.fields(Config)]
 
@@ -23,70 +21,31 @@ FIELDS = [f.name for f in dataclasses.fields(Config)]
 def test_the_defaults_are_the_papers() -> None:
     """Typed from sections 2.1 and 3.1, not from the source."""
     paper = {
-        "crop": 224,
-        "fc_width": 4096,
-        "base_width": 64,
-        "batch_norm": False,
-        "dropout": 0.5,
-        "scale": 256,
-        "flip": True,
-    }
-    paper |= {
-        "batch": 256,
-        "lr": 0.01,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "epochs": 74,
-        "drops": 3,
-        "drop_factor": 10,
-    }
+        "crop": 224, "fc_width": 4096, "base_width": 64, "batch_norm": False, "dropout": 0.5, "scale": 256,
+        "flip": True, "batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "epochs": 74,
+        "drops": 3, "drop_factor": 10,
+    }  # fmt: skip
     assert {name: getattr(Config(), name) for name in paper} == paper
 
 
-@pytest.mark.parametrize(
-    ("field", "values"),
-    [
-        ("net", ["F", "d", "", 16, []]),
-        ("crop", [0, -32, 33, 223, 224.0, "224"]),
-        ("fc_width", [0, -1, 1.5, True]),
-        ("base_width", [0, None]),
-        ("batch", [0, -1, "256"]),
-        ("accumulate", [0]),
-        ("epochs", [0]),
-        ("patience", [0]),
-        ("save_every", [0]),
-        ("dropout", [1, 1.0, -0.1, float("nan")]),
-        ("momentum", [1.0, -0.1]),
-        ("weight_decay", [-1e-9, float("nan")]),
-        ("least_gain", [-1.0]),
-        ("colour_sigma", [-0.1]),
-        ("drops", [-1]),
-        ("seed", [-1, 1 << 63, 0.5]),
-        ("lr", [0, -0.1, float("nan"), "0.01"]),
-        ("input_std", [0.0, -1.0]),
-        ("val_share", [0.0, 1.0, -0.1]),
-        ("test_share", [1.0, -0.1]),
-        ("drop_factor", [1.0, 0.1]),
-        ("workers", [-2]),
-        ("scale", [(512, 256), (256,), (256, 384, 512), 256.0, "256", None, ()]),
-        ("drop_at", [(0,), (74,), (3, 2), (2, 2), (1.5,), 3]),
-        ("init", ["orthogonal", None]),
-        ("pooling", ["ceil"]),
-        ("colour", ["on", True]),
-        ("bad_photos", ["ignore"]),
-        ("balance", ["classes", None, True]),
-        ("reduced", [1, "no", None]),
-        ("keep", [1.0, 2, -0.1, float("nan"), "0.5", True]),
-        ("device", ["tpu"]),
-        ("precision", ["fp16"]),
-        ("track", ["wandb"]),
-        ("batch_norm", [1, "yes"]),
-        ("flip", ["no"]),
-        ("init_from", [5]),
-    ],
-)
-def test_a_wrong_value_names_its_field(field: str, values: list[Any]) -> None:
-    for value in values:
+WRONG = {
+    "net": ["F", "d", "", 16, []], "crop": [0, -32, 33, 223, 224.0, "224"], "fc_width": [0, -1, 1.5, True],
+    "base_width": [0, None], "batch": [0, -1, "256"], "accumulate": [0], "epochs": [0], "patience": [0],
+    "save_every": [0], "dropout": [1, 1.0, -0.1, float("nan")], "momentum": [1.0, -0.1],
+    "weight_decay": [-1e-9, float("nan")], "least_gain": [-1.0], "colour_sigma": [-0.1], "drops": [-1],
+    "seed": [-1, 1 << 63, 0.5], "lr": [0, -0.1, float("nan"), "0.01"], "input_std": [0.0, -1.0],
+    "val_share": [0.0, 1.0, -0.1], "test_share": [1.0, -0.1], "drop_factor": [1.0, 0.1], "workers": [-2],
+    "scale": [(512, 256), (256,), (256, 384, 512), 256.0, "256", None, ()],
+    "drop_at": [(0,), (74,), (3, 2), (2, 2), (1.5,), 3], "init": ["orthogonal", None], "pooling": ["ceil"],
+    "colour": ["on", True], "bad_photos": ["ignore"], "balance": ["classes", None, True], "reduced": [1, "no", None],
+    "keep": [1.0, 2, -0.1, float("nan"), "0.5", True], "device": ["tpu"], "precision": ["fp16"], "track": ["wandb"],
+    "batch_norm": [1, "yes"], "flip": ["no"], "init_from": [5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_wrong_value_names_its_field(field: str) -> None:
+    for value in WRONG[field]:
         with pytest.raises(ConfigError, match=rf"^{field}\b"):
             Config(**{field: value})
 
@@ -121,6 +80,7 @@ def test_a_wrong_combination_names_its_fields(values: dict[str, Any], fields: li
         {"init": "gaussian", "init_variance": 0.01},
         {"drop_at": [1, 73]},
         {"dropout": 0, "momentum": 0, "weight_decay": 0, "drops": 0, "test_share": 0},
+        {"batch": 1024, "accumulate": 1024},
         {"batch": 1},
         {"workers": -1},
         {"keep": 0},
@@ -141,10 +101,7 @@ def test_a_near_crop_is_suggested(crop: int, near: int) -> None:
 @pytest.mark.parametrize(
     ("epochs", "said"),
     [
-        (
-            20,
-            r"must rise and lie between 1 and 19; give --drop_at 15 too, or --drop_at '\[\]', for drops by the validation error$",
-        ),
+        (20, r"must rise and lie between 1 and 19; give --drop_at 15 too, or --drop_at '\[\]', for drops by"),
         (2, r"must rise and lie between 1 and 1; give --drop_at 1 too, or --drop_at '\[\]'"),
         (1, r"must be empty, .*; give --drop_at '\[\]'"),
     ],
@@ -164,10 +121,9 @@ def test_an_s_below_the_crop_says_what_fits(crop: int, scale: Any, fitting: int)
 
 
 def test_scales_and_drops() -> None:
-    assert Config().scales == (256, 256)
-    assert Config(scale=[256, 512]).scales == (256, 512)  # type: ignore[arg-type]
-    assert Config().steps_down == 3
-    assert Config(drop_at=(4, 9)).steps_down == 2
+    assert (Config().scales, Config().steps_down) == ((256, 256), 3)
+    found = Config(scale=[256, 512], drop_at=(4, 9))  # type: ignore[arg-type]
+    assert (found.scales, found.steps_down) == ((256, 512), 2)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +176,4 @@ def test_only_some_fields_may_differ_when_a_run_goes_on() -> None:
 
 
 def test_every_field_is_explained() -> None:
-    body = ast.parse(inspect.getsource(Config)).body[0].body  # type: ignore[attr-defined]
-    explained = [a.target.id for a, b in pairwise(body) if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr)]  # type: ignore[attr-defined]
-    assert explained == FIELDS
+    assert list(explained(Config)) == FIELDS

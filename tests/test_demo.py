@@ -7,29 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from verydeep.arguments import recipe_file
 from verydeep.cli import main
 from verydeep.config import Config
+from verydeep.recipes import recipe_file
 
 
 def test_a_small_demo_ends_with_a_report_and_is_quick_when_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "demo",
-        "--out",
-        str(tmp_path / "demo"),
-        "--epochs",
-        "1",
-        "--drop_at",
-        "[]",
-        "--base_width",
-        "4",
-        "--fc_width",
-        "16",
-        "--batch",
-        "500",
-    ]
+    small = ["--epochs", "1", "--drop_at", "[]", "--base_width", "4", "--fc_width", "16", "--batch", "500"]
+    words = ["demo", "--out", str(tmp_path / "demo"), *small]
     assert main([*words, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert Path(first["report"]).is_file()

@@ -68,14 +68,14 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
 def test_commands_for_published_nets_say_what_to_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Blocks of the language console need files that no test has: each names a net of the catalogue, and is understood up to that."""
+    """Blocks of the language console need files that no test has: each is understood up to a net of the catalogue."""
     monkeypatch.setenv("VERYDEEP_WEIGHTS", str(tmp_path))
     commands = [shlex.split(line) for block in blocks("README.md", "console") for line in block.splitlines()]
     assert len(commands) == 4
     for program, *words in commands:
         assert program == "verydeep"
         if words[:2] == ["weights", "fetch"]:
-            assert parse("weights", words[1:]).name in catalogue()
+            assert parse(words)[0].name in catalogue()
             continue
         assert main(words) == 1
         assert "is not at hand; 'verydeep weights fetch oxford-d' brings it (528 MiB)" in capsys.readouterr().err

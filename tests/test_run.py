@@ -21,7 +21,7 @@ import pytest
 import verydeep.files
 from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
-from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_text
+from verydeep.files.disk import make_folder, read_json, write_atomically, write_json, write_sealed, write_text
 from verydeep.run import Run, open_run, read_config
 
 SMALL = Config(crop=32, scale=(32, 48), drop_at=(3,))
@@ -189,9 +189,7 @@ def test_a_process_killed_while_it_began_is_no_stranger(tmp_path):
 def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "run").touch()
     for path in (tmp_path / "run", tmp_path / "run" / "below"):
-        said = (
-            rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
-        )
+        said = rf"{path.name} cannot be created \(.*\); a file lies where a folder is wanted; give another"
         with pytest.raises(RunError, match=said), open_run(path, SMALL):
             pass
 
@@ -532,3 +530,12 @@ def test_records_are_read_in_little_memory(tmp_path):
         tracemalloc.stop()
     assert most < 200_000
     assert steps(run) == list(range(4_001))
+
+
+@pytest.mark.parametrize("write", [write_json, write_sealed])
+def test_json_that_could_not_be_read_again_is_not_written(tmp_path, write):
+    write(tmp_path / "x.json", {"a": 1})
+    before = (tmp_path / "x.json").read_bytes()
+    with pytest.raises(RunError, match=r"x\.json would have [\d,]+ bytes, and at most 3,000,000 can be read again"):
+        write(tmp_path / "x.json", {"a": "é" * 1_500_000})
+    assert (tmp_path / "x.json").read_bytes() == before

@@ -11,10 +11,9 @@ carries its classes, its mean and its licence. A run is a folder that can be rea
     load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
     load("runs/mine").contract.classes        the names of the K classes
 
-The command line is `verydeep --help`; importing this package loads nothing else.
+The command line is `verydeep --help`; its verbs are dataclasses, `verydeep.Train("photos", out="runs/mine").run()`.
+Importing this package loads nothing else.
 """
-
-from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +29,12 @@ PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "l
 
 
 def __getattr__(name: str) -> Any:
-    if name not in PLACES:
-        raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
     from importlib import import_module
+    from importlib.util import find_spec
 
-    return getattr(import_module(PLACES[name]), name)
+    if name not in PLACES and not (name.istitle() and find_spec(f"verydeep.verbs.{name.lower()}")):
+        raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
+    return getattr(import_module(PLACES.get(name, f"verydeep.verbs.{name.lower()}")), name)
 
 
 def __dir__() -> list[str]:

@@ -12,8 +12,6 @@ VeryDeepError                    exit 1: the work failed
 └── Interrupted                  exit 130 or 143: SIGINT or SIGTERM; the state was saved
 """
 
-from __future__ import annotations
-
 
 class VeryDeepError(Exception):
     """The root of the tree. `exit_code` is what the command line ends with."""

@@ -1,7 +1,5 @@
 """What the machine is good at: the device, and whether bf16 is faster there."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform
@@ -34,14 +32,14 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def fast_allocation() -> None:
-    """Keeps freed memory in the process (glibc on Linux): returning it after each of a step's tensors costs a third of the time."""
+    """Keeps freed memory in the process (glibc): returning it after each tensor of a step costs a third of the time."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def free_memory() -> int:
-    """Bytes that can be used without hurting others: what the system calls available, or less where a container may not have it."""
+    """Bytes that can be used without hurting others: what the system calls available, or less in a container."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -54,10 +52,11 @@ def free_memory() -> int:
 
 def machine() -> dict[str, object]:
     """What a number was made with: versions, processor, threads."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return {
-        "verydeep": verydeep.__version__, "torch": torch.__version__, "pillow": PIL.__version__, "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": torch.cpu.get_capabilities().get("cpu_name", "") if hasattr(torch.cpu, "get_capabilities") else platform.processor(),
+        "verydeep": verydeep.__version__, "torch": torch.__version__, "pillow": PIL.__version__,
+        "python": platform.python_version(), "system": platform.platform(),
+        "processor": capabilities.get("cpu_name", platform.processor()),
         "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "bf16": multiplies_bf16(device_for("auto")),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

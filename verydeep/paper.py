@@ -4,10 +4,6 @@ arXiv 1409.1556v6, ICLR 2015. Nothing here is computed and nothing here is impor
 does not print are marked "computed".
 """
 
-from __future__ import annotations
-
-CITATION = "K. Simonyan and A. Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015. arXiv:1409.1556v6"
-
 # Table 1, one net a row, one block a column; a 2x2 max-pool with stride 2 ends every block, and the
 # layers FC-4096, FC-4096, FC-1000, soft-max end every net. "3-64 x2" is conv3-64 twice.
 # shallow-B is the seventh net, of section 4.1: each pair of 3x3 layers of B replaced by one 5x5 layer.

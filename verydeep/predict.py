@@ -1,7 +1,5 @@
 """What is on these photos: the top classes of files and folders, bad photos included as rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys
@@ -12,7 +10,7 @@ from typing import NamedTuple, TextIO
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
-from verydeep.errors import ConfigError, DataError, PhotoError
+from verydeep.errors import DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.classify import answers, entrant
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import Protocol, Step
@@ -47,26 +45,21 @@ def photos_in(given: Iterable[str]) -> list[str]:
 
 
 def predictions(
-    classifier: Classifier,
-    paths: list[str],
-    top: int = 5,
-    protocol: Protocol = "centre",
-    device: str = "auto",
+    classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto",
     workers: int = -1,
-) -> Iterator[Row]:
+) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
-    if top < 1:
-        raise ConfigError(f"top: {top} is too small; it must be 1 or more")
     contract, place = classifier.contract, device_for(device)
     ready: dict[int, Row] = {}
 
     def on_bad(id: int, e: PhotoError) -> None:
-        ready[id] = Row(paths[id], [], e.reason)
+        advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
+        ready[id] = Row(paths[id], [], e.reason + advice)
 
     step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
     found = answers(
-        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)), settings,
-        workers=workers_for(workers, False), on_bad=on_bad, batches=1,
+        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)),
+        settings, workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0
     for ids, [by_step] in found:
@@ -80,26 +73,22 @@ def predictions(
 
 
 def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int:
-    """Prints rows as `table`, `json` (one object a line) or `csv`, on stdout by default; returns the number with an error."""
+    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the number with an error."""
     out, errors = out or sys.stdout, 0
     writer = csv.writer(out)
-    for i, row in enumerate(rows):
+    if form == "csv":
+        writer.writerow(("photo", "rank", "class", "probability", "error"))
+    for row in rows:
         errors += row.error is not None
         if form == "json":
             named = [{"name": name, "probability": round(p, 6)} for name, p in row.classes]
             print(json.dumps({"photo": row.photo, "classes": named, "error": row.error}, ensure_ascii=False), file=out)
         elif form == "csv":
-            if i == 0:
-                writer.writerow(("photo", "rank", "class", "probability", "error"))
             for rank, (name, p) in enumerate(row.classes, 1):
                 writer.writerow((row.photo, rank, name, f"{p:.6f}", ""))
             if row.error is not None:
                 writer.writerow((row.photo, "", "", "", row.error))
         else:
-            answer = (
-                f"error: {row.error}"
-                if row.error is not None
-                else ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
-            )
-            print(f"{row.photo}: {answer}", file=out, flush=True)
+            answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
+            print(f"{row.photo}: {answer if row.error is None else f'error: {row.error}'}", file=out, flush=True)
     return errors

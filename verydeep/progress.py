@@ -1,7 +1,5 @@
 """Progress of long work on stderr: a bar on a terminal, a line every ten seconds elsewhere, or nothing."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,15 +37,13 @@ def drawn_bar(total: int, label: str, done: int, unit: str) -> Iterator[Advance]
     from rich.progress import Progress as Rich
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+        TextColumn("{task.description}"), BarColumn(bar_width=24),
+        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
     )  # fmt: skip
     with Rich(*columns, console=Console(stderr=True), transient=True) as rich:
-        task, began, first = (
-            rich.add_task(label, total=total, completed=done, rate="", words=""),
-            time.perf_counter(),
-            done,
-        )
+        task = rich.add_task(label, total=total, completed=done, rate="", words="")
+        began, first = time.perf_counter(), done
 
         def advance(n: int, words: str) -> None:
             nonlocal done
@@ -69,10 +65,7 @@ def lines(total: int, label: str, done: int, unit: str) -> Advance:
             return
         last, rate = now, (done - first) / max(now - began, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate else ""
-        print(
-            f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{', ' + words if words else ''}",
-            file=sys.stderr,
-            flush=True,
-        )
+        more = f", {words}" if words else ""
+        print(f"{label}: {done}/{total} {unit}, {rate:.0f}/s{left}{more}", file=sys.stderr, flush=True)
 
     return advance

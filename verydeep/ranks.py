@@ -3,8 +3,6 @@
 A world of one needs none of it: there every method returns at once what it was given.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os
@@ -16,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # its defaults keep the group there is when it is first imported, as DDP would do later
+import torch.distributed.nn.functional  # its defaults keep the group of its first import, as DDP would do later
 from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -80,13 +78,13 @@ class Ranks:
             self.gather(None)
 
     def together(self, net: nn.Module, device: torch.device) -> nn.Module:
-        """The net with the first rank's weights, whose gradients are averaged over all ranks while backward still runs."""
+        """The net with the first rank's weights; its gradients are averaged over all ranks while backward runs."""
         if self.size == 1:
             return net
         if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
             if device.type == "cpu":
                 raise ConfigError(
-                    "batch_norm: several ranks cannot share its statistics on a CPU; train in one process, or without it"
+                    "batch_norm: ranks cannot share its statistics on a CPU; train in one process, or without it"
                 )
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         with losing_others(self):
@@ -110,7 +108,7 @@ def losing_others(ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The place that torchrun gives this process; alone without it. Raises RankError where the others cannot be reached."""
+    """The place that torchrun gives this process; alone without it. Raises RankError where others cannot be reached."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE

@@ -6,8 +6,6 @@ last/  best.safetensors               where to go on, and the model to use
 results/  report.html  report.md      what came out
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -20,15 +18,15 @@ from typing import Any
 
 import yaml
 
-from verydeep.config import Config, WithoutAliases, different_fields, from_plain, plain
+from verydeep.config import Config, different_fields, from_plain, plain
 from verydeep.errors import RunError
+from verydeep.fields import yaml_fields
 from verydeep.files.disk import (
     append,
     at_once,
     exists,
     make_folder,
     open_regular,
-    read_text,
     remove_temporary,
     write_atomically,
     write_text,
@@ -37,11 +35,10 @@ from verydeep.ranks import ALONE, Ranks
 
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
-LONGEST_YAML = 16_000  # a configuration is a tenth of that; the parser takes a second for it
 
 
 class Run:
-    """An open run folder. `say`: to stderr and log.txt; `record`: to metrics.jsonl; of several ranks only the first does."""
+    """An open run folder. `say`: to stderr and log.txt; `record`: to metrics.jsonl; of several ranks the first does."""
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
@@ -155,15 +152,13 @@ def read_config(path: Path) -> Config:
     """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError without a run."""
     file = path / "config.yaml"
     try:
-        values = WithoutAliases(read_text(file, LONGEST_YAML)).get_single_data()
+        values = yaml_fields(file)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise RunError(f"{path} is not a run folder: it has no config.yaml") from e
     except OSError as e:
         raise RunError(f"{file} cannot be read ({e.strerror or e})") from e
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as e:
-        raise RunError(f"{file} is not YAML; the run folder is damaged") from e
-    if not isinstance(values, dict):
-        raise RunError(f"{file} holds no fields; the run folder is damaged")
+    except ValueError as e:
+        raise RunError(f"{file} {e}; the run folder is damaged") from e
     try:
         return from_plain(values, str(file))
     except (ValueError, OverflowError) as e:  # a number of a thousand digits, which Python does not even print

@@ -1,7 +1,5 @@
 """What people read: times, counts and tables as text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from photo_files import chi_square
 
 from verydeep.data import order
 from verydeep.data.order import ORDER, SAMPLE, Order, balanced_sample, epoch_order, generator
@@ -29,16 +30,11 @@ def local(seed: int, epoch: int, n: int) -> list[int]:
     return epoch_order(seed, epoch, photos_of([0] * n)).ids.tolist()
 
 
-def chi_square(counts: list[int]) -> float:
-    expected = sum(counts) / len(counts)
-    return sum((c - expected) ** 2 / expected for c in counts) / (len(counts) - 1)
-
-
 # Philox
 
 
 def philox(key: int, counter: list[int]) -> Iterator[int]:
-    """Philox4x64-10 (Salmon and others 2011, Parallel random numbers: as easy as 1, 2, 3), from the block after `counter`."""
+    """Philox4x64-10 (Salmon and others 2011, Parallel random numbers), from the block after `counter`."""
     start = sum(word << 64 * i for i, word in enumerate(counter))
     while True:
         start += 1
@@ -64,7 +60,7 @@ def test_the_generator_is_philox_by_seed_stream_epoch_photo_and_turn(
 
 
 def shuffled(words: Iterator[int], n: int) -> list[int]:
-    """Fisher and Yates from the end, each place by as many bits as it needs until they fit, of 32 drawn, the low half of a word first."""
+    """Fisher and Yates from the end; a place by as many bits as it needs until they fit, of 32, low half first."""
     halves = (half for word in words for half in (word & 0xFFFFFFFF, word >> 32))
     found = list(range(n))
     for i in range(n - 1, 0, -1):

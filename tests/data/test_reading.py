@@ -1,18 +1,24 @@
-"""Work in threads: in order whatever takes how long, errors at their place, and never far ahead."""
+"""Work in threads: in order whatever takes how long, errors at their place, never far ahead. And photos that stay."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from verydeep.data.reading import in_order, workers_for
+from verydeep.data.reading import Room, in_order, kept, workers_for
+from verydeep.data.record import Names, Photos
 from verydeep.errors import PhotoError
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 2, 4])
@@ -22,9 +28,9 @@ def threads() -> int:
     return sum(t.name.startswith("photos") for t in threading.enumerate())
 
 
-def waits(seed: int, longest: float = 0.004) -> Callable[[int], int]:
+def waits(seed: int) -> Callable[[int], int]:
     def work(id: int) -> int:
-        time.sleep(random.Random(seed * 1000 + id).uniform(0, longest))
+        time.sleep(random.Random(seed * 1000 + id).uniform(0, 0.004))
         return id * id
 
     return work
@@ -55,6 +61,7 @@ def test_bad_photos_are_told_at_their_place_and_left_out(workers: int, ahead: in
         assert result == -id
         told.append(("good", id))
     assert told == [("bad" if id in lost else "good", id) for id in range(n)]
+    assert threads() == 0
 
 
 @WORKERS
@@ -65,14 +72,11 @@ def test_without_on_bad_the_error_comes_after_what_went_before(workers: int) -> 
             raise PhotoError(f"photo {id}", "is gone")
         return id
 
-    seen: list[int] = []
-    with pytest.raises(PhotoError, match="photo 7"):
-        seen.extend(id for id, _ in in_order(work, range(9), workers))
-    assert threads() == 0
     found = in_order(work, range(9), workers)
     assert [next(found)[0] for _ in range(7)] == list(range(7))
     with pytest.raises(PhotoError, match="photo 7"):
         next(found)
+    assert threads() == 0
 
 
 @WORKERS
@@ -118,9 +122,8 @@ def test_no_more_than_so_many_are_in_hand(workers: int, ahead: int) -> None:
 
 def test_as_many_work_at_once_as_there_are_workers() -> None:
     together = threading.Barrier(3)
-    assert list(in_order(lambda id: together.wait(timeout=5) < 3, range(6), 3, ahead=1)) == [
-        (id, True) for id in range(6)
-    ]
+    found = list(in_order(lambda id: together.wait(timeout=5) < 3, range(6), 3, ahead=1))
+    assert found == [(id, True) for id in range(6)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -150,17 +153,11 @@ def test_nothing_to_do_is_done_at_once(workers: int) -> None:
 
 
 def test_without_workers_nothing_is_done_before_it_is_asked_for() -> None:
-    here, done = threading.get_ident(), list[int]()
-
-    def work(id: int) -> int:
-        assert threading.get_ident() == here
-        done.append(id)
-        return id
-
-    found = in_order(work, range(5), 0)
+    done: list[tuple[int, int]] = []
+    found = in_order(lambda id: done.append((id, threading.get_ident())), range(5), 0)
     next(found)
     next(found)
-    assert done == [0, 1]
+    assert done == [(0, threading.get_ident()), (1, threading.get_ident())]
 
 
 def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +176,140 @@ def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, expected in ((64, 16), (4, 4), (None, 1)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert workers_for(-1, False) == expected
+
+
+# Photos that stay
+
+SIZES = [(40 + 3 * i, 90 - 2 * i) for i in range(19)] + [(300, 400)]  # width, height
+BYTES = [4 * w * h for w, h in SIZES]  # Pillow has four bytes for a pixel
+
+
+def encoded(id: int) -> bytes:
+    pixels = np.random.default_rng(id).integers(0, 256, (*SIZES[id][::-1], 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG" if id % 2 else "PNG")
+    return out.getvalue()
+
+
+FILES = [encoded(id) for id in range(len(SIZES))]
+
+
+class Shelf:
+    """Photos in files, of which every reading is counted; id `lost` cannot be read."""
+
+    def __init__(self, lost: int | None = None) -> None:
+        self.read, self.lost, self.lock = Counter[int](), lost, threading.Lock()
+        self.photos = Photos("train", Names.of(map(str, range(20))), np.zeros(20, np.int64), self.content)
+
+    def content(self, id: int) -> bytes:
+        with self.lock:
+            self.read[id] += 1
+        if id == self.lost:
+            raise PhotoError(str(id), "is gone")
+        return FILES[id]
+
+
+def epoch(photos: Photos, workers: int = 0) -> list[int]:
+    """Every photo once; the ids of the bad ones."""
+    bad: list[int] = []
+    list(in_order(lambda id: photos.open(id).tobytes(), range(20), workers, lambda id, e: bad.append(id)))
+    return bad
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("bytes", [0, BYTES[0] - 1, 50_000, 200_000, 600_000, sum(BYTES) - 1, sum(BYTES)])
+def test_what_stays_is_never_more_than_there_is_room_for(bytes: int, workers: int) -> None:
+    shelf, room = Shelf(), Room(bytes)
+    photos = kept(shelf.photos, room)
+    epoch(photos, workers)
+    assert shelf.read == Counter(range(20))
+    for _ in range(2):
+        epoch(photos, workers)
+    stays = [id for id in range(20) if shelf.read[id] == 1]
+    assert all(shelf.read[id] == 3 for id in range(20) if id not in stays)
+    assert room.left == bytes - sum(BYTES[id] for id in stays) >= 0
+    assert all(BYTES[id] > room.left for id in range(20) if id not in stays)  # not one more would fit
+
+
+def test_the_first_that_fit_stay() -> None:
+    shelf, room = Shelf(), Room(sum(BYTES[:7]) + 5)
+    photos = kept(shelf.photos, room)
+    epoch(photos)
+    epoch(photos)
+    assert [id for id in range(20) if shelf.read[id] == 1] == list(range(7))
+    assert room.left == 5
+
+
+@pytest.mark.parametrize("smallest_side", [None, 48])
+@pytest.mark.parametrize("bytes", [0, 60_000, 10**9])
+def test_pixels_are_the_same_kept_or_not(bytes: int, smallest_side: int | None) -> None:
+    plain = Shelf().photos
+    photos = kept(plain, Room(bytes), smallest_side)
+    assert (plain.open(19, smallest_side).size == (300, 400)) == (smallest_side is None)
+    for id in [*range(20)] * 2:
+        found, expected = photos.open(id), plain.open(id, smallest_side)
+        assert (found.mode, found.size, found.tobytes()) == ("RGB", expected.size, expected.tobytes())
+
+
+def test_everything_else_of_the_photos_is_the_same() -> None:
+    plain = replace(Shelf().photos, place="here/", shards=np.zeros(20, np.int64))
+    photos = kept(plain, Room(10**9))
+    assert (photos.split, list(photos.keys), photos.name(3)) == ("train", list(plain.keys), "here/3")
+    assert (photos.shards is plain.shards, photos.expect is plain.expect) == (True, True)
+    assert photos.targets() is plain.targets()
+    in_memory = replace(plain, in_memory=True)
+    assert kept(in_memory, Room(10**9)) is in_memory
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_bad_photo_takes_no_room_and_is_tried_again(workers: int) -> None:
+    shelf, room = Shelf(lost=6), Room(sum(BYTES))
+    photos = kept(shelf.photos, room)
+    assert [epoch(photos, workers) for _ in range(3)] == [[6]] * 3
+    assert room.left == BYTES[6]
+    shelf.lost = None
+    assert epoch(photos, workers) == []
+    assert room.left == 0
+
+
+def test_splits_share_the_room() -> None:
+    room, one, two = Room(sum(BYTES[:5])), Shelf(), Shelf()
+    first, second = kept(one.photos, room), kept(two.photos, room)
+    for id in (0, 1, 2):
+        first.open(id)
+    for id in (4, 3, 0):
+        second.open(id)
+    for id in [0, 1, 2, 3, 4] * 2:
+        first.open(id)
+        second.open(id)
+    assert [one.read[id] for id in range(5)] == [1, 1, 1, 2, 2]
+    assert [two.read[id] for id in range(5)] == [3, 2, 2, 1, 1]
+    assert room.left == 0
+
+
+def test_a_photo_that_two_threads_ask_for_at_once_takes_room_once() -> None:
+    """As it happens in an epoch that shows a rare class's photos more than once."""
+    shelf, room = Shelf(), Room(sum(BYTES))
+    both = threading.Barrier(2)
+
+    def content(id: int) -> bytes:
+        both.wait(timeout=5)
+        return shelf.content(id)
+
+    photos = kept(replace(shelf.photos, content=content), room)
+    side_by_side(2, lambda: photos.open(0))
+    assert room.left == sum(BYTES) - BYTES[0]
+
+
+def test_room_is_given_out_once_whoever_asks() -> None:
+    room, taken = Room(1000), list[bool]()
+    side_by_side(8, lambda: [taken.append(room.take(3)) for _ in range(100)])
+    assert (sum(taken), room.left) == (333, 1)
+
+
+def side_by_side(n: int, work: Callable[[], object]) -> None:
+    running = [threading.Thread(target=work) for _ in range(n)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()

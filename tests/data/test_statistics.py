@@ -74,12 +74,6 @@ def test_grey_photos_have_one_component() -> None:
     assert min(found.eigenvalues) >= 0
 
 
-def test_one_plain_photo_has_no_spread() -> None:
-    found = measure(photos_of(np.full((9, 9, 3), (1, 2, 255), np.uint8)), 9, 0)
-    assert found.mean == (1, 2, 255)
-    assert np.allclose(found.eigenvalues, 0)
-
-
 def test_the_numbers_are_plain_floats() -> None:
     found = measure(photos_of(coloured(5, 5)), 5, 0)
     numbers = (*found.mean, *found.eigenvalues, *(v for row in found.components for v in row))

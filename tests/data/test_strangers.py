@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -16,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_files import chunk, exif, png, saved
 from PIL import Image, ImageCms
 
-from verydeep.data import limits, photo
+from verydeep.data import photo
 from verydeep.errors import PhotoError
 
 SECONDS, MEMORY = 2.0, 256e6
@@ -27,28 +27,6 @@ SMOOTH = Image.fromarray(RANDOM.integers(0, 256, (6, 8, 3), dtype=np.uint8)).res
     (200, 150), Image.Resampling.BICUBIC
 )
 PHOTO = ""  # what a case must give; any other text is part of the PhotoError's reason, None allows both
-
-
-def saved(image: Image.Image, format: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format, **options)
-    return out.getvalue()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2, rows: bytes | None = None) -> bytes:
-    """A PNG made by hand; all zeros where `rows`, with their filter bytes, are not given."""
-    if rows is None:
-        line = 1 + width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour] // 8
-        squeezer = zlib.compressobj(1)
-        packed = b"".join(squeezer.compress(bytes(line)) for _ in range(height)) + squeezer.flush()
-    else:
-        packed = zlib.compress(rows)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def claims(jpeg: bytes, width: int, height: int) -> bytes:
@@ -78,28 +56,18 @@ def colour_by_colour() -> bytes:
     return grey[:header] + frame + grey[header + 13 : scan] + scans + b"\xff\xd9"
 
 
-def tiff(*entries: tuple[int, int, int, int], tail: bytes = b"", order: str = "<") -> bytes:
+def tiff(*entries: tuple[int, int, int, int], tail: bytes = b"") -> bytes:
     """A TIFF of one directory: (tag, type, count, value or offset); `tail` begins at offset 512."""
-    directory = (
-        struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHLL", *e) for e in entries) + bytes(4)
-    )
-    return ((b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8) + directory).ljust(512, b"\0") + tail
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHLL", *e) for e in entries) + bytes(4)
+    return (b"II*\0" + struct.pack("<L", 8) + directory).ljust(512, b"\0") + tail
 
 
 def grey_tiff(
     width: int, height: int, *others: tuple[int, int, int, int], packing: int = 1, tail: bytes = b""
 ) -> bytes:
     given = {e[0]: e for e in others}
-    usual = [
-        (256, 4, 1, width),
-        (257, 4, 1, height),
-        (258, 3, 1, 8),
-        (259, 3, 1, packing),
-        (262, 3, 1, 1),
-        (273, 4, 1, 512),
-        (277, 3, 1, 1),
-    ]
-    usual += [(278, 4, 1, height), (279, 4, 1, len(tail))]
+    usual = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, packing), (262, 3, 1, 1)]
+    usual += [(273, 4, 1, 512), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(tail))]
     return tiff(*(e for e in sorted([*(e for e in usual if e[0] not in given), *others])), tail=tail)
 
 
@@ -119,23 +87,15 @@ def bomb(megabytes: int) -> bytes:
     return b"".join(squeezer.compress(bytes(1 << 20)) for _ in range(megabytes)) + squeezer.flush()
 
 
-def exif(orientation: int) -> Image.Exif:
-    tags = Image.Exif()
-    tags[274] = orientation
-    return tags
-
-
 def segment(marker: int, body: bytes) -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(body)) + body
 
 
 def truncated() -> dict[str, tuple[bytes, str | None]]:
-    whole = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS} | {
-        "progressive": saved(SMOOTH, "JPEG", progressive=True)
-    }
-    return {
-        f"{f} cut at {p} %": (data[: len(data) * p // 100], None) for f, data in whole.items() for p in range(0, 100, 5)
-    }
+    files = {f.lower(): saved(SMOOTH, f) for f in photo.FORMATS}
+    files["progressive"] = saved(SMOOTH, "JPEG", progressive=True)
+    every = ((f, data, percent) for f, data in files.items() for percent in range(0, 100, 5))
+    return {f"{f} cut at {percent} %": (data[: len(data) * percent // 100], None) for f, data, percent in every}
 
 
 def colours() -> dict[str, tuple[bytes, str | None]]:
@@ -195,6 +155,8 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
         "pdf": (b"%PDF-1.7\n%\xe2\xe3", "is not a JPEG"),
         "zeros": (bytes(4096), "is not a JPEG"),
         "text": (b"a cat, I promise\n", "is not a JPEG"),
+        "drawing": (saved(SMOOTH, "EPS"), "is not a JPEG"),
+        "begun": (b"\xff\xd8", "is not a JPEG"),
         "65,500 png": (png(65_500, 65_500, rows=b""), "240 MB"),
         "65,500 jpeg": (claims(jpeg, 65_500, 65_500), "240 MB"),
         "65,500 gif": (gif(size=(65_500, 65_500)), "240 MB"),
@@ -203,7 +165,7 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
         "webp of another size": (webp[:place] + struct.pack("<HH", 3_000, 3_000) + webp[place + 4 :], "damaged"),
         "bmp of another size": (bmp(30_000, 1_500, b"", 0), "damaged"),
         "bmp upside down": (bmp(100, -(2**31), b"", 0), None),
-        "12 bit jpeg": (frame(jpeg, 0xC1, 12), "12-bit"),
+        "12 bit jpeg": (frame(jpeg, 0xC1, 12), "save it again"),
         **{f"frame {m:x}": (frame(jpeg, m), "save it again") for m in (0xC3, 0xC5, 0xC9, 0xCA, 0xCB, 0xCF)},
         "80,000 scans": (scans(progressive, 80_000), "scans"),
         "70 scans of 12 million pixels": (scans(flat, 64), "scans"),
@@ -279,8 +241,12 @@ def tile(side: int) -> list[tuple[int, int, int, int]]:
 def heavy() -> dict[str, tuple[bytes, str | None]]:
     """As large as is allowed, and a little beyond."""
     large = Image.new("RGB", (8192, 6144), "teal")  # the 50 million pixels of a phone
-    half, third = large.crop((0, 0, 5_400, 5_400)), large.crop((0, 0, 3_800, 3_800))
-    jpeg, turned = saved(large, "JPEG"), saved(large.crop((0, 0, 6_200, 6_200)), "JPEG", exif=exif(6))
+
+    def part(side: int) -> Image.Image:
+        return large.crop((0, 0, side, side))
+
+    half, third = part(5_400), part(3_800)
+    jpeg, turned = saved(large, "JPEG"), saved(part(6_200), "JPEG", exif=exif(6))
     return {
         "50 million": (jpeg, PHOTO),
         "50 million turned": (saved(large, "JPEG", exif=exif(6)), PHOTO),
@@ -288,17 +254,14 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "38 million turned": (turned, PHOTO),
         "64 million progressive": (claims(saved(SMOOTH, "JPEG", progressive=True), 8_000, 8_000), "scans"),
         "28 million progressive": (saved(half, "JPEG", progressive=True), PHOTO),
-        "22 million progressive 4:4:4": (
-            saved(large.crop((0, 0, 4_700, 4_700)), "JPEG", progressive=True, subsampling=0),
-            PHOTO,
-        ),
+        "22 million progressive 4:4:4": (saved(part(4_700), "JPEG", progressive=True, subsampling=0), PHOTO),
         "cmyk": (saved(half.convert("CMYK"), "JPEG"), PHOTO),
         "cmyk turned": (saved(half.convert("CMYK"), "JPEG", exif=exif(6)), PHOTO),
         "rgba webp turned": (
             saved(Image.new("RGBA", (3_800, 3_800)), "WEBP", method=0, quality=20, exif=exif(6)),
             PHOTO,
         ),
-        "grey": (saved(large.convert("L").crop((0, 0, 6_800, 6_800)), "JPEG"), PHOTO),
+        "grey": (saved(part(6_800).convert("L"), "JPEG"), PHOTO),
         "64 million png": (png(8_000, 8_000), "would take"),
         "50 million png": (png(8_192, 6_144), PHOTO),
         "rgba png": (png(5_400, 5_400, colour=6), PHOTO),
@@ -306,12 +269,9 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "16 bit grey png": (png(6_300, 6_300, depth=16, colour=0), PHOTO),
         "grey with alpha png": (png(5_400, 5_400, depth=16, colour=4), PHOTO),
         "webp": (saved(third, "WEBP", method=0, quality=20), PHOTO),
-        "25 million webp": (saved(large.crop((0, 0, 5_000, 5_000)), "WEBP", method=0, quality=20), "would take"),
-        "turned tiff": (saved(half.crop((0, 0, 4_000, 4_000)), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
-        "turned tiff too large": (
-            saved(large.crop((0, 0, 6_000, 6_000)), "TIFF", compression="tiff_lzw", exif=exif(6)),
-            "would take",
-        ),
+        "25 million webp": (saved(part(5_000), "WEBP", method=0, quality=20), "would take"),
+        "turned tiff": (saved(part(4_000), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
+        "turned tiff too large": (saved(part(6_000), "TIFF", compression="tiff_lzw", exif=exif(6)), "would take"),
     }
 
 
@@ -363,33 +323,9 @@ def test_strangers_cost_little(corpus: Callable[[], dict[str, tuple[bytes, str |
         expected = cases[name][1]
         as_expected = expected is None or (expected in reason and bool(expected) == bool(reason))
         if seconds > SECONDS or memory > MEMORY or not as_expected:
-            wrong.append(
-                f"{name}: {seconds:.2f} s, {memory / 1e6:.0f} MB, {reason or 'a photo'}; expected {expected or 'a photo'}"
-            )
+            cost = f"{seconds:.2f} s, {memory / 1e6:.0f} MB"
+            wrong.append(f"{name}: {cost}, {reason or 'a photo'}; expected {expected or 'a photo'}")
     assert not wrong, "\n".join(wrong)
-
-
-def outcome(decode: Callable[[], Image.Image]) -> tuple[str, tuple[int, ...], bytes]:
-    try:
-        image = decode()
-    except PhotoError as e:
-        return e.reason, (), b""
-    return image.mode, image.size, image.tobytes()
-
-
-@pytest.mark.parametrize("corpus", [truncated, colours, lies, containers])
-def test_a_file_and_its_bytes_give_the_same(
-    corpus: Callable[[], dict[str, tuple[bytes, str | None]]], tmp_path: Path
-) -> None:
-    path = tmp_path / "some.jpg"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, (data, _) in corpus().items():
-            path.write_bytes(data)
-            whole = outcome(lambda data=data: photo.decode(data, str(path)))
-            assert whole == outcome(lambda: photo.read(path)), name
-            scaled = outcome(lambda data=data: photo.decode(data, str(path), 64))
-            assert bool(whole[1]) == bool(scaled[1]), (name, whole[0], scaled[0])
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -405,38 +341,32 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_and_a_device_are_no_photos(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
-        with pytest.raises(PhotoError, match="no ordinary file"):
+        with pytest.raises(PhotoError, match="not a regular file"):
             photo.read(path)
+
+
+def is_photo(data: bytes, smallest_side: int | None) -> bool:
+    try:
+        return photo.decode(data, "some.jpg", smallest_side).mode == "RGB"
+    except PhotoError:
+        return False
 
 
 def test_seeds_changed_at_random_give_a_photo_or_a_photo_error() -> None:
     """The short form of tests/fuzz/fuzz_photo.py."""
-    dice = random.Random(3)
-    small = SMOOTH.resize((40, 30))
-    seeds = [saved(small, f) for f in photo.FORMATS] + [
-        saved(small, "JPEG", progressive=True),
-        saved(small, "JPEG", exif=exif(6)),
-    ]
-    seeds += [
-        gif(b"!\xfe\3abc\0"),
-        bmp(4, 2, b"\4\7\0\0\4\7\0\1", 1),
-        grey_tiff(4, 4, tail=bytes(16)),
-        png(4, 4, chunk(b"zTXt", b"a\0\0x")),
-    ]
+    dice, small = random.Random(3), SMOOTH.resize((40, 30))
+    seeds = [saved(small, f) for f in photo.FORMATS]
+    seeds += [saved(small, "JPEG", progressive=True), saved(small, "JPEG", exif=exif(6)), gif(b"!\xfe\3abc\0")]
+    seeds += [bmp(4, 2, b"\4\7\0\0\4\7\0\1", 1), grey_tiff(4, 4, tail=bytes(16)), png(4, 4, chunk(b"zTXt", b"a\0\0x"))]
     given = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(600):
             data = bytearray(dice.choice(seeds))
             for _ in range(dice.choice((1, 1, 2, 8))):
-                place = dice.randrange(len(data))
-                data[place : place + dice.choice((0, 1, 1, 2))] = dice.choice(
-                    (b"\xff", b"\0", b"\xff\xff", dice.randbytes(2))
-                )
-            given += bool(outcome(lambda data=bytes(data): photo.decode(data, "some.jpg", dice.choice((None, 16))))[1])
+                place, junk = dice.randrange(len(data)), dice.choice((b"\xff", b"\0", b"\xff\xff", dice.randbytes(2)))
+                data[place : place + dice.choice((0, 1, 1, 2))] = junk
+            whole, scaled = (is_photo(bytes(data), smallest_side) for smallest_side in (None, 16))
+            assert whole == scaled
+            given += whole
     assert 50 < given < 550
-
-
-def test_the_limits_leave_room_for_ordinary_photos() -> None:
-    for megapixels in (12, 24, 50.4):
-        limits.check_memory((1, 1), int(megapixels * 4e6), bytes(12 << 20), "ordinary.jpg")

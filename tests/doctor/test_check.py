@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,24 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from verydeep.cli import main
+from verydeep.cli import main, verb_names
 from verydeep.config import Config
 from verydeep.data.source import open_data
-from verydeep.doctor.examine import check, text
-from verydeep.errors import DataError, PhotoError
+from verydeep.doctor import check, check_text
+from verydeep.doctor.findings import KINDS, MOST_EXAMPLES
+from verydeep.doctor.page import MOST_BARS, SHOWN
+from verydeep.errors import DataError, PhotoError, RunError
 from verydeep.progress import Progress
 from verydeep.train.prepare import run_training
 
 QUIET = Progress("none")
+
+
+@cache
+def verb_help(verb: str) -> str:
+    with redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        main([verb, "--help"])
+    return shown.getvalue()
 
 
 def picture(seed: int, size: tuple[int, int] = (300, 280)) -> Image.Image:
@@ -80,28 +92,27 @@ def defects(tmp_path: Path) -> Path:
     return root
 
 
-WANTED = {
-    "truncated": "train/cat/truncated.png", "empty-file": "train/cat/empty.jpg", "no-photo": "train/cat/words.jpg",
-    "unreadable": "train/cat/float.tif", "too-big": "train/cat/wide.bmp", "cmyk": "train/cat/cmyk.jpg", "16-bit": "train/cat/deep.png",
-    "alpha": "train/cat/clear.png", "animated": "train/cat/moving.gif", "exif-rotated": "train/cat/turned.jpg",
-    "tiny": "train/cat/tiny.png", "small": "train/cat/small.png", "huge": "train/cat/huge.jpg", "long": "train/cat/long.png",
-    "exact-duplicates": "train/dog/same.png", "near-duplicates": "train/dog/resized.jpg", "leak": "val/dog/leak.png",
-    "contradiction": "train/cat/contradiction.png", "label-typo": "'Cat' / 'cat'", "spaced-name": "' bird'",
-    "hidden": "train/.ipynb_checkpoints", "empty-class": "train/fox (nothing in it)", "loose-photos": "train/loose.png",
-    "links": "train/dog/elsewhere", "not-photos": ".txt (1)", "imbalance": "wolf (1)", "few-photos": "wolf (1)",
-    "missing-from-split": "wolf (no val photo)", "grey": "train/cat/deep.png",
+IN_CAT = {
+    "truncated": "truncated.png", "empty-file": "empty.jpg", "no-photo": "words.jpg", "unreadable": "float.tif",
+    "too-big": "wide.bmp", "cmyk": "cmyk.jpg", "16-bit": "deep.png", "alpha": "clear.png", "animated": "moving.gif",
+    "exif-rotated": "turned.jpg", "tiny": "tiny.png", "small": "small.png", "huge": "huge.jpg", "long": "long.png",
+    "contradiction": "contradiction.png", "grey": "deep.png",
 }  # fmt: skip
-ALONE = {"truncated", "empty-file", "no-photo", "unreadable", "too-big", "cmyk", "16-bit", "alpha", "animated", "exif-rotated", "tiny",
-         "huge", "long", "hidden", "links", "loose-photos", "label-typo", "spaced-name"}  # fmt: skip
+WANTED = {id: f"train/cat/{name}" for id, name in IN_CAT.items()} | {
+    "exact-duplicates": "train/dog/same.png", "near-duplicates": "train/dog/resized.jpg", "leak": "val/dog/leak.png",
+    "label-typo": "'Cat' / 'cat'", "spaced-name": "' bird'", "hidden": "train/.ipynb_checkpoints",
+    "empty-class": "train/fox (nothing in it)", "loose-photos": "train/loose.png", "links": "train/dog/elsewhere",
+    "not-photos": ".txt (1)", "imbalance": "wolf (1)", "few-photos": "wolf (1)",
+    "missing-from-split": "wolf (no val photo)",
+}  # fmt: skip
+ALONE = {*IN_CAT, "hidden", "links", "loose-photos", "label-typo", "spaced-name"} - {"small", "grey", "contradiction"}
 
 
 def by_id(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f["id"]: f for f in record["findings"]}
 
 
-def test_one_of_each_defect_is_found_by_name_and_in_every_form(
-    defects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_of_each_defect_is_found_by_name_and_in_every_form(defects: Path, tmp_path: Path, capsys: Any) -> None:
     page = tmp_path / "page.html"
     assert main(["check", str(defects), "--json", "--page", str(page)]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -111,10 +122,9 @@ def test_one_of_each_defect_is_found_by_name_and_in_every_form(
         assert name in [e["name"] for e in found[id]["examples"]], id
     assert {id: found[id]["count"] for id in ALONE} == dict.fromkeys(ALONE, 1)
     assert {found[id]["count"] for id in ("exact-duplicates", "near-duplicates", "leak", "contradiction")} == {2}
-    assert [e["name"] for e in found["empty-class"]["examples"]] == [
-        "train/fox (nothing in it)", "train/hare (1 other files)", "train/owl (nothing in it)"
-    ]  # fmt: skip
-    said, shown = text(record), page.read_text(encoding="utf-8")
+    empty = ["train/fox (nothing in it)", "train/hare (1 other files)", "train/owl (nothing in it)"]
+    assert [e["name"] for e in found["empty-class"]["examples"]] == empty
+    said, shown = check_text(record), page.read_text(encoding="utf-8")
     for f in record["findings"]:
         assert re.search(rf"^  {f['id']} +{f['count']:,} ", said, re.MULTILINE), f["id"]
         assert f'id="{f["id"]}"' in shown
@@ -126,9 +136,8 @@ def test_one_of_each_defect_is_found_by_name_and_in_every_form(
     assert record["verdict"]["with_skip"]
 
 
-TINY = {
-    "net": "A", "crop": 32, "scale": 36, "fc_width": 8, "base_width": 4, "batch": 16, "epochs": 1, "precision": "fp32", "device": "cpu",
-}  # fmt: skip
+TINY: Any = {"net": "A", "crop": 32, "scale": 36, "fc_width": 8, "base_width": 4, "batch": 16, "epochs": 1}
+TINY |= {"precision": "fp32", "device": "cpu"}
 
 
 def test_train_does_what_check_says(defects: Path, tmp_path: Path) -> None:
@@ -148,16 +157,9 @@ def test_train_does_what_check_says(defects: Path, tmp_path: Path) -> None:
     photos = open_data(str(defects)).split("train")
     named = {key: i for i, key in enumerate(photos.keys)}
     assert "train/loose.png" not in named
-    for name, size in (
-        ("cmyk.jpg", (300, 280)),
-        ("clear.png", (300, 280)),
-        ("turned.jpg", (280, 300)),
-        ("moving.gif", (300, 280)),
-    ):
-        assert (photos.open(named[f"train/cat/{name}"]).mode, photos.open(named[f"train/cat/{name}"]).size) == (
-            "RGB",
-            size,
-        )
+    for name, size in (("cmyk.jpg", (300, 280)), ("clear.png", (300, 280)), ("turned.jpg", (280, 300))):
+        photo = photos.open(named[f"train/cat/{name}"])
+        assert (photo.mode, photo.size) == ("RGB", size)
     assert photos.open(named["train/cat/deep.png"]).getextrema()[0] == (0, 255)
 
 
@@ -169,21 +171,34 @@ def test_clean_photos_train(photo_folder: Path, tmp_path: Path) -> None:
     run_training(str(photo_folder), Config(**TINY), tmp_path / "run", progress=QUIET)
 
 
-def test_copies_that_the_drawn_split_would_tear_apart_are_told(photo_folder: Path) -> None:
-    for i in range(12):
-        shutil.copy(photo_folder / "1" / f"{i}.{'jpg' if i % 2 else 'png'}", photo_folder / "1" / f"copy{i}.png")
-    found = by_id(check(str(photo_folder), progress=QUIET))["exact-duplicates"]
-    told = int(re.search(r"would put (\d+) of them on both sides", found["detail"])[1])  # type: ignore[index]
-    drawn = open_data(str(photo_folder), (0.1, 0.1), 0)
-    where = {key: split for split, photos in drawn.splits.items() for key in photos.keys}
-    pairs = [(f"1/{i}.{'jpg' if i % 2 else 'png'}", f"1/copy{i}.png") for i in range(12)]
-    assert told == sum(where[a] != where[b] for a, b in pairs) > 0
+def test_torn_copies_are_counted_among_all_groups_not_only_those_that_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for i in range(700):
+        picture(i, (16, 16)).save(tmp_path / "a" / f"{i}.png")
+        shutil.copy(tmp_path / "a" / f"{i}.png", tmp_path / "a" / f"{i}-copy.png")
+    for i in range(3):
+        picture(800 + i, (16, 16)).save(tmp_path / "b" / f"{i}.png")
+    found = by_id(check(str(tmp_path), progress=QUIET))["exact-duplicates"]
+    assert (found["groups"], found["count"], len(found["examples"])) == (700, 1400, MOST_EXAMPLES)
+    where = {key: split for split, photos in open_data(str(tmp_path), (0.1, 0.1)).splits.items() for key in photos.keys}
+    torn = sum(where[f"a/{i}.png"] != where[f"a/{i}-copy.png"] for i in range(700))
+    assert f"would put {torn} of them on both sides" in found["detail"]
+
+
+def test_every_option_that_is_named_is_one_of_the_verb_named_with_it(defects: Path) -> None:
+    record = check(str(defects), progress=QUIET)
+    said = [record["verdict"]["words"], *(words for k in KINDS.values() for words in k.values())]
+    named = [option for words in said for option in re.findall(r"(?:(\w+) )?--(\w+)", words)]
+    assert len(named) >= 5
+    for verb, option in named:
+        assert verb in verb_names(), f"--{option} of no verb"
+        assert f"--{option} " in verb_help(verb), f"{verb} has no --{option}"
 
 
 def test_a_class_with_photos_only_in_a_manifest_s_val_stops_training(photo_folder: Path, tmp_path: Path) -> None:
-    lines = [f"1/{2 * i}.png,a,train" for i in range(6)] + [
-        f"2/{2 * i}.png,{'b' if i else 'c'},{'val' if i < 2 else 'train'}" for i in range(6)
-    ]
+    lines = [f"1/{2 * i}.png,a,train" for i in range(6)]
+    lines += [f"2/{2 * i}.png,{'b' if i else 'c'},{'val' if i < 2 else 'train'}" for i in range(6)]
     (photo_folder / "list.csv").write_text("\n".join(["path,label,split", *lines]))
     record = check(str(photo_folder / "list.csv"), progress=QUIET)
     assert by_id(record)["missing-from-train"]["examples"] == [{"name": "c"}]
@@ -209,7 +224,7 @@ def test_data_that_cannot_be_used_is_its_own_diagnosis(tmp_path: Path, capsys: p
 def test_names_cannot_break_the_text_or_the_page(photo_folder: Path, tmp_path: Path) -> None:
     (photo_folder / "1" / "<b>two\nlines.png").write_bytes(b"")
     record = check(str(photo_folder), page=tmp_path / "page.html", progress=QUIET)
-    assert "<b>two\\nlines.png" in text(record)
+    assert "<b>two\\nlines.png" in check_text(record)
     assert "<b>two" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -220,6 +235,30 @@ def test_a_mark_on_a_photo_is_enough_to_be_another(tmp_path: Path) -> None:
             photo = picture(ord(c) * 10)
             ImageDraw.Draw(photo).rectangle((80 * i, 40 * i, 80 * i + 90, 40 * i + 90), fill="white")
             photo.save(tmp_path / c / f"{i}.png")
-    assert not {"exact-duplicates", "near-duplicates", "leak", "contradiction"} & set(
-        by_id(check(str(tmp_path), progress=QUIET))
-    )
+    found = by_id(check(str(tmp_path), progress=QUIET))
+    assert not {"exact-duplicates", "near-duplicates", "leak", "contradiction"} & set(found)
+
+
+def test_the_page_stands_alone_and_shows_copies_side_by_side(photo_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(photo_folder / "1" / "0.png", photo_folder / "2" / "copy.png")
+    record = check(str(photo_folder), page=tmp_path / "page.html", progress=QUIET)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href)=[\"'](?!data:)", page)
+    assert "<script" not in page
+    section = page.split('id="contradiction"')[1].split("</section>")[0]
+    assert [section.count(some) for some in ("<img", "1/0.png", "2/copy.png")] == [2, 2, 2]
+    assert page.count('<table class="bars">') == 3
+    small = page.split('id="small"')[1].split("</section>")[0]
+    assert small.count("<img") == SHOWN < by_id(record)["small"]["count"]
+    assert record["verdict"]["words"].replace("'", "&#39;") in page
+    with pytest.raises(RunError, match="cannot be saved"):
+        check(str(photo_folder), page=tmp_path / "nowhere" / "page.html", progress=QUIET)
+
+
+def test_many_classes_make_a_page_of_bounded_height(tmp_path: Path) -> None:
+    for i in range(MOST_BARS + 10):
+        (tmp_path / f"c{i}").mkdir()
+        picture(i, (8, 8)).save(tmp_path / f"c{i}" / "0.png")
+    check(str(tmp_path), page=tmp_path / "page.html", progress=QUIET)
+    bars = (tmp_path / "page.html").read_text(encoding="utf-8").split('<table class="bars">')[1].split("</table>")[0]
+    assert bars.count("<tr>") == MOST_BARS

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from itertools import combinations
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from verydeep.data.photo import decode
 from verydeep.data.record import DataSet, Names, Photos
 from verydeep.doctor import alike
 from verydeep.doctor.census import plain_name
-from verydeep.doctor.look import BIT, copy_findings, duplicates, facts_of, header
+from verydeep.doctor.look import BIT, copy_findings, duplicates, facts_in_header, facts_of
 
 
 def scene(seed: int, height: int = 240, width: int = 320) -> Image.Image:
@@ -23,10 +23,8 @@ def scene(seed: int, height: int = 240, width: int = 320) -> Image.Image:
     random = np.random.default_rng(seed)
     rows, columns = np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width) * width
     radius = np.maximum(np.hypot(rows, columns), 1) ** 1.4
-    noise = [
-        np.fft.irfft2((random.normal(size=radius.shape) + 1j * random.normal(size=radius.shape)) / radius)
-        for _ in range(3)
-    ]
+    waves = [random.normal(size=radius.shape) + 1j * random.normal(size=radius.shape) for _ in range(3)]
+    noise = [np.fft.irfft2(wave / radius) for wave in waves]
     pixels = np.stack([(n - n.mean()) / n.std() for n in noise], 2) * 40 + random.uniform(90, 160, 3)
     y, x = np.mgrid[:height, :width]
     for _ in range(4):
@@ -77,10 +75,8 @@ def test_copies_are_found_and_nothing_else(how: str) -> None:
 def test_garments_that_look_alike_are_no_copies() -> None:
     fashion = open_builtin("fashion-mini")
     assert groups_of(DataSet("some", fashion.classes, {"test": fashion.split("test")})) == []
-    hardest = fashion.split("train").take(
-        np.array([910, 3567, 5779, 225, 3869, 715]), "train"
-    )  # two hoodies 0.075 apart
-    assert groups_of(DataSet("some", fashion.classes, {"train": hardest})) == []
+    hardest = np.array([910, 3567, 5779, 225, 3869, 715])  # two hoodies 0.075 apart
+    assert groups_of(DataSet("some", fashion.classes, {"train": fashion.split("train").take(hardest, "train")})) == []
 
 
 def test_black_and_white_and_red_are_not_the_same() -> None:
@@ -97,13 +93,11 @@ def test_a_thousand_blank_photos_are_one_group_and_quick() -> None:
 def test_the_banded_search_finds_what_brute_force_finds(seed: int) -> None:
     random = np.random.default_rng(seed)
     base = random.integers(0, 1 << 63, 40, dtype=np.uint64)
-    flips = [
-        np.uint64(sum(1 << int(b) for b in random.choice(64, k, replace=False))) for k in random.integers(0, 11, 400)
-    ]
+    bits = [random.choice(64, k, replace=False).tolist() for k in random.integers(0, 11, 400)]
+    flips = [np.uint64(sum(1 << bit for bit in some)) for some in bits]
     looks = np.concatenate([base, base[random.integers(0, 40, 400)] ^ np.array(flips)])
-    expected = {
-        (i, j) for i, j in combinations(range(len(looks)), 2) if int(looks[i] ^ looks[j]).bit_count() <= alike.REACH
-    }
+    distances = np.bitwise_count(looks[:, None] ^ looks)
+    expected = {tuple(pair) for pair in np.argwhere(np.triu(distances <= alike.REACH, 1)).tolist()}
     crowds = max(np.unique(looks, return_counts=True)[1])
     pairs, complete = alike.candidates(looks)
     found = [tuple(sorted(p)) for p in pairs.tolist()]
@@ -123,7 +117,8 @@ def test_leaks_and_contradictions_are_told_apart() -> None:
     a, b, c, d = (scene(i) for i in range(4))
     data = in_memory({"train": [a, b, c, c, d, d.copy()], "test": [a, jpeg(b, 80)]}, classes=2)
     facts = facts_of(data, lambda n, words: None)
-    found = {f.id: [(e["name"], e["group"]) for e in f.examples] for f in copy_findings(data, facts, duplicates(facts))}
+    findings = copy_findings(data, facts, duplicates(facts), np.full(8, -1, np.int8))
+    found = {f["id"]: [(e["name"], e["group"]) for e in f["examples"]] for f in findings}
     assert found == {
         "leak": [("train0", 0), ("test0", 0), ("train1", 1), ("test1", 1)],
         "contradiction": [("train2", 2), ("train3", 2), ("train4", 3), ("train5", 3)],
@@ -136,14 +131,10 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def test_sixteen_bits_of_colour_are_seen_where_pillow_hides_them() -> None:
     head = struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0)
-    png = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 3 * (1 + 4 * 6)))
-        + chunk(b"IEND", b"")
-    )
+    rows = zlib.compress(b"\0" * 3 * (1 + 4 * 6))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     assert Image.open(io.BytesIO(png)).mode == "RGB"
-    assert header(png) == ((4, 3), BIT["16-bit"])
+    assert facts_in_header(png) == ((4, 3), BIT["16-bit"])
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -152,29 +143,24 @@ def test_the_size_is_that_of_the_upright_photo(format: str, orientation: int) ->
     exif, out = Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
     Image.new("RGB", (40, 30)).save(out, format, exif=exif)
-    size, flags = header(out.getvalue())
+    size, flags = facts_in_header(out.getvalue())
     assert size == decode(out.getvalue(), "x").size == ((30, 40) if orientation >= 5 else (40, 30))
     assert flags == (BIT["exif-rotated"] if orientation > 1 else 0)
 
 
-def test_facts_are_small() -> None:
-    facts = facts_of(in_memory({"all": [Image.new("RGB", (8, 8))] * 100}), lambda n, words: None)
-    assert sum(a.nbytes for a in facts[:5]) == 36 * 100
-    assert not facts.reasons
-
-
-def test_one_pass_opens_each_photo_once(tmp_path: Path) -> None:
-    opened = []
-    images = [scene(i, 60, 80) for i in range(6)]
+def test_one_pass_opens_each_photo_once_and_keeps_little(tmp_path: Path) -> None:
+    opened, images = [], [scene(i, 60, 80) for i in range(6)]
 
     def content(id: int) -> Image.Image:
         opened.append(id)
         return images[id]
 
-    data = in_memory({"all": images})
-    photos = Photos("all", data.splits["all"].keys, data.splits["all"].labels, content)
-    assert duplicates(facts_of(DataSet("x", ("0",), {"all": photos}), lambda n, words: None)).members == []
+    photos = replace(in_memory({"all": images}).split("all"), content=content, in_memory=False)
+    facts = facts_of(DataSet("x", ("0",), {"all": photos}), lambda n, words: None)
+    assert duplicates(facts).members == []
     assert sorted(opened) == list(range(6))
+    assert facts.table.nbytes == 6 * 36
+    assert not facts.reasons
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from verydeep.evaluate.classify import answers, count, entrant, tally
 from verydeep.evaluate.classify import posteriors as averaged
 from verydeep.evaluate.passes import Settings, Shown, Spent, torch_scorer
 from verydeep.evaluate.views import PROTOCOLS, Step, View, components
-from verydeep.evaluate.views import ladder as steps
+from verydeep.evaluate.views import ladder as ladder
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE
 
-ALL, LADDER = steps(PROTOCOLS, "single"), steps(PROTOCOLS, "several")
+ALL, LADDER = ladder(PROTOCOLS, "single"), ladder(PROTOCOLS, "several")
 PHOTOS = [noise(40, 53, 1), noise(61, 38, 2)]
 
 

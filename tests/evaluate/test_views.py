@@ -65,7 +65,7 @@ def test_what_views_share_is_made_once():
 
 @pytest.mark.parametrize(("height", "width"), [(32, 257), (257, 32), (1, 9)])
 def test_dense_refuses_photos_longer_than_8_to_1_or_takes_the_middle(height, width):
-    with pytest.raises(PhotoError, match=r"longer than 8:1.*--long_photos middle"):
+    with pytest.raises(PhotoError, match=r"longer than 8:1"):
         see(noise(height, width), View("dense", 32))
     assert max(see(noise(height, width), View("dense", 32), long_photos="middle")[0].shape) == 256
 

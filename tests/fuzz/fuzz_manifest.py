@@ -23,7 +23,8 @@ WAYS = [
 ]
 SEEDS = (
     b"path,label\na.jpg,cat\nb.jpg,dog\n",
-    b'\xef\xbb\xbfpath,label,split,box\n"a,\n.jpg",cat,train,0 0 5 5\nb.jpg,dog,val,"1,2,3.5,4"\n./b.jpg,cat,val,\nc.jpg,cat,test,\n',
+    b'\xef\xbb\xbfpath,label,split,box\n"a,\n.jpg",cat,train,0 0 5 5\n'
+    b'b.jpg,dog,val,"1,2,3.5,4"\n./b.jpg,cat,val,\nc.jpg,cat,test,\n',
     b'{"path": "a.jpg", "label": "cat"}\n{"path": "b.jpg", "labels": ["dog", "cat"]}\n',
     b'{"path": "a", "label": "c", "split": "train", "boxes": [{"label": "d", "box": [0, 0, 1, 1]}]}\n'
     b'{"path": "b", "label": "d", "split": "val", "box": [0, 0, 2, 2]}\n',

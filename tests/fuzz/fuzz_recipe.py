@@ -2,7 +2,7 @@
 
     python tests/fuzz/fuzz_recipe.py -max_total_time=60
 
-Options are libFuzzer's. The seeds are made here, in a temporary folder: the defaults, the recipes, and what YAML has beside fields.
+Options are libFuzzer's. The seeds are made here, in a temporary folder: the defaults, the recipes, and odd YAML.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Fuzzing of model files and saved states: any bytes are refused with a ModelError or RunError, or give a net that answers.
+"""Fuzzing of model files and saved states: any bytes are refused with a ModelError or RunError, or give a net.
 
     python tests/fuzz/fuzz_weights.py -max_total_time=60
 
-Options are libFuzzer's. The first byte says what the others are: a whole file, a header whose length is made to fit, a contract
-whose checksums are made to fit, a state.json, or one whose seal is made to fit. The seeds are made here, in a temporary folder.
+Options are libFuzzer's. The first byte says what the others are: a whole file, a header whose length is made to fit, a
+contract whose checksums are made to fit, a state.json, or one whose seal is made to fit. The seeds are made here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pickle
 import random
 import struct
 import subprocess
@@ -29,8 +28,9 @@ CLASSES = ("cat", "dog", "Käse")
 
 def classifier(net="A", **changes):
     values = {
-        "net": net, "classes": CLASSES, "crop": 32, "fc_width": 8, "base_width": 4, "batch_norm": False, "pooling": "up",
-        "mean": (100.0, 110.5, 120.25), "std": (1.0, 2.0, 4.0), "scales": (36, 44), "origin": "a test", "licence": "MIT",
+        "net": net, "classes": CLASSES, "crop": 32, "fc_width": 8, "base_width": 4, "batch_norm": False,
+        "pooling": "up", "mean": (100.0, 110.5, 120.25), "std": (1.0, 2.0, 4.0), "scales": (36, 44),
+        "origin": "a test", "licence": "MIT",
     }  # fmt: skip
     made = build(Contract(**(values | changes)))
     initialise(made.net, "he")
@@ -45,22 +45,6 @@ def normal(x):
     """Mean and std by hand, in fp64."""
     mean, std = np.array([100.0, 110.5, 120.25]), np.array([1.0, 2.0, 4.0])
     return torch.from_numpy((x.numpy() - mean[:, None, None]) / std[:, None, None]).float()
-
-
-@pytest.mark.parametrize(
-    ("given", "hint"),
-    [
-        (torch.rand(1, 3, 32, 32), "values from .* to .* look like pixels of 0-1: .photos \\* 255"),
-        (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "int64"),
-        (pixels(3, 32, 32), "add a batch dimension"),
-        (pixels(1, 32, 32, 3), "its colours stand last"),
-        (pixels(1, 1, 32, 32), "expected raw pixels"),
-    ],
-)
-def test_anything_but_raw_pixels_is_refused_with_a_hint(given, hint):
-    for way in (classifier(), classifier().score_map, classifier().predict):
-        with pytest.raises(ModelError, match=hint):
-            way(given)
 
 
 def test_the_mean_is_subtracted_and_the_rest_divided():
@@ -87,10 +71,13 @@ def test_photos_below_the_crop_are_refused():
         classifier()(pixels(1, 3, 31, 40))
 
 
-def test_posteriors_are_a_distribution():
-    found = classifier().predict(pixels(4, 3, 32, 32))
+def test_posteriors_are_a_distribution_and_the_mode_comes_back():
+    model = classifier().train()
+    found = model.predict(pixels(4, 3, 32, 32))
     assert found.shape == (4, 3)
     assert torch.allclose(found.sum(1), torch.ones(4))
+    assert model.training
+    assert model.predict([]).shape == (0, 3)
 
 
 def test_paths_pillow_images_arrays_and_tensors_get_the_same_answer(tmp_path):
@@ -110,21 +97,11 @@ def test_listed_photos_are_rescaled_to_the_middle_scale_and_cropped():
     assert torch.allclose(classifier().predict([array]), classifier().predict(crop), atol=1e-2)
 
 
-def test_no_photos_have_no_posteriors():
-    assert classifier().predict([]).shape == (0, 3)
-
-
 def test_a_bad_photo_is_named(tmp_path):
     with pytest.raises(PhotoError, match=r"missing\.png"):
         classifier().predict([tmp_path / "missing.png"])
     with pytest.raises(PhotoError, match="photo 1"):
         classifier().predict([np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40, 3))])
-
-
-def test_predict_gives_the_mode_back():
-    model = classifier().train()
-    model.predict(pixels(1, 3, 32, 32))
-    assert model.training
 
 
 @pytest.fixture
@@ -245,84 +222,26 @@ def test_types_that_could_not_be_read_are_not_written(tmp_path, dtype):
         classifier().save(tmp_path / "x.safetensors", dtype)
 
 
-def test_a_file_cut_short_is_refused(file):
-    data, cut = file.read_bytes(), file.with_name("cut.safetensors")
-    for twentieth in range(20):
-        cut.write_bytes(data[: len(data) * twentieth // 20])
-        with pytest.raises(ModelError, match=r"cut\.safetensors"):
-            read_classifier(cut)
-
-
-def test_a_file_with_a_tail_is_refused(file):
-    file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(ModelError):
-        read_classifier(file)
-
-
-def test_random_bytes_are_refused(tmp_path):
-    rng, path = np.random.default_rng(0), tmp_path / "noise.safetensors"
-    for size in [*range(20), *rng.integers(20, 10_000, 50)]:
-        path.write_bytes(rng.bytes(int(size)))
-        with pytest.raises(ModelError):
-            read_classifier(path)
-
-
-class Canary:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.pth"])
-def test_a_pickle_is_refused_and_not_executed(tmp_path, name):
-    canary, path = tmp_path / "canary", tmp_path / name
-    path.write_bytes(pickle.dumps(Canary(canary)))
-    with pytest.raises(ModelError):
-        verydeep.load(path)
-    torch.save({"weights": Canary(canary)}, path)
-    with pytest.raises(ModelError):
-        verydeep.load(path)
-    assert not canary.exists()
-
-
-def header_file(path, header, body=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
-    return path
+def with_header(length, header, body=b""):
+    return struct.pack("<Q", length) + header + body
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        b"[" * 50_000,
-        b"{}",
-        b"null",
-        {"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}},
-        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2**63]}},
-        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}},
-        {
-            "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-            "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-        },
-        {"../../a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
-        {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}},
-        {"__metadata__": {METADATA: 5}},
+        b"{}", b"null", b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}', b'{"__metadata__":{"verydeep":5}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,9223372036854775808]}}',
     ],
-    ids=["nesting", "empty", "null", "huge", "beyond", "backwards", "overlap", "dots", "type", "number"],
-)
-def test_absurd_headers_are_refused(tmp_path, header):
-    with pytest.raises(ModelError):
-        read_classifier(header_file(tmp_path / "x.safetensors", header, bytes(4)))
-
-
-def test_a_header_longer_than_the_file_is_refused(tmp_path):
-    path = tmp_path / "x.safetensors"
-    for length in (9, 2**32, 2**63, 2**64 - 1):
-        path.write_bytes(struct.pack("<Q", length) + b"{}")
-        with pytest.raises(ModelError, match="shorter than its header"):
-            read_classifier(path)
+)  # fmt: skip
+def test_what_is_no_file_of_ours_is_refused(file, header):
+    """Cut short, longer, noise and absurd headers; test_hostile.py has more."""
+    data, noise = file.read_bytes(), np.random.default_rng(len(header))
+    cuts = [data[: len(data) * twentieth // 20] for twentieth in range(20)]
+    random = [noise.bytes(int(size)) for size in [*range(20), *noise.integers(20, 10_000, 10)]]
+    for wrong in [data + b"\0", with_header(len(header), header, bytes(4)), with_header(2**63, b"{}"), *cuts, *random]:
+        file.write_bytes(wrong)
+        with pytest.raises(ModelError, match=r"model\.safetensors"):
+            read_classifier(file)
 
 
 def test_a_header_longer_than_any_of_ours_is_not_parsed(file):
@@ -340,85 +259,44 @@ def test_a_model_larger_than_the_memory_is_not_read(file, monkeypatch):
         read_classifier(file)
 
 
-def forged(file, text):
-    """The file with another contract text, its checksums made to fit."""
-    tensors = safetensors.torch.load_file(file)
-    metadata = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
-    safetensors.torch.save_file(tensors, file, metadata)
-    return file
-
-
-def contract_of(file):
+def forged(file, tensors=None, **changes):
+    """The file with other tensors or another contract, its checksums made to fit."""
     with safetensors.safe_open(file, framework="pt") as f:
-        return json.loads(f.metadata()[METADATA])
+        text = json.dumps(json.loads(f.metadata()[METADATA]) | changes)
+    metadata = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+    safetensors.torch.save_file(tensors or safetensors.torch.load_file(file), file, metadata)
+    return file
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"net": "Z"}, {"net": ["A"]}, {"net": None}, {"net": {}}, {"net": "D"}, {"crop": 33}, {"crop": 64}, {"crop": True}, {"crop": 2**16},
-        {"fc_width": 2**16, "base_width": 2**16}, {"fc_width": 10**30}, {"fc_width": "8"}, {"pooling": "sideways"}, {"pooling": []},
-        {"batch_norm": True}, {"classes": []}, {"classes": "ab"}, {"classes": [1, 2, 3]}, {"classes": None}, {"classes": ["a"] * 1000},
-        {"mean": [1.0, 2.0, 3.0]}, {"mean": [1.0]}, {"mean": ["a", "b", "c"]}, {"mean": [float("nan")] * 3}, {"std": [1.0, 1.0, 1.0]},
-        {"scales": [36]}, {"order": "BGR"}, {"range": [0, 1]}, {"task": "boxes"}, {"format": 99}, {"sha256": "0" * 64}, {"sha256": None},
-        {"more": 1}, {"classes": ["a", "b", "\ud800"]}, {"origin": "\ud800"}, {"scales": [1, 10**400]}, {"mean": [1e300, 0, 0]},
-        {"std": [1e-300, 1, 1]},
+        {"net": "D"}, {"crop": 33}, {"crop": 64}, {"crop": 2**16}, {"fc_width": 2**16, "base_width": 2**16},
+        {"batch_norm": True}, {"classes": ["a"] * 1000}, {"mean": [1.0, 2.0, 3.0]},
+        {"std": [1.0, 1.0, 1.0]}, {"sha256": "0" * 64},
     ],
     ids=str,
 )  # fmt: skip
 def test_a_contract_that_does_not_fit_its_tensors_is_refused(file, change):
+    assert read_classifier(forged(file)).contract.classes == CLASSES
     with pytest.raises(ModelError, match=r"model\.safetensors"):
-        read_classifier(forged(file, json.dumps(contract_of(file) | change)))
+        read_classifier(forged(file, **change))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "5", "null", "[" * 100_000, '{"a":' * 100_000, "1" * 100_000, "\ud7ff"]
-)
-def test_a_contract_that_is_no_object_is_refused(file, text):
-    with pytest.raises(ModelError, match=r"model\.safetensors"):
-        read_classifier(forged(file, text))
-
-
-def test_a_contract_that_says_a_thing_twice_is_refused(file):
-    text = json.dumps(contract_of(file))
-    with pytest.raises(ModelError, match="twice"):
-        read_classifier(forged(file, '{"net": "D", ' + text[1:]))
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("net.fc8.bias", torch.int64), ("net.fc8.bias", torch.float64), ("mean", torch.float16)]
-)
-def test_tensors_of_another_type_are_refused(file, name, dtype):
+    ("name", "change"),
+    [
+        ("net.fc8.bias", None), ("net.fc9.bias", torch.zeros(1)), ("net.fc8.bias", torch.zeros(4)),
+        ("mean", torch.zeros(3).half()), ("net.fc8.bias", torch.zeros(3).long()),
+        ("net.fc8.bias", torch.zeros(3).double()),
+    ],
+)  # fmt: skip
+def test_other_tensors_than_the_contracts_are_refused(file, name, change):
     """Weights of whole numbers would be read, and fail with the first photo."""
-    tensors = safetensors.torch.load_file(file)
-    tensors[name] = tensors[name].to(dtype)
-    text = json.dumps(contract_of(file) | {"sha256": checksum(tensors)})
-    safetensors.torch.save_file(
-        tensors, file, {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
-    )
-    with pytest.raises(ModelError, match="another shape or type"):
-        read_classifier(file)
-
-
-def test_a_forged_file_is_read_where_nothing_was_changed(file):
-    """So the refusals above are for their changes."""
-    assert read_classifier(forged(file, json.dumps(contract_of(file)))).contract.classes == CLASSES
-
-
-@pytest.mark.parametrize("change", ["missing", "more", "shape"])
-def test_other_tensors_than_the_contracts_are_refused(file, change):
-    tensors = safetensors.torch.load_file(file)
-    if change == "missing":
-        del tensors["net.fc8.bias"]
-    elif change == "more":
-        tensors["net.fc9.bias"] = torch.zeros(1)
-    else:
-        tensors["net.fc8.bias"] = torch.zeros(4)
-    with safetensors.safe_open(file, framework="pt") as f:
-        metadata = f.metadata()
-    safetensors.torch.save_file(tensors, file, metadata)
-    with pytest.raises(ModelError, match="fc"):
-        read_classifier(file)
+    tensors = safetensors.torch.load_file(file) | {name: change}
+    tensors = {n: t for n, t in tensors.items() if t is not None}
+    with pytest.raises(ModelError, match=f"layers do not match .*{name}|{name} has another shape or type"):
+        read_classifier(forged(file, tensors, sha256=checksum(tensors)))
 
 
 def test_safetensors_of_others_are_refused_as_of_unknown_diet(tmp_path):
@@ -448,6 +326,13 @@ def test_load_says_what_is_wrong_with_a_path(tmp_path):
     (tmp_path / "config.yaml").write_text("net: A\n")
     with pytest.raises(ModelError, match="first epoch is not done"):
         verydeep.load(tmp_path)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(ModelError):
+        verydeep.load(tmp_path)
+    (tmp_path / "best.safetensors").unlink()
+    (tmp_path / "best.safetensors").mkdir()
+    with pytest.raises(ModelError):
+        verydeep.load(tmp_path)
     with pytest.raises(ModelError, match="try builtin:fashion-a"):
         verydeep.load("builtin:vgg")
     for name in ("/dev/null", "x" * 5000, "a\0b", "~nobody-of-this-name/x", str(tmp_path / "x" / ("y" * 300) / "z")):
@@ -456,67 +341,45 @@ def test_load_says_what_is_wrong_with_a_path(tmp_path):
         assert len(str(e.value).splitlines()) == 1
 
 
-def test_a_best_that_is_a_folder_or_empty_is_refused(tmp_path):
-    (tmp_path / "best.safetensors").mkdir()
-    with pytest.raises(ModelError):
-        verydeep.load(tmp_path)
-    (tmp_path / "best.safetensors").rmdir()
-    (tmp_path / "best.safetensors").touch()
-    with pytest.raises(ModelError):
-        verydeep.load(tmp_path)
-
-
 RAW = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 TORCHVISION = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-MISTAKES = {
-    "0-1": (RAW / 255, r"values from 0 to 1 look like pixels of 0-1: \(photos \* 255\).round\(\).to\(torch.uint8\)"),
-    "0-1 that overshoots": (
-        RAW / 255 * 1.06 - 0.03,
-        r"look like pixels of 0-1 that were rescaled: \(photos \* 255\)\.round\(\)\.clamp",
-    ),
-    "bright and normalised": (
-        torch.full((1, 3, 8, 8), 2.2),
-        "very dark pixels of 0-255, or pixels with a mean subtracted",
-    ),
-    "0-1 of half precision": ((RAW / 255).half(), "float16 .* look like pixels of 0-1"),
-    "a dark photo of 0-1": (RAW / 2550, "pixels of 0-1"),
-    "0-255": (RAW.float(), r"values from 0 to 255 look like pixels of 0-255: photos.round\(\).to\(torch.uint8\)"),
-    "whole numbers": (RAW.long(), "int64 .* pixels of 0-255"),
-    "as torchvision": (
+MISTAKES = [
+    (RAW / 255, r"values from 0 to 1 look like pixels of 0-1: \(photos \* 255\).round\(\).to\(torch.uint8\)"),
+    (RAW / 255 * 1.06 - 0.03, r"look like pixels of 0-1 that were rescaled: \(photos \* 255\)\.round\(\)\.clamp"),
+    (torch.full((1, 3, 8, 8), 2.2), "very dark pixels of 0-255, or pixels with a mean subtracted"),
+    ((RAW / 255).half(), "float16 .* look like pixels of 0-1"),
+    (RAW / 2550, "pixels of 0-1"),
+    (RAW.float(), r"values from 0 to 255 look like pixels of 0-255: photos.round\(\).to\(torch.uint8\)"),
+    (RAW.long(), "int64 .* pixels of 0-255"),
+    (
         (RAW / 255 - TORCHVISION[0]) / TORCHVISION[1],
-        "normalised pixels, a mean subtracted and divided by a standard deviation",
+        "normalised pixels, a mean subtracted and divided by a standard dev",
     ),
-    "as Caffe": (
-        RAW.float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1),
-        "normalised pixels, a mean subtracted and in 0-255",
-    ),
-    "-1 to 1": (RAW / 127.5 - 1, "normalised pixels"),
-    "16 bits": (RAW.int() * 257, "pixels of more than 8 bits"),
-    "not finite": (RAW / 0.0, "no finite numbers"),
-    "one photo": (RAW[0], r"add a batch dimension with photo\[None\]$"),
-    "one photo, colours last": (RAW[0].permute(1, 2, 0), r"photo\[None\], colours first"),
-    "colours last": (RAW.permute(0, 2, 3, 1), r"photos.permute\(0, 3, 1, 2\) puts them first"),
-    "grey": (RAW[:, :1], "grey photos need three equal colours"),
-    "none": (RAW[:0].float(), "convert the photos as they were decoded"),
-}
+    (RAW - torch.tensor([103.9, 116.8, 123.7]).view(3, 1, 1), "normalised pixels, a mean subtracted and in 0-255"),
+    (RAW / 127.5 - 1, "normalised pixels"),
+    (RAW.int() * 257, "pixels of more than 8 bits"),
+    (RAW / 0.0, "no finite numbers"),
+    (RAW[0], r"add a batch dimension with photo\[None\]$"),
+    (RAW[0].permute(1, 2, 0), r"photo\[None\], colours first"),
+    (RAW.permute(0, 2, 3, 1), r"photos.permute\(0, 3, 1, 2\) puts them first"),
+    (RAW[:, :1], "grey photos need three equal colours"),
+    (RAW[:0].float(), "convert the photos as they were decoded"),
+]
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_what_is_no_raw_pixels_is_recognised(name):
-    photos, said = MISTAKES[name]
-    classifier = verydeep.load("builtin:fashion-a")
-    with pytest.raises(ModelError, match=said):
-        classifier(photos)
-    with pytest.raises(ModelError, match="expected raw pixels, uint8 of shape N x 3 x H x W in RGB"):
-        classifier.predict(photos if len(photos) else RAW.float())
+@pytest.mark.parametrize(("photos", "said"), MISTAKES)
+def test_what_is_no_raw_pixels_is_refused_as_what_it_looks_like(photos, said):
+    model = classifier()
+    for way in (model, model.score_map, model.predict if len(photos) else model):
+        with pytest.raises(ModelError, match=said):
+            way(photos)
 
 
-@pytest.mark.parametrize("photos", [np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
-def test_a_single_photo_is_no_list_of_rows(photos):
-    with pytest.raises(ModelError, match=r"not a single one; give \[photo\]"):
-        verydeep.load("builtin:fashion-a").predict(photos)
-
-
-def test_an_array_is_no_batch_of_pixels():
+def test_what_is_no_batch_of_photos_is_refused():
+    for photo in (np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))):
+        with pytest.raises(ModelError, match=r"not a single one; give \[photo\]"):
+            classifier().predict(photo)
+    with pytest.raises(ModelError, match=r"not the single path 'x\.png'"):
+        classifier().predict("x.png")
     with pytest.raises(ModelError, match="photos are a ndarray; expected a tensor"):
-        verydeep.load("builtin:fashion-a")(np.zeros((1, 3, 32, 32)))
+        classifier()(np.zeros((1, 3, 32, 32)))

@@ -12,7 +12,7 @@ from torch import nn
 from verydeep.data.builtin import open_builtin
 from verydeep.data.photo import centre_crop
 from verydeep.errors import ConfigError
-from verydeep.net.initialise import Gain, from_same, from_shallower, gain_table, gain_warning, gains, initialise
+from verydeep.net.initialise import Gain, copy_layers, gain_table, gain_warning, gains, initialise
 from verydeep.net.vgg import VGG
 
 
@@ -51,15 +51,9 @@ def test_he_has_variance_two_by_fan_in_and_one_by_fan_in_at_the_end():
     check_spread(made(how="he"), lambda name, fan_in, _: (1 if name == "fc8" else 2) / fan_in)
 
 
-def test_gaussian_has_the_papers_variance_of_a_hundredth():
+def test_gaussian_has_the_papers_variance_of_a_hundredth_or_another_sigma():
     check_spread(made(how="gaussian"), lambda *_: 1e-2)
-
-
-def test_gaussian_takes_another_sigma():
     check_spread(made(how="gaussian", sigma=0.01), lambda *_: 1e-4)
-
-
-def test_an_unknown_method_is_refused():
     with pytest.raises(ConfigError, match=r"init: 'zeros'.*glorot"):
         made(how="zeros")
 
@@ -69,19 +63,13 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("how", ["glorot", "gaussian", "he"])
-def test_the_seed_decides(how):
-    torch.manual_seed(5)
+def test_the_seed_decides_and_the_global_generator_is_left_alone(how):
     first = made(how=how)
-    torch.manual_seed(6)
+    before = torch.get_rng_state()
+    initialise(first, how)
+    assert torch.equal(before, torch.get_rng_state())
     assert all(same(first, made(how=how)))
     assert not any(same(first, made(how=how, seed=1))[::2])
-
-
-def test_the_global_generator_is_left_alone():
-    net = VGG("A", classes=10, crop=32, fc_width=8, base_width=4)
-    before = torch.get_rng_state()
-    initialise(net)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def weights(net, name):
@@ -101,7 +89,7 @@ def test_four_convolutions_and_three_fc_layers_of_a_go_to_deeper_nets(net):
         for layer in a.children():
             layer.bias.fill_(0.5)
     random = {k: v.clone() for k, v in deep.state_dict().items()}
-    assert from_shallower(deep, a) == [f"{source} -> {target}" for source, target in PLACES + FC]
+    assert copy_layers(deep, a) == [f"{source} -> {target}" for source, target in PLACES + FC]
     for source, target in PLACES + FC:
         assert all(map(torch.equal, weights(deep, target), weights(a, source)))
     copied = {target for _, target in PLACES + FC}
@@ -116,49 +104,39 @@ def test_the_same_net_gives_everything(net):
     with torch.no_grad():
         for tensor in first.state_dict().values():
             tensor += 1
-    pairs = from_same(other, first)
+    pairs = copy_layers(other, first)
     assert [p.split(" -> ")[0] for p in pairs if p.startswith("conv")] == [
         layer.name for block in first.blocks for layer in block
     ]
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in other.state_dict().items())
 
 
-def test_the_same_net_for_other_classes_and_crops_keeps_two_fc_layers_random():
-    before = made("D", seed=2, classes=3, crop=64)
-    other = made("D", seed=2, classes=3, crop=64)
-    pairs = from_same(other, made("D", seed=1, classes=10))
-    assert {"fc6 -> fc6", "fc8 -> fc8"}.isdisjoint(pairs)
-    assert "fc7 -> fc7" in pairs
-    assert torch.equal(other.fc6.weight, before.fc6.weight)
-    assert not torch.equal(other.conv5_3.weight, before.conv5_3.weight)
+@pytest.mark.parametrize("start", ["A", "D"])
+def test_fc6_stays_random_where_crops_differ_and_fc8_where_classes_do(start):
+    net, before = made("D", seed=2, classes=3, crop=64), made("D", seed=2, classes=3, crop=64)
+    pairs = copy_layers(net, made(start, seed=1, classes=10))
+    assert [p for p in pairs if p.startswith("fc")] == ["fc7 -> fc7"]
+    assert all(torch.equal(getattr(net, fc).weight, getattr(before, fc).weight) for fc in ("fc6", "fc8"))
+    assert torch.equal(net.conv5_3.weight, before.conv5_3.weight) == (start == "A")
+    assert "fc8 -> fc8" not in copy_layers(net, made(start, classes=3), last=False)
 
 
-@pytest.mark.parametrize(("options", "layer"), [({"base_width": 32}, "conv1_1"), ({"batch_norm": True}, "bn1_1")])
-def test_the_same_net_of_another_width_is_refused_and_nothing_copied(options, layer):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"base_width": 32}, "conv1_1 of the net D"), ({"batch_norm": True}, "the net D .* has batch_norm")],
+)
+def test_the_same_net_of_another_width_is_refused_and_nothing_copied(options, said):
     net, before = made("D", seed=2), made("D", seed=2)
-    with pytest.raises(ConfigError, match=rf"init_from: {layer} of the other net D"):
-        from_same(net, made("D", seed=1, **options))
+    with pytest.raises(ConfigError, match=f"init_from: {said}"):
+        copy_layers(net, made("D", seed=1, **options))
     assert all(same(net, before))
-
-
-def test_the_last_layer_stays_random_where_classes_differ():
-    a, deep = made("A", seed=1, classes=10), made("D", seed=2, classes=3)
-    before = deep.fc8.weight.clone()
-    assert from_shallower(deep, a)[-1] == "fc7 -> fc7"
-    assert torch.equal(deep.fc8.weight, before)
-
-
-def test_fc6_stays_random_where_crops_differ():
-    pairs = from_shallower(made("B", crop=64), made("A", crop=32))
-    assert "fc6 -> fc6" not in pairs
-    assert "fc7 -> fc7" in pairs
 
 
 def test_shallow_b_has_no_place_for_a_and_is_left_as_it_was():
     a, shallow = made("A", seed=1), made("shallow-B", seed=2)
     before = [p.clone() for p in shallow.parameters()]
     with pytest.raises(ConfigError, match=r"init_from: conv1_1 .*A.* shallow-B"):
-        from_shallower(shallow, a)
+        copy_layers(shallow, a)
     assert all(map(torch.equal, shallow.parameters(), before))
 
 
@@ -202,31 +180,24 @@ def full(how, sigma=None):
     return made("A", how, sigma=sigma, base_width=64, fc_width=512)
 
 
-def test_the_papers_variance_is_warned_of_on_real_photos():
-    warning = gain_warning(gains(full("gaussian"), photos()), 10)
-    assert "NaN in the first epoch" in warning
-    assert "--init glorot" in warning
-
-
-def test_sigma_a_hundredth_is_warned_of_on_real_photos():
-    warning = gain_warning(gains(full("gaussian", 0.01), photos()), 10)
-    assert "ln(10) = 2.3026" in warning
+@pytest.mark.parametrize(
+    ("how", "sigma", "said"), [("gaussian", None, "NaN in the first epoch"), ("gaussian", 0.01, "ln(10) = 2.3026")]
+)
+def test_what_the_literature_warns_of_is_warned_of_on_real_photos(how, sigma, said):
+    warning = gain_warning(gains(full(how, sigma), photos()), 10)
+    assert said in warning
     assert "--init glorot" in warning
 
 
 def test_glorot_needs_no_warning_on_real_photos():
     assert gain_warning(gains(full("glorot"), photos()), 10) is None
+    assert "NaN" in gain_warning([Gain("fc8", math.nan, 1.0)], 10)
 
 
-def test_the_gain_table_has_a_row_for_each_layer():
-    rows = gains(made(), photos(1))
-    lines = gain_table(rows).splitlines()
+def test_the_gain_table_has_a_row_for_each_layer_and_its_columns_never_touch():
+    lines = gain_table(gains(made(), photos(1))).splitlines()
+    assert [line.split()[0] for line in (lines[1], lines[-1])] == ["input", "fc8"]
     assert len(lines) == 1 + 1 + 8 + 3
-    assert lines[1].split()[0] == "input"
-    assert lines[-1].split()[0] == "fc8"
-
-
-def test_the_columns_of_the_gain_table_never_touch():
     for rms, gain in [(0.041779, 96877.37), (1.23456e-12, 1e9), (3.0, float("nan"))]:
         name, *numbers = gain_table([Gain("conv1_1", rms, gain)]).splitlines()[1].split()
         assert name == "conv1_1"
@@ -237,9 +208,9 @@ def test_batch_normalisation_goes_with_its_convolution():
     shallow, deep = (VGG(name, classes=3, crop=32, fc_width=8, base_width=4, batch_norm=True) for name in ("A", "B"))
     shallow.bn1_1.running_mean.fill_(2.0)
     shallow.bn2_1.weight.data.fill_(3.0)
-    pairs = from_shallower(deep, shallow)
+    pairs = copy_layers(deep, shallow)
     assert pairs[:4] == ["conv1_1 -> conv1_1", "bn1_1 -> bn1_1", "conv2_1 -> conv2_1", "bn2_1 -> bn2_1"]
     assert float(deep.bn1_1.running_mean.min()) == 2.0
     assert float(deep.bn2_1.weight.detach().max()) == 3.0
-    with pytest.raises(ConfigError, match="shallower net A has batch_norm; give the same"):
-        from_shallower(VGG("B", classes=3, crop=32, fc_width=8, base_width=4), shallow)
+    with pytest.raises(ConfigError, match="net A to start from has batch_norm; give the same"):
+        copy_layers(VGG("B", classes=3, crop=32, fc_width=8, base_width=4), shallow)

@@ -10,17 +10,11 @@ def rows(net, side=None, **options):
     return {row.name: row for row in sizes(VGG(net, device="meta", **options), side)}
 
 
-def test_two_3x3_layers_see_5_and_three_see_7():
-    assert stack_weights(3, 2, 1)[1] == 5
-    assert stack_weights(3, 3, 1)[1] == 7
-    assert rows("B")["conv1_2"].sees == 5
-
-
-def test_a_7x7_layer_costs_81_percent_more_than_three_3x3_layers():
-    three, one = stack_weights(3, 3, 64)[0], stack_weights(7, 1, 64)[0]
-    assert three == 27 * 64**2
-    assert one == 49 * 64**2
-    assert round(100 * (one / three - 1)) == 81
+def test_three_3x3_layers_see_7_as_one_of_7x7_does_that_costs_81_percent_more():
+    assert stack_weights(3, 2, 1)[1] == rows("B")["conv1_2"].sees == 5
+    assert stack_weights(3, 3, 64) == (27 * 64**2, 7)
+    assert stack_weights(7, 1, 64) == (49 * 64**2, 7)
+    assert round(100 * (49 / 27 - 1)) == 81
 
 
 def test_shapes_of_net_d_at_224():
@@ -43,20 +37,7 @@ def field(layers):
 
 
 def test_receptive_fields_of_net_d():
-    layers = [
-        (3, 1),
-        (3, 1),
-        (2, 2),
-        (3, 1),
-        (3, 1),
-        (2, 2),
-        *[(3, 1)] * 3,
-        (2, 2),
-        *[(3, 1)] * 3,
-        (2, 2),
-        *[(3, 1)] * 3,
-        (2, 2),
-    ]
+    layers = [layer for n in (2, 2, 3, 3, 3) for layer in [(3, 1)] * n + [(2, 2)]]
     found = rows("D")
     assert found["conv3_3"].sees == field(layers[:9])
     assert found["pool5"].sees == field(layers) == 212

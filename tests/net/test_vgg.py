@@ -4,11 +4,17 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from verydeep.config import Config
+from verydeep.contract import Contract
 from verydeep.errors import ConfigError
-from verydeep.net import winograd
+from verydeep.net.classifier import build
+from verydeep.net.fast import convolution
+from verydeep.net.initialise import initialise
 from verydeep.net.sizes import sizes
 from verydeep.net.vgg import VGG
+from verydeep.shape import Shape
 
 PARAMETERS = {
     "A": 132_863_336, "A-LRN": 132_863_336, "B": 133_047_848, "C": 133_638_952,
@@ -49,23 +55,19 @@ def distance(found, expected):
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_parameters_and_multiply_adds_are_the_papers(net):
+def test_parameters_and_multiply_adds_are_the_papers_in_the_order_of_the_net(net):
     built = VGG(net, device="meta")
     assert sum(p.numel() for p in built.parameters()) == PARAMETERS[net]
     assert round(sum(row.multiply_adds for row in sizes(built)) / 1e9, 2) == BILLIONS[net]
+    layers = [name for name, _ in oracle.names(net) if name.startswith("conv")] + ["fc6", "fc7", "fc8"]
+    expected = [f"{layer}.{what}" for layer in layers for what in ("weight", "bias")]
+    assert [name for name, _ in built.named_parameters()] == expected
 
 
 def test_the_net_of_the_papers_title_takes_224_pixels_to_1000_classes():
     built = VGG(device="meta")
     assert built.name == "D"
     assert built(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 1000)
-
-
-@pytest.mark.parametrize("net", NETS)
-def test_parameters_run_from_conv1_1_to_fc8_weight_before_bias(net):
-    layers = [name for name, _ in oracle.names(net) if name.startswith("conv")] + ["fc6", "fc7", "fc8"]
-    expected = [f"{layer}.{what}" for layer in layers for what in ("weight", "bias")]
-    assert [name for name, _ in VGG(net, device="meta").named_parameters()] == expected
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -102,9 +104,8 @@ def compare_gradients(found, expected, tolerance):
 @pytest.mark.parametrize("net", NETS)
 def test_gradients_of_forward_are_the_independent_ones(net):
     model, x, upstream = small(net), noise(2, 3, 64, 64), noise(2, 7, seed=2).double()
-    _, expected, _ = oracle.scores(
-        net, plain(model), x.double().numpy(), 64, upstream=upstream.numpy()[:, :, None, None]
-    )
+    to = upstream.numpy()[:, :, None, None]
+    _, expected, _ = oracle.scores(net, plain(model), x.double().numpy(), 64, upstream=to)
     compare_gradients(gradients(model, model, x, upstream), expected, 1e-4)
     compare_gradients(gradients(model.double(), model, x.double(), upstream), expected, 1e-10)
 
@@ -119,12 +120,8 @@ def test_gradients_of_dense_are_the_independent_ones(pooling):
 
 
 def test_batch_norm_in_eval_mode_is_the_independent_computation():
-    model, x, upstream = (
-        small("A", batch_norm=True).double(),
-        noise(2, 3, 64, 64).double(),
-        noise(2, 7, seed=2).double(),
-    )
-    p = plain(model)
+    model, x = small("A", batch_norm=True).double(), noise(2, 3, 64, 64).double()
+    p, upstream = plain(model), noise(2, 7, seed=2).double()
     expected, to, _ = oracle.scores("A", p, x.numpy(), 64, bn=True, upstream=upstream.numpy()[:, :, None, None])
     assert distance(model(x), expected[:, :, 0, 0]) < 1e-10
     compare_gradients(gradients(model, model, x, upstream), to, 1e-10)
@@ -133,9 +130,8 @@ def test_batch_norm_in_eval_mode_is_the_independent_computation():
 @pytest.fixture
 def fast_calls(monkeypatch):
     """Counts the convolutions that take the Winograd path."""
-    sides = []
-    convolve = winograd.convolve
-    monkeypatch.setattr(winograd, "convolve", lambda x, w, b: sides.append(x.shape[-1]) or convolve(x, w, b))
+    sides, convolve = [], convolution.by_winograd
+    monkeypatch.setattr(convolution, "by_winograd", lambda x, w, b: sides.append(x.shape[-1]) or convolve(x, w, b))
     return sides
 
 
@@ -143,9 +139,8 @@ def fast_calls(monkeypatch):
 def test_training_takes_the_fast_path_to_the_same_numbers(net, fast_calls):
     model = small(net, crop=32, base_width=16, seed=3)
     x, upstream = noise(64, 3, 32, 32), noise(64, 7, seed=2).double()
-    expected, to, _ = oracle.scores(
-        net, plain(model), x.double().numpy(), 32, upstream=upstream.numpy()[:, :, None, None]
-    )
+    given = plain(model), x.double().numpy(), 32
+    expected, to, _ = oracle.scores(net, *given, upstream=upstream.numpy()[:, :, None, None])
     model(x)
     assert fast_calls == []  # in eval mode the direct convolution
     assert distance(model.train()(x), expected[:, :, 0, 0]) < 1e-4
@@ -175,17 +170,12 @@ def test_dense_is_not_the_average_of_crops():
 
 
 @pytest.mark.parametrize("side", [(63, 64), (64, 65), (96, 96)])
-def test_forward_refuses_another_size_and_names_dense(side):
+def test_forward_refuses_another_size_and_dense_one_below_the_crop(side):
     with pytest.raises(ConfigError, match=r"64 x 64 .* dense"):
         small("A")(noise(1, 3, *side))
-
-
-@pytest.mark.parametrize("pooling", ["up", "down"])
-@pytest.mark.parametrize("crop", [32, 64])
-@pytest.mark.parametrize("side", [1, 8, 31])
-def test_dense_refuses_photos_below_the_crop(pooling, crop, side):
-    with pytest.raises(ConfigError, match=f"at least {crop} pixels"):
-        small("A", crop=crop, pooling=pooling).dense(noise(1, 3, 100, side))
+    for side in (1, 8, 63):
+        with pytest.raises(ConfigError, match="at least 64 pixels"):
+            small("A").dense(noise(1, 3, 100, side))
 
 
 def test_dropout_acts_in_training_only():
@@ -208,25 +198,9 @@ def test_taps_are_the_independent_activations(net, bn):
 
 def test_tap_names_are_in_the_order_of_the_net():
     assert VGG("A-LRN", device="meta").tap_names()[:5] == ["conv1_1", "relu1_1", "norm1_1", "pool1", "conv2_1"]
-    assert VGG("shallow-B", device="meta").tap_names()[-8:] == [
-        "conv5_1",
-        "relu5_1",
-        "pool5",
-        "fc6",
-        "relu6",
-        "fc7",
-        "relu7",
-        "fc8",
-    ]
+    last = VGG("shallow-B", device="meta").tap_names()[-7:]
+    assert last == ["relu5_1", "pool5", "fc6", "relu6", "fc7", "relu7", "fc8"]
     assert VGG("A", batch_norm=True, device="meta").tap_names()[:3] == ["conv1_1", "bn1_1", "relu1_1"]
-
-
-def test_a_tap_is_as_asked_and_before_its_relu():
-    model, x = small("D"), noise(2, 3, 64, 64)
-    found = model.taps(x, ["relu3_3", "conv3_3"])
-    assert list(found) == ["relu3_3", "conv3_3"]
-    assert found["conv3_3"].min() < 0
-    assert torch.equal(found["conv3_3"].relu(), found["relu3_3"])
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -259,19 +233,74 @@ def test_the_last_layer_can_be_replaced():
     [
         {"net": "F"}, {"crop": 33}, {"crop": 0}, {"crop": -32}, {"classes": 0}, {"fc_width": 0}, {"base_width": 0},
         {"pooling": "sideways"}, {"dropout": 1.0}, {"dropout": -0.1},
-        {"classes": ["a", "b"]}, {"classes": "ten"}, {"crop": 32.0}, {"fc_width": None},
+        {"classes": ["a", "b"]}, {"classes": "ten"}, {"crop": 32.0}, {"fc_width": None}, {"base_width": 1 << 17},
+        {"batch_norm": 1},
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused_by_name(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
+    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: "):
         VGG(**wrong, device="meta")
+
+
+def test_a_shape_says_what_to_try_and_takes_numpys_whole_numbers():
+    with pytest.raises(ConfigError, match=r"crop: 100 is not a multiple of 32; .* try 96"):
+        Shape(crop=100)
+    with pytest.raises(ConfigError, match=r"net: 'F' is not .* one of A, A-LRN, B, C, D, E, shallow-B"):
+        Shape("F")
+    shape = Shape("A", classes=np.int64(7), crop=np.int32(64), fc_width=12, base_width=4)
+    assert shape == Shape("A", 7, 64, 12, 4)
+    assert [type(value) for value in vars(shape).values()] == [str, int, int, int, int, bool, str]
+    assert Config(net="A", crop=64, fc_width=12, base_width=4).shape(7) == shape
+    assert VGG(**vars(shape)).fc8.weight.shape == (7, 12)
 
 
 def test_channels_last_photos_give_the_same_scores():
     model, x = small("A", crop=64), noise(2, 3, 64, 64)
     expected = model(x)
-    assert np.allclose(
-        model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)).detach(),
-        expected.detach(),
-        atol=1e-5,
-    )
+    found = model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+class Draws(TorchDispatchMode):
+    """Counts the random numbers that are drawn into memory."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, given=(), named=None):
+        if (
+            operation.overloadpacket.__name__ in ("uniform_", "normal_", "bernoulli_", "random_")
+            and not given[0].is_meta
+        ):
+            self.count += given[0].numel()
+        return operation(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_weights_are_drawn_once_and_none_for_who_fills_them(batch_norm):
+    contract = Contract("A", tuple("abcde"), 32, 16, 4, batch_norm, "up", (0, 0, 0), (1, 1, 1), (32, 32))
+    with Draws() as first:
+        net = VGG("A", classes=5, crop=32, fc_width=16, base_width=4, batch_norm=batch_norm)
+    weights = [layer.weight for layer in net.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert first.count == sum(w.numel() for w in weights)
+    assert all(w.std() > 0 for w in weights)
+    with Draws() as last:
+        net.replace_last(3)
+    assert last.count == 3 * 16
+    with Draws() as none:
+        built = build(contract, drawn=False)
+    assert none.count == 0
+    with Draws() as again:
+        initialise(built.net, seed=1)
+    assert again.count == first.count
+    initialise(net, seed=1)
+    fresh = net.state_dict()
+    assert all(torch.equal(t, fresh[n]) for n, t in built.net.state_dict().items() if not n.startswith("fc8"))
+
+
+@pytest.mark.parametrize(("names", "layers"), [(["conv1_1"], 1), (["relu2_1", "pool1"], 2), (["pool5"], 8), ([], 0)])
+def test_taps_stop_at_the_last_layer_that_is_wanted(names, layers):
+    model, called = small("A"), []
+    for layer in model.children():
+        layer.register_forward_hook(lambda layer, *_: called.append(layer))
+    assert list(model.taps(noise(1, 3, 64, 64), names)) == names
+    assert called == list(model.children())[:layers]

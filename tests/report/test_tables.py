@@ -7,9 +7,9 @@ from verydeep.report.tables import epoch_rows, map_side, markdown, rate, results
 from verydeep.words import aligned
 
 RESULT = {
-    "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224, "pooling": "up",
-    "split": "test", "photos": 1200, "top1_errors": 30, "top5_errors": None, "top1_error": 2.5, "top5_error": None,
-    "passes": 4.25, "seconds": 1.25, "skipped": [],
+    "model": "runs/a", "data": "photos", "protocol": "dense", "scales": [256], "mirror": True, "crop": 224,
+    "pooling": "up", "split": "test", "photos": 1200, "top1_errors": 30,
+    "top5_errors": None, "top1_error": 2.5, "top5_error": None, "passes": 4.25, "seconds": 1.25, "skipped": [],
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from conftest import draw_photo
 import verydeep.evaluate.models as models
 from verydeep.cli import main
 from verydeep.study import plan
-from verydeep.study.claims import bits
+from verydeep.study import run as study_run
+from verydeep.study.claims import known_of
 from verydeep.train import loop
 
 FIELDS = {
@@ -46,6 +47,10 @@ def record_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "study.json").read_text())
 
 
+def answers_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def whole(photos: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study") / "ab"
@@ -60,11 +65,11 @@ def test_a_study_trains_tests_and_reports(whole: Path) -> None:
     tests = [(r["stages"], r["protocol"], r["scales"]) for r in record["results"]]
     each = [("centre", [36]), ("dense", [36]), ("dense", [32, 36, 41])]
     assert tests == [([name], *test) for name in record["stages"] for test in each]
-    for r in record["results"]:
+    for r, known in zip(record["results"], answers_of(whole), strict=True):
         assert r["split"] == "test"
-        tested, right = bits(r["tested"]), bits(r["right"]["top1"])
-        assert tested.sum() == r["photos"] == record["photos"]["test"]
-        assert (tested & ~right).sum() == r["top1_errors"]
+        seen, right = known_of([known["tested"], known["top1"]])
+        assert seen.sum() == r["photos"] == record["photos"]["test"]
+        assert (seen & ~right).sum() == r["top1_errors"]
         assert "confusion" not in r
     page, text = (whole / "study.html").read_text(), (whole / "study.md").read_text()
     assert "it needs A and A-LRN" in page
@@ -121,7 +126,10 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
     assert trained == ["A-36-seed1", "shallow-B-36-seed0"]
     record = record_of(out)
     assert (record["nets"], record["seeds"]) == (["A", "B", "shallow-B"], [0, 1])
-    tested = {r["stages"][0]: (r["photos_sha256"], r["tested"]) for r in record["results"]}
+    tested = {
+        r["stages"][0]: (r["photos_sha256"], a["tested"])
+        for r, a in zip(record["results"], answers_of(out), strict=True)
+    }
     assert len(tested) == 4
     assert len(set(tested.values())) == 1, "all seeds share one split"
     text = capsys.readouterr().out
@@ -136,9 +144,9 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
         (["--tuning_epochs", "1"], 1, "is another study: tuning_epochs (None then, 1 now)"),
         (["--nets", "A,Z"], 2, "nets: 'Z' is not one of the paper's"),
         (["--net", "D"], 2, "net: a study trains several"),
-        (["--seeds", "one"], 2, "seeds: 'one' is not understood"),
-        (["--crops_photos", "0"], 2, "crops_photos: 0 is too small"),
-        (["--test_photos", "0"], 2, "test_photos: 0 is too small"),
+        (["--seeds", "one"], 2, "seeds: 'one' is not a list of a whole number"),
+        (["--crops_photos", "0"], 2, "crops_photos: '0' is not a whole number, 1 or more"),
+        (["--test_photos", "0"], 2, "test_photos: '0' is not a whole number, 1 or more"),
         (["--scale", "[36,72]"], 2, "scale: [36;72] is jittered"),
     ],
 )
@@ -160,7 +168,7 @@ def test_a_folder_of_something_else_and_other_photos_are_refused(
     assert "and is not a study" in capsys.readouterr().err
     other = shutil.copytree(photos, tmp_path / "other")
     assert go(str(other), whole, "--nets", "A") == 1
-    assert "is a study of" in capsys.readouterr().err
+    assert "is another study: location (" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
@@ -176,7 +184,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
         ("D-54-seed0", 0.0001, "D-36-seed0", "new"),
     ]
     fused = next(t for t in record["tests"] if t["photos"] == 4)
-    # Of each net and Q, in crops: 25 crops twice, and 4/3 of the photo's pixels twice for the dense test; once a centre crop.
+    # Of each net and Q: 25 crops twice, and 4/3 of the photo's pixels twice for the dense test; once the centre.
     by_hand = 2 * (1 + sum(50 + 2 * 4 / 3 * q**2 / 32**2 for q in (36, 54, 72)))
     assert fused["passes"] == pytest.approx(by_hand, abs=0.06)
     assert go(photos, tmp_path / "out", *words) == 0
@@ -188,42 +196,20 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert go(photos, whole, "--nets", "A,B", "--seeds", "0,1", "--dry_run", "--json") == 0
     record = json.loads(capsys.readouterr().out)
-    assert [(s["state"], s["seconds_left"] == 0) for s in record["stages"]] == [("done", True)] * 2 + [
-        ("new", False)
-    ] * 2
+    states = [(s["state"], s["seconds_left"] == 0) for s in record["stages"]]
+    assert states == [("done", True)] * 2 + [("new", False)] * 2
 
 
 def test_crops_and_fusion_of_the_jittered_nets(photos: str, tmp_path: Path) -> None:
     """All stages of D and E, one epoch, few photos in crops: the fused posteriors of Tables 5 and 6 are there."""
-    words = [
-        "--epochs",
-        "1",
-        "--drop_at",
-        "[]",
-        "--base_width",
-        "2",
-        "--fc_width",
-        "4",
-        "--crops_photos",
-        "3",
-        "--batch",
-        "24",
-    ]
+    fields = {"epochs": "1", "drop_at": "[]", "base_width": "2", "fc_width": "4", "crops_photos": "3", "batch": "24"}
+    words = [word for name, value in fields.items() for word in (f"--{name}", value)]
     assert go(photos, tmp_path / "out", "--nets", "D,E", *words) == 0
     record = record_of(tmp_path / "out")
     pair = ["D-36-72-seed0", "E-36-72-seed0"]
     fused = [(r["protocol"], r["photos"]) for r in record["results"] if r["stages"] == pair]
-    n = record["photos"]["test"]
-    assert fused == [
-        ("centre", n),
-        ("dense", n),
-        ("dense", n),
-        ("centre", 3),
-        ("dense", 3),
-        ("dense", 3),
-        ("crops", 3),
-        ("both", 3),
-    ]
+    n, ladder = record["photos"]["test"], ("centre", "dense", "dense", "crops", "both")
+    assert fused == [*((p, n) for p in ladder[:3]), *((p, 3) for p in ladder)]
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| D+E | [36;72] | 36, 54, 72 |" in text
     assert "on the first 3 test photos" in text
@@ -241,3 +227,41 @@ def test_a_study_of_fashion_learns(tmp_path: Path) -> None:
     }
     print(errors)
     assert max(errors.values()) <= 35
+
+
+def test_a_study_of_fifty_thousand_photos_goes_on(
+    whole: Path, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many results as three seeds of twelve stages have, each with its bits by photo."""
+    out, evaluate = Path(shutil.copytree(whole, tmp_path / "large")), study_run.evaluate_models
+
+    def larger(*args: Any, **more: Any) -> list[dict[str, Any]]:
+        known = "a5" * 6250
+        found = [r | {"right": {"top1": known, "top5": None}, "tested": known} for r in evaluate(*args, **more)]
+        return found * 30
+
+    monkeypatch.setattr(study_run, "evaluate_models", larger)
+    for _ in range(2):
+        assert go(photos, out, "--nets", "A,B") == 0
+    assert len(record_of(out)["results"]) == 180
+    answers = answers_of(out)
+    assert [a["stages"] for a in answers] == [r["stages"] for r in record_of(out)["results"]]
+    assert answers[-1]["tested"] == "a5" * 6250
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_split_half_written_is_no_split(
+    whole: Path, photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    def half(data: Any, path: Path) -> None:
+        path.write_text("photo,label,split\nc0/0.png,c0,tra")
+        raise stop
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(study_run, "write_split", half)
+    assert go(photos, out, "--nets", "A", "--epochs", "1", "--drop_at", "[]") in (1, 130)
+    monkeypatch.undo()
+    assert not (out / "split.csv").exists()
+    assert go(photos, out, "--nets", "A", "--epochs", "1", "--drop_at", "[]") == 0
+    assert (out / "split.csv").read_bytes() == (whole / "split.csv").read_bytes()
+    assert (out / "study.yaml").exists()

@@ -3,84 +3,37 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from study_records import SCALES, SEVERAL, result, stage, study, wrong_first
+from study_records import Record, result, stage, study, whole_study, wrong_first
 from test_claims import answered
 
-from verydeep.study import figures as study_figures
-from verydeep.study.claims import JITTER, claims, findings
-from verydeep.study.page import seed_words, split_words, write_pages
-from verydeep.study.tables import all_tables, border_share, dense_note
+from tests.report.parsed import Page
+from verydeep.report.page import rendered
+from verydeep.study.claims import claims, judgements
+from verydeep.study.page import study_facts, study_text, write_pages
+from verydeep.study.tables import border_share, tables_of_paper
+
+UNDRAWN = {"stages": ([], []), "own": "", "command": "", "charts": {}}  # figures would take most of the time
 
 
-class Page(HTMLParser):
-    """Text by table row; fails on tags that do not close as they opened."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-        self.rows: list[list[str]] = []
-        self.words = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [str(v) for k, v in attrs if k in ("src", "href")]
-        if tag == "br" and self.rows:
-            self.rows[-1][-1] += " "
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-        if self.open and {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-
-def whole_study(seeds: int = 1) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Every stage of Table 3 by every protocol; errors fall by 10 photos from net to net and with every refinement."""
-    facts, results = {}, []
-    ways = {"A": ["256"], "A-LRN": ["256"], "B": ["256"], **{net: list(SCALES) for net in "CDE"}}
-    for seed in range(seeds):
-        for n, (net, own) in enumerate(ways.items()):
-            for w, way in enumerate(own):
-                name, values = stage(net, way, seed)
-                facts[name] = values
-                wrong = 150 - 10 * n - 10 * w + seed
-                results.append(result([name], wrong_first(wrong + 20), "centre", [SCALES[way]]))
-                results.append(result([name], wrong_first(wrong), "dense", [SCALES[way]]))
-                results.append(result([name], wrong_first(wrong - 10), "dense", SEVERAL[way]))
-                for q in {36, 54, 72} - {SCALES[way]} if net in "DE" else ():
-                    results.append(result([name], wrong_first(wrong + abs(q - SCALES[way]) * 2), "dense", [q]))
-        pair = [f"{net}-{JITTER}-seed{seed}" for net in "DE"]
-        for names in ([pair[0]], [pair[1]], pair):
-            for protocol, wrong in (("crops", 40), ("both", 30), ("dense", 50)):
-                results.append(result(names, wrong_first(wrong - 10 * len(names)), protocol, SEVERAL[JITTER]))
-    return results, facts
+def markdown_of(results: list[Record], facts: dict[str, Record], **changes: object) -> str:
+    return rendered("study/page.md.j2", study_facts(study(results, facts, **changes)) | UNDRAWN)
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, str]:
     out = tmp_path_factory.mktemp("study")
     write_pages(out, study(*whole_study()))
-    return Page((out / "study.html").read_text(encoding="utf-8")), (out / "study.md").read_text(encoding="utf-8")
+    first = (out / "study.html").read_bytes()
+    write_pages(out, study(*whole_study()))
+    assert (out / "study.html").read_bytes() == first
+    return Page(out / "study.html"), (out / "study.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything(pages: tuple[Page, str]) -> None:
     page, markdown = pages
-    assert not page.open
     assert len(page.sources) == 2
     assert all(s.startswith("data:image/svg+xml") for s in page.sources)
     assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%", page.words + markdown)
@@ -88,116 +41,90 @@ def test_the_page_is_whole_and_asks_nobody_for_anything(pages: tuple[Page, str])
     assert "photos &lt;b>&#124;" in markdown
 
 
-def test_table_3_says_what_the_records_say_beside_the_papers(pages: tuple[Page, str]) -> None:
+def test_what_the_shared_words_show_is_escaped_in_html_alone(tmp_path: Path) -> None:
+    results, facts = whole_study()
+    shown = study_facts(study([r | {"split": "<i>test"} for r in results], facts)) | UNDRAWN
+    (tmp_path / "study.html").write_text(rendered("study/page.html.j2", shown))
+    assert "errors in percent on all 400 <i>test photos" in Page(tmp_path / "study.html").words
+    assert "errors in percent on all 400 <i>test photos" in rendered("study/page.md.j2", shown)
+
+
+Q = ("[36;72]", "36, 54, 72", "2 x 2, 3 x 3")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [  # A is wrong on 150 of 400 densely and on 170 by the centre crop; D at S = 36 on 110 and 130.
+        ("A", "36", "36", "2 x 2", "42.50 / 42.50", "37.50 / 37.50", "256 | 256", "29.6 / 10.4"),
+        ("D", "36", "36", "2 x 2", "32.50 / 32.50", "27.50 / 27.50", "256 | 256", "27.0 / 8.8"),
+        ("D", *Q, "27.50 / 27.50", "22.50 / 22.50", "20.00 / 20.00", "256, 384, 512", "24.8 / 7.5"),
+        ("D", *Q, "27.50 / 27.50", "20.00 / 20.00", "7.50 / 7.50", "5.00 / 5.00",
+            "24.8 / 7.5", "24.6 / 7.5", "24.4 / 7.2"),
+        ("D+E", *Q, "-", "7.50 / 7.50", "5.00 / 5.00", "2.50 / 2.50", "24.0 / 7.1", "23.9 / 7.2", "23.7 / 6.8"),
+    ],
+)  # fmt: skip
+def test_tables_say_what_the_records_say_beside_the_papers(pages: tuple[Page, str], row: tuple[str, ...]) -> None:
     page, markdown = pages
-    # A is wrong on 150 of 400 densely and on 170 by the centre crop; D at S = 36 on 110 and 130.
-    a = ["A", "36", "36", "2 x 2", "42.50 / 42.50", "37.50 / 37.50", "256 | 256", "29.6 / 10.4"]
-    d = ["D", "36", "36", "2 x 2", "32.50 / 32.50", "27.50 / 27.50", "256 | 256", "27.0 / 8.8"]
-    for row in (a, d):
-        assert row in page.rows
-        assert "| " + " | ".join(c.replace("|", "&#124;") for c in row) + " |" in markdown
-
-
-def test_the_other_tables(pages: tuple[Page, str]) -> None:
-    rows = pages[0].rows
-    assert [
-        "D",
-        "[36;72]",
-        "36, 54, 72",
-        "2 x 2, 3 x 3",
-        "27.50 / 27.50",
-        "22.50 / 22.50",
-        "20.00 / 20.00",
-        "256, 384, 512",
-        "24.8 / 7.5",
-    ] in rows
-    table_5 = [
-        "D",
-        "[36;72]",
-        "36, 54, 72",
-        "2 x 2, 3 x 3",
-        "27.50 / 27.50",
-        "20.00 / 20.00",
-        "7.50 / 7.50",
-        "5.00 / 5.00",
-    ]
-    assert [*table_5, "24.8 / 7.5", "24.6 / 7.5", "24.4 / 7.2"] in rows
-    table_6 = ["D+E", "[36;72]", "36, 54, 72", "2 x 2, 3 x 3", "-", "7.50 / 7.50", "5.00 / 5.00", "2.50 / 2.50"]
-    assert [*table_6, "24.0 / 7.1", "23.9 / 7.2", "23.7 / 6.8"] in rows
+    assert list(row) in page.rows
+    assert "| " + " | ".join(c.replace("|", "&#124;") for c in row) + " |" in markdown
 
 
 def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> None:
-    results, _ = whole_study()
-    assert dense_note(results) == ""
-    bad = [
-        result(["D-54-seed0"], wrong_first(40), "centre", [54]),
-        result(["D-54-seed0"], wrong_first(280), "dense", [54]),
-    ]
-    words = dense_note([*results[:3], *bad])
+    results, facts = whole_study()
+    assert "Do not read the dense columns" not in markdown_of(results, facts)
+    facts["D-54-seed0"] = stage("D", "384")[1]
+    wrong = {"centre": 40, "dense": 280}
+    bad = [*results[:3], *(result(["D-54-seed0"], wrong_first(n), p, [54]) for p, n in wrong.items())]
+    words = markdown_of(bad, facts)
     assert "in 1 of 2 tests" in words
     assert "70.0 against 10.0 % (D-54-seed0, Q = 54)" in words
     assert "2 x 2 in block 5, where 56 %" in words
-    assert "--pooling down leaves them out" in words
-    assert "--pooling" not in dense_note([r | {"pooling": "down"} for r in [*results[:3], *bad]])
+    assert "'verydeep evaluate' with --pooling down leaves them out" in words
+    assert "--pooling" not in markdown_of([r | {"pooling": "down"} for r in bad], facts)
     taps = [(i + a, j + b) for i in range(5) for j in range(5) for a in (-1, 0, 1) for b in (-1, 0, 1)]
     assert border_share(5) == pytest.approx(sum(not (0 <= y < 5 and 0 <= x < 5) for y, x in taps) / len(taps))
 
 
 def test_several_seeds_are_a_mean_and_a_deviation() -> None:
     """A is wrong on 150, 151 and 152 of 400."""
-    table = all_tables(*whole_study(seeds=3))[0]
-    assert table.rows[0][5] == "37.75 ± 0.25 / 37.75 ± 0.25"
-    assert "mean and standard deviation of 3 seeds" in table.caption
+    words = markdown_of(*whole_study(seeds=3))
+    assert "| A | 36 | 36 | 2 x 2 | 42.75 ± 0.25 / 42.75 ± 0.25 | 37.75 ± 0.25 / 37.75 ± 0.25 |" in words
+    assert "mean and standard deviation of 3 seeds" in words
 
 
 def test_crops_of_the_first_photos_are_compared_on_those_alone_and_said_so() -> None:
     results, facts = whole_study()
-    results = [
-        {**result(r["stages"], wrong_first(20)[:100], r["protocol"], r["scales"]), "limit": 100}
-        if r["protocol"] in ("crops", "both")
-        else r
-        for r in results
-    ]
-    third, fourth, table, _ = all_tables(results, facts)
-    assert "on all 400 test photos" in third.caption
-    assert "on all 400 test photos" in fourth.caption
+    for i, r in enumerate(results):
+        if r["protocol"] in ("crops", "both"):
+            results[i] = result(r["stages"], wrong_first(20)[:100], r["protocol"], r["scales"]) | {"limit": 100}
+    third, fourth, table, _ = tables_of_paper(results, facts)
+    assert (third.photos, fourth.photos, table.photos) == ("all 400", "all 400", "the first 100")
     # Densely the first 80 photos of all are wrong, so 80 of these 100; of the crops 20 of 100.
-    assert table.rows[0][5:8] == ("80.00 / 80.00", "20.00 / 20.00", "20.00 / 20.00")
-    assert "on the first 100 test photos" in table.caption
-    both = findings(results, facts)[-2].outcomes["both"][0]
+    assert table.rows[0][5:8] == ["80.00 / 80.00", "20.00 / 20.00", "20.00 / 20.00"]
+    both = judgements(results, facts)[-2].outcomes["both"][0]
     assert (both.photos, both.second_better, both.first_better) == (100, 60, 0)
 
 
 def test_top5_is_a_dash_where_it_cannot_fail() -> None:
     results, facts = whole_study()
     few = [{**r, "top5_error": None, "top5_errors": None, "right": {**r["right"], "top5": None}} for r in results]
-    assert all_tables(few, facts)[0].rows[0][5] == "37.50 / -"
+    assert tables_of_paper(few, facts)[0].rows[0][5] == "37.50 / -"
 
 
 @pytest.mark.parametrize(
     ("gain", "words"), [(20, ("held", "not held")), (0, ("undecided", "held")), (-20, ("not held", "held"))]
 )
-def test_each_claim_stands_on_the_page_with_its_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: int, words: tuple[str, str]
-) -> None:
-    monkeypatch.setattr(study_figures, "depth", lambda *_: None)  # which would take most of the time
-    monkeypatch.setattr(study_figures, "over_scales", lambda *_: None)
+def test_each_claim_stands_on_the_page_with_its_verdict(tmp_path: Path, gain: int, words: tuple[str, str]) -> None:
     for index, claim in enumerate(claims()):
-        results, facts = answered(index, gain)
-        write_pages(tmp_path, study(results, facts))
-        for text in (
-            Page((tmp_path / "study.html").read_text(encoding="utf-8")).rows,
-            (tmp_path / "study.md").read_text(encoding="utf-8"),
+        shown = study_facts(study(*answered(index, gain))) | UNDRAWN
+        (tmp_path / "study.html").write_text(rendered("study/page.html.j2", shown), encoding="utf-8")
+        lines = rendered("study/page.md.j2", shown).splitlines()
+        for said in (
+            next(row[2] for row in Page(tmp_path / "study.html").rows if row[0] == claim.sentence),
+            next(line for line in lines if line.startswith(f"| {claim.sentence}")).split(" | ")[2],
         ):
-            if isinstance(text, list):
-                said = next(row[2] for row in text if row[0] == claim.sentence)
-            else:
-                said = next(line for line in text.splitlines() if line.startswith(f"| {claim.sentence}")).split(" | ")[
-                    2
-                ]
-            expected = words[claim.kind == "not fewer"]
             protocols = {c.second.protocol for c in claim.comparisons}
-            assert len(re.findall(rf"(?<!not ){expected}\b", said)) == len(protocols), said
+            assert len(re.findall(rf"(?<!not ){words[claim.kind == 'not fewer']}\b", said)) == len(protocols), said
             assert "comparisons" not in said
 
 
@@ -205,33 +132,26 @@ def test_a_claim_without_its_nets_says_what_it_needs(tmp_path: Path) -> None:
     facts = dict([stage("A", "256"), stage("B", "256")])
     results = [result([f"{net}-256-seed0"], wrong_first(n), "dense", [36]) for net, n in (("A", 50), ("B", 10))]
     write_pages(tmp_path, study(results, facts))
-    rows = {row[0]: row for row in Page((tmp_path / "study.html").read_text(encoding="utf-8")).rows}
+    rows = {row[0]: row for row in Page(tmp_path / "study.html").rows}
     assert rows[claims()[1].sentence][2] == "dense, the paper's way: held (1 of 5 comparisons)"
     assert rows[claims()[-1].sentence][2] == "not tested: it needs D and E with jitter"
 
 
-def test_one_seed_speaks_of_two_nets_and_several_of_signs() -> None:
-    assert "about the two nets that were compared, not about the method" in seed_words([0])
-    assert "Two cannot say much" in seed_words([0, 1])
-    assert "All of them must have the same sign" in seed_words([0, 1, 2])
+def test_one_seed_speaks_of_two_nets_and_several_of_signs(tmp_path: Path) -> None:
+    one, two, three = (study_text(study(*whole_study(seeds)), tmp_path) for seeds in (1, 2, 3))
+    assert "about the two nets that were compared, not about the method" in one
+    assert "Two cannot say much" in two
+    assert "All of them must have the same sign" in three
 
 
 def test_the_page_says_which_photos_steered_and_which_were_counted() -> None:
     results, facts = whole_study()
-    clean = split_words(study(results, facts))
-    assert "1,000 validation photos" in clean
-    assert "400 photos of the split test, which no training looked at" in clean
-    assert "the first 100 of the 400 photos of the split test" in split_words(study(results, facts, test_photos=100))
-    leaking = split_words(study(results, facts, split="val", photos={"train": 6000, "val": 1000}))
-    assert "SAME validation photos" in leaking
     config = study(results, facts)["config"] | {"drop_at": []}
-    assert "when the error stopped improving" in split_words(study(results, facts, config=config))
-
-
-def test_the_same_study_gives_the_same_page(tmp_path: Path) -> None:
-    made = []
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        write_pages(tmp_path / folder, study(*whole_study()))
-        made.append((tmp_path / folder / "study.html").read_bytes())
-    assert made[0] == made[1]
+    for said, changes in (
+        ("1,000 validation photos", {}),
+        ("400 photos of the split test, which no training looked at", {}),
+        ("the first 100 of the 400 photos of the split test", {"test_photos": 100}),
+        ("SAME validation photos", {"split": "val", "photos": {"train": 6000, "val": 1000}}),
+        ("when the error stopped improving", {"config": config}),
+    ):
+        assert said in markdown_of(results, facts, **changes)

@@ -9,12 +9,12 @@ import yaml
 from tiny import job_of, step_of
 
 import verydeep
-from verydeep.arguments import recipe_file
 from verydeep.cli import main
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.net.classifier import build
+from verydeep.recipes import recipe_file
 from verydeep.run import Run, read_config
 from verydeep.train.start import SAFE_RATE, Inherited, inherited
 from verydeep.weights import torchvision

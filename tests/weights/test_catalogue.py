@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import toy
 
 import verydeep
 import verydeep.weights  # before a test changes the catalogue
@@ -15,7 +16,6 @@ from verydeep import paper
 from verydeep.cli import main
 from verydeep.contract import Contract, class_key
 from verydeep.errors import ConfigError, ModelError
-from verydeep.net.classifier import build
 from verydeep.weights import catalogue, torchvision
 from verydeep.weights.catalogue import Stated, digests, whose
 from verydeep.weights.eats import EATS, Eats, eats_of, spelled
@@ -100,7 +100,7 @@ def listed(cache, monkeypatch):
     """torchvision-a, if its file were a toy that is in the cache: the toy, and the entry."""
     cache.mkdir()
     contract = Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", *EATS["rgb-01-std"].rgb(), (36, 36))
-    made = build(contract).eval()
+    made = toy.drawn(contract)
     torchvision.write(made.net.state_dict(), path := cache / "toy.safetensors")
     return made, entry_of(monkeypatch, "torchvision-a", path, "sha256", bytes=path.stat().st_size, scales=(40, 80))
 

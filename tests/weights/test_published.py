@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import test_catalogue
 import torch
+import toy
 from PIL import Image
 
 import verydeep
@@ -157,7 +158,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        ("", 2, "missing: verb"),
+        ("", 2, "required: VERB"),
         ("fly", 2, "'fly'"),
         ("fetch x", 1, "x is not a published net; see 'verydeep weights list'"),
         ("fetch oxfrod-d", 1, "published nets of a similar name are oxford-d, oxford-e: see 'verydeep weights list'"),
@@ -264,7 +265,7 @@ def test_convert_says_what_is_lost_and_how_to_read_the_file_here(capsys, tmp_pat
 
 
 def test_convert_says_what_of_another_head_is_left_out(capsys, tmp_path):
-    state = torchvision.theirs(build(replace(A, pooling="down")).net.state_dict())
+    state = torchvision.theirs(toy.drawn(replace(A, pooling="down")).net.state_dict())
     state = {n: t for n, t in state.items() if n.startswith("features")}
     torch.save(state | {f"head.{i}": torch.ones(2) for i in range(5)}, tmp_path / "x.pth")
     out = said(capsys, "convert", f"{tmp_path}/x.pth@rgb-01-std", tmp_path / "y.pth", "--to", "torchvision").out

@@ -12,8 +12,8 @@ import pytest
 import test_catalogue
 import test_published
 import torch
+import toy
 
-from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
 from verydeep.net.vgg import VGG
 from verydeep.weights import torchvision
@@ -61,7 +61,7 @@ def test_a_value_that_is_not_finite_is_named(capsys, tmp_path, value, layer):
 
 @pytest.mark.parametrize("layer", ["fc7.weight", "conv4_1.bias"])
 def test_a_value_of_another_toolkits_file_that_is_not_finite_is_named(capsys, tmp_path, layer):
-    state = build(replace(A, pooling="down")).net.state_dict()
+    state = toy.drawn(replace(A, pooling="down")).net.state_dict()
     theirs = {n: t.clone() for n, t in torchvision.theirs(state).items()}  # its writer refuses what is not finite
     next(t for t in theirs.values() if torch.equal(t, state[layer])).view(-1)[1] = torch.nan
     torch.save(theirs, path := tmp_path / "net.pth")
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_an_error(capsys, tmp_path):
 
 def toy_file(path, spoil=False):
     """A toy net A of torchvision's, always the same bytes; one value of it changed on request."""
-    made = build(replace(A, classes=tuple(map(str, range(1000))), base_width=2, pooling="down"))
+    made = toy.drawn(replace(A, classes=tuple(map(str, range(1000))), base_width=2, pooling="down"))
     initialise(made.net, "glorot", 0)
     made.net.conv2_1.weight.data[1, 1, 1, 1] += 0.5 * spoil
     torchvision.write(made.net.state_dict(), plain := path.with_suffix(".safetensors"))  # torch.save writes a name too

@@ -10,19 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from verydeep.contract import Contract
+from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
+from verydeep.weights.read import take
 
 CROP, FC_WIDTH, BASE_WIDTH, CLASSES = 64, 16, 4, 5  # the last map is 2 x 2, so that its order matters
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
 
 
 def net(name: str = "D", batch_norm: bool = False, crop: int = CROP, seed: int = 0) -> VGG:
-    torch.manual_seed(seed)
     made = VGG(name, classes=CLASSES, crop=crop, fc_width=FC_WIDTH, base_width=BASE_WIDTH, batch_norm=batch_norm)
+    torch.manual_seed(seed)
     for parameter_name, t in made.state_dict().items():
         if t.is_floating_point():
             t.copy_(torch.rand(t.shape) + 0.5 if "running_var" in parameter_name else torch.randn(t.shape) * 0.2)
     return made.eval()
+
+
+def drawn(contract: Contract) -> Classifier:
+    """A Classifier of a contract, with random weights."""
+    return Classifier(VGG(**vars(contract.shape)), contract).eval()
 
 
 def tensors(made: VGG) -> dict[str, Tensor]:
@@ -64,9 +72,8 @@ def caffe_v2(weights: dict[str, Tensor], doubles: bool = False) -> bytes:
             t = weights[f"{name}.{p}"]
             shape = field(7, field(1, b"".join(number(side) for side in t.shape)))
             blobs += field(7, shape + (field(8, floats(t, "d")) if doubles else field(5, floats(t))))
-        out += field(
-            100, field(1, name) + field(2, "Convolution") + field(3, "below") + field(4, name) + blobs + field(10, 1)
-        )
+        says = field(1, name) + field(2, "Convolution") + field(3, "below") + field(4, name)
+        out += field(100, says + blobs + field(10, 1))
     return out
 
 
@@ -92,7 +99,7 @@ def onnx_model(found: dict[str, Tensor], raw: bool = True) -> bytes:
 
 
 def onnx_beside(found: dict[str, Tensor], data: str, kind: str = "<f4", small: int = 0) -> tuple[bytes, bytes]:
-    """A model and its external data, as PyTorch's newer exporter writes them: tensors of up to `small` values stay in the model."""
+    """A model and its external data, as PyTorch's newer exporter writes them; `small` tensors stay in the model."""
     graph, beside = b"", b""
     for name, t in found.items():
         packed = t.detach().numpy().astype(kind).tobytes()
@@ -131,17 +138,14 @@ TORCHVISION = {
 
 def torchvision_state(made: VGG, prefix: Callable[[str], str] = lambda name: name) -> dict[str, Tensor]:
     found, state = {}, made.state_dict()
-    for n, layer in zip(
-        TORCHVISION[made.name, made.batch_norm], (layer.name for block in made.blocks for layer in block), strict=True
-    ):
-        for p in ("weight", "bias"):
-            found[f"features.{n}.{p}"] = state[f"{layer}.{p}"]
+    layers = [layer.name for block in made.blocks for layer in block]
+    for n, layer in zip(TORCHVISION[made.name, made.batch_norm], layers, strict=True):
+        found |= {f"features.{n}.{p}": state[f"{layer}.{p}"] for p in ("weight", "bias")}
         if made.batch_norm:
-            for p in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                found[f"features.{n + 1}.{p}"] = state[f"{layer.replace('conv', 'bn')}.{p}"]
+            norm = layer.replace("conv", "bn")
+            found |= {f"features.{n + 1}.{k.split('.')[1]}": t for k, t in state.items() if k.startswith(f"{norm}.")}
     for n, fc in ((0, "fc6"), (3, "fc7"), (6, "fc8")):
-        for p in ("weight", "bias"):
-            found[f"classifier.{n}.{p}"] = state[f"{fc}.{p}"]
+        found |= {f"classifier.{n}.{p}": state[f"{fc}.{p}"] for p in ("weight", "bias")}
     return {prefix(name): t for name, t in found.items()}
 
 
@@ -171,13 +175,8 @@ def mat_variables(made: VGG, old: bool = False) -> dict[str, object]:
         kernel = np.transpose(weight if weight.ndim == 4 else weight[:, :, None, None], (2, 3, 1, 0))
         cell = np.empty((1, 2), dtype=object)
         cell[0, 0], cell[0, 1] = np.asfortranarray(kernel), bias[None, :]
-        layers.append(
-            {
-                "name": name,
-                "type": "conv",
-                **({"filters": cell[0, 0], "biases": bias[None]} if old else {"weights": cell}),
-            }
-        )
+        weights = {"filters": cell[0, 0], "biases": bias[None]} if old else {"weights": cell}
+        layers.append({"name": name, "type": "conv", **weights})
         layers.append({"name": f"relu{name}", "type": "relu"})
     layers.append({"name": "pool5", "type": "pool", "pad": np.array([[0.0, 1.0, 0.0, 1.0]]), "method": "max"})
     cells = np.empty((1, len(layers)), dtype=object)
@@ -197,6 +196,16 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     for name, t in wanted.items():
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name], t), name
+
+
+def close(found: Tensor, expected: Tensor, most: float = 1e-4) -> None:
+    """To rounding, relative to the largest value."""
+    assert float((found.double() - expected.double()).abs().max()) <= most * float(expected.abs().max())
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by our names, as the door takes them."""
+    return take(path)[0].tensors
 
 
 def put(path: Path, data: bytes) -> Path:

@@ -3,8 +3,6 @@
 The library maps its tables into memory; photos are taken from them as bytes and decoded here like all others.
 """
 
-from __future__ import annotations
-
 import os
 import tarfile
 import warnings

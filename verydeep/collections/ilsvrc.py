@@ -1,67 +1,51 @@
-"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, a flat folder to validate on, and a list of its classes.
+"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, and a flat folder to validate on with a list.
 
-The list may be Caffe's val.txt, the development kit's ground truth with its own numbers, TensorFlow's file of synsets, or Kaggle's CSV.
-Validation photos that were sorted into synset folders need none.
+Photos in synset folders need no list.
 """
-
-from __future__ import annotations
 
 import csv
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from verydeep.data import photo
-from verydeep.data.folder import class_names as folders_of
-from verydeep.data.folder import folders, labelled
+from verydeep.data.folder import class_names, folders, labelled
 from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden, natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, files
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, files
 from verydeep.errors import DataError
 from verydeep.files.disk import mapped
-from verydeep.files.matlab import Array, Budget, variables_of
+from verydeep.files.matlab import Budget, variables_of
 
 NUMBERED = re.compile(r"ILSVRC2012_val_\d{8}")
-INSIDE = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where photos are: beside the lists, or below Kaggle's folders
+INSIDE = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # beside the lists, or below Kaggle's folders
 VAL_FOLDERS = ("val", "validation", "ILSVRC2012_img_val")
 TRAIN_FOLDERS = ("train", "ILSVRC2012_img_train")
-YEARS = range(2013, 2018)  # of later development kits, whose validation photos are still those of 2012
-LIST_FOLDERS = (
-    "", "devkit/data", "ILSVRC2012_devkit_t12/data", "ILSVRC/devkit/data", "ILSVRC/ImageSets/CLS-LOC", "ImageSets/CLS-LOC",
-    "caffe_ilsvrc12", *(f"ILSVRC{year}_devkit/{data}" for year in YEARS for data in ("data", "ILSVRC/devkit/data")),
+LIST_FOLDERS = (  # development kits of later years have the validation photos of 2012
+    ".", "devkit/data", "ILSVRC201?_devkit*/data", "ILSVRC/devkit/data", "ILSVRC201?_devkit/ILSVRC/devkit/data",
+    "ILSVRC/ImageSets/CLS-LOC", "ImageSets/CLS-LOC", "caffe_ilsvrc12",
 )  # fmt: skip
-TRUTH, KAGGLE, CAFFE, SYNSETS = (
-    "ILSVRC2012_validation_ground_truth.txt", "LOC_val_solution.csv", "val.txt", "imagenet_2012_validation_synset_labels.txt",
-)  # fmt: skip
-LATER_TRUTHS = tuple(f"ILSVRC{year}_clsloc_validation_ground_truth.txt" for year in (2012, *YEARS))
-MAP, META = "map_clsloc.txt", "meta.mat"  # what the numbers of a development kit mean: of 2014 and later, of 2012
+KAGGLE, CAFFE, SYNSETS = "LOC_val_solution.csv", "val.txt", "imagenet_2012_validation_synset_labels.txt"
+TRUTH, LATER_TRUTHS = "ILSVRC2012_validation_ground_truth.txt", "ILSVRC201?_clsloc_validation_ground_truth.txt"
+MAP, META = "map_clsloc.txt", "meta.mat"  # what a kit's numbers mean: from 2014 on, of 2012
 OWN_SYNSETS = ("synsets.txt", "synset_words.txt")  # what Caffe's list counts
-LISTS = frozenset((TRUTH, KAGGLE, CAFFE, SYNSETS, MAP, META, *LATER_TRUTHS, *OWN_SYNSETS))
-EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} of the development kit with its {META} or {MAP}, {KAGGLE} of Kaggle or {SYNSETS}"
-MOST_PHOTOS = 50_000  # to validate on
-Truth = dict[str, str]  # name of a photo without its ending -> synset
+LISTS = (KAGGLE, CAFFE, SYNSETS, TRUTH, LATER_TRUTHS, MAP, META, *OWN_SYNSETS)  # patterns of their names
+EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} with the kit's {META} or {MAP}, {KAGGLE} of Kaggle or {SYNSETS}"
+Truth = tuple[dict[str, str], dict[str, list[Box]]]  # photo without its ending -> synset, -> boxes
 
 
-class Place(NamedTuple):
-    """Where the photos are; `train` only where its folder is there."""
-
-    train: Path | None
-    val: Path
-
-
-def recognise(root: Path) -> Place | None:
-    """The folders of ILSVRC-2012, known by validation photos that are numbered or in synset folders; None for any other data."""
-    for inside in INSIDE:
-        for name in VAL_FOLDERS:
-            if (val := root / inside / name).is_dir():
-                train = next((root / inside / n for n in TRAIN_FOLDERS if (root / inside / n).is_dir()), None)
-                flat = any(NUMBERED.match(p.name) for p, _ in zip(val.iterdir(), range(20), strict=False))
-                if flat or (of_synsets(val) and not other_splits(root / inside, train, val)):
-                    return Place(train, val)
-    return None
+def ilsvrc_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder, known by validation photos that are numbered or in synset folders; empty for other data."""
+    for inside in (root / i for i in INSIDE):
+        for val in (d for name in VAL_FOLDERS if (d := inside / name).is_dir()):
+            train = [d for name in TRAIN_FOLDERS if (d := inside / name).is_dir()][:1]
+            others = [d for d in folders(inside) if d.name.lower() in SPLIT_NAMES and folders(d) and d != val]
+            flat = any(NUMBERED.match(p.name) for p, _ in zip(val.iterdir(), range(20), strict=False))
+            if flat or (of_synsets(val) and all(d in train and of_synsets(d) for d in others)):
+                return {"train": train[0], "val": val} if train else {"val": val}
+    return {}
 
 
 def of_synsets(folder: Path) -> bool:
@@ -69,204 +53,133 @@ def of_synsets(folder: Path) -> bool:
     return bool(found) and all(SYNSET.fullmatch(d.name) for d in found)
 
 
-def other_splits(folder: Path, train: Path | None, val: Path) -> bool:
-    """Whether there are class folders for a test or of other names, which any data set may have (folder.py)."""
-    splits = [d for d in folders(folder) if d.name.lower() in SPLIT_NAMES and folders(d)]
-    return any(d != val and not (d == train and of_synsets(d)) for d in splits)
+def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
+    """The splits of `parts`: val, or train and val. Raises DataError for a list that is missing or wrong.
 
-
-def open_ilsvrc(root: Path, place: Place) -> DataSet:
-    """ILSVRC-2012 with the splits val and, where its folder is there, train. Raises DataError naming the list that is missing or wrong.
-
-    Classes are called by synset and name, as `n01440764 tench, Tinca tinca`, in the order of the synsets: those to train on,
-    else those of the validation folders, else all 1,000. Kaggle's boxes come along with a flat folder.
+    Classes are called as `n01440764 tench, Tinca tinca`, in the order of the synsets: those to train on, else those
+    of the validation folders, else all 1,000. Kaggle's boxes come along with a flat folder.
     """
-    named, there = imagenet_classes(), [p.name for p in place.val.iterdir()]
-    trained = photos_by_synset(root, place.train) if place.train else {}
+    named, there = imagenet_classes(), [p.name for p in parts["val"].iterdir()]
     in_folders, flat = (any(pattern.match(name) for name in there) for pattern in (SYNSET, NUMBERED))
     if in_folders and flat:
-        raise DataError(
-            f"{place.val} holds folders of classes and photos outside of them; move all photos into the folders, or all out"
-        )
+        raise DataError(f"{parts['val']} holds class folders and photos beside them; move all photos in, or all out")
+    found = {s: class_names(folder, root, 1) for s, folder in parts.items() if s == "train" or not flat}
+    order = sorted(next(iter(found.values()), named))
+    known = set(order)
+    for split, synsets in found.items():
+        if strange := next((s for s in synsets if s not in known or not SYNSET.fullmatch(s)), None):
+            wanted = "folders named by synset, such as n01440764, and in val none that train lacks"
+            raise DataError(f"{parts[split]} has the class {strange}; expected {wanted}")
+    splits = {split: labelled(root, split, synsets, order) for split, synsets in found.items()}
     if flat:
-        order = sorted(trained or named)
-        val = numbered_photos(root, place.val, there, order)
-    else:
-        found = photos_by_synset(root, place.val)
-        order = sorted(trained or found)
-        if strange := next((s for s in found if s not in order), None):
-            raise DataError(
-                f"{place.val} has the class {strange}, which {place.train} does not; the splits must share their classes"
-            )
-        val = labelled(root, "val", found, order)
-    splits = ({"train": labelled(root, "train", trained, order)} if trained else {}) | {"val": val}
+        splits["val"] = numbered_photos(root, parts["val"], there, order)
     return DataSet(str(root), tuple(f"{s} {named[s]}" if s in named else s for s in order), splits)
 
 
-def photos_by_synset(root: Path, folder: Path) -> dict[str, Names]:
-    """Synset -> its photos. Raises DataError for a folder that is no synset's."""
-    found = folders_of(folder, root, 1)
-    if strange := next((name for name in found if not SYNSET.fullmatch(name)), None):
-        raise DataError(
-            f"{folder} holds {strange}; expected a folder for each class, named by its synset such as n01440764"
-        )
-    return found
-
-
-def numbered_photos(root: Path, folder: Path, there: Iterable[str], order: Sequence[str]) -> Photos:
-    """The photos of a flat folder with their classes and boxes by the list. It may tell of more photos than are there. Raises DataError."""
+def numbered_photos(root: Path, folder: Path, there: Sequence[str], order: Sequence[str]) -> Photos:
+    """The photos of a flat folder by the list, which may tell of more than are there. Raises DataError."""
     truth, boxes = validation_truth(root, folder, order)
     number = {synset: i for i, synset in enumerate(order)}
-    keys = sorted(
-        (name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)), key=natural
-    )
-    synsets = [truth.get(Path(key).stem, "") for key in keys]
-    if strange := next(((key, s) for key, s in zip(keys, synsets, strict=True) if s and s not in number), None):
-        raise DataError(
-            f"{root}: {strange[0]} is of {strange[1]}, which is none of the {len(order)} classes here; add its folder"
-        )
-    if "" in synsets:
-        key = keys[synsets.index("")]
-        raise DataError(
-            f"{root}: {key} is not in the list of validation photos; the list or the folder is of another data set"
-        )
-    labels = np.array([number[s] for s in synsets], np.int64)
-    found = {
-        i: tuple((b, int(labels[i])) for b in boxes[Path(k).stem])
-        for i, k in enumerate(keys)
-        if boxes.get(Path(k).stem)
-    }
-    return files(root, "val", (str((folder / k).relative_to(root)) for k in keys), labels, found)
+    keys = [name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)]
+    keys.sort(key=natural)
+    names = [Path(key).stem for key in keys]
+    for name in names:
+        if name not in truth:
+            raise DataError(f"{root}: {name} is not in the list of validation photos; take its own")
+        if truth[name] not in number:
+            raise DataError(f"{root}: {name} is of {truth[name]}, none of the {len(order)} classes; add its folder")
+    labels = [number[truth[name]] for name in names]
+    found = {i: tuple((b, labels[i]) for b in boxes[name]) for i, name in enumerate(names) if boxes.get(name)}
+    paths = (str((folder / key).relative_to(root)) for key in keys)
+    return files(root, "val", paths, np.array(labels, np.int64), found)
 
 
-def validation_truth(root: Path, val: Path, order: Sequence[str]) -> tuple[Truth, dict[str, list[Box]]]:
-    """(name -> synset, name -> boxes) by the first list that is found beside the photos. Raises DataError."""
-    places = [f / inside for f in dict.fromkeys((root, val.parent, val)) for inside in LIST_FOLDERS]
+def validation_truth(root: Path, val: Path, order: Sequence[str]) -> Truth:
+    """By the first list beside the photos. Raises DataError."""
+    places = [(f, inside) for f in dict.fromkeys((root, val.parent, val)) for inside in LIST_FOLDERS]
 
-    def find(*names: str) -> Path | None:
-        return next((p / n for p in places for n in names if (p / n).is_file()), None)
+    def find(*names: str) -> list[Path]:
+        return [found for f, inside in places for name in names for found in sorted(f.glob(f"{inside}/{name}"))]
 
     try:
-        if file := find(KAGGLE):
+        for file in find(KAGGLE):
             return kaggle(file)
-        for file in (p / CAFFE for p in places if (p / CAFFE).is_file()):
-            if not only_counts(rows := caffe_rows(file)):
-                own = find(*OWN_SYNSETS)
-                return caffe(rows, synsets_in(own) if own else counted(rows, order)), {}
-        if file := find(SYNSETS):
-            return numbered(synsets_in(file)), {}
-        if file := find(TRUTH, *LATER_TRUTHS):
-            if own := find(MAP):
-                kit = map_classes(own)
-            elif own := find(META):
-                kit = meta_classes(own)
-            else:
-                raise DataError(
-                    f"{file} counts the classes in the development kit's own order, which is not that of the synsets; put the kit's "
-                    f"{META} beside it, {MAP} of the kits from 2014 on (lines as 'n02119789 1 kit_fox'), "
-                    f"or one of {CAFFE}, {KAGGLE}, {SYNSETS}"
-                )
-            return numbered(development_kit(file, kit)), {}
-    except (OSError, ValueError, KeyError, csv.Error) as e:
-        raise DataError(f"{root}: the list of validation photos cannot be read ({str(e)[:200]}); {EXPECTED}") from e
-    passed = f" ({counting} only counts the photos)" if (counting := find(CAFFE)) else ""
+        for file in find(CAFFE):
+            if truth := caffe(file, order, find(*OWN_SYNSETS)):
+                return truth, {}
+        for file in find(SYNSETS) + find(TRUTH, LATER_TRUTHS):
+            rows = synset_rows(file) if file.name == SYNSETS else development_kit(file, find(MAP), find(META))
+            return {f"ILSVRC2012_val_{i:08d}": row[0] for i, row in enumerate(rows, 1)}, {}
+    except (OSError, ValueError, LookupError, csv.Error) as e:
+        raise DataError(f"{root}: the list of validation photos cannot be read ({e}); {EXPECTED}") from e
+    passed = "".join(f" ({file} only counts the photos)" for file in find(CAFFE)[:1])
     raise DataError(f"{val} holds validation photos without their classes{passed}; put a list beside it: {EXPECTED}")
 
 
-def kaggle(file: Path) -> tuple[Truth, dict[str, list[Box]]]:
-    """`ImageId,PredictionString` with `synset x0 y0 x1 y1` again and again: the class and the boxes of each photo."""
-    truth: Truth = {}
-    boxes: dict[str, list[Box]] = {}
+def kaggle(file: Path) -> Truth:
+    """`ImageId,PredictionString` with `synset x0 y0 x1 y1` again and again."""
+    truth, boxes = {}, {}
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             words, name = row["PredictionString"].split(), row["ImageId"]
-            if len(words) % 5 or len(set(words[::5])) != 1 or not SYNSET.fullmatch(words[0]):
-                raise ValueError(
-                    f"{file.name} says {row['PredictionString'][:60]!r} of {name}; expected synset x0 y0 x1 y1"
-                )
+            if len(words) % 5 or len(set(words[::5])) != 1:
+                raise ValueError(f"{file.name} says {' '.join(words)[:60]!r} of {name}; expected synset x0 y0 x1 y1")
             truth[name] = words[0]
             corners = [tuple(map(float, words[i + 1 : i + 5])) for i in range(0, len(words), 5)]
             boxes[name] = [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x0 < x1 and y0 < y1]
     return truth, boxes
 
 
-def caffe_rows(file: Path) -> list[tuple[str, int]]:
-    """`ILSVRC2012_val_00000001.JPEG 65`: the name without its ending, and a number."""
-    pairs = (line.rsplit(maxsplit=1) for line in file.read_text(encoding="utf-8").split("\n") if line.strip())
-    return [(Path(name).stem, int(number)) for name, number in pairs]
+def caffe(file: Path, order: Sequence[str], own: Sequence[Path]) -> dict[str, str]:
+    """`ILSVRC2012_val_00000001.JPEG 65`, counted from 0 among `own` synsets, else those of `order` or all 1,000.
+
+    Empty where each number is the photo's own, as in the val.txt below ImageSets, which knows no classes.
+    """
+    words = [line.split() for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+    rows = {Path(word[-2]).stem: int(word[-1]) for word in words}
+    if all(name == f"ILSVRC2012_val_{number:08d}" for name, number in rows.items()):
+        return {}
+    if own:
+        order = [row[0] for row in synset_rows(own[0])]
+    elif set(order) < (known := imagenet_classes().keys()) and max(rows.values()) >= len(order):
+        order = sorted(known)
+    if wrong := next((n for n in rows.values() if not 0 <= n < len(order)), None):
+        raise ValueError(f"{CAFFE} has class {wrong}, and there are {len(order)} synsets; put synsets.txt beside it")
+    return {name: order[number] for name, number in rows.items()}
 
 
-def only_counts(rows: Sequence[tuple[str, int]]) -> bool:
-    """Whether each number is the photo's own, as in the val.txt below ImageSets, which knows no classes."""
-    return bool(rows) and all(name == f"ILSVRC2012_val_{number:08d}" for name, number in rows)
-
-
-def counted(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Sequence[str]:
-    """What a list counts that comes without synsets.txt: the synsets that are there or, where its numbers go beyond them, all 1,000."""
-    known = sorted(imagenet_classes())
-    return known if set(order) < set(known) and max((n for _, n in rows), default=0) >= len(order) else order
-
-
-def caffe(rows: Sequence[tuple[str, int]], order: Sequence[str]) -> Truth:
-    """The numbers run from 0 in the order given."""
-    if wrong := next((n for _, n in rows if not 0 <= n < len(order)), None):
-        raise ValueError(
-            f"{CAFFE} has class {wrong}, and there are {len(order)} synsets; put synsets.txt with all of them beside it"
-        )
-    return {name: order[number] for name, number in rows}
-
-
-def synsets_in(file: Path) -> list[str]:
-    """The first word of every line. Raises ValueError for one that is no synset."""
-    found = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if strange := next((s for s in found if not SYNSET.fullmatch(s)), None):
-        raise ValueError(f"{file.name} has {strange[:40]!r}; expected a synset such as n01440764")
-    return found
-
-
-def map_classes(file: Path) -> dict[str, str]:
-    """The development kit's numbers in lines as `n02119789 1 kit_fox`: number -> synset. Raises ValueError."""
+def synset_rows(file: Path, like: str = "n02119789") -> list[list[str]]:
+    """The words of each line, which begins as `like` does. Raises ValueError."""
     rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if strange := next((row for row in rows if len(row) < 2 or not SYNSET.fullmatch(row[0])), None):
-        raise ValueError(
-            f"{MAP} has {' '.join(strange)[:40]!r}; expected a synset and its number, as 'n02119789 1 kit_fox'"
-        )
-    return {row[1]: row[0] for row in rows}
+    for row in rows:
+        if len(row) < len(like.split()) or not SYNSET.fullmatch(row[0]):
+            raise ValueError(f"{file.name} has {' '.join(row)[:40]!r}; expected lines such as {like!r}")
+    return rows
+
+
+def development_kit(truth: Path, maps: Sequence[Path], metas: Sequence[Path]) -> list[list[str]]:
+    """Each photo's synset, by its number in a line of its own. Raises ValueError."""
+    if not maps and not metas:
+        raise ValueError(f"{truth.name} counts in the kit's own order; put its {META} or {MAP} beside it")
+    kit = {row[1]: row[0] for row in synset_rows(maps[0], "n02119789 1")} if maps else meta_classes(metas[0])
+    lines = [line.strip() for line in truth.read_text(encoding="utf-8").rstrip().split("\n")]
+    for i, line in enumerate(lines, 1):
+        if line not in kit or i > 50_000:
+            wanted = f"a class from 1 to {len(kit)} for each of 50,000 photos"
+            raise ValueError(f"line {i} of {truth.name} says {line[:20]!r}; expected {wanted}")
+    return [[kit[line]] for line in lines]
 
 
 def meta_classes(file: Path) -> dict[str, str]:
-    """Its numbers by meta.mat, where those to 1,000 are the classes and the 860 beyond what WordNet has above them. Raises DataError."""
+    """Number -> synset; numbers beyond 1,000 are what WordNet has above the classes. Raises ValueError."""
     try:
         data = mapped(file)
-        synsets = dict(variables_of(data, Budget(len(data)))).get("synsets")
-        rows: list[Any] = [s for s in synsets if isinstance(s, dict)] if isinstance(synsets, list) else []
-        if not rows or not all(
-            isinstance(s.get("ILSVRC2012_ID"), Array) and isinstance(s.get("WNID"), str) for s in rows
-        ):
-            raise ValueError("it has no array of structs `synsets` with numbers ILSVRC2012_ID and texts WNID")
-        known = {s["ILSVRC2012_ID"].data.item(): s["WNID"] for s in rows}
-        found = {str(i): known.get(i, "") for i in range(1, 1001)}
+        structs = dict(variables_of(data, Budget(len(data))))["synsets"]
+        known = {s["ILSVRC2012_ID"].data.item(): s["WNID"] for s in structs}
+        found = {str(i): str(known.get(i)) for i in range(1, 1001)}
         if sorted(found.values()) != list(imagenet_classes()):
-            raise ValueError("its numbers from 1 to 1000 are not those of the 1,000 classes")
-    except (OSError, ValueError, zlib.error) as e:
-        raise DataError(
-            f"{file} cannot be read as {META} of the development kit of 2012 ({str(e)[:200]}); unpack ILSVRC2012_devkit_t12 again, "
-            f"or put {MAP} of a later kit beside it"
-        ) from e
+            raise ValueError("it has other classes")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, zlib.error) as e:
+        wanted = "structs `synsets` with ILSVRC2012_ID and WNID of all classes"
+        raise ValueError(f"{file}: {e!r:.150}; expected {wanted}; unpack the kit again") from e
     return found
-
-
-def development_kit(truth: Path, kit: dict[str, str]) -> list[str]:
-    """The synsets of the validation photos in their order: the number of each in a line of its own. Raises ValueError."""
-    lines = [line.strip() for line in truth.read_text(encoding="utf-8").rstrip().split("\n")]
-    if len(lines) > MOST_PHOTOS:
-        raise ValueError(f"{truth.name} has {len(lines):,} lines; expected {MOST_PHOTOS:,}, one a photo")
-    if wrong := next(((i, line) for i, line in enumerate(lines, 1) if line not in kit), None):
-        raise ValueError(
-            f"line {wrong[0]} of {truth.name} says {wrong[1][:20]!r}; expected a class from 1 to {len(kit)}"
-        )
-    return [kit[line] for line in lines]
-
-
-def numbered(synsets: Iterable[str]) -> Truth:
-    return {f"ILSVRC2012_val_{i:08d}": s for i, s in enumerate(synsets, 1)}

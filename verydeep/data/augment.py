@@ -1,10 +1,4 @@
-"""Scale, crop, mirror and colour shift: section 3.1, drawn for a photo and not for a process.
-
-Everything random about a photo comes from a counter-based generator (Philox) keyed by seed, epoch and
-photo id, so it is the same for any number of workers and from any point of an epoch.
-"""
-
-from __future__ import annotations
+"""Scale, crop, mirror and colour shift (section 3.1), drawn for a photo and not for a process (see order.py)."""
 
 from typing import NamedTuple
 
@@ -27,16 +21,9 @@ class Geometry(NamedTuple):
 
 
 def draw(
-    seed: int,
-    epoch: int,
-    id: int,
-    height: int,
-    width: int,
-    crop: int,
-    scales: tuple[int, int],
-    flip: bool = True,
+    seed: int, epoch: int, id: int, height: int, width: int, crop: int, scales: tuple[int, int], flip: bool = True,
     turn: int = 0,
-) -> Geometry:
+) -> Geometry:  # fmt: skip
     """S uniform in scales = [Smin, Smax], a uniform crop, mirrored with probability one half."""
     random = generator(seed, CROPS, epoch, id, turn)
     scale = int(random.integers(scales[0], scales[1], endpoint=True))
@@ -61,8 +48,8 @@ def draw_colour(
 def colour_axes(statistics: Statistics, how: str) -> npt.NDArray[np.float64]:
     """Principal components in columns, each times its step in grey levels (paper of Krizhevsky 2012).
 
-    `root`: the square root of the eigenvalue in 0-255 units. `literal`: the eigenvalue of pixels in 0-1,
-    brought back to grey levels. `off`: zeros.
+    `root`: the square root of the eigenvalue in 0-255 units. `literal`: the eigenvalue of pixels in 0-1, brought back
+    to grey levels. `off`: zeros.
     """
     values = np.asarray(statistics.eigenvalues)
     steps = {"root": np.sqrt(values), "literal": values / 255.0, "off": np.zeros(3)}[how]

@@ -1,7 +1,5 @@
 """Batches of crops: the order of an epoch, decoding ahead of the net, and where to resume."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

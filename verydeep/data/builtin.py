@@ -5,10 +5,9 @@ class. `fashion` is all 70,000: 55,000 / 5,000 / 10,000. Both keep the original'
 come from its 60,000 training photos, test from its 10,000; every mini split lies inside the large one.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from functools import partial
@@ -28,6 +27,7 @@ SIZES = {
     "fashion-mini": {"train": 6_000, "val": 1_000, "test": 1_000},
     "fashion": {"train": 55_000, "val": 5_000, "test": 10_000},
 }
+ORIGIN = {"train": "train", "val": "train", "test": "t10k"}
 SEED = 2014
 MAX_BYTES = 64 << 20  # of a file, packed or not; the largest has 45 MiB
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -48,34 +48,27 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
     if name not in SIZES:
         raise DataError(f"builtin:{name} is not known; try builtin:{' or builtin:'.join(SIZES)}")
     if name == "fashion-mini":
-        with (
-            resources.files("verydeep.data").joinpath("fashion-mini.npz").open("rb") as f,
-            np.load(f, allow_pickle=False) as stored,
-        ):
-            parts = {
-                split: (stored[f"{split}_images"], stored[f"{split}_labels"], stored[f"{split}_ids"])
-                for split in SIZES[name]
-            }
+        file = io.BytesIO(resources.files("verydeep.data").joinpath("fashion-mini.npz").read_bytes())
+        with np.load(file, allow_pickle=False) as stored:
+            parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in SIZES[name]}
     else:
-        parts = divide(load_fashion(download), name)
-    splits = {split: photos(split, *arrays) for split, arrays in parts.items()}
-    return DataSet(f"builtin:{name}", CLASSES, splits)
+        parts = published_splits(load_fashion(download), name)
+    return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})
 
 
-def photos(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
-    source = "t10k" if split == "test" else "train"
-    keys = Names.of(f"{source}/{i:05d}" for i in ids)
+def greys(split: str, images: Bytes, labels: Bytes, ids: npt.NDArray[np.int64]) -> Photos:
+    """Photos in memory, uint8 N x 28 x 28."""
+    keys = Names.of(f"{ORIGIN[split]}/{i:05d}" for i in ids)
     return Photos(
         split, keys, labels.astype(np.int64), lambda id: Image.fromarray(images[id]).convert("RGB"), in_memory=True
     )
 
 
-def divide(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
+def published_splits(files: dict[str, Bytes], name: str) -> dict[str, tuple[Bytes, Bytes, npt.NDArray[np.int64]]]:
     """Split -> (images N x 28 x 28, labels N, positions N in the original file), equally many a class."""
-    place = {"train": "train", "val": "train", "test": "t10k"}
     parts = {}
     for split, size in SIZES[name].items():
-        images, labels = files[f"{place[split]}-images-idx3-ubyte"], files[f"{place[split]}-labels-idx1-ubyte"]
+        images, labels = (files[f"{ORIGIN[split]}-{what}-ubyte"] for what in ("images-idx3", "labels-idx1"))
         ids = np.sort(np.concatenate([pool(labels, c, split)[: size // len(CLASSES)] for c in range(len(CLASSES))]))
         parts[split] = (images[ids], labels[ids], ids)
     return parts

@@ -1,18 +1,14 @@
 """What a photo from a stranger may cost: 240 MB with its file, and about a second, known before a pixel is decoded.
 
-A small file can ask for any amount of work: pixels a header claims, scans of a progressive JPEG, text that
-unpacks, a million empty blocks. `hidden_memory` walks the blocks of a file before Pillow does; `check` reads
-what Pillow made of its header. The costs were measured with Pillow 13.0 on one thread.
+A small file can ask for any amount of work: pixels a header claims, scans of a progressive JPEG, text that unpacks, a
+million empty blocks. `hidden_memory` walks the blocks of a file before Pillow does; `check_cost` reads what Pillow made
+of its header. The costs were measured with Pillow 13.0 on one thread.
 """
-
-from __future__ import annotations
 
 import re
 import struct
 
-from PIL import BmpImagePlugin, Image, TiffImagePlugin, WebPImagePlugin
-
-from verydeep.errors import PhotoError
+from PIL import ImageFile, TiffImagePlugin
 
 MEMORY = 240_000_000  # bytes of the file, the decoder and the pixels at their peak
 MAX_SIDE = 65_535  # beyond it the resizer's single precision shows
@@ -30,54 +26,37 @@ ALONE = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # markers that Pillow reads without a 
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_FRAME = re.compile(rb"\xff\xc2\x00[\x0b\x11\x14]\x08")
 TIFF_PACKINGS = {
-    "raw",
-    "packbits",
-    "tiff_lzw",
-    "tiff_deflate",
-    "tiff_adobe_deflate",
-    "zstd",
-    "jpeg",
-    "group3",
-    "group4",
+    "raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "jpeg", "group3", "group4",
     "tiff_ccitt",
-}
-BYTES_A_PIXEL = {
-    "1": 1,
-    "L": 1,
-    "P": 1,
-    "I;16": 2,
-    "I;16B": 2,
-    "I;16L": 2,
-    "I;16N": 2,
-}  # as Pillow stores a mode; all others 4
+}  # fmt: skip
+BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # Pillow's; all other modes 4
+AGAIN = "save it again as an ordinary JPEG"
 
 
-def hidden_memory(data: bytes, name: str) -> int:
-    """Bytes that a file's decoder will take beside pixels. Raises PhotoError for blocks without end."""
-    if data[:2] == b"\xff\xd8":
-        return jpeg_coefficients(data, name)
-    if data[:4] == b"\x89PNG":
-        return png_text(data, name)
-    if data[:3] == b"GIF":
-        check_gif_blocks(data, name)
-    elif data[:2] in (b"II", b"MM"):
-        check_tiff_tags(data, name)
-    return 0
+class Refused(Exception):
+    """Why a photo is not taken; who knows its name makes a PhotoError of it."""
 
 
-def jpeg_coefficients(data: bytes, name: str) -> int:
+def hidden_memory(data: bytes) -> int:
+    """Bytes that a file's decoder will take beside pixels. Raises Refused for blocks without end."""
+    walk = next((walk for start, walk in WALKS.items() if data.startswith(start)), None)
+    return walk(data) if walk else 0
+
+
+def jpeg_coefficients(data: bytes) -> int:
     """A JPEG of several scans keeps two bytes for every sample until the last; an ordinary one keeps none."""
     place, steps, scans, pixels, memory, several = 2, 0, 0, 0, 0, False
     while (marker := MARKER.search(data, place, MAX_PROGRESSIVE + 2)) and marker[1] != b"\xd9":
         code, size = marker[1][0], max(2, int.from_bytes(data[marker.end() : marker.end() + 2], "big"))
         steps += 1 if scans else 1 + marker.start() - place  # Pillow looks for the next marker byte by byte
         if steps > MAX_BLOCKS or (not scans and marker.end() > MAX_HEADER):
-            raise PhotoError(
-                name, f"is a JPEG of more than {MAX_HEADER >> 20} MiB or {MAX_BLOCKS:,} parts before its photo"
-            )
+            raise Refused(f"is a JPEG of more than {MAX_HEADER >> 20} MiB or {MAX_BLOCKS:,} parts before its photo")
         if code in FRAMES:
             frame = data[marker.end() : marker.end() + size]
-            check_frame(code, frame, name)
+            if len(frame) < 8:
+                raise Refused("is damaged or cut short (in the JPEG header)")
+            if code > 0xC2 or frame[2] != 8:
+                raise Refused(f"is an arithmetic-coded or lossless JPEG, or one of more than 8 bits; {AGAIN}")
             height, width, layers = struct.unpack(">HHB", frame[3:8])
             sampling = [(b >> 4) * (b & 15) for b in frame[9::3][:layers]]
             pixels, several = height * width, code == 0xC2
@@ -88,40 +67,19 @@ def jpeg_coefficients(data: bytes, name: str) -> int:
             if not several:
                 return 0
             if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
-                raise PhotoError(
-                    name,
-                    f"is a JPEG of {scans} scans or more, too many for its size; save it again as an ordinary JPEG",
-                )
+                raise Refused(f"is a JPEG of {scans} scans or more, too many for its size; {AGAIN}")
         place = marker.end() + (0 if code in ALONE else size)
     if (marker.start() if marker else len(data)) > MAX_PROGRESSIVE:  # without the film that may follow the photo
-        raise PhotoError(
-            name, f"is a progressive JPEG of more than {MAX_PROGRESSIVE >> 20} MiB; save it again as an ordinary JPEG"
-        )
+        raise Refused(f"is a progressive JPEG of more than {MAX_PROGRESSIVE >> 20} MiB; {AGAIN}")
     return memory
 
 
-def check_frame(code: int, frame: bytes, name: str) -> None:
-    if len(frame) < 8:
-        raise PhotoError(name, "is damaged or cut short (in the JPEG header)")
-    if code > 0xC2 or frame[2] != 8:
-        kind = (
-            "an arithmetic-coded"
-            if code > 0xC8
-            else "a lossless or hierarchical"
-            if code > 0xC2
-            else f"a {frame[2]}-bit"
-        )
-        raise PhotoError(name, f"is {kind} JPEG; save it again as an ordinary JPEG")
-
-
-def png_text(data: bytes, name: str) -> int:
+def png_text(data: bytes) -> int:
     place, memory = 8, 0
     for _ in range(MAX_BLOCKS):
         size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         if memory + len(data) > MEMORY:  # here, for Pillow reads text while it opens a file
-            raise PhotoError(
-                name, f"is a PNG with more text than the {MEMORY // 10**6} MB allowed can hold; save it without"
-            )
+            raise Refused(f"is a PNG with more text than the {MEMORY // 10**6} MB allowed can hold; save it without")
         if kind in (b"IEND", b""):
             return memory
         if kind in (b"zTXt", b"iTXt", b"iCCP"):
@@ -129,84 +87,80 @@ def png_text(data: bytes, name: str) -> int:
         if kind not in (b"IDAT", b"fdAT"):
             memory += LETTERS * min(size, len(data))
         place += size + 12
-    raise PhotoError(name, f"is a PNG of more than {MAX_BLOCKS:,} chunks")
+    raise Refused(f"is a PNG of more than {MAX_BLOCKS:,} chunks")
 
 
-def check_gif_blocks(data: bytes, name: str) -> None:
-    """Follows Pillow, which takes the first block of an extension, or the first two of a counted one, even if empty."""
+def gif_blocks(data: bytes) -> int:
+    """Follows Pillow, which takes an extension's first block, or the first two of a counted one, even if empty."""
     place, steps = 13 + (6 << (data[10] & 7) if len(data) > 10 and data[10] & 128 else 0), 0
     while data[place : place + 1] not in (b"", b",", b";"):
         if data[place] == ord("!"):
-            comment, counted = (
-                data[place + 1 : place + 2] == b"\xfe",
-                data[place + 1 : place + 14] == b"\xff\x0bNETSCAPE2.0",
-            )
-            place, taken = place + 2, 0 if comment else 2 if counted else 1
+            comment = data[place + 1 : place + 2] == b"\xfe"
+            taken = 0 if comment else 2 if data[place + 1 : place + 14] == b"\xff\x0bNETSCAPE2.0" else 1
+            place += 2
             while place < len(data) and steps <= MAX_BLOCKS and (data[place] or taken):
                 place, steps, taken = place + 1 + data[place], steps + 1, max(0, taken - 1)
         place, steps = place + 1, steps + 1
         if steps > MAX_BLOCKS:
-            raise PhotoError(name, f"is a GIF of more than {MAX_BLOCKS:,} blocks before its photo")
+            raise Refused(f"is a GIF of more than {MAX_BLOCKS:,} blocks before its photo")
+    return 0
 
 
-def check_tiff_tags(data: bytes, name: str) -> None:
+def tiff_tags(data: bytes) -> int:
     """Pillow makes an object of every strip or tile that the first page lists, however small the file's photo."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    first, number, entry = ("Q", "Q", "HHQ8x") if big else ("L", "H", "HHL4x")
+    first, number, entry = (order + kinds for kinds in (("Q", "Q", "HHQ8x") if big else ("L", "H", "HHL4x")))
     try:
-        (place,) = struct.unpack_from(order + first, data, 8 if big else 4)
-        (entries,) = struct.unpack_from(order + number, data, place)
-        place += struct.calcsize(order + number)
+        (place,) = struct.unpack_from(first, data, 8 if big else 4)
+        (entries,) = struct.unpack_from(number, data, place)
+        place += struct.calcsize(number)
         for i in range(min(entries, MAX_BLOCKS)):
-            tag, kind, count = struct.unpack_from(order + entry, data, place + i * struct.calcsize(order + entry))
+            tag, kind, count = struct.unpack_from(entry, data, place + i * struct.calcsize(entry))
             if count > MAX_BLOCKS and (tag in (273, 324) or kind not in (1, 2, 6, 7)):
-                raise PhotoError(name, f"is a TIFF with {count:,} values for tag {tag}; save it with larger strips")
+                raise Refused(f"is a TIFF with {count:,} values for tag {tag}; save it with larger strips")
     except (struct.error, OverflowError):
-        return  # Pillow says what is wrong
+        pass  # Pillow says what is wrong
+    return 0
 
 
-def check(image: Image.Image, data: bytes, name: str, hidden: int) -> None:
-    """Whether an opened photo may be decoded, at full size. Raises PhotoError."""
+WALKS = {b"\xff\xd8": jpeg_coefficients, b"\x89PNG": png_text, b"GIF": gif_blocks, b"II": tiff_tags, b"MM": tiff_tags}
+
+
+def check_cost(image: ImageFile.ImageFile, data: bytes, hidden: int) -> None:
+    """Whether an opened photo may be decoded, at full size. Raises Refused."""
     if max(image.size) > MAX_SIDE:
-        raise PhotoError(name, f"is {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE:,}")
+        raise Refused(f"is {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE:,}")
     pixels, stored = image.width * image.height, BYTES_A_PIXEL.get(image.mode, 4)
     converted = 4 * (image.mode != "RGB" or "transparency" in image.info)
-    if isinstance(image, WebPImagePlugin.WebPImageFile):
+    if image.format == "WEBP":
         hidden += 12 * pixels  # two canvases and their copy
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
-        hidden += check_tiff(image, data, name)
-    elif (
-        isinstance(image, BmpImagePlugin.BmpImageFile)
-        and image.tile[0].codec_name == "bmp_rle"
-        and max(pixels, len(data)) > MAX_RUNS
-    ):
-        raise PhotoError(name, f"is a run-length BMP of more than {MAX_RUNS:,} pixels or bytes; save it as a PNG")
-    check_memory(image.size, pixels * stored + max(hidden, pixels * converted), data, name)
+        hidden += tiff_memory(image, data)
+    elif image.format == "BMP" and image.tile[0].codec_name == "bmp_rle" and max(pixels, len(data)) > MAX_RUNS:
+        raise Refused(f"is a run-length BMP of more than {MAX_RUNS:,} pixels or bytes; save it as a PNG")
+    check_memory(image.size, len(data) + pixels * stored + max(hidden, pixels * converted))
 
 
-def check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes, name: str) -> int:
+def tiff_memory(image: TiffImagePlugin.TiffImageFile, data: bytes) -> int:
     """Bytes that a TIFF takes beside its pixels: one strip or tile unpacked, and a second copy to turn."""
     tags, packing = image.tag_v2, str(image.info.get("compression"))
-    if packing not in TIFF_PACKINGS or (packing == "jpeg" and PROGRESSIVE_FRAME.search(data)):
-        raise PhotoError(
-            name, f"is a TIFF packed by {packing}{' in scans' * (packing == 'jpeg')}; save it with LZW or deflate"
-        )
+    scans = packing == "jpeg" and PROGRESSIVE_FRAME.search(data)
+    if packing not in TIFF_PACKINGS or scans:
+        raise Refused(f"is a TIFF packed by {packing}{' in scans' if scans else ''}; save it with LZW or deflate")
     width, height = image.size if tags.get(274, 1) not in (5, 6, 7, 8) else image.size[::-1]
     columns, rows = (tags.get(322), tags.get(323)) if 322 in tags else (width, min(tags.get(278) or height, height))
     if not (isinstance(columns, int) and isinstance(rows, int) and columns > 0 and rows > 0):
-        raise PhotoError(name, "is damaged or cut short (a TIFF with strips of no size)")
+        raise Refused("is damaged or cut short (a TIFF with strips of no size)")
     if -(-width // columns) * -(-height // rows) > MAX_BLOCKS:
-        raise PhotoError(name, f"is a TIFF of more than {MAX_BLOCKS:,} strips or tiles; save it with larger ones")
+        raise Refused(f"is a TIFF of more than {MAX_BLOCKS:,} strips or tiles; save it with larger ones")
     bits = max(tags.get(258) or (1,)) * (tags.get(277) or 1)
     turned = 4 * image.width * image.height if tags.get(274, 1) != 1 else 0
     return turned + (0 if packing == "raw" else columns * rows * max(4, -(-int(bits) // 8)))
 
 
-def check_memory(size: tuple[int, int], pixels: int, data: bytes, name: str) -> None:
-    """`pixels`: bytes of the pixels and of what decodes them."""
-    if (need := pixels + len(data)) > MEMORY:
+def check_memory(size: tuple[int, int], need: int) -> None:
+    """`need`: bytes of the file, of the pixels, and of what decodes them."""
+    if need > MEMORY:
         shown = f"has {size[0]} x {size[1]} pixels and would take {-(-need // 10**6):,} MB to decode"
-        raise PhotoError(
-            name, f"{shown}, more than the {MEMORY // 10**6} MB allowed; make it smaller or save it as an ordinary JPEG"
-        )
+        raise Refused(f"{shown}, more than the {MEMORY // 10**6} MB allowed; make it smaller or {AGAIN}")

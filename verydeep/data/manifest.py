@@ -5,8 +5,6 @@ CSV columns: path, label, and optionally split and box ("x0 y0 x1 y1"). JSON lin
 Several lines of one path, however it is spelled, are one photo with several labels or boxes.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -18,14 +16,14 @@ from typing import Any
 
 from verydeep.data.naming import is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, Shares, compact, files
-from verydeep.data.split import divide
+from verydeep.data.split import PARTS, divide
 from verydeep.errors import DataError
 
 SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson"})
 
 
 @dataclass(slots=True)
-class Entry:
+class Lines:
     """What the lines of one photo say together."""
 
     split: str
@@ -34,65 +32,61 @@ class Entry:
 
 
 def open_manifest(path: Path, shares: Shares, seed: int, root: Path | None = None) -> DataSet:
-    """The data set of a manifest; with `root`, of one that a run wrote about the photos there, whose names are kept as they are.
+    """The data set of a manifest, held out of as `divide` does. Raises DataError naming the line.
 
-    Without splits each class is divided by shares = (val, test); with train but no val the validation photos
-    are held out of train. Raises DataError naming the line.
+    With `root` it is one that a run wrote about the photos there, and names are kept as they are.
     """
-    entries = read_entries(path, exact=root is not None)
+    found = lines_by_photo(path, exact=root is not None)
     root = root or path.parent
-    classes = sorted({label for e in entries.values() for label in e.labels}, key=natural)
+    classes = sorted({label for said in found.values() for label in said.labels}, key=natural)
     if shares and len(classes) < 2:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
-    splits = {e.split for e in entries.values()}
+    splits = {said.split for said in found.values()}
     if "" in splits and len(splits) > 1:
-        key = next(k for k, e in entries.items() if not e.split)
+        key = next(k for k, said in found.items() if not said.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
     number = {label: i for i, label in enumerate(classes)}
-    names = [s for s in ("", "train", "val", "test") if s in splits]
-    return divide(
-        DataSet(str(path), tuple(classes), {s or "all": chosen(entries, s, root, number) for s in names}), shares, seed
-    )
+    parts = {s or "all": photos_of_split(found, s, root, number) for s in ("", *PARTS) if s in splits}
+    return divide(DataSet(str(path), tuple(classes), parts), shares, seed)
 
 
-def chosen(entries: dict[str, Entry], split: str, root: Path, number: dict[str, int]) -> Photos:
+def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dict[str, int]) -> Photos:
     """The photos of a split in line order; those without splits in class order, if each has one class."""
-    found = [(key, e) for key, e in entries.items() if e.split == split]
-    if not split and all(len(e.labels) == 1 for _, e in found):
-        found.sort(key=lambda item: number[item[1].labels[0]])
-    labels = compact(tuple(number[label] for label in e.labels) for _, e in found)
-    boxes = {i: tuple((box, number[label]) for box, label in e.boxes) for i, (_, e) in enumerate(found) if e.boxes}
-    return files(root, split or "all", (key for key, _ in found), labels, boxes)
+    own = [(key, said) for key, said in every.items() if said.split == split]
+    if not split and all(len(said.labels) == 1 for _, said in own):
+        own.sort(key=lambda item: number[item[1].labels[0]])
+    labels = compact(tuple(number[label] for label in said.labels) for _, said in own)
+    boxed = ((i, said.boxes) for i, (_, said) in enumerate(own) if said.boxes)
+    boxes = {i: tuple((box, number[label]) for box, label in found) for i, found in boxed}
+    return files(root, split or "all", (key for key, _ in own), labels, boxes)
 
 
-def read_entries(path: Path, exact: bool = False) -> dict[str, Entry]:
-    """Path -> what the manifest says of it; unless `exact`, blanks around names do not count, nor how a path is spelled."""
-    entries: dict[str, Entry] = {}
+def lines_by_photo(path: Path, exact: bool) -> dict[str, Lines]:
+    """Path -> what is said of it; unless `exact`, blanks around names do not count, nor how a path is spelled."""
+    found: dict[str, Lines] = {}
     for line, row in rows(path):
         where = f"{path} line {line}"
         key = text_of(row.get("path"), "path", where, exact)
         key = key if exact else os.path.normpath(key)
-        split = str(row.get("split") or "").strip().lower()
-        if split and split not in SPLIT_NAMES:
-            raise DataError(f"{where}: the split is {split!r}, expected train, val or test")
-        entry = entries.setdefault(key, Entry(SPLIT_NAMES.get(split, "")))
-        if entry.split != SPLIT_NAMES.get(split, ""):
+        given = str(row.get("split") or "").strip().lower()
+        if given and given not in SPLIT_NAMES:
+            raise DataError(f"{where}: the split is {given!r}, expected train, val or test")
+        said = found.setdefault(key, Lines(SPLIT_NAMES.get(given, "")))
+        if said.split != SPLIT_NAMES.get(given, ""):
             raise DataError(f"{where}: {key} stands in two splits")
-        labels = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
-        for label in (text_of(value, "label", where, exact) for value in labels):
-            if label not in entry.labels:
-                entry.labels += (label,)
-        for found in row["boxes"] if isinstance(row.get("boxes"), list) else [{"box": row.get("box")}]:
-            if not isinstance(found, dict):
+        several = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
+        labels, boxes = [text_of(label, "label", where, exact) for label in several], []
+        for around in row["boxes"] if isinstance(row.get("boxes"), list) else [{"box": row.get("box")}]:
+            if not isinstance(around, dict):
                 raise DataError(f"{where}: boxes expects a list of {{label, box}}")
-            if found.get("box") not in (None, ""):
-                label = text_of(found.get("label") or labels[0], "label", where, exact)
-                if label not in entry.labels:
-                    entry.labels += (label,)
-                entry.boxes += ((box_of(found["box"], where), label),)
-    if not entries:
+            if around.get("box") not in (None, ""):
+                labels.append(text_of(around.get("label") or labels[0], "label", where, exact))
+                boxes.append((box_of(around["box"], where), labels[-1]))
+        said.labels += tuple(label for label in dict.fromkeys(labels) if label not in said.labels)
+        said.boxes += tuple(boxes)
+    if not found:
         raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")
-    return entries
+    return found
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,11 +94,9 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             if path.suffix.lower() == ".csv":
                 reader = csv.DictReader(lines)
-                missing = {"path", "label"} - set(reader.fieldnames or ())
-                if missing:
-                    raise DataError(
-                        f"{path}: the header lacks {' and '.join(sorted(missing))}; expected path,label[,split][,box]"
-                    )
+                if missing := {"path", "label"} - set(reader.fieldnames or ()):
+                    lacks = " and ".join(sorted(missing))
+                    raise DataError(f"{path}: the header lacks {lacks}; expected path,label[,split][,box]")
                 for row in reader:
                     yield reader.line_num, row
                 return
@@ -126,15 +118,14 @@ def text_of(value: object, name: str, where: str, exact: bool) -> str:
     raise DataError(f"{where}: {name} is {value!r}, expected some text")
 
 
-def box_of(value: object, where: str) -> Box:
+def box_of(value: Any, where: str) -> Box:
     """(x0, y0, x1, y1) in pixels of the upright photo, from four numbers or a text of four numbers."""
     try:
-        numbers = [float(v) for v in (value.replace(",", " ").split() if isinstance(value, str) else value)]  # type: ignore[attr-defined]
-        x0, y0, x1, y1 = numbers
-    except (TypeError, ValueError, OverflowError) as e:
-        raise DataError(f"{where}: the box is {value!r}, expected four numbers x0 y0 x1 y1") from e
-    if not all(math.isfinite(v) for v in numbers) or not (0 <= x0 < x1 and 0 <= y0 < y1):
-        raise DataError(f"{where}: the box is {value!r}, expected 0 <= x0 < x1 and 0 <= y0 < y1 in pixels")
+        x0, y0, x1, y1 = map(float, value.replace(",", " ").split() if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError):
+        x0 = y0 = x1 = y1 = math.nan
+    if not (0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf):
+        raise DataError(f"{where}: the box is {value!r}, expected pixels x0 y0 x1 y1, 0 <= x0 < x1 and 0 <= y0 < y1")
     return x0, y0, x1, y1
 
 

@@ -1,7 +1,5 @@
 """Names of files and classes: natural order, and what counts as hidden."""
 
-from __future__ import annotations
-
 import re
 from importlib import resources
 
@@ -12,10 +10,10 @@ HIDDEN = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Sort key in which 2 comes before 10, with the name itself to settle ties."""
     parts = re.split(r"(\d+)", name)
-    return tuple(number(p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p), name
+    return tuple(by_value(p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p), name
 
 
-def number(digits: str) -> tuple[int, int, str]:
+def by_value(digits: str) -> tuple[int, int, str]:
     """Sorts as the number would; int() refuses more than 4,300 digits."""
     digits = digits.lstrip("0")
     return 0, len(digits), digits

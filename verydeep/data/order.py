@@ -1,10 +1,8 @@
 """The order of an epoch, and the generator behind everything random about photos.
 
-Philox is counter-based: what it draws is a function of seed, stream, epoch, photo and turn, and of nothing that
-happened before. So an epoch is the same for any number of workers and ranks and from any point on.
+Philox is counter-based: it draws by seed, stream, epoch, photo and turn, and by nothing that happened before. So an
+epoch is the same for any number of workers and ranks and from any point on.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -35,11 +33,9 @@ def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False) -
     """
     random = generator(seed, ORDER, epoch, 0)
     every = np.arange(len(photos))
-    chosen = (
-        balanced_sample(generator(seed, SAMPLE, epoch, 0), photos.targets())
-        if balanced
-        else Order(every, np.zeros_like(every))
-    )
+    chosen = Order(every, np.zeros_like(every))
+    if balanced:
+        chosen = balanced_sample(generator(seed, SAMPLE, epoch, 0), photos.targets())
     if photos.shards is None:
         order = random.permutation(len(every))
     else:
@@ -50,7 +46,7 @@ def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False) -
 
 
 def balanced_sample(random: np.random.Generator, targets: npt.NDArray[np.int64]) -> Order:
-    """As many photos as there are, equally many of every class give or take one: a rare class's photos return, a frequent one's rest."""
+    """As many photos, equally many of every class give or take one: a rare class's return, a frequent one's rest."""
     by_class, counts = np.argsort(targets, kind="stable"), np.bincount(targets)
     present = random.permutation(np.flatnonzero(counts))
     quotas = np.zeros_like(counts)

@@ -1,15 +1,11 @@
 """One photo: bytes to upright RGB, and rescaling so that the smallest side is S.
 
-Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves training,
-testing and serving: Pillow's bilinear filter with antialiasing, because it alone can rescale just the
-window that a crop needs and give the pixels that rescaling the whole photo would have given, to within
-two grey levels: Pillow rounds after each direction, so some differ by one and a very few by two.
+Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves training, testing and
+serving: Pillow's bilinear filter with antialiasing, because it alone can rescale just the window that a crop needs.
 """
 
-from __future__ import annotations
-
 import io
-import stat
+import os
 import tempfile
 from pathlib import Path
 
@@ -18,18 +14,21 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from verydeep.data import limits
+from verydeep.data.limits import Refused
 from verydeep.errors import PhotoError
+from verydeep.files.disk import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
 )
 MAX_BYTES = 128 << 20
 MAX_ASPECT = 8
 STRIP = 1 << 18  # pixels converted at a time, so that a conversion needs no second photo
+EXPECTED = "expected a path, a Pillow image or uint8 H x W x 3"
 
-FROM_THE_FAR_END = (1, 3, 4, 6)  # turns after which the first rows come last
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's numbers to Image.Transpose's
+FROM_THE_FAR_END = (1, 3, 4, 6)  # turns after which the first rows come last
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,108 +41,100 @@ def read(path: Path, smallest_side: int | None = None) -> Image.Image:
 def file_bytes(path: Path) -> bytes:
     """The bytes of a photo's file. Raises PhotoError naming the file."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a device has no end, and a pipe may never begin
-            raise PhotoError(str(path), "cannot be read (it is no ordinary file)")
-        if found.st_size > MAX_BYTES:
-            raise PhotoError(str(path), too_many_bytes(found.st_size))
-        return path.read_bytes()
+        with open_regular(path) as f:
+            check_size(os.fstat(f.fileno()).st_size)
+            return f.read()
+    except Refused as e:
+        raise PhotoError(str(path), str(e)) from e
     except OSError as e:
         raise PhotoError(str(path), f"cannot be read ({e.strerror or e})") from e
     except ValueError as e:  # a name that no file can have
         raise PhotoError(ascii(str(path)), f"cannot be read ({e})") from e
 
 
-def too_many_bytes(size: int) -> str:
-    return f"has {-(-size >> 20)} MiB, more than the {MAX_BYTES >> 20} MiB allowed"
+def check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Refused(f"has {-(-size >> 20)} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
 
 
 def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Image:
     """An upright RGB photo from the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
 
-    EXIF orientation is applied, CMYK and 16-bit pixels are converted, transparent parts become white,
-    and of an animation the first frame is taken. Raises PhotoError with `name` for anything else; what a
-    photo will cost is checked before a pixel is decoded.
-
-    With `smallest_side`, in pixels, a JPEG may come at 1/2, 1/4 or 1/8 of its size, no side below that: for
-    training only, because once rescaled its pixels differ by about half a grey level. The same files are
-    refused as without.
+    EXIF orientation is applied, CMYK and 16-bit pixels are converted, transparent parts become white, and of an
+    animation the first frame is taken. Raises PhotoError with `name` for anything else, also for what would cost too
+    much, before a pixel is decoded. With `smallest_side`, in pixels, a JPEG may come at 1/2, 1/4 or 1/8 of its size, no
+    side below that: for training only, because once rescaled its pixels differ by about half a grey level.
     """
-    if not data:
-        raise PhotoError(name, "is empty")
-    if len(data) > MAX_BYTES:
-        raise PhotoError(name, too_many_bytes(len(data)))
     try:
-        stored, orientation = load(data, name, smallest_side)
-        rgb = to_rgb(stored, name)
+        check_size(len(data))
+        stored, orientation = stored_pixels(data, smallest_side)
+        rgb = to_rgb(stored)
         del stored  # there is room for two copies, and turning makes one
         return upright(rgb, orientation)
-    except PhotoError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # the latter where warnings are errors
-        raise PhotoError(
-            name, f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller"
-        ) from e
-    except UnidentifiedImageError as e:
-        raise PhotoError(name, f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo") from e
     except MemoryError:
         raise
     except Exception as e:  # decoders raise whatever a broken file leads them to
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise PhotoError(name, f"is damaged or cut short ({reason})") from e
+        raise PhotoError(name, reason_for(e, data)) from e
 
 
-def load(data: bytes, name: str, smallest_side: int | None) -> tuple[Image.Image, int]:
+def reason_for(error: Exception, data: bytes) -> str:
+    """Why a photo cannot be had, for one line."""
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):  # where warnings are errors
+        return f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo" if data else "is empty"
+    return f"is damaged or cut short ({(str(error).strip() or repr(error)).splitlines()[0]})"
+
+
+def stored_pixels(data: bytes, smallest_side: int | None) -> tuple[Image.Image, int]:
     """The pixels as they are stored, apart from their decoder, and EXIF's orientation of them.
 
-    Measured and left out: simplejpeg. Its pixels are the same, whole and scaled (3,900 JPEGs), and so is its time, on one
-    thread and on two: both wait for libjpeg-turbo, and Pillow must read the header in any case. Its fractions of
-    5/8 to 7/8 take longer than the whole photo, and 3/8 as long as 4/8.
+    Measured and left out: simplejpeg. Its pixels are the same (3,900 JPEGs), and so is its time. Its fractions of 5/8
+    to 7/8 take longer than the whole photo, and 3/8 as long as 4/8.
     """
-    hidden = limits.hidden_memory(data, name)
+    hidden = limits.hidden_memory(data)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        limits.check(image, data, name, hidden)
+        limits.check_cost(image, data, hidden)
         size = image.size
         if smallest_side is not None:
             image.draft(image.mode, (smallest_side, smallest_side))
         image.load()
         orientation = exif_orientation(image)
         if orientation in TURNS and image.mode != "RGB":  # what is RGB already can be turned through a file
-            limits.check_memory(size, 8 * size[0] * size[1], data, name)
+            limits.check_memory(size, len(data) + 8 * size[0] * size[1])
         return image._new(image.im), orientation
 
 
-def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """The photo on white: itself where it is RGB already."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The photo on white, strip by strip: itself where it is RGB already."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     rgb = Image.new("RGB", image.size)
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
-        rgb.paste(strip_to_rgb(image.crop(box), name), box)
+        rgb.paste(strip_to_rgb(image.crop(box)), box)
     return rgb
 
 
-def strip_to_rgb(image: Image.Image, name: str) -> Image.Image:
+def strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        image = from_16_bit(image, name)
+        image = from_16_bit(image)
     elif image.mode == "F":
-        raise PhotoError(name, "has floating-point pixels, whose range is unknown; save it with 8 bits")
+        raise Refused("has floating-point pixels, whose range is unknown; save it with 8 bits")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def from_16_bit(image: Image.Image, name: str) -> Image.Image:
+def from_16_bit(image: Image.Image) -> Image.Image:
     """Grey of 0-65535 to 0-255; Pillow itself would clip it to white."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise PhotoError(
-            name, f"has pixels from {values.min()} to {values.max()}, expected 0 to 65535; save it with 8 bits"
-        )
+        raise Refused(f"has pixels from {values.min()} to {values.max()}, expected 0 to 65535; save it with 8 bits")
     grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if isinstance(key := image.info.get("transparency"), int):
         opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
@@ -167,7 +158,7 @@ def upright(rgb: Image.Image, orientation: int) -> Image.Image:
 
 
 def turned_through_file(rgb: Image.Image, how: Image.Transpose) -> Image.Image:
-    """As rgb.transpose(how), strip by strip; the memory of `rgb` is given back before the new photo takes its own."""
+    """As rgb.transpose(how), strip by strip; `rgb` gives back its memory before the new photo takes its own."""
     width, height = rgb.size
     step = max(1, STRIP // width)
     strips = [(top, min(step, height - top)) for top in range(0, height, step)]
@@ -194,19 +185,16 @@ def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:
 def rescale(
     photo: Image.Image, smallest_side: int, window: tuple[int, int, int, int] | None = None, mirror: bool = False
 ) -> Pixels:
-    """The photo at smallest side S, or only its window (top, left, height, width) there, mirrored afterwards or not: uint8 H x W x 3.
+    """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3.
 
-    A window is that part of the whole rescaled photo but for rounding: in rare cases up to 2 grey levels differ.
+    A window is that part of the whole rescaled photo but for rounding after each direction: some pixels differ by one
+    grey level, a very few by two. Mirrored, if at all, afterwards.
     """
     height, width = scaled_size(photo.height, photo.width, smallest_side)
     top, left, rows, columns = window or (0, 0, height, width)
     down, across = photo.height / height, photo.width / width
-    box = (
-        left * across,
-        top * down,
-        min((left + columns) * across, photo.width),
-        min((top + rows) * down, photo.height),
-    )
+    right, bottom = min((left + columns) * across, photo.width), min((top + rows) * down, photo.height)
+    box = (left * across, top * down, right, bottom)
     rescaled = photo.resize((columns, rows), Image.Resampling.BILINEAR, box=box)
     return np.asarray(rescaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else rescaled)
 
@@ -237,21 +225,16 @@ def encode(pixels: Pixels, format: str = "PNG") -> bytes:
 
 
 def from_memory(given: object, name: str) -> Image.Image:
-    """A photo from a Pillow image or a uint8 array H x W x 3 (or H x W, grey). Raises PhotoError."""
+    """A photo from a Pillow image or uint8 H x W x 3 (or H x W, grey). Raises PhotoError."""
     try:
         if isinstance(given, Image.Image) and given.width and given.height:
             given.load()
-            return upright(to_rgb(given, name), exif_orientation(given))
+            return upright(to_rgb(given), exif_orientation(given))
         array = np.asarray(given)
+        if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2 or not array.size:
+            raise Refused(f"is {array.dtype} of shape {array.shape}; {EXPECTED}")
+    except Refused as e:
+        raise PhotoError(name, str(e)) from e
     except (OSError, ValueError) as e:  # a lazily opened file that is damaged, a mode without RGB, a ragged list
-        raise PhotoError(name, f"cannot be used ({e}); expected a path, a Pillow image or uint8 H x W x 3") from e
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] != 3)
-        or not array.size
-    ):
-        raise PhotoError(
-            name, f"is {array.dtype} of shape {array.shape}; expected a path, a Pillow image or uint8 H x W x 3"
-        )
+        raise PhotoError(name, f"cannot be used ({e}); {EXPECTED}") from e
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +31,11 @@ CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Record:
-    """One photo of a split. Boxes are (x0, y0, x1, y1) in pixels of the upright photo.
+    """One photo of a split. Boxes are (x0, y0, x1, y1) in pixels of the upright photo; `key` is its path or name.
 
-    `id` is the position in the split's canonical order. Of a folder that is natural class order, then natural
-    path; of a split that a manifest gives, line order; of photos that were divided by class, or that are all of
-    a manifest without splits, natural class order, then line order; of shards, the order they were packed in.
-    `key` is the path or name a user would recognise.
+    `id` is the position in the split's canonical order: of a folder, natural class order, then natural path; of a split
+    that a manifest gives, line order; of photos divided by class, or of a manifest without splits, natural class order,
+    then line order; of shards, the order they were packed in.
     """
 
     id: int
@@ -49,7 +47,7 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False)
-class Names(Sequence[str]):
+class Names:
     """Texts one after another in a block of bytes, each ended by NUL; a million paths take 50 MB instead of 150.
 
     block: uint8; ends: int64 N, where each text's NUL stands. Both may be views of a mapped file.
@@ -72,13 +70,7 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Names: ...
-    def __getitem__(self, index: int | slice) -> str | Names:
-        if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
+    def __getitem__(self, index: int) -> str:
         end = self.ends[index]  # IndexError ends an iteration
         index %= len(self)
         return bytes(self.block[self.ends[index - 1] + 1 if index else 0 : end]).decode()
@@ -92,15 +84,12 @@ class Names(Sequence[str]):
             start = end
 
     def take(self, ids: npt.NDArray[np.int64]) -> Names:
-        """The texts at these positions; in chunks, because the place of every byte is spelled out."""
-        lengths = self.ends[ids] - np.where(ids > 0, self.ends[ids - 1], -1)
-        ends, block = np.cumsum(lengths) - 1, np.empty(int(lengths.sum()), np.uint8)
-        for i in range(0, len(ids), CHUNK):
-            part, last = lengths[i : i + CHUNK], ends[i : i + CHUNK]
-            first = int(last[0] - part[0] + 1)
-            places = np.arange(first, int(last[-1]) + 1) + np.repeat(self.ends[ids[i : i + CHUNK]] - last, part)
-            block[first : first + len(places)] = self.block[places]
-        return Names(block, ends)
+        """The texts at these positions."""
+        starts, ends = np.where(ids > 0, self.ends[ids - 1] + 1, 0), self.ends[ids] + 1
+        block, whole = bytearray(), self.block.data
+        for start, end in zip(starts, ends, strict=True):
+            block += whole[start:end]
+        return Names(np.frombuffer(block, np.uint8), np.cumsum(ends - starts) - 1)
 
 
 def compact(labels: Iterable[tuple[int, ...]]) -> Labels:
@@ -113,9 +102,9 @@ def compact(labels: Iterable[tuple[int, ...]]) -> Labels:
 class Photos:
     """One split: labelled photos by position.
 
-    `content` gives a photo's file as bytes, or the photo itself where it is in memory. `place` stands before a key where
-    an error names the photo. On a remote store `shards` gives each photo's shard, because those are best read one after
-    another, and `expect` is told which photos will be asked for, in their order.
+    `content` gives a photo's file as bytes, or the photo itself where it is in memory; `place` stands before its key in
+    errors. On a remote store, whose shards are best read one after another, `shards` gives each photo's, and `expect`
+    is told which photos will be asked for, in their order.
     """
 
     split: str
@@ -136,10 +125,7 @@ class Photos:
         return key if os.path.isabs(key) else self.place + key
 
     def open(self, id: int, smallest_side: int | None = None) -> Image.Image:
-        """The upright RGB photo; with `smallest_side` a big one may be decoded smaller, its sides no shorter than that.
-
-        Raises PhotoError.
-        """
+        """The upright RGB photo, maybe decoded smaller but no side below `smallest_side`. Raises PhotoError."""
         content = self.content(id)
         return photo.decode(content, self.name(id), smallest_side) if isinstance(content, bytes) else content
 
@@ -153,20 +139,17 @@ class Photos:
         """The one class of every photo, N. Raises DataError where a photo has none or several."""
         if isinstance(self.labels, np.ndarray):
             return self.labels
-        id = next(i for i, found in enumerate(self.labels) if len(found) != 1)
-        raise DataError(
-            f"{self.keys[id]} has {len(self.labels[id])} labels; classification expects exactly one a photo"
-        )
+        key, n = next((key, len(f)) for key, f in zip(self.keys, self.labels, strict=True) if len(f) != 1)
+        raise DataError(f"{key} has {n} labels; classification expects exactly one a photo")
 
     def take(self, ids: npt.NDArray[np.int64], split: str) -> Photos:
         """The photos at these positions, in this order, as a split of their own."""
         labels = self.labels[ids] if isinstance(self.labels, np.ndarray) else compact(self.labels[int(i)] for i in ids)
-        boxes = (
-            {new: self.boxes[int(old)] for new, old in enumerate(ids) if int(old) in self.boxes} if self.boxes else {}
-        )
+        boxes = {new: self.boxes[i] for new, i in enumerate(map(int, ids)) if i in self.boxes} if self.boxes else {}
+        shards = None if self.shards is None else self.shards[ids]
         return Photos(
-            split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes, self.in_memory,
-            None if self.shards is None else self.shards[ids], lambda chosen: self.expect(ids[chosen]),
+            split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes,
+            self.in_memory, shards, lambda chosen: self.expect(ids[chosen]),
         )  # fmt: skip
 
     def in_turn(self) -> npt.NDArray[np.int64]:
@@ -200,11 +183,9 @@ class DataSet:
         """SHA-256 over classes, splits, keys and labels: another value means other or reordered photos."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self.splits):
-            photos = self.splits[name]
-            digest.update(f"\n{name} {len(photos)}\n".encode())
-            digest.update(np.ascontiguousarray(photos.keys.block).data)
-            labels = photos.labels
-            digest.update(
-                labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else repr(list(labels)).encode()
-            )
+            keys, labels = self.splits[name].keys, self.splits[name].labels
+            one_each = labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else None
+            digest.update(f"\n{name} {len(keys)}\n".encode())
+            digest.update(np.ascontiguousarray(keys.block).data)
+            digest.update(repr(list(labels)).encode() if one_each is None else one_each)
         return digest.hexdigest()

@@ -1,14 +1,11 @@
 """Where photos, labels and boxes come from: DATA of the command line becomes a data set."""
 
-from __future__ import annotations
-
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
-from verydeep.data.folder import open_folder
+from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, settle
@@ -24,26 +21,29 @@ EXPECTED = (
 def open_data(
     data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None
 ) -> DataSet:
-    """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (a pattern of .tar), builtin:NAME or hub:NAME.
+    """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
-    shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without
-    shares such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits
-    instead. Raises DataError.
+    shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
+    such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits instead.
+    Raises DataError.
     """
+    from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
+
+    path, hub = Path(data).expanduser(), data.startswith("hub:")
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
     if data.startswith("builtin:"):
         return open_builtin(data.removeprefix("builtin:"), download)
-    if data.startswith("hub:") or is_pattern(data):
-        whole = open_hub(data.removeprefix("hub:")) if data.startswith("hub:") else open_shards(data)
+    if hub or is_pattern(data):
+        whole = collections.open_hub(data.removeprefix("hub:")) if hub else shards.open_shards(data)
         return settle(whole, read_places(split)) if split else divide(whole, shares, seed)
-    path = Path(data).expanduser()
     if not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
     if split:
         return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
-        return open_ilsvrc(path) or open_folder(path, shares, seed)
+        parts = collections.ilsvrc_folders(path)
+        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, shares, seed)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, shares, seed)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
@@ -54,39 +54,25 @@ def is_pattern(data: str) -> bool:
     return "://" in data or (data.lower().endswith(SHARDS) and not Path(data).expanduser().is_dir())
 
 
-def open_shards(data: str) -> DataSet:
-    from verydeep import shards
-
-    return shards.open_shards(data)
-
-
-def open_hub(name: str) -> DataSet:
+def photo_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Split -> its folder, none where the folders are classes; and how other people's lists beside them are called."""
     from verydeep import collections
 
-    return collections.open_hub(name)
-
-
-def open_ilsvrc(root: Path) -> DataSet | None:
-    from verydeep import collections
-
-    place = collections.recognise(root)
-    return collections.open_ilsvrc(root, place) if place else None
+    parts = collections.ilsvrc_folders(root)
+    return (parts, collections.LISTS) if parts else (split_folders(root), ())
 
 
 def read_places(split: Path) -> dict[str, str]:
     """Key -> split, from the split.csv of a run. Raises DataError."""
-    try:
-        with split.open(encoding="utf-8", newline="") as lines:
-            places = {row["path"]: row["split"] for row in csv.DictReader(lines)}
-        if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
-            raise ValueError("it names no splits")
-        return places
-    except (OSError, ValueError, KeyError, csv.Error) as e:
-        raise DataError(f"{split} cannot be read ({e}); the run folder is damaged") from e
+    places = {row["path"]: str(row.get("split")) for _, row in manifest.rows(split)}
+    if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
+        raise DataError(f"{split} names no splits; the run folder is damaged")
+    return places
 
 
 def location(data: str) -> str:
     """DATA in a form that means the same from any folder."""
-    if data.startswith("hub:") and Path(data.removeprefix("hub:")).expanduser().exists():
-        return f"hub:{Path(data.removeprefix('hub:')).expanduser().resolve()}"
-    return data if data.startswith(("builtin:", "hub:")) or "://" in data else str(Path(data).expanduser().resolve())
+    kind = "hub:" if data.startswith("hub:") else ""
+    path = Path(data.removeprefix(kind)).expanduser()
+    named = data.startswith("builtin:") or "://" in data or (kind and not path.exists())
+    return data if named else f"{kind}{path.resolve()}"

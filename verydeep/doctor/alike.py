@@ -1,17 +1,14 @@
-"""Copies among photos: the same bytes, or the same picture at another size, quality, brightness or with a trimmed border.
+"""Copies among photos: the same bytes, or the same picture at another size, quality, brightness or trim.
 
 A photo's look is 64 signs of its lowest frequencies (after Zauner 2010). Looks that differ in at most REACH bits are
 candidates, found by the bands they share (after Norouzi, Punjani and Fleet 2012), and each pair of candidates is
 compared as 32 x 32 grey pictures.
 
-Thresholds were measured on 8,000 photos of Fashion-MNIST, where garments of one class look alike but are none the same:
-the most alike pair is 0.075 apart, the next 0.11. Copies of larger photos at half the size, at JPEG quality 30 to 95, or
+Thresholds were measured on 8,000 photos of Fashion-MNIST, where garments of one class look alike but none are the same:
+the most alike pair is 0.075 apart, the next 0.11. Copies of larger photos at half the size, JPEG quality 30 to 95 or
 15 % brighter are at most 0.06 apart nearly always; trimmed ones are, once their borders are aligned.
 """
 
-from __future__ import annotations
-
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations, product
 from typing import NamedTuple
@@ -22,6 +19,7 @@ from PIL import Image
 
 Ids = npt.NDArray[np.int64]
 Looks = npt.NDArray[np.uint64]
+Thumbs = Callable[[list[int]], Iterable[tuple[int, "Thumb"]]]  # reads photos again, giving those it can
 
 SIDE, FINE = 32, 64  # of the pictures compared, and of those that are aligned first
 SAME = 0.07  # root mean square difference, in standard deviations of the picture
@@ -35,9 +33,9 @@ MOST_COMPARED = 4096  # looks in one bucket that a look is compared with: thousa
 MOST_PAIRS = 20_000_000
 CROWD = 16  # photos of one look that are compared with others
 CHUNK = 1 << 20
-FREQUENCIES = [(u, s - u) for s in range(1, 16) for u in range(s + 1) if max(u, s - u) < 11][:64]
+FREQUENCIES = tuple(np.array([(u, s - u) for s in range(1, 16) for u in range(s + 1) if max(u, s - u) < 11][:64]).T)
 COSINES = np.cos(np.pi * (np.arange(SIDE) + 0.5) * np.arange(11)[:, None] / SIDE)
-GREY = np.array([0.299, 0.587, 0.114])
+MOVES = np.vstack([np.eye(4), -np.eye(4)])
 
 
 class Thumb(NamedTuple):
@@ -62,18 +60,29 @@ def thumb(photo: Image.Image, height: int, width: int) -> Thumb:
 
 def look(grey: npt.NDArray[np.uint8]) -> int:
     """64 bits of a picture FINE x FINE."""
-    halved = grey.reshape(SIDE, 2, SIDE, 2).mean((1, 3))
-    waves = COSINES @ halved @ COSINES.T
-    signs = np.array([waves[u, v] > 1e-6 for u, v in FREQUENCIES])
-    return int(np.packbits(signs).view(np.uint64)[0])
+    waves = COSINES @ grey.reshape(SIDE, 2, SIDE, 2).mean((1, 3)) @ COSINES.T
+    return int(np.packbits(waves[FREQUENCIES] > 1e-6).view(np.uint64)[0])
 
 
-def difference(a: Thumb, b: Thumb) -> float:
-    """How unlike two pictures are, 0 to 2; brightness and contrast do not count, large shifts of colour do."""
+def unlikeness(a: Thumb, b: Thumb) -> float:
+    """0 to 2; brightness, contrast and trimmed borders do not count, large shifts of colour do."""
     if np.abs(a.colour - b.colour).max() > SHIFT:
         return 2.0
-    found = distance(a.grey, b.grey, np.zeros(4))
-    return aligned(a.grey, b.grey, found) if SAME <= found < WORTH_ALIGNING and not (a.small or b.small) else found
+    best, trim = distance(a.grey, b.grey, np.zeros(4)), np.zeros(4)
+    if not SAME <= best < WORTH_ALIGNING or a.small or b.small:
+        return best
+    for step in (2.0, 1.0, 0.5):  # downhill
+        for _ in range(6):
+            tries = [trim + step * m for m in MOVES if np.abs(trim + step * m).max() <= TRIMMED]
+            found = [distance(a.grey, b.grey, t) for t in tries]
+            if min(found) >= best:
+                break
+            best, trim = min(found), tries[int(np.argmin(found))]
+            if best < SAME:
+                return best
+        if best > HOPELESS:
+            break
+    return best
 
 
 def distance(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], trim: npt.NDArray[np.float64]) -> float:
@@ -83,74 +92,42 @@ def distance(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], trim: npt.NDArr
 
 
 def shrunk(grey: npt.NDArray[np.uint8], trim: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    left, top, right, bottom = (float(t) for t in trim)
+    left, top, right, bottom = trim.tolist()
     box = (left, top, FINE - right, FINE - bottom)
-    pixels = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box), np.float64)
-    pixels = pixels - pixels.mean()
+    pixels = np.array(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box), np.float64)
+    pixels -= pixels.mean()
     return np.asarray(pixels / max(pixels.std(), LEAST_CONTRAST))
 
 
-def aligned(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], best: float) -> float:
-    """The smallest difference that trimming the borders of either gives, walking downhill."""
-    trim = np.zeros(4)
-    moves = [np.array(m) for m in np.vstack([np.eye(4), -np.eye(4)])]
-    for step in (2.0, 1.0, 0.5):
-        for _ in range(6):
-            tries = [trim + step * m for m in moves if np.abs(trim + step * m).max() <= TRIMMED]
-            found = [distance(a, b, t) for t in tries]
-            if min(found) >= best:
-                break
-            best, trim = min(found), tries[int(np.argmin(found))]
-            if best < SAME:
-                return best
-        if best > HOPELESS:
-            return best
-    return best
-
-
-def copies(
-    content: Looks, looks: Looks, ids: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]]
-) -> Groups:
-    """Groups of copies among the photos `ids`. content: N x 2, the hash of their bytes; looks: N.
-
-    `thumbs` reads photos again, giving those it can.
-    """
-    order = np.lexsort((ids, content[ids, 1], content[ids, 0]))
-    sorted_ids = ids[order]
-    same = (content[sorted_ids[1:]] == content[sorted_ids[:-1]]).all(1)
-    first = sorted_ids[np.r_[True, ~same]] if len(ids) else sorted_ids
-    runs = np.split(sorted_ids, np.flatnonzero(~same) + 1) if same.any() else []
-    equal = {int(run[0]): run for run in runs if len(run) > 1}
+def copies(content: Looks, looks: Looks, ids: Ids, thumbs: Thumbs) -> Groups:
+    """Groups of copies among the photos `ids`. content: N x 2, the hash of their bytes; looks: N."""
+    order = ids[np.lexsort((ids, content[ids, 1], content[ids, 0]))]
+    starts = np.flatnonzero(np.r_[[True] * len(ids[:1]), (content[order[1:]] != content[order[:-1]]).any(1)])
+    first = order[starts]
+    equal = {int(run[0]): run for run in np.split(order, starts[1:]) if len(run) > 1}
     pairs, complete = candidates(looks[first])
-    linked = linked_groups(verified(first[pairs], thumbs))
-    members, exact = [], []
-    for group in linked:
-        members.append(np.sort(np.concatenate([equal.pop(one, np.array([one])) for one in group])))
-        exact.append(False)
-    members += list(equal.values())
-    exact += [True] * len(equal)
-    by_first = sorted(range(len(members)), key=lambda i: int(members[i][0]))
-    return Groups([members[i] for i in by_first], [exact[i] for i in by_first], complete)
+    linked = linked_groups(real_copies(first[pairs], thumbs))
+    found = [(np.sort(np.concatenate([equal.pop(one, np.array([one])) for one in group])), False) for group in linked]
+    found += [(run, True) for run in equal.values()]
+    found.sort(key=lambda group: int(group[0][0]))
+    return Groups([members for members, _ in found], [exact for _, exact in found], complete)
 
 
 def candidates(looks: Looks) -> tuple[Ids, bool]:
     """(pairs of positions whose looks are within REACH bits, M x 2; whether these are all)."""
-    values, inverse = np.unique(looks, return_inverse=True)
+    values, inverse, counts = np.unique(looks, return_inverse=True, return_counts=True)
+    by_value, starts = np.argsort(inverse, kind="stable"), np.cumsum(counts) - counts
     near, complete = near_pairs(values)
-    by_value = np.argsort(inverse, kind="stable")
-    counts = np.bincount(inverse, minlength=len(values))
-    ends = np.cumsum(counts)
+    lone = (counts[near] == 1).all(1)
     found: list[tuple[int, int]] = []
+    for a, b in near[~lone].tolist():
+        found += product(*(by_value[starts[v] :][: min(counts[v], CROWD)].tolist() for v in (a, b)))
     for value in np.flatnonzero(counts > 1).tolist():
-        crowd = by_value[ends[value] - counts[value] : ends[value]].tolist()
+        crowd = by_value[starts[value] :][: counts[value]].tolist()
         found += combinations(crowd[:CROWD], 2)
         found += product(crowd[:CROWD], crowd[CROWD:])
-        complete = complete and len(crowd) <= CROWD
-    lone = (counts[near] == 1).all(1)
-    for a, b in near[~lone].tolist():
-        found += product(*(by_value[ends[v] - counts[v] : ends[v]][:CROWD].tolist() for v in (a, b)))
-    alone = by_value[(ends - counts)[near[lone]]]
-    return np.concatenate([alone.reshape(-1, 2), np.array(found, np.int64).reshape(-1, 2)]), complete
+    pairs = np.concatenate([by_value[starts[near[lone]]], np.array(found, np.int64).reshape(-1, 2)])
+    return pairs, complete and counts.max(initial=0).item() <= CROWD
 
 
 def near_pairs(values: Looks) -> tuple[Ids, bool]:
@@ -161,70 +138,46 @@ def near_pairs(values: Looks) -> tuple[Ids, bool]:
         order = np.argsort(keys, kind="stable")
         starts = np.searchsorted(keys[order], np.arange((1 << WIDTH) + 1))
         for flip in [0, *(1 << bit for bit in range(WIDTH))]:
-            here = np.arange(len(order)) if not flip else np.flatnonzero(keys[order] < keys[order] ^ flip)
+            here = np.flatnonzero(keys[order] < keys[order] ^ flip) if flip else np.arange(len(order))
             target = keys[order[here]] ^ flip
-            low = here + 1 if not flip else starts[target]
+            low = starts[target] if flip else here + 1
             lengths = starts[target + 1] - low
             complete = complete and not (lengths > MOST_COMPARED).any()
-            for a, b in ranges(here, low, np.minimum(lengths, MOST_COMPARED)):
-                i, j = order[a], order[b]
+            lengths = np.minimum(lengths, MOST_COMPARED)
+            step = CHUNK // max(lengths.max(initial=0), 1)
+            for part in (slice(first, first + step) for first in range(0, len(here), step)):
+                n = lengths[part]
+                within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+                i, j = order[np.repeat(here[part], n)], order[np.repeat(low[part], n) + within]
                 close = np.bitwise_count(values[i] ^ values[j]) <= REACH
-                i, j = i[close], j[close]
-                found.append(np.minimum(i, j) * len(values) + np.maximum(i, j))
-                total += len(i)
+                found.append(np.minimum(i, j)[close] * len(values) + np.maximum(i, j)[close])
+                total += len(found[-1])
             if total > MOST_PAIRS:
                 complete = False
                 break
-    every = np.unique(np.concatenate(found))
-    return np.stack([every // max(len(values), 1), every % max(len(values), 1)], 1), complete
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), max(len(values), 1)), 1), complete
 
 
-def ranges(here: Ids, low: Ids, lengths: Ids) -> Iterator[tuple[Ids, Ids]]:
-    """(here[k], low[k] ... low[k] + lengths[k] - 1) one after another, in chunks."""
-    ends = np.cumsum(lengths)
-    start = 0
-    while start < len(here):
-        done = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, done + CHUNK, "right")), start + 1)
-        part = lengths[start:stop]
-        within = np.arange(part.sum()) - np.repeat(np.cumsum(part) - part, part)
-        yield np.repeat(here[start:stop], part), np.repeat(low[start:stop], part) + within
-        start = stop
-
-
-def verified(
-    pairs: Ids, thumbs: Callable[[list[int]], Iterable[tuple[int, Thumb]]], memory: int = 16_384
-) -> Iterator[tuple[int, int]]:
-    """The pairs that are copies. Pictures are read again when needed; at most `memory` and a chunk of them are held."""
-    held: OrderedDict[int, Thumb] = OrderedDict()
+def real_copies(pairs: Ids, thumbs: Thumbs, memory: int = 16_384) -> Iterator[tuple[int, int]]:
+    """Those of the pairs. Pictures are read again when needed; at most `memory` and a chunk of them are held."""
+    held: dict[int, Thumb] = {}
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    for first in range(0, len(pairs), 2048):
-        part = pairs[first : first + 2048]
-        wanted = np.unique(part).tolist()
-        for id in wanted:
-            if id in held:
-                held.move_to_end(id)
-        held.update(thumbs([id for id in wanted if id not in held]))
+    for part in (pairs[first : first + 2048] for first in range(0, len(pairs), 2048)):
+        if len(held) > memory:
+            held.clear()
+        held.update(thumbs([id for id in np.unique(part).tolist() if id not in held]))
         for a, b in part.tolist():
-            if a in held and b in held and difference(held[a], held[b]) < SAME:
+            if a in held and b in held and unlikeness(held[a], held[b]) < SAME:
                 yield a, b
-        while len(held) > memory:
-            held.popitem(last=False)
 
 
 def linked_groups(links: Iterable[tuple[int, int]]) -> list[list[int]]:
     """The connected parts of a graph."""
-    parent: dict[int, int] = {}
-
-    def root(a: int) -> int:
-        while parent.setdefault(a, a) != a:
-            parent[a] = parent[parent[a]]
-            a = parent[a]
-        return a
-
+    parts: dict[int, list[int]] = {}  # each member's own, one list for all of them
     for a, b in links:
-        parent[root(a)] = root(b)
-    groups: dict[int, list[int]] = {}
-    for a in parent:
-        groups.setdefault(root(a), []).append(a)
-    return list(groups.values())
+        one, other = parts.setdefault(a, [a]), parts.setdefault(b, [b])
+        if one is not other:
+            small, large = sorted((one, other), key=len)
+            large += small
+            parts.update(dict.fromkeys(small, large))
+    return list({id(part): part for part in parts.values()}.values())

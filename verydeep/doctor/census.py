@@ -1,33 +1,31 @@
 """What the data doctor says of classes, of sizes, and of what lies in a folder without being used."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from verydeep.collections import LISTS, recognise
 from verydeep.data import photo
-from verydeep.data.folder import folders, split_folders
+from verydeep.data.folder import folders
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
-from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding
+from verydeep.data.source import photo_folders
+from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding, of_names
 from verydeep.doctor.look import Facts
 
 IMBALANCE = 10  # largest class : a class, from which on it is told
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-SIDES = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-ASPECTS = (1.0, 1.1, 1.4, 1.6, 2.0, 4.0, 8.0)
+EDGES = {"smallest side": (0, 32, 64, 128, 256, 512, 1024, 2048, 4096), "aspect": (1.0, 1.1, 1.4, 1.6, 2.0, 4.0, 8.0)}
 
 
-def counts(data: DataSet) -> dict[str, list[int]]:
+def photos_by_class(data: DataSet) -> dict[str, list[int]]:
     """Photos of each class in each split."""
     found = {}
     for name, photos in data.splits.items():
@@ -37,124 +35,99 @@ def counts(data: DataSet) -> dict[str, list[int]]:
 
 
 def class_findings(data: DataSet) -> list[Finding]:
-    by_split = counts(data)
+    by_split = photos_by_class(data)
     total = np.sum(list(by_split.values()), axis=0)
     trained = np.array(by_split.get("train", total))
-    names = np.array(data.classes, object)
     few = trained if len(by_split) > 1 else total
-    largest = int(few.max(initial=0))
+    largest, smallest = few.max(initial=0), few[few > 0].min(initial=few.max(initial=1))
+    ratio = f"the largest, {data.classes[few.argmax()]}, has {largest:,}"
+    ratio += f", {largest / smallest:.0f} times as many as the smallest"
     rare = (few > 0) & (few * IMBALANCE <= largest)
-    found = finding("few-photos", [f"{names[i]} ({total[i]})" for i in np.flatnonzero((total > 0) & (total < 3))])
-    if rare.any():
-        ratio = largest / int(few[few > 0].min())
-        words = f"the largest, {names[few.argmax()]}, has {largest:,}, {ratio:.0f} times as many as the smallest"
-        found += finding("imbalance", [f"{names[i]} ({few[i]})" for i in np.flatnonzero(rare)], words)
+
+    def of_classes(mask: Any, numbers: Any) -> list[str]:
+        return [f"{data.classes[i]} ({numbers[i]})" for i in np.flatnonzero(mask)]
+
+    found = of_names("few-photos", of_classes((total > 0) & (total < 3), total))
+    found += of_names("imbalance", of_classes(rare, few), ratio)
     if "train" in by_split:
-        found += finding("missing-from-train", list(names[trained == 0]))
         tested = {s: n for s, n in by_split.items() if s != "train"}
-        without = [(c, [s for s, n in tested.items() if not n[i]]) for i, c in enumerate(data.classes)]
-        found += finding(
-            "missing-from-split", [f"{c} (no {' and no '.join(some)} photo)" for c, some in without if some]
-        )
+        lacking = [(c, [f"no {s}" for s, n in tested.items() if not n[i]]) for i, c in enumerate(data.classes)]
+        found += of_names("missing-from-train", [c for c, n in zip(data.classes, trained, strict=True) if not n])
+        found += of_names("missing-from-split", [f"{c} ({' and '.join(no)} photo)" for c, no in lacking if no])
     spellings: dict[str, list[str]] = {}
     for name in data.classes:
         spellings.setdefault(plain_name(name), []).append(name)
     alike = [" / ".join(map(repr, some)) for some in spellings.values() if len(some) > 1]
-    return (
-        found + finding("label-typo", alike) + finding("spaced-name", [repr(c) for c in data.classes if c != c.strip()])
-    )
+    spaced = [repr(name) for name in data.classes if name != name.strip()]
+    return found + of_names("label-typo", alike) + of_names("spaced-name", spaced)
 
 
 def plain_name(name: str) -> str:
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
-def sizes(facts: Facts) -> dict[str, Any]:
+def size_table(facts: Facts) -> dict[str, Any]:
     """Percentiles and histograms of the photos that can be read."""
-    width, height = facts.width[facts.good], facts.height[facts.good]
-    if not len(width):
+    good = facts.table[~facts.bad]
+    if not len(good):
         return {}
+    width, height = good["width"], good["height"]
     short, long = np.minimum(width, height), np.maximum(width, height)
     values = {"width": width, "height": height, "smallest side": short, "aspect": long / short}
     table = {name: [round(float(v), 2) for v in np.percentile(some, PERCENTILES)] for name, some in values.items()}
-    histograms = {
-        "smallest side": dict(zip(spans(SIDES), histogram(short, SIDES), strict=True)),
-        "aspect": dict(zip(spans(ASPECTS), histogram(long / short, ASPECTS), strict=True)),
-    }
-    return {"percentiles": list(PERCENTILES), **table, "histograms": histograms}
+    bins = {name: histogram(values[name], edges) for name, edges in EDGES.items()}
+    return {"percentiles": list(PERCENTILES), **table, "histograms": bins}
 
 
-def spans(edges: tuple[float, ...]) -> list[str]:
-    return [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
-
-
-def histogram(values: np.ndarray, edges: tuple[float, ...]) -> list[int]:
+def histogram(values: Any, edges: tuple[float, ...]) -> dict[str, int]:
     """Values in [a, b), the last without an end."""
-    return np.bincount(np.searchsorted(edges, values, "right") - 1, minlength=len(edges)).tolist()  # type: ignore[no-any-return]
+    spans = [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
+    counts = np.bincount(np.searchsorted(edges, values, "right") - 1, minlength=len(edges))
+    return dict(zip(spans, counts.tolist(), strict=True))
 
 
 def folder_findings(root: Path) -> list[Finding]:
     """What lies in a folder of class folders and is passed over."""
-    place = recognise(root)
-    parts = {name: folder for name, folder in place._asdict().items() if folder} if place else split_folders(root)
-    hidden, empty, loose, links = ([] for _ in range(4))  # type: list[str], list[str], list[str], list[str]
-    others: Counter[str] = Counter()
-    for level in parts.values() or [root]:
-        for folder in folders(level):
-            before = sum(others.values())
-            photos = survey(folder, root, hidden, links, others)
-            if not photos:
-                rest = sum(others.values()) - before
-                empty.append(f"{folder.relative_to(root)} ({f'{rest} other files' if rest else 'nothing in it'})")
-    for level in {root, *parts.values()}:
-        for kind, entry in entries(str(level)):
-            if kind == "hidden":
-                hidden.append(os.path.relpath(entry.path, root))
-            elif kind == "photo" and place and level == place.val:
-                continue  # of a flat folder, and used
-            elif kind == "photo":
-                loose.append(os.path.relpath(entry.path, root))
-            elif kind == "file" and not (place and entry.name in LISTS):
-                others[suffix(entry.name)] += 1
-    found = finding("hidden", sorted(hidden)) + finding("empty-class", empty) + finding("loose-photos", sorted(loose))
-    found += finding("links", sorted(links))
-    if others:
-        shown = [{"name": f"{s or 'no suffix'} ({n})"} for s, n in others.most_common(MOST_EXAMPLES)]
-        found.append(Finding("not-photos", sum(others.values()), shown))
-    return found
+    parts, lists = photo_folders(root)
+    levels = list(parts.values()) or [root]
+    flat = parts.get("val") if lists else None  # whose photos lie beside no class folders, and are used
+    found: dict[str, list[str]] = {"hidden": [], "link": [], "photo": [], "file": []}
+    empty: list[str] = []
+    for folder in (folder for level in levels for folder in folders(level)):
+        inside = Counter[str]()
+        for kind, path in entries_in(folder, deep=True):
+            inside[kind] += 1
+            if kind != "photo":
+                found[kind].append(path)
+        if not inside["photo"]:
+            rest = f"{inside['file']} other files" if inside["file"] else "nothing in it"
+            empty.append(f"{folder.relative_to(root)} ({rest})")
+    for level in dict.fromkeys([root, *levels]):
+        for kind, path in entries_in(level):
+            listed = any(fnmatch(os.path.basename(path), name) for name in lists)
+            used = (kind == "photo" and level == flat) or (kind == "file" and listed)
+            if not used and kind != "link":
+                found[kind].append(path)
+    hidden, links, loose = (sorted(os.path.relpath(p, root) for p in found[k]) for k in ("hidden", "link", "photo"))
+    others = Counter(os.path.splitext(path)[1].lower() for path in found["file"]).most_common(MOST_EXAMPLES)
+    shown = [{"name": f"{s or 'no suffix'} ({n})"} for s, n in others]
+    named = of_names("hidden", hidden) + of_names("empty-class", empty) + of_names("loose-photos", loose)
+    return named + of_names("links", links) + ([finding("not-photos", len(found["file"]), shown)] if shown else [])
 
 
-def survey(folder: Path, root: Path, hidden: list[str], links: list[str], others: Counter[str]) -> int:
-    """Counts the photos at any depth below a class folder and notes what is not one."""
-    photos, below = 0, [str(folder)]
-    while below:
-        for kind, entry in entries(below.pop()):
-            if kind == "hidden":
-                hidden.append(os.path.relpath(entry.path, root))
-            elif kind == "photo":
-                photos += 1
-            elif kind == "link":
-                links.append(os.path.relpath(entry.path, root))
-            elif kind == "folder":
-                below.append(entry.path)
-            else:
-                others[suffix(entry.name)] += 1
-    return photos
-
-
-def suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def entries(folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(hidden, folder, link, photo or file; entry), as data/folder.py sees them."""
+def entries_in(folder: str | Path, deep: bool = False) -> Iterator[tuple[str, str]]:
+    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/folder.py sees it."""
+    below = []
     with os.scandir(folder) as found:
         for entry in found:
             if is_hidden(entry.name):
-                yield "hidden", entry
+                yield "hidden", entry.path
             elif entry.is_dir(follow_symlinks=False):
-                yield "folder", entry
+                below.append(entry.path)
             elif entry.is_symlink() and not entry.is_file():
-                yield "link", entry
+                yield "link", entry.path
             else:
-                yield "photo" if suffix(entry.name) in photo.SUFFIXES else "file", entry
+                suffix = os.path.splitext(entry.name)[1].lower()
+                yield "photo" if suffix in photo.SUFFIXES else "file", entry.path
+    for path in below if deep else ():
+        yield from entries_in(path, deep)

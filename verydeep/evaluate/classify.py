@@ -1,7 +1,5 @@
 """Classes from maps: posteriors, their fusion, and one pass that counts the errors of every step of every model."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

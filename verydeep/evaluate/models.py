@@ -1,7 +1,5 @@
 """`evaluate`: several models on the same photos by several protocols, each alone and fused (sections 3.2 and 4.4)."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ photo -> frames -> inputs of one size -> scorer -> maps N x C x h x w -> reduce 
 A scorer is an engine, a reducer is a task: posteriors, descriptors, boxes. What is held does not grow with the photos.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 from collections import Counter, defaultdict

@@ -5,8 +5,6 @@ I64 targets as the first model numbers its classes, U8 tested, the photos' names
 SHA-256 of all that. The header holds how each result was made and the contracts. Nobody holds more than a few rows.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Results as records that know how they were made (decision 5), and where those of a run are kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -17,7 +15,7 @@ from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.sample import Sample
 from verydeep.evaluate.views import Step
-from verydeep.files.disk import make_folder, read_json, write_text
+from verydeep.files.disk import read_json, write_bounded
 
 
 def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, found: Tally) -> list[dict[str, Any]]:
@@ -56,7 +54,8 @@ def counted(entrant: Entrant, sample: Sample, found: Tally, m: int, step: Step) 
     return {
         **scores.as_dict(), "right": scores.right(), "tested": scores.tested(),
         "skipped": [{"photo": e.photo, "reason": e.reason} for _, e in found.skipped],
-        "classes": list(classes), "recall": scores.recall(), "confusion": scores.confusion.tolist(),
+        "classes": list(classes), "recall": scores.recall(),
+        "confusion": [[t, a, int(scores.confusion[t, a])] for t, a in scores.confusion.nonzero().tolist()],
         "mistakes": [
             {"id": -id, "photo": keys[-id], "truth": classes[t], "answer": classes[a], "probability": round(p, 4)}
             for p, id, t, a in sorted(scores.mistakes, reverse=True)
@@ -83,19 +82,8 @@ def fusion(
 
 
 SHARED = ("mirror", "average", "pooling", "long_photos", "precision", "crop")
-MEMBER = (
-    "model",
-    "net",
-    "sha256",
-    "crop",
-    "scales",
-    "pooling",
-    "mirror",
-    "average",
-    "passes",
-    "top1_error",
-    "top5_error",
-)
+MADE = ("model", "net", "sha256", "crop", "scales", "pooling", "mirror", "average", "passes")
+MEMBER = (*MADE, "top1_error", "top5_error")
 
 
 def fused_sha256(sums: Sequence[str]) -> str:
@@ -107,53 +95,46 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
     """Another name for every other test: data, split, protocol, Q and what differs from the defaults."""
     title = re.sub(r"[^\w.-]+", "-", Path(sample.data).name.replace(":", "-")).strip("-") or "data"
     place = hashlib.sha256(location(sample.data).encode(errors="surrogateescape")).hexdigest()[:8]
-    pooling = settings.pooling if any(settings.pooling not in (None, e.contract.pooling) for e in entrants) else None
-    extras = [
-        "mirror" if settings.mirrors(step.protocol) else "plain",
-        *([settings.precision] if settings.precision != "fp32" else []),
-        *(["posteriors"] if settings.average == "posteriors" and step.protocol in ("dense", "both") else []),
-        *([f"pooling-{pooling}"] if pooling else []),
-        *([f"first-{sample.limit}"] if sample.limit is not None else []),
-    ]
+    dense, contracts = step.protocol in ("dense", "both"), [e.contract for e in entrants]
+    extras = {
+        "mirror" if settings.mirrors(step.protocol) else "plain": True,
+        settings.precision: settings.precision != "fp32",
+        "posteriors": settings.average == "posteriors" and dense,
+        f"pooling-{settings.pooling}": any(settings.pooling not in (None, c.pooling) for c in contracts),
+        f"first-{sample.limit}": sample.limit is not None,
+    }
     scales = sorted({v.scale for e in entrants for v in e.steps[step]})
-    if (
-        len(entrants) > 1
-    ):  # the models may differ in scales, crops and what their names say, so all that goes into a sum
-        all_of_it = [(e.contract.sha256, [tuple(v) for v in e.steps[step]]) for e in entrants]
-        extras.append(f"fused-{hashlib.sha256(json.dumps(sorted(all_of_it)).encode()).hexdigest()[:12]}")
-    return "-".join([title, place, sample.split, step.protocol, *map(str, scales), *extras])
+    parts = [title, place, sample.split, step.protocol, *map(str, scales), *(word for word, on in extras.items() if on)]
+    if len(entrants) > 1:  # they may differ in scales, crops and what their names say, so all that goes into a sum
+        all_of_it = sorted((e.contract.sha256, [tuple(v) for v in e.steps[step]]) for e in entrants)
+        parts.append(f"fused-{hashlib.sha256(json.dumps(all_of_it).encode()).hexdigest()[:12]}")
+    return "-".join(parts) + ".json"
 
 
 def keep(entrants: Sequence[Entrant], sample: Sample, settings: Settings, results: Sequence[dict[str, Any]]) -> None:
     """Writes the results of runs into their results folders; a fusion into that of each run in it."""
     for (own, step), record in zip(entries(entrants), results, strict=True):
+        text = json.dumps({"results": [record]}, ensure_ascii=False, separators=(",", ": "))  # no line for each number
         for e in own:
             if not isinstance(e.source, SavedModel) and (run := Path(e.name).expanduser()).is_dir():
-                write_compactly(
-                    run / "results" / f"{file_name(sample, own, step, settings)}.json", {"results": [record]}
-                )
+                write_bounded(run / "results" / file_name(sample, own, step, settings), text + "\n")
 
 
 def kept(entrants: Sequence[Entrant], sample: Sample, settings: Settings) -> list[dict[str, Any]] | None:
-    """What `keep` wrote, if all of it is there and is of these weights, photos and settings."""
-    found, fingerprint = [], sample.fingerprint()
+    """What `keep` wrote, if all of it is there and is of these weights, in this order, photos and settings."""
+    found, wanted = [], (sample.fingerprint(), verydeep.__version__)
     for own, step in entries(entrants):
-        sum = own[0].contract.sha256 if len(own) == 1 else fused_sha256([e.contract.sha256 for e in own])
-        file = Path(own[0].name).expanduser() / "results" / f"{file_name(sample, own, step, settings)}.json"
+        file = Path(own[0].name).expanduser() / "results" / file_name(sample, own, step, settings)
         if isinstance(own[0].source, SavedModel) or not file.is_file():
             return None
         try:
             record = dict(read_json(file)["results"][0])
+            models = [m["sha256"] for m in record.get("models", [record])]
+            same = (record["photos_sha256"], record["version"]) == wanted
         except (RunError, LookupError, TypeError, ValueError):
             return None
-        if (record.get("sha256"), record.get("photos_sha256"), record.get("version")) != (
-            sum,
-            fingerprint,
-            verydeep.__version__,
-        ):
+        if not same or models != [e.contract.sha256 for e in own]:
             return None
-        if [m.get("sha256") for m in record.get("models", [record])] != [e.contract.sha256 for e in own]:
-            return None  # the same models in another order, whose classes may be numbered otherwise
         found.append({**record, "model": " + ".join(e.name for e in own)})
     return found
 
@@ -162,9 +143,3 @@ def entries(entrants: Sequence[Entrant]) -> list[tuple[Sequence[Entrant], Step]]
     """Who is in each record, in the order of `records`."""
     alone: list[tuple[Sequence[Entrant], Step]] = [([e], step) for e in entrants for step in e.steps]
     return alone + ([(entrants, step) for step in entrants[0].steps] if len(entrants) > 1 else [])
-
-
-def write_compactly(path: Path, value: dict[str, Any]) -> None:
-    """Without a line for each number: the confusion of a thousand classes has a million."""
-    make_folder(path.parent)
-    write_text(path, json.dumps(value, ensure_ascii=False, separators=(",", ": ")) + "\n")

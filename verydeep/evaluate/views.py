@@ -3,8 +3,6 @@
 centre -> dense -> several scales -> crops -> both: the steps of the ladder, on which the same net goes from 9.9 to 7.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -131,8 +129,7 @@ def frames(image: Image.Image, wanted: Iterable[tuple[View, int]], long_photos: 
     if long and long_photos == "stop" and any(view.name == "dense" for view, _ in wanted):
         raise LongPhotoError(
             "",
-            f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation; "
-            "test its middle part with --long_photos middle, or use --protocol centre or crops",
+            f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation",
         )
     needed = {frame_of(view, crop, long) for view, crop in wanted}
     return Frames((image.height, image.width), {frame: pixels(image, frame) for frame in needed})

@@ -1,7 +1,5 @@
 """Files written whole or not at all, and read from folders that strangers may have filled."""
 
-from __future__ import annotations
-
 import errno
 import json
 import mmap
@@ -38,7 +36,7 @@ def saying(what: str, then: str = "", kind: type[VeryDeepError] = RunError) -> I
 
 
 def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
-    """Lets `write` fill a temporary file, flushes and renames it: the old file or the new, whole. Returns what it did."""
+    """Lets `write` fill a temporary file, flushes and renames it: the old file or the new. Returns what it did."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         result = write(temporary)
@@ -93,11 +91,8 @@ def at_once(path: str, flags: int) -> int:
 
 def append(path: Path, text: str) -> None:
     """Opens and closes the file, so that a full disk is told here and never hides another error later on."""
-    try:
-        with open(path, "a", encoding="utf-8", newline="", opener=at_once) as f:
-            f.write(text)
-    except OSError as e:
-        raise RunError(f"{path} cannot be written ({e.strerror or e})") from e
+    with saying(f"{path} cannot be written"), open(path, "a", encoding="utf-8", newline="", opener=at_once) as f:
+        f.write(text)
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -117,10 +112,8 @@ def mapped(path: Path) -> memoryview:
 
 def exists(path: Path) -> bool:
     """Whether a file is there. Raises RunError where the disk does not say."""
-    try:
+    with saying(f"{path} cannot be read"):
         return path.exists()
-    except OSError as e:
-        raise RunError(f"{path} cannot be read ({e.strerror or e})") from e
 
 
 def read_text(path: Path, most: int) -> str:
@@ -154,9 +147,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_json(path: Path) -> tuple[dict[str, Any], str]:
     """The object and its text."""
     try:
-        value = json.loads(text := read_text(path, LONGEST_JSON))
-    except OSError as e:
-        raise RunError(f"{path} cannot be read ({e.strerror or e}); is the run complete?") from e
+        with saying(f"{path} cannot be read", "is the run complete?"):
+            value = json.loads(text := read_text(path, LONGEST_JSON))
     except (ValueError, RecursionError) as e:
         raise RunError(f"{path} is not JSON; the run folder is damaged") from e
     if not isinstance(value, dict):
@@ -174,8 +166,18 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_bounded(path, json_text(value))
+
+
+def write_bounded(path: Path, text: str) -> None:
+    """JSON that can be read again; for one that could not, RunError before the file is replaced."""
+    if (size := len(text.encode())) > LONGEST_JSON:
+        raise RunError(
+            f"{path} would have {size:,} bytes, and at most {LONGEST_JSON:,} can be read again, so it was not written; "
+            "take shorter names of classes, or fewer classes or photos"
+        )
     make_folder(path.parent)
-    write_text(path, json_text(value))
+    write_text(path, text)
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:

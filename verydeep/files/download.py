@@ -1,7 +1,5 @@
 """A file from one of its addresses: going on where a line broke, and checked before it gets its name (decision 13)."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,10 +1,8 @@
 """MATLAB 5 files (`save -v7` and older): MatConvNet's nets, and ILSVRC's list of its classes.
 
-Read here rather than by SciPy, which inflates compressed variables without a bound. Such a file holds data;
-objects and functions in it are passed over.
+Read here rather than by SciPy, which a damaged file makes crash or take all memory (docs/decisions/0013). Such a file
+holds data; objects and functions in it are passed over.
 """
-
-from __future__ import annotations
 
 import math
 import zlib
@@ -15,23 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MOST_ELEMENTS, DEEPEST, SLACK = 200_000, 12, 50_000_000  # of a file; bytes that inflated variables may take beyond it
-PIECE = 1 << 20  # bytes inflated at a time
+PIECE = 1 << 14  # bytes inflated at a time, to at most 1,032 times as many
 MATRIX, COMPRESSED = 14, 15
 NUMBERS = {
-    1: "i1",
-    2: "u1",
-    3: "<i2",
-    4: "<u2",
-    5: "<i4",
-    6: "<u4",
-    7: "<f4",
-    9: "<f8",
-    12: "<i8",
-    13: "<u8",
-    16: "u1",
-    17: "<u2",
-}
+    1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4",
+    7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8", 16: "u1", 17: "<u2",
+}  # fmt: skip
 CELL, STRUCT, CHARACTERS, NUMERIC = 1, 2, 4, range(6, 16)  # classes of a matrix
+NOTHING = (0, memoryview(b""))
+Elements = Iterator[tuple[int, memoryview]]  # (type, bytes)
 
 
 class Budget:
@@ -39,6 +29,11 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self.elements, self.bytes = MOST_ELEMENTS, size + SLACK
+
+    def spend(self, elements: int) -> None:
+        self.elements -= elements
+        if self.elements < 0:
+            raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
 
 
 class Array(NamedTuple):
@@ -62,22 +57,19 @@ def variables_of(file: memoryview, left: Budget) -> Iterator[tuple[str, Any]]:
     """
     if not is_mat(bytes(file[:128])):
         raise ValueError("it is no MATLAB 5 file of a little-endian machine; save it again with -v7")
-    for kind, data in elements(file[128:], left):
-        for inner, matrix in elements(inflated(data, left), left) if kind == COMPRESSED else ((kind, data),):
+    for kind, data in elements_of(file[128:], left):
+        for inner, matrix in elements_of(inflated(data, left), left) if kind == COMPRESSED else ((kind, data),):
             if inner == MATRIX:
-                yield matrix_of(matrix, left, 0)
+                yield variable(matrix, left, 0)
 
 
 def inflated(data: memoryview, left: Budget) -> memoryview:
     """A compressed variable, piece by piece, so that it lies in memory once; its part of the file is let go."""
     stream, found = zlib.decompressobj(), bytearray()
     for i in range(0, len(data), PIECE):
-        rest: bytes | memoryview = data[i : i + PIECE]
-        while rest:
-            found += stream.decompress(rest, PIECE)
-            rest = stream.unconsumed_tail
-            if len(found) >= left.bytes:
-                raise ValueError("its variables inflate to much more than the file")
+        found += stream.decompress(data[i : i + PIECE])
+        if len(found) >= left.bytes:
+            raise ValueError("its variables inflate to much more than the file")
         if stream.eof:
             break
     left.bytes -= len(found)
@@ -86,14 +78,12 @@ def inflated(data: memoryview, left: Budget) -> memoryview:
     return memoryview(found)
 
 
-def elements(data: memoryview, left: Budget) -> Iterator[tuple[int, memoryview]]:
-    """(type, bytes) of data elements one after the other, padded to 8 bytes; small ones lie inside their tag."""
+def elements_of(data: memoryview, left: Budget) -> Elements:
+    """Data elements one after the other, padded to 8 bytes; small ones lie inside their tag."""
     i = 0
     while i + 8 <= len(data):
-        left.elements -= 1
-        if left.elements < 0:
-            raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
-        kind, length = int.from_bytes(data[i : i + 4], "little"), int.from_bytes(data[i + 4 : i + 8], "little")
+        left.spend(1)
+        kind, length = np.frombuffer(data[i : i + 8], "<u4").tolist()
         start = i + 8
         if kind >> 16:
             kind, length, start = kind & 0xFFFF, kind >> 16, i + 4
@@ -105,52 +95,43 @@ def elements(data: memoryview, left: Budget) -> Iterator[tuple[int, memoryview]]
         i = start + length if kind == COMPRESSED else start + length + -(start + length) % 8
 
 
-def matrix_of(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
+def variable(data: memoryview, left: Budget, depth: int) -> tuple[str, Any]:
     """The name and value of a matrix."""
     if depth > DEEPEST:
         raise ValueError("it is nested too deeply")
-    parts = elements(data, left)
     if not len(data):
         return "", None
-    flags, sides, name = (next(parts, (0, memoryview(b"")))[1] for _ in range(3))
+    parts = elements_of(data, left)
+    flags, sides, name = (next(parts, NOTHING)[1] for _ in range(3))
     shape = tuple(np.frombuffer(sides, "<i4").tolist())
     if not flags or not 1 < len(shape) <= 8 or min(shape) < 0:
         raise ValueError("a matrix of odd sides")
-    kind = flags[0]
-    if kind == CELL:
-        value: Any = [matrix_of(part, left, depth + 1)[1] for _, part in parts]
-    elif kind == STRUCT:
+    value: Any = None
+    if flags[0] == CELL:
+        value = [variable(part, left, depth + 1)[1] for _, part in parts]
+    elif flags[0] == STRUCT:
         value = structs_of(parts, math.prod(shape), left, depth)
-    elif kind == CHARACTERS or kind in NUMERIC:
-        code, numbers = next(parts, (0, memoryview(b"")))
+    elif flags[0] == CHARACTERS or flags[0] in NUMERIC:
+        code, numbers = next(parts, NOTHING)
         if code not in NUMBERS:
             raise ValueError(f"numbers of the unknown type {code}")
-        found = np.frombuffer(numbers, NUMBERS[code])
-        value = (
-            found[:1000].tobytes().decode("utf-8" if found.itemsize == 1 else "utf-16-le")
-            if kind == CHARACTERS
-            else Array(found, shape)
-        )
-    else:
-        value = None
+        value = Array(np.frombuffer(numbers, NUMBERS[code]), shape)
+        if flags[0] == CHARACTERS:
+            text = value.data[:1000]
+            value = text.tobytes().decode("utf-8" if text.itemsize == 1 else "utf-16-le")
     return bytes(name[:64]).decode("latin-1"), value
 
 
-def structs_of(
-    parts: Iterator[tuple[int, memoryview]], count: int, left: Budget, depth: int
-) -> dict[str, Any] | list[dict[str, Any]]:
-    """A dict of one struct, or a list of dicts of an array of several, whose fields follow one another struct by struct."""
-    length, text = (next(parts, (0, memoryview(b"")))[1] for _ in range(2))
+def structs_of(parts: Elements, count: int, left: Budget, depth: int) -> dict[str, Any] | list[dict[str, Any]]:
+    """A dict of one struct or none, a list of dicts of several, whose fields follow one another struct by struct."""
+    length, text = (next(parts, NOTHING)[1] for _ in range(2))
     width = int.from_bytes(length, "little")
     if not 0 < width <= 64:
         raise ValueError("a struct whose fields have no length")
-    left.elements -= -(-len(text) // width)
-    if left.elements < 0:
-        raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
+    left.spend(-(-len(text) // width))
     fields = [bytes(text[i : i + width]).split(b"\0")[0].decode("latin-1") for i in range(0, len(text), width)]
-    values = (matrix_of(part, left, depth + 1)[1] for _, part in parts)
-    if count < 2 or not fields:
-        return dict(zip(fields, values, strict=False))
-    if len(found := list(values)) != count * len(fields):
+    found = [variable(part, left, depth + 1)[1] for _, part in parts]
+    if len(found) != count * len(fields):
         raise ValueError("an array of structs of another size than it says")
-    return [dict(zip(fields, found[i : i + len(fields)], strict=True)) for i in range(0, len(found), len(fields))]
+    rows = [dict(zip(fields, found[i : i + len(fields)], strict=True)) for i in range(0, len(found), len(fields) or 1)]
+    return rows if count > 1 else dict(*rows)

@@ -1,8 +1,7 @@
 """Typed values: what a field may hold stands in its annotation, whether it comes from JSON, YAML, words or Python."""
 
-from __future__ import annotations
-
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -52,11 +51,9 @@ def described(kind: Any) -> str:
     if get_origin(kind) in UNIONS:
         return ", or ".join(map(described, inner))
     if get_origin(kind) is tuple:
-        return (
-            f"a list of {described(inner[0])} each"
-            if inner[-1] is ...
-            else f"{len(inner)} of them: {', '.join(map(described, inner))}"
-        )
+        each = described(inner[0])
+        some = re.sub(r"^(?:an? )?(.*?)(,|$)", r"\1s\2", each) if each.startswith("a ") else f"values, each {each}"
+        return f"a list of {some}" if inner[-1] is ... else f"{('no', 'one', 'two', 'three')[len(inner)]} {some}"
     return WORDS.get(kind, "an object")
 
 

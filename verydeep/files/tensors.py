@@ -1,7 +1,5 @@
 """Tensors in safetensors files, the one format in which numbers are kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,13 +1,10 @@
 """A net together with its contract: raw uint8 RGB in, logits out, in one safetensors file."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +15,10 @@ from torch import Tensor, nn
 
 from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
-from verydeep.errors import ConfigError, ModelError
-from verydeep.files.disk import write_atomically
+from verydeep.errors import ModelError
+from verydeep.files.disk import saying, write_atomically
 from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut, write_tensors
+from verydeep.net.pixels import check_pixels
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
@@ -39,26 +37,17 @@ class Classifier(nn.Module):
 
     def __init__(self, net: VGG, contract: Contract) -> None:
         super().__init__()
-        self.net = net
-        self.contract = contract
+        self.net, self.contract = net, contract
         self.register_buffer("mean", torch.tensor(contract.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(contract.std).view(1, 3, 1, 1))
 
     def normalise(self, photos: Tensor) -> Tensor:
-        """N x 3 x H x W with the mean subtracted (section 2.1), of the type of the mean. Raises ModelError for anything but raw pixels."""
-        if not isinstance(photos, Tensor):
-            raise ModelError(
-                f"photos are a {type(photos).__name__}; expected a tensor, uint8 of shape N x 3 x H x W in RGB: torch.from_numpy"
-            )
-        if photos.ndim != 4 or photos.shape[1] != 3 or photos.dtype != torch.uint8:
-            given = f"{str(photos.dtype).removeprefix('torch.')} of shape {tuple(photos.shape)}"
-            raise ModelError(
-                f"photos are {given}; expected raw pixels, uint8 of shape N x 3 x H x W in RGB; {looks_like(photos)}"
-            )
+        """N x 3 x H x W with the mean subtracted (section 2.1). Raises ModelError for anything but raw pixels."""
+        check_pixels(photos)
         return photos.to(self.mean.dtype).sub_(self.mean).div_(self.std)
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: the FC form at crop size, dense and averaged over space elsewhere."""
+        """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: at crop size the FC form, else dense and averaged."""
         return self.score_map(photos).mean((2, 3))
 
     def score_map(self, photos: Tensor) -> Tensor:
@@ -66,22 +55,18 @@ class Classifier(nn.Module):
 
         In float64 where the weights are.
         """
-        x = self.normalise(photos)
-        found: Tensor = (
-            self.net(x)[:, :, None, None] if photos.shape[-2:] == (self.net.crop, self.net.crop) else self.net.dense(x)
-        )
+        x, crop = self.normalise(photos), self.net.crop
+        found: Tensor = self.net(x)[:, :, None, None] if x.shape[-2:] == (crop, crop) else self.net.dense(x)
         return found if found.dtype == torch.float64 else found.float()
 
     @torch.no_grad()
     def predict(self, photos: Tensor | Sequence[object]) -> Tensor:
-        """Posteriors, float32 N x K, of a uint8 batch N x 3 x H x W or of a list of paths, Pillow images or uint8 H x W x 3 arrays.
+        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list: paths, Pillow images or uint8 H x W x 3 arrays.
 
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
         if isinstance(photos, (str, Path)):
-            raise ModelError(
-                f"predict takes a list of photos, not the single path {str(photos)!r}; give [{str(photos)!r}]"
-            )
+            raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [path]")
         if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
             raise ModelError("predict takes a list of photos, not a single one; give [photo]")
         was_training = self.training
@@ -103,17 +88,14 @@ class Classifier(nn.Module):
         return torch.tensor(photo.centre_crop(opened, self.contract.test_scale, self.contract.crop)).permute(2, 0, 1)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
-        """Writes one safetensors file with the contract in its header; dtype float16 halves it. Old or new, never half a file."""
+        """Writes one safetensors file, whole or not at all, the contract in its header; dtype float16 halves it."""
         if dtype is not None and TYPES.get(dtype) not in FLOATS:
             raise ModelError(f"dtype is {dtype}; expected torch.float32, torch.float16 or torch.bfloat16")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        if dtype is not None:
-            tensors = {
-                n: t.to(dtype) if n.startswith("net.") and t.is_floating_point() else t for n, t in tensors.items()
-            }
+        for name in (n for n, t in tensors.items() if dtype and n.startswith("net.") and t.is_floating_point()):
+            tensors[name] = tensors[name].to(dtype)
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
-        text = to_json(contract)
-        blob = {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+        blob = sealed_contract(to_json(contract))
         if len(json.dumps(blob)) > LONGEST_HEADER // 2:
             raise ModelError(
                 f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them"
@@ -121,41 +103,14 @@ class Classifier(nn.Module):
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
 
 
-def looks_like(photos: Tensor) -> str:
-    """What a tensor that is no batch of raw pixels probably is, by its shape and values, and what to do."""
-    if photos.ndim == 3:
-        return "one photo: add a batch dimension with photo[None]" + ("" if photos.shape[0] == 3 else ", colours first")
-    if photos.ndim == 4 and photos.shape[1] != 3 and photos.shape[3] == 3:
-        return "its colours stand last: photos.permute(0, 3, 1, 2) puts them first"
-    if photos.ndim != 4 or photos.shape[1] != 3:
-        return "grey photos need three equal colours, transparent ones no fourth; stack photos of one size as N x 3 x H x W"
-    if photos.is_complex() or not photos.numel() or photos.is_meta:
-        return "convert the photos as they were decoded"
-    low, high = float(photos.min()), float(photos.max())
-    values = f"values from {low:.4g} to {high:.4g} look like"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "some values are no finite numbers, so they are no pixels"
-    if -0.1 < low < 0 and 0.5 < high < 1.1:
-        return f"{values} pixels of 0-1 that were rescaled: (photos * 255).round().clamp(0, 255).to(torch.uint8)"
-    if low >= 0 and 1 < high < 20:
-        return f"{values} very dark pixels of 0-255, or pixels with a mean subtracted; give them as they were decoded, uint8 of 0-255"
-    if low < 0:
-        how = "divided by a standard deviation" if max(-low, high) < 20 else "in 0-255 units"
-        return f"{values} normalised pixels, a mean subtracted and {how}; give the pixels before that, the net subtracts its own mean"
-    if high > 255:
-        return f"{values} pixels of more than 8 bits; scale them to 0-255 and convert to uint8"
-    if high <= 1:
-        return f"{values} pixels of 0-1: (photos * 255).round().to(torch.uint8)"
-    return f"{values} pixels of 0-255: photos.round().to(torch.uint8)"
+def build(contract: Contract, device: torch.device | str | None = None, drawn: bool = True) -> Classifier:
+    """A Classifier of a contract with first weights, or without where others follow. Raises ConfigError."""
+    return Classifier(VGG(**vars(contract.shape), device=device, drawn=drawn), contract)
 
 
-def build(contract: Contract, device: torch.device | str | None = None) -> Classifier:
-    """An uninitialised Classifier of a contract."""
-    net = VGG(
-        contract.net, classes=len(contract.classes), crop=contract.crop, fc_width=contract.fc_width,
-        base_width=contract.base_width, batch_norm=contract.batch_norm, pooling=contract.pooling, device=device,
-    )  # fmt: skip
-    return Classifier(net, contract)
+def sealed_contract(text: str) -> dict[str, str]:
+    """The metadata of a file: the contract has a SHA-256 of its own."""
+    return {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
 
 
 def read_classifier(path: Path) -> Classifier:
@@ -163,64 +118,58 @@ def read_classifier(path: Path) -> Classifier:
 
     Header, types, shapes and the SHA-256 of every byte are checked before use. Raises ModelError.
     """
+    expected = "expected a run folder, a .safetensors file or a built-in name"
     try:
-        if check_header(path) > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
-            raise ModelError(f"{path} is larger than the {memory / 1e9:.0f} GB of memory of this machine")
-        with safetensors.safe_open(path, framework="pt") as f:
-            metadata = f.metadata() or {}
-            if METADATA not in metadata:
-                raise ModelError(
-                    f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved"
-                )
-            check_seal(path, metadata)
-            contract = from_json(metadata[METADATA], str(path))
-            wanted = build(contract, "meta").state_dict()
-            check_names(path, wanted, f.keys())
-            for name, tensor in wanted.items():
-                found = f.get_slice(name)
-                types = FLOATS if name.startswith("net.") and tensor.is_floating_point() else (TYPES[tensor.dtype],)
-                if tuple(found.get_shape()) != tensor.shape or found.get_dtype() not in types:
-                    raise ModelError(
-                        f"{path}: {name} has another shape or type than its contract says; the file is damaged"
-                    )
-            tensors = {
-                name: f.get_tensor(name).clone() for name in wanted
-            }  # a copy, as the file may change once it was checked
-    except FileNotFoundError as e:
-        raise ModelError(f"{path} does not exist; expected a run folder, a .safetensors file or a built-in name") from e
-    except OSError as e:
-        raise ModelError(
-            f"{path} cannot be read ({e.strerror or e}); expected a run folder or a .safetensors file"
-        ) from e
-    except (ConfigError, TypeError, RecursionError) as e:
-        raise ModelError(f"{path}: its contract describes no net ({e}); the file is damaged or not of verydeep") from e
+        with saying(f"{path} cannot be read", expected, ModelError):
+            classifier, tensors = contents(path)
     except (safetensors.SafetensorError, ValueError) as e:
         raise ModelError(f"{path} cannot be read as safetensors ({cut(e)}); it is damaged or of another format") from e
-    if checksum(tensors) != contract.sha256:
-        raise ModelError(
-            f"{path}: its tensors do not match their SHA-256; the file is damaged, fetch or train it again"
-        )
-    classifier = build(contract, "meta")  # no first weights are drawn only to be overwritten
+    if checksum(tensors) != classifier.contract.sha256:
+        raise damaged(path, "its tensors do not match their SHA-256")
+    colours = [name for name in ("mean", "std") if not torch.equal(tensors[name], getattr(classifier, name))]
+    if colours:
+        raise damaged(path, f"{colours[0]} in its contract and in its tensors differ")
     classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, assign=True)
-    for name in ("mean", "std"):
-        if getattr(classifier, name).flatten().tolist() != torch.tensor(getattr(contract, name)).tolist():
-            raise ModelError(f"{path}: {name} in its contract and in its tensors differ; the file is damaged")
     return classifier.eval()
 
 
-def check_seal(path: Path, metadata: dict[str, str]) -> None:
-    """The contract has a SHA-256 of its own."""
-    good = {METADATA, SEAL, "format"} == set(metadata) and metadata[SEAL] == hashlib.sha256(
-        metadata[METADATA].encode()
-    ).hexdigest()
-    if not good or metadata["format"] != "pt":
-        raise ModelError(
-            f"{path}: its contract does not match its SHA-256; the file is damaged, fetch or train it again"
-        )
+def read_contract(path: Path) -> Contract:
+    """The contract in the header of a file that `save` wrote; no tensor is read. Raises ModelError."""
+    try:
+        check_header(path)
+        with safetensors.safe_open(path, framework="pt") as f:
+            return contract_in(path, f.metadata() or {})
+    except (OSError, safetensors.SafetensorError, ValueError) as e:
+        raise ModelError(f"{path} cannot be read ({cut(e)}); expected a .safetensors file that verydeep saved") from e
 
 
-def check_names(path: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
-    different = sorted(set(wanted) ^ set(found))
-    if different:
-        shown = ", ".join(f"{name[:40]!r}" for name in different[:3])
-        raise ModelError(f"{path}: its layers do not match its contract ({shown}); the file is damaged")
+def contract_in(path: Path, metadata: dict[str, str]) -> Contract:
+    """Of a file's header, checked by its SHA-256."""
+    if METADATA not in metadata:
+        raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
+    if metadata != sealed_contract(metadata[METADATA]):
+        raise damaged(path, "its contract does not match its SHA-256")
+    return from_json(metadata[METADATA], str(path))
+
+
+def contents(path: Path) -> tuple[Classifier, dict[str, Tensor]]:
+    """The net of a file's contract, without memory, and tensors of just its names, shapes and types."""
+    if check_header(path) > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise ModelError(f"{path} is larger than the {memory / 1e9:.0f} GB of memory of this machine")
+    with safetensors.safe_open(path, framework="pt") as f:
+        classifier = build(contract_in(path, f.metadata() or {}), "meta")
+        wanted = classifier.state_dict()
+        if different := sorted(wanted.keys() ^ set(f.keys())):
+            shown = ", ".join(f"{name[:40]!r}" for name in different[:3])
+            raise damaged(path, f"its layers do not match its contract ({shown})")
+        for name, tensor in wanted.items():
+            found = f.get_slice(name)
+            types = FLOATS if name.startswith("net.") and tensor.is_floating_point() else (TYPES[tensor.dtype],)
+            if tuple(found.get_shape()) != tensor.shape or found.get_dtype() not in types:
+                raise damaged(path, f"{name} has another shape or type than its contract says")
+        # Copies, as the file may change once it was checked.
+        return classifier, {name: f.get_tensor(name).clone() for name in wanted}
+
+
+def damaged(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path}: {why}; the file is damaged, fetch or train it again")

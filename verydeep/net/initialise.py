@@ -1,7 +1,5 @@
 """Random weights, weights from a shallower net, and what a signal meets on its way through them (section 3.1)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -34,62 +32,35 @@ def initialise(net: VGG, how: str = "glorot", seed: int = 0, sigma: float | None
             raise ConfigError(f"init: {how!r} is not known; try glorot, gaussian or he")
         with torch.no_grad():
             module.weight.copy_(weight)
-            if module.bias is not None:
-                module.bias.zero_()
+            module.bias.zero_()  # type: ignore[union-attr]
 
 
-def from_same(net: VGG, other: VGG, last: bool = True) -> list[str]:
-    """Copies every layer of a net of the same column, as fine-tuning at another S does; returns pairs `from -> to`.
+def copy_layers(net: VGG, other: VGG, last: bool = True) -> list[str]:
+    """Copies all of a net of the same column, or the first four convolutions and the FC layers of a shallower one.
 
-    An FC layer of another shape (other classes, other crop) keeps its random weights, and so does fc8 without `last`.
-    Raises ConfigError, with nothing copied, if a convolution or its batch normalisation differs in shape.
+    Batch normalisation goes with its convolution. Returns pairs `from -> to`. By position A's convolutions do not fit
+    B to E; each goes to the next one of its shape. An FC layer of another shape (other classes, other crop) keeps its
+    random weights, and so does fc8 without `last`. Raises ConfigError, with nothing copied, where a convolution finds
+    no place, or only one of the nets has batch normalisation.
     """
-    layers, given = dict(net.named_children()), dict(other.named_children())
-    differing = [name for name in {**layers, **given} if shapes(layers.get(name)) != shapes(given.get(name))]
-    if unfit := [name for name in differing if not name.startswith("fc")]:
-        raise ConfigError(
-            f"init_from: {unfit[0]} of the other net {other.name} differs in shape from that here; give the same base_width and batch_norm"
-        )
-    copied = [name for name in layers if name not in differing and (last or name != "fc8")]
-    for name in copied:
-        layers[name].load_state_dict(given[name].state_dict())
-    return [f"{name} -> {name}" for name in copied]
-
-
-def shapes(layer: nn.Module | None) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in layer.state_dict().items()} if layer else {}
-
-
-def from_shallower(net: VGG, shallow: VGG, last: bool = True) -> list[str]:
-    """Copies the first four convolutions, with their batch normalisation, and the FC layers of a shallower net; returns pairs `from -> to`.
-
-    By position A's convolutions do not fit B to E; each goes to the next one of its shape. An FC layer of another shape
-    (other classes, other crop) keeps its random weights, and so does fc8 without `last`. Raises ConfigError if a convolution
-    finds no place, or only one of the nets has batch normalisation.
-    """
-    if net.batch_norm != shallow.batch_norm:
-        raise ConfigError(
-            f"init_from: the shallower net {shallow.name} has {'' if shallow.batch_norm else 'no '}batch_norm; give the same"
-        )
+    if net.batch_norm != other.batch_norm:
+        has = "has batch_norm" if other.batch_norm else "has no batch_norm"
+        raise ConfigError(f"init_from: the net {other.name} to start from {has}; give the same")
+    names = {id(layer): name for name, layer in (*net.named_children(), *other.named_children())}
     pairs: list[tuple[str, str]] = []
-    names = {id(m): name for name, m in (*net.named_modules(), *shallow.named_modules())}
     free = iter(net.convolutions())
-    for source in shallow.convolutions()[:COPIED_CONVOLUTIONS]:
+    for source in other.convolutions()[: None if net.name == other.name else COPIED_CONVOLUTIONS]:
         target = next((c for c in free if c.weight.shape == source.weight.shape), None)
         if target is None:
-            raise ConfigError(
-                f"init_from: {names[id(source)]} of the shallower net {shallow.name} has no layer of its shape in {net.name}"
-            )
-        pairs.append((names[id(source)], names[id(target)]))
-    if net.batch_norm:
-        pairs = [two for a, b in pairs for two in ((a, b), (a.replace("conv", "bn"), b.replace("conv", "bn")))]
-    pairs += [
-        (fc, fc)
-        for fc in ("fc6", "fc7", "fc8")[: 3 if last else 2]
-        if getattr(net, fc).weight.shape == getattr(shallow, fc).weight.shape
-    ]
+            what = f"{names[id(source)]} of the net {other.name} to start from"
+            raise ConfigError(f"init_from: {what} differs in shape from all in {net.name}; give the same base_width")
+        a, b = names[id(source)], names[id(target)]
+        pairs += [(a, b)] + [(a.replace("conv", "bn"), b.replace("conv", "bn"))] * net.batch_norm
+    for fc in ("fc6", "fc7", "fc8") if last else ("fc6", "fc7"):
+        if getattr(net, fc).weight.shape == getattr(other, fc).weight.shape:
+            pairs.append((fc, fc))
     for a, b in pairs:
-        getattr(net, b).load_state_dict(getattr(shallow, a).state_dict())
+        getattr(net, b).load_state_dict(getattr(other, a).state_dict())
     return [f"{a} -> {b}" for a, b in pairs]
 
 
@@ -123,19 +94,19 @@ def rms(x: Tensor) -> float:
 def gain_warning(rows: list[Gain], classes: int) -> str | None:
     """What the literature says of such a start, or None where the signal arrives in good shape."""
     last = rows[-1].rms
-    if not math.isfinite(last) or last > 100:
-        return (
-            f"the logits start at {last:.3g}: the loss will very likely become NaN in the first epoch "
-            "(a Gaussian of variance 1e-2 does this); try --init glorot"
-        )
-    if last < 1e-3:
-        return (
-            f"the logits start at {last:.2g}: the loss will very likely stay at ln({classes}) = {math.log(classes):.4f} "
-            "(a Gaussian of sigma 0.01 does this); try --init glorot"
-        )
-    return None
+    if 1e-3 <= last <= 100:
+        return None
+    likely, spread = (
+        (f"stay at ln({classes}) = {math.log(classes):.4f}", "sigma 0.01")
+        if last < 1e-3
+        else ("become NaN in the first epoch", "variance 1e-2")
+    )
+    return (
+        f"the logits start at {last:.3g}: the loss will very likely {likely} (a Gaussian of {spread} does this); "
+        "try --init glorot"
+    )
 
 
 def gain_table(rows: list[Gain]) -> str:
-    lines = [f"{'signal':<9}{'rms':>11}{'gain':>8}"]
-    return "\n".join(lines + [f"{r.name:<9}{r.rms:>11.4g}{f' {r.gain:.2f}':>8}" for r in rows])
+    lines = [f"{r.name:<9}{r.rms:>11.4g}{f' {r.gain:.2f}':>8}" for r in rows]
+    return "\n".join([f"{'signal':<9}{'rms':>11}{'gain':>8}", *lines])

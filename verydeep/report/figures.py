@@ -1,7 +1,5 @@
 """Figures: the curves of a run, and its net drawn layer by layer."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
@@ -24,11 +22,10 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     at = [r["epoch"] for r in epochs]
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
     loss.set_title("training loss")
-    error.plot(
-        at, [r["train_error"] for r in epochs], color=BLUE, marker="o", markersize=3, label="train, with dropout"
-    )
-    error.plot(at, [r["val_error"] for r in epochs], color=ORANGE, marker="o", markersize=3, label="validation")
-    error.set_title("top-1 error, %")
+    for name, colour, words in (("train", BLUE, "train, with dropout"), ("val", ORANGE, "validation")):
+        rates = [r[f"{name}_error"] for r in epochs]
+        error.plot(at, rates, color=colour, marker="o", markersize=3, label=words)
+    error.set_title("error")
     error.legend(frameon=False)
     rate.step([0, *at], [epochs[0]["lr"], *(r["lr"] for r in epochs)], color=GREEN, where="pre")
     rate.set_yscale("log")
@@ -49,26 +46,12 @@ def drawing(sizes: Sequence[Size]) -> Figure:
     for s in sizes:
         channels, side, _ = s.output
         height, width = 0.08 + 0.92 * side / largest, 0.12 + 0.5 * channels / widest
-        axis.bar(
-            x,
-            height,
-            width,
-            align="edge",
-            bottom=-height / 2,
-            color=COLOURS[s.name.rstrip("_0123456789")],
-            edgecolor="white",
-        )
-        axis.text(x + width / 2, -height / 2 - 0.03, s.name, rotation=90, ha="center", va="top", fontsize=8)
-        axis.text(
-            x + width / 2,
-            height / 2 + 0.03,
-            f"{side}²·{channels}" if side > 1 else str(channels),
-            rotation=90,
-            ha="center",
-            va="bottom",
-            fontsize=7,
-            color="#444",
-        )
+        colour, middle = COLOURS[s.name.rstrip("_0123456789")], x + width / 2
+        axis.bar(x, height, width, align="edge", bottom=-height / 2, color=colour, edgecolor="white")
+        size = f"{side}²·{channels}" if side > 1 else str(channels)
+        upright: dict[str, Any] = {"rotation": 90, "ha": "center"}
+        axis.text(middle, -height / 2 - 0.03, s.name, va="top", fontsize=8, **upright)
+        axis.text(middle, height / 2 + 0.03, size, va="bottom", fontsize=7, color="#444", **upright)
         x += width + 0.1
     axis.set_xlim(-0.1, x)
     axis.set_ylim(-1.0, 0.95)

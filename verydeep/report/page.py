@@ -1,10 +1,9 @@
-"""A run as one self-contained page, report.html, and as Markdown, report.md."""
-
-from __future__ import annotations
+"""A run as one self-contained page, report.html, and as Markdown, report.md; and the templates of all pages."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import yaml
@@ -17,152 +16,134 @@ from verydeep.errors import PhotoError, RunError, VeryDeepError
 from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
+from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
 from verydeep.run import read_config, read_metrics
-from verydeep.train import state
+from verydeep.train.remember import finished_at
+from verydeep.words import aligned
 
 THUMBNAIL = 96
-MOST_CLASSES_IN_MATRIX = 40
+MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
+LADDER = ("centre", "dense", "crops", "both")
 
 
-class Picture(NamedTuple):
-    source: str  # data URI, or '' where the photo could not be read
-    mistake: dict[str, Any]
+def rendered(template: str, facts: Mapping[str, Any]) -> str:
+    """A template of any room, such as report/page.md.j2, filled in; one of HTML escapes what it shows."""
+    loader, escapes = (
+        jinja2.PackageLoader("verydeep", "."),
+        template.endswith(".html.j2"),
+    )  # and with it what it imports
+    environment = jinja2.Environment(loader=loader, autoescape=escapes, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(tables=tables, aligned=aligned, zip=zip)
+    return environment.get_template(template).render(facts)
 
 
 def write_report(run: Path) -> Path:
     """Writes report.html and report.md into a finished or interrupted run; returns the page's path. Raises RunError."""
-    facts = gather(run)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("verydeep.report", "."),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(tables=tables, zip=zip)
-    write_text(run / "report.html", environment.get_template("page.html.j2").render(facts))
-    write_text(run / "report.md", environment.get_template("page.md.j2").render(facts))
+    facts = run_facts(run)
+    write_text(run / "report.html", rendered("report/page.html.j2", facts))
+    write_text(run / "report.md", rendered("report/page.md.j2", facts))
     return run / "report.html"
 
 
-def gather(run: Path) -> dict[str, Any]:
+def run_facts(run: Path) -> dict[str, Any]:
     """Everything the two templates show, as plain values."""
     config, about, classifier = read_config(run), read_json(run / "run.json"), read_classifier(run / "best.safetensors")
-    contract, layers, results = (
-        classifier.contract,
-        sizes(classifier.net),
-        results_of(run, classifier.contract.sha256, about["location"]),
-    )
-    notes = [
-        tables.edge_note(contract, r["scales"][0]) for r in results if r["protocol"] == "dense" and "models" not in r
-    ]
-    main = results[0] if results else None
-    about_main = (
-        {"pictures": pictures(main, about, run), "matrix": matrix(main), "confusions": confusions(main)} if main else {}
-    )
-    paper = plain(Config())
-    own = {name: value for name, value in plain(config).items() if value != paper[name]}
+    contract, layers = classifier.contract, sizes(classifier.net)
+    results = own_results(run, contract.sha256, about["location"])
+    dense = [r["scales"][0] for r in results if r["protocol"] == "dense" and "models" not in r]
+    measured, skipped = run / "statistics.json", run / "skipped.csv"
+    again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
-        "run": run.resolve().name, "config": config, "about": about, "contract": contract, "results": results, "main": main, **about_main,
-        **learning(run), "notes": [note for note in notes if note],
-        "layers": layers, "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
-        "drawing": figures.svg_uri(figures.drawing(layers)), "gains": gain_lines(run),
-        "statistics": read_json(run / "statistics.json"),
-        "skipped": (run / "skipped.csv").read_text(encoding="utf-8").splitlines() if (run / "skipped.csv").exists() else [],
-        "own": yaml.safe_dump(own, sort_keys=False).strip(),
-        "command": f"verydeep train {shlex.quote(about['data'])} --config {shlex.quote(str(run / 'config.yaml'))} --out NEW_RUN",
+        "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run),
+        "results": results, **(of_main(results[0], about, run) if results else {}),
+        # Where the last row and column of the class map hang over the photo's border
+        "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
+        "layers": layers, "drawing": figures.svg_uri(figures.drawing(layers)),
+        "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
+        "statistics": read_json(measured) if measured.exists() else None,
+        "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
+        "own": other_fields(plain(config)),
+        "command": shlex.join(["verydeep", "train", about["data"], *again]),
     }  # fmt: skip
 
 
-def results_of(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
-    """The results that the run's best net has now, alone and fused, on its own data first; those of earlier weights are left out."""
+def other_fields(config: Mapping[str, Any]) -> str:
+    """The fields that differ from the paper's, as YAML."""
+    paper = plain(Config())
+    return yaml.safe_dump({k: v for k, v in config.items() if v != paper[k]}, sort_keys=False).strip()
+
+
+def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
+    """The results that the run's best net has now, alone and fused, on its own data first; none of earlier weights."""
+
+    def place(r: dict[str, Any]) -> tuple[object, ...]:
+        """Own data first, tests of one kind together, and within them the steps of the ladder."""
+        fused = r["model"] if "models" in r else ""
+        kind = [str(r.get(name)) for name in ("split", "limit", "precision", "average", "pooling")]
+        step = (LADDER.index(r["protocol"]), len(r["scales"]), r["scales"], str(r["mirror"]))
+        return r["location"] != own, r["location"], fused, kind, step
+
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]
-    return sorted(
-        (r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))),
-        key=lambda r: place(r, own),
-    )
-
-
-def place(result: dict[str, Any], own: str) -> tuple[object, ...]:
-    """Where a result stands in the report: own data first, tests of one kind together, and within them the steps of the ladder."""
-    kind = [str(result.get(name)) for name in ("split", "limit", "precision", "average", "pooling")]
-    steps = (
-        ["centre", "dense", "crops", "both"].index(result["protocol"]),
-        len(result["scales"]),
-        result["scales"],
-        str(result["mirror"]),
-    )
-    return (
-        result["location"] != own,
-        result["location"],
-        "models" in result,
-        result["model"] if "models" in result else "",
-        kind,
-        steps,
-    )
+    return sorted((r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))), key=place)
 
 
 def learning(run: Path) -> dict[str, Any]:
-    """The epochs of a run, its curves, when and why the rate dropped, and why training ended."""
+    """The epochs of a run and its curves; why the rate dropped, warnings, the gain table, and why training ended."""
     records = list(read_metrics(run / "metrics.jsonl"))
     steps, epochs = [r for r in records if "loss" in r], [r for r in records if "train_loss" in r]
     if not epochs:
         raise RunError(f"{run} has no finished epoch to report; let 'verydeep train' go on")
+    try:
+        ended = finished_at(run)
+    except RunError as e:
+        raise RunError(f"{run / 'last' / 'state.json'} is damaged; restore it from a copy, or train anew") from e
+    said = {"drop": "{}", "warning": "warning: {}"}
+    noted = [words.format(r[kind]) for r in records for kind, words in said.items() if kind in r]
     return {
-        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]),
-        "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": drops(run),
-        "ended": state.read_state(run / "last").counters.finished,
+        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]), "ended": ended,
+        "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": list(dict.fromkeys(noted)),
+        "gains": next((r["gains"] for r in records if "gains" in r), ""),
     }  # fmt: skip
 
 
-def log_lines(run: Path) -> list[str]:
-    """The log without its time stamps."""
-    return [line[len("2014-09-04 00:00:00 ") :] for line in (run / "log.txt").read_text(encoding="utf-8").splitlines()]
+def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
+    """What the first result shows beside its errors: its mistakes, the matrix of few classes, frequent confusions."""
+    names, cells = result["classes"], confused(result)
+    counts, photos = {(t, a): n for t, a, n in cells}, dict.fromkeys(range(len(names)), 0)
+    for t, _, n in cells:
+        photos[t] += n
+    few = range(len(names) if len(names) <= MOST_CLASSES_IN_MATRIX else 0)
+    often = sorted((-n, t, a) for t, a, n in cells if t != a)[:MOST_CONFUSIONS]
+    return {
+        "main": result, "pictures": mistake_pictures(result, about, run),
+        "matrix": [(names[t], [(n := counts.get((t, a), 0), n / max(photos[t], 1)) for a in few]) for t in few],
+        "confusions": [(names[t], names[a], -n) for n, t, a in often],
+    }  # fmt: skip
 
 
-def drops(run: Path) -> list[str]:
-    """When and why the rate dropped, and the warnings at the start."""
-    return [line for line in log_lines(run) if line.startswith(("drop ", "warning: "))]
+def confused(result: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """(true class, answer, photos) where there are some; earlier versions kept a matrix, whose sum is the photos."""
+    table, k = result["confusion"], len(result["classes"])
+    if list(map(len, table)) == [k] * k and sum(map(sum, table)) == result["photos"]:
+        return [(t, a, n) for t, row in enumerate(table) for a, n in enumerate(row) if n]
+    return [(t, a, n) for t, a, n in table]
 
 
-def gain_lines(run: Path) -> list[str]:
-    """The gain table as it was said before the first step."""
-    lines = log_lines(run)
-    start = next((i for i, line in enumerate(lines) if line.startswith("signal ")), len(lines))
-    end = next((i for i in range(start, len(lines)) if lines[i].startswith("fc8 ")), start - 1)
-    return lines[start : end + 1]
-
-
-def pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[Picture]:
-    """The most confident mistakes as pictures; where the data has gone, the words alone."""
-    own = result["location"] == about["location"]
+def mistake_pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
+    kept, own = run / "split.csv", result["location"] == about["location"]
     try:
-        data = open_data(result["location"], split=kept if own and (kept := run / "split.csv").exists() else None)
+        data = open_data(result["location"], split=kept if own and kept.exists() else None)
         photos = data.split(result["split"])
     except VeryDeepError:
-        return [Picture("", m) for m in result["mistakes"]]
-    return [Picture(thumbnail(photos, m["id"]), m) for m in result["mistakes"]]
+        return [m | {"source": ""} for m in result["mistakes"]]
+    return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]
 
 
 def thumbnail(photos: Photos, id: int) -> str:
+    """A photo as a data URI, or '' where it cannot be read."""
     try:
         return figures.uri(encode(middle(photos.open(id), THUMBNAIL), "JPEG"), "image/jpeg")
     except (PhotoError, IndexError):
         return ""
-
-
-def matrix(result: dict[str, Any]) -> list[tuple[str, list[tuple[int, float]]]]:
-    """The confusion matrix as (class, cells of count and share of the row); empty beyond 40 classes."""
-    if len(result["classes"]) > MOST_CLASSES_IN_MATRIX:
-        return []
-    return [
-        (name, [(n, n / max(sum(row), 1)) for n in row])
-        for name, row in zip(result["classes"], result["confusion"], strict=True)
-    ]
-
-
-def confusions(result: dict[str, Any], most: int = 8) -> list[tuple[str, str, int]]:
-    """The most frequent confusions: (truth, answer, count)."""
-    names, table = result["classes"], result["confusion"]
-    pairs = [(n, t, a) for t, row in enumerate(table) for a, n in enumerate(row) if a != t and n]
-    return [(names[t], names[a], n) for n, t, a in sorted(pairs, key=lambda p: (-p[0], p[1], p[2]))[:most]]

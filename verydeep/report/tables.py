@@ -1,23 +1,22 @@
 """Tables as rows of text: for the terminal, for Markdown, for the page."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from verydeep.contract import Contract
 from verydeep.net.sizes import Size
 from verydeep.paper import STRIDE
 from verydeep.words import aligned
 
 RESULT_COLUMNS = (
-    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain", "passes", "seconds",
+    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain",
+    "passes", "seconds",
 )  # fmt: skip
 GAIN = (
     "Gain: points of error less than in the step before, or of a fusion less than its best model alone. "
     "Passes: what a photo costs, in forward passes of one crop."
 )
+MIRROR = {True: "yes", False: "no", None: "differs"}  # None: the models of a fusion differ
 SAME_TEST = ("model", "data", "location", "split", "limit", "photos", "sha256", "average", "pooling", "precision")
 EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
 NAMED = 5  # of the skipped photos
@@ -25,11 +24,12 @@ LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
 
 
 def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from, and their gain on the ladder."""
+    """One row a result under RESULT_COLUMNS; errors as a rate and the count it was divided from, and their gain."""
     return [
         (
-            r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), said(r["mirror"]), class_map(r),
-            where(r), f"{r['photos']:,}", rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
+            r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]],
+            class_map(r), r["split"] + (f", first {r['limit']:,}" if r.get("limit") else ""), f"{r['photos']:,}",
+            rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
             rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
             f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
@@ -37,18 +37,14 @@ def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def said(flag: bool | None) -> str:
-    """None: the models of a fusion differ."""
-    return "differs" if flag is None else "yes" if flag else "no"
-
-
-def where(result: dict[str, Any]) -> str:
-    limit = result.get("limit")
-    return result["split"] if limit is None else f"{result['split']}, first {limit:,}"
+def data_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The same after the name of the data, and of the models that were fused."""
+    names = (r["data"] + (f", {r['model']}" if "models" in r else "") for r in results)
+    return [(name, *row) for name, row in zip(names, results_rows(results), strict=True)]
 
 
 def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """Points of error less than the step before has, if that is of the same test; of a fusion, than the best of its models alone."""
+    """Points of error less than in the step before of the same test; of a fusion, than its best model alone."""
     if "models" in result:
         rates = [m[error] for m in result["models"] if m[error] is not None]
     else:
@@ -65,7 +61,7 @@ def class_map(result: dict[str, Any]) -> str:
     """Size of the class score map of a square photo at each Q."""
     if result["protocol"] not in ("dense", "both"):
         return "1 x 1"
-    if result["crop"] is None or result["pooling"] is None:
+    if None in (result["crop"], result["pooling"]):
         return "differs"
     sides = [map_side(q, result["crop"], result["pooling"] == "up") for q in result["scales"]]
     return ", ".join(f"{side} x {side}" for side in sides)
@@ -78,23 +74,11 @@ def map_side(scale: int, crop: int, round_up: bool) -> int:
     return scale - crop // STRIDE + 1
 
 
-def edge_note(contract: Contract, scale: int) -> str:
-    """Why dense evaluation suffers where the last cells of the class map hang over the photo's border, or ''."""
-    beyond = scale % STRIDE
-    if contract.pooling == "down" or not beyond or scale >= 2 * contract.crop:
-        return ""
-    cells = map_side(scale, contract.crop, True)
-    return (
-        f"At Q = {scale} the class map is {cells} x {cells}, and the last row and column, which exist because pooling rounds up, see only "
-        f"{beyond} of {STRIDE} new pixels; the rest is border. Dense evaluation pays when Q is well above the crop of {contract.crop}, "
-        "as in the paper's 256 to 512 at a crop of 224."
-    )
-
-
 def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
-            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_error']:.2f} %", f"{e['val_error']:.2f} %",
+            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_error']:.2f} %",
+            f"{e['val_error']:.2f} %",
             *((f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}") if e["photos_per_second"] else ("-", "-")),
         )
         for e in epochs
@@ -108,20 +92,6 @@ def layer_rows(layers: Sequence[Size]) -> list[tuple[str, ...]]:
     ]
 
 
-def recall_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (c, "no photo" if r is None else f"{r:.1f} %") for c, r in zip(result["classes"], result["recall"], strict=True)
-    ]
-
-
-def confusion_rows(confusions: Sequence[tuple[str, str, int]]) -> list[tuple[str, ...]]:
-    return [(truth, answer, str(n)) for truth, answer, n in confusions]
-
-
-def mistake_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    return [(m["photo"], m["answer"], f"{100 * m['probability']:.0f} %", m["truth"]) for m in result["mistakes"]]
-
-
 def results_text(results: Sequence[dict[str, Any]]) -> str:
     """The results for a terminal, one block a model."""
     blocks = []
@@ -130,16 +100,14 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
         blocks.append(f"{model} on {own[0]['data']}\n{aligned(RESULT_COLUMNS, results_rows(own))}")
         if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):
             more = ", ..." if len(skipped) > NAMED else ""
-            named = ", ".join(e["photo"] for e in skipped[:NAMED]) + more
-            blocks.append(
-                f"{len(skipped):,} unreadable photo{'s were' if len(skipped) > 1 else ' was'} skipped: {named}"
-            )
+            first, were = ", ".join(e["photo"] for e in skipped[:NAMED]), "s were" if len(skipped) > 1 else " was"
+            blocks.append(f"{len(skipped):,} unreadable photo{were} skipped: {first}{more}")
     return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cell(str(value)) for value in line)} |" for line in lines)
 
 
 def cell(text: str) -> str:

@@ -5,8 +5,6 @@ Locks are those of files (flock), so they end with the process that holds them: 
 have.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -10,8 +10,6 @@ stranger is checked in full before a number of it is used.
     box_photo, box_class int64 B, box_corners float64 B x 4    by rising photo
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ are packed in an order shuffled by the seed, so that each shard holds all classe
 Everything is written into a hidden folder beside the shards and moved at the end, the index last.
 """
 
-from __future__ import annotations
-
 import fcntl
 import io
 import json

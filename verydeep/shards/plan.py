@@ -1,7 +1,5 @@
 """The order in which photos will be read, as a plan for their shards: which are needed when, and which no more."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

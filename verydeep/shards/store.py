@@ -1,7 +1,5 @@
 """Files on an object store, by fsspec: told apart by their URL, fetched whole, tried again when the line breaks."""
 
-from __future__ import annotations
-
 import errno
 import time
 from collections.abc import Callable

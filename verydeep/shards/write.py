@@ -1,7 +1,5 @@
 """Tar shards and their index as they are written: photos in the order they come, the index in the order of the data."""
 
-from __future__ import annotations
-
 import hashlib
 import tarfile
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""The paper's experiment (section 4). The door: what other rooms use."""
+"""The paper's experiment (section 4): plan, rehearse, run, claims, tables, page. The door: what other rooms use."""
 
-from verydeep.study.rehearse import text as plan_text
-from verydeep.study.run import Asked, dry_run, study, summary
+from verydeep.study.page import study_text as summary
+from verydeep.study.rehearse import plan_text
+from verydeep.study.run import Asked, dry_run, study
 
 __all__ = ["Asked", "dry_run", "plan_text", "study", "summary"]

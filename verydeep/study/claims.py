@@ -1,10 +1,8 @@
 """What the paper claims of its nets, and what a study's results say to it: the same photos, net against net.
 
-A result is a record of `evaluate` with `stages`, the names of the stages it tested (two where they were fused). The facts of a
-stage are its net, its way (what S was in the paper: 256, 384 or [256;512]), its seed, its test_scale Q and more for the page.
+A result is a record of `evaluate` with `stages`, the names of the stages it tested, two where they were fused. The
+facts of a stage are its net, its way (what S was in the paper), its seed, its test_scale Q and more for the page.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +19,10 @@ Verdict = Literal["held", "not held", "undecided"]
 LEVEL = 0.05
 EXACT = 1000  # up to so many differing photos the binomial sum is exact
 SEEDS_THAT_AGREE = 3
-JITTER = "[256;512]"
+WAYS = ("256", "384", JITTER := "[256;512]")  # S in the paper; here S, 1.5 S and [S; 2S] of the recipe's scale
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """Which nets, trained at which S of the paper, shown how: what a row of the paper's tables is."""
 
     nets: str  # D, or D+E where their posteriors are averaged
@@ -36,35 +34,37 @@ class Row(NamedTuple):
         return f"{self.nets} at {self.way}, {self.protocol}, {'several Q' if self.several else 'one Q'}"
 
 
-def results_of(row: Row, results: Results, facts: Facts) -> dict[int, Mapping[str, Any]]:
+# Top-1 and top-5 errors in percent that the paper prints (Tables 3 to 6).
+PRINTED = (
+    {TableRow(net, s, "dense"): errors for net, s, _, *errors in TABLE_3}
+    | {TableRow(net, s, "dense", True): errors for net, s, _, *errors in TABLE_4}
+    | {TableRow(nets, JITTER, p, True): errors for nets, p, *errors in TABLE_5}
+    | {TableRow(nets, JITTER, p, True): errors for nets, p, *errors, _ in TABLE_6}
+)
+
+
+def by_seed(row: TableRow, results: Results, facts: Facts) -> dict[int, Mapping[str, Any]]:
     """By seed, the result of a row on the most photos; of one test scale the net's own."""
     found: dict[int, Mapping[str, Any]] = {}
     for r in results:
         own = [facts[s] for s in r["stages"]]
-        nets, ways, seeds = "+".join(f["net"] for f in own), {f["way"] for f in own}, {f["seed"] for f in own}
-        if len(ways) != 1 or len(seeds) != 1 or Row(nets, ways.pop(), r["protocol"], len(r["scales"]) > 1) != row:
-            continue
-        seed = seeds.pop()
-        if (row.several or r["scales"] == [own[0]["test_scale"]]) and (
-            seed not in found or r["photos"] > found[seed]["photos"]
-        ):
+        nets, (way, seed) = "+".join(f["net"] for f in own), (own[0]["way"], own[0]["seed"])
+        same = TableRow(nets, way, r["protocol"], len(r["scales"]) > 1) == row
+        alike = all((f["way"], f["seed"]) == (way, seed) for f in own)
+        own_scale = row.several or r["scales"] == [own[0]["test_scale"]]
+        if same and alike and own_scale and (seed not in found or r["photos"] > found[seed]["photos"]):
             found[seed] = r
     return dict(sorted(found.items()))
 
 
-def bits(text: str) -> npt.NDArray[np.bool_]:
-    """One truth a photo, by photo id, of numpy.packbits as hexadecimal digits; up to seven more follow the last photo."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
-
-
-def level(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
-    """Bits cut to the length of the shortest, which may be of a test of the first photos only."""
-    found = [bits(t) for t in texts]
-    return [f[: min(map(len, found))] for f in found]
+def known_of(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Truths, texts x photos, of the hexadecimal digits of numpy.packbits; of the first photos only where one was."""
+    found = [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)) for text in texts]
+    return np.array([f[: min(map(len, found))] for f in found], bool)
 
 
 def mcnemar(a: int, b: int) -> float:
-    """The two-sided p that of a + b photos on which two nets differ, so unequal shares are one's: binomial, exact up to EXACT."""
+    """The two-sided p that of a + b photos on which two nets differ, so unequal shares are one's: binomial sum."""
     n = a + b
     if n > EXACT:
         return math.erfc(max(0.0, abs(a - b) - 1) / math.sqrt(2 * n))  # normal, with the correction for continuity
@@ -72,17 +72,22 @@ def mcnemar(a: int, b: int) -> float:
 
 
 class Comparison(NamedTuple):
-    """That `second` makes fewer errors than `first`; the paper's top-1 errors of both in percent, or None."""
+    """That `second` makes fewer errors than `first`."""
 
-    first: Row
-    second: Row
-    paper: tuple[float | None, float | None] = (None, None)
+    first: TableRow
+    second: TableRow
+
+    @property
+    def paper(self) -> tuple[float | None, float | None]:
+        """The paper's top-1 errors of both in percent, where it prints them."""
+        first, second = (PRINTED.get(row, (None,))[0] for row in self)
+        return first, second
 
 
 class Outcome(NamedTuple):
-    """A comparison on the photos that both saw, top-1. With several seeds a photo counts for the net that more seeds had right.
+    """A comparison on the photos that both saw, top-1. Of several seeds a photo counts for the net that more had right.
 
-    gain: fewer errors of `second` in percentage points, and its 95 % interval. signs: of each seed, +1 where second is better.
+    gain: fewer errors of `second` in percentage points, and its 95 % interval. signs: +1 for each seed with a gain.
     """
 
     comparison: Comparison
@@ -103,14 +108,15 @@ class Outcome(NamedTuple):
         return sign if self.p < LEVEL and agree else 0
 
 
-def compare(comparison: Comparison, results: Results, facts: Facts) -> Outcome | None:
+def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcome | None:
     """The outcome over the seeds that both tests have; None without any."""
-    first, second = (results_of(t, results, facts) for t in comparison[:2])
+    first, second = (by_seed(row, results, facts) for row in comparison)
     seeds = tuple(s for s in first if s in second)
     if not seeds:
         return None
-    known = level([text for r in (first, second) for s in seeds for text in (r[s]["tested"], r[s]["right"]["top1"])])
-    tested, right = np.logical_and.reduce(known[::2]), np.array(known[1::2], np.int8)
+    both = [r[s] for r in (first, second) for s in seeds]
+    known = known_of([text for r in both for text in (r["tested"], r["right"]["top1"])])
+    tested, right = known[::2].all(0), known[1::2].astype(np.int8)
     gains = (right[len(seeds) :] - right[: len(seeds)])[:, tested]
     if not (n := gains.shape[1]):
         return None
@@ -130,40 +136,43 @@ class Claim(NamedTuple):
     kind: Literal["fewer", "not fewer"]
     comparisons: tuple[Comparison, ...]
 
+    @property
+    def nets(self) -> list[str]:
+        return sorted({net for c in self.comparisons for row in c for net in row.nets.split("+")})
 
-class Finding(NamedTuple):
+    @property
+    def jittered(self) -> bool:
+        return all(row.way == JITTER for c in self.comparisons for row in c)
+
+
+class Judgement(NamedTuple):
     """What a study says to a claim, by protocol; a verdict is None where nothing of it was tested."""
 
     claim: Claim
     outcomes: dict[str, list[Outcome]]
     verdicts: dict[str, Verdict | None]
 
+    def words(self, protocol: str) -> str:
+        """A verdict, with how many of its comparisons could be made."""
+        made, possible = (
+            len(self.outcomes[protocol]),
+            sum(c.second.protocol == protocol for c in self.claim.comparisons),
+        )
+        return str(self.verdicts[protocol]) + ("" if made == possible else f" ({made} of {possible} comparisons)")
 
-def findings(results: Results, facts: Facts) -> list[Finding]:
+
+def judgements(results: Results, facts: Facts) -> list[Judgement]:
     """All claims of section 4, each by the protocol of the net that is to be better, the paper's own first."""
     found = []
     for claim in claims():
         outcomes: dict[str, list[Outcome]] = {}
         for c in claim.comparisons:
-            outcomes.setdefault(c.second.protocol, []).extend(o for o in [compare(c, results, facts)] if o)
-        found.append(
-            Finding(claim, outcomes, {protocol: verdict(claim.kind, own) for protocol, own in outcomes.items()})
-        )
+            outcomes.setdefault(c.second.protocol, []).extend(o for o in [outcome_of(c, results, facts)] if o)
+        found.append(Judgement(claim, outcomes, {p: verdict_on(claim.kind, own) for p, own in outcomes.items()}))
     return found
 
 
-def said(finding: Finding, protocol: str) -> str:
-    """A verdict in words, with how many of its comparisons could be made."""
-    own, possible = (
-        len(finding.outcomes[protocol]),
-        sum(c.second.protocol == protocol for c in finding.claim.comparisons),
-    )
-    if (words := finding.verdicts[protocol]) is None:
-        return "not tested"
-    return words if own == possible else f"{words} ({own} of {possible} comparisons)"
-
-
-def verdict(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome]) -> Verdict | None:
+def verdict_on(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome]) -> Verdict | None:
     """Held: every comparison is decided in the paper's favour. Not held: one of them is decided against it.
 
     A claim of no gain is held as long as no gain is shown, which is less than to show that there is none.
@@ -178,85 +187,37 @@ def verdict(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome]) ->
 
 def claims() -> list[Claim]:
     """Sections 4.1 to 4.4. Where nets are compared, the centre crop is asked as well as the paper's dense test."""
-    jittered = [n for n, s, *_ in TABLE_3 if s == JITTER]
-    deeper = (*nets("A", "B"), *nets("B", "C"), *nets("C", "D"))
-    return [
-        Claim(
-            "Local response normalisation does not help: A-LRN is no better than A.",
-            "4.1",
-            "not fewer",
-            nets("A", "A-LRN"),
-        ),
-        Claim("Depth helps: the error falls from A to B, from B to C and from C to D.", "4.1", "fewer", deeper),
-        Claim("More non-linearity helps: C, with 1x1 layers, is better than B.", "4.1", "fewer", nets("B", "C")),
-        Claim(
-            "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
-            "4.1",
-            "fewer",
-            nets("C", "D"),
-        ),
-        Claim("The error saturates at 19 layers: E is no better than D.", "4.1", "not fewer", nets("D", "E")),
-        Claim(
-            "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
-            "4.1",
-            "fewer",
-            nets("shallow-B", "B"),
-        ),
-        Claim(
-            "Scale jitter in training helps at a single test scale.",
-            "4.1",
-            "fewer",
-            tuple(c for n in jittered for c in jitter(n)),
-        ),
-        Claim("Several test scales help.", "4.2", "fewer", tuple(several(n, s) for n, s, *_ in TABLE_4)),
-        Claim("Dense evaluation and crops together are better than either.", "4.3", "fewer", (*both("D"), *both("E"))),
-        Claim("Fusion helps: D and E averaged are better than either.", "4.4", "fewer", tuple(fusion())),
-    ]
+    depth = (*pairs("A", "B"), *pairs("B", "C"), *pairs("C", "D"))
+    jittered = [net for net, s, *_ in TABLE_3 if s == JITTER]
+    rows: list[tuple[str, Literal["fewer", "not fewer"], str, Iterable[Comparison]]] = [
+        ("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.",
+            pairs("A", "A-LRN")),
+        ("4.1", "fewer", "Depth helps: the error falls from A to B, from B to C and from C to D.", depth),
+        ("4.1", "fewer", "More non-linearity helps: C, with 1x1 layers, is better than B.", pairs("B", "C")),
+        ("4.1", "fewer", "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
+            pairs("C", "D")),
+        ("4.1", "not fewer", "The error saturates at 19 layers: E is no better than D.", pairs("D", "E")),
+        ("4.1", "fewer", "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
+            pairs("shallow-B", "B")),
+        ("4.1", "fewer", "Scale jitter in training helps at a single test scale.",
+            (versus((n, s, p), (n, JITTER, p)) for n in jittered for p in ("dense", "centre") for s in WAYS[:2])),
+        ("4.2", "fewer", "Several test scales help.",
+            (versus((n, s, "dense"), (n, s, "dense", True)) for n, s, *_ in TABLE_4)),
+        ("4.3", "fewer", "Dense evaluation and crops together are better than either.",
+            (versus((n, JITTER, p, True), (n, JITTER, "both", True)) for n in "DE" for p in ("dense", "crops"))),
+        ("4.4", "fewer", "Fusion helps: D and E averaged are better than either.",
+            (versus((n, JITTER, p, p != "centre"), ("D+E", JITTER, p, p != "centre"))
+             for p in ("dense", "crops", "both", "centre") for n in "DE")),
+    ]  # fmt: skip
+    return [Claim(sentence, section, kind, tuple(comparisons)) for section, kind, sentence, comparisons in rows]
 
 
-def nets(first: str, second: str) -> tuple[Comparison, ...]:
+def versus(first: tuple[Any, ...], second: tuple[Any, ...]) -> Comparison:
+    return Comparison(TableRow(*first), TableRow(*second))
+
+
+def pairs(first: str, second: str) -> tuple[Comparison, ...]:
     """Two nets at every S that the paper has of both, at one test scale."""
-    rows = {(n, s): e for n, s, _, e, _ in TABLE_3}
-    ways = [s for n, s in rows if n == second and ((first, s) in rows or first == "shallow-B")]
-    return tuple(
-        Comparison(
-            Row(first, s, p),
-            Row(second, s, p),
-            (rows.get((first, s)), rows[second, s]) if p == "dense" else (None, None),
-        )
-        for p in ("dense", "centre")
-        for s in ways
-    )
-
-
-def jitter(net: str) -> Iterable[Comparison]:
-    rows = {s: e for n, s, _, e, _ in TABLE_3 if n == net}
-    for p in ("dense", "centre"):
-        for s in ("256", "384"):
-            yield Comparison(
-                Row(net, s, p), Row(net, JITTER, p), (rows[s], rows[JITTER]) if p == "dense" else (None, None)
-            )
-
-
-def several(net: str, way: str) -> Comparison:
-    one = next(e for n, s, _, e, _ in TABLE_3 if (n, s) == (net, way))
-    more = next(e for n, s, _, e, _ in TABLE_4 if (n, s) == (net, way))
-    return Comparison(Row(net, way, "dense"), Row(net, way, "dense", True), (one, more))
-
-
-def both(net: str) -> Iterable[Comparison]:
-    rows = {p: e for n, p, e, _ in TABLE_5 if n == net}
-    for p in ("dense", "crops"):
-        yield Comparison(Row(net, JITTER, p, True), Row(net, JITTER, "both", True), (rows[p], rows["both"]))
-
-
-def fusion() -> Iterable[Comparison]:
-    """Several scales where the paper has them; the centre crop at its one."""
-    alone, fused = {(n, p): e for n, p, e, _ in TABLE_5}, {p: e for n, p, e, *_ in TABLE_6 if n == "D+E"}
-    for p in ("dense", "crops", "both", "centre"):
-        for net in ("D", "E"):
-            yield Comparison(
-                Row(net, JITTER, p, p != "centre"),
-                Row("D+E", JITTER, p, p != "centre"),
-                (alone.get((net, p)), fused.get(p)),
-            )
+    trained = {(net, s) for net, s, *_ in TABLE_3}
+    ways = [s for net, s, *_ in TABLE_3 if net == second and (first == "shallow-B" or (first, s) in trained)]
+    return tuple(versus((first, s, p), (second, s, p)) for p in ("dense", "centre") for s in ways)

@@ -1,10 +1,8 @@
 """Staged training: A first, deeper nets from A, larger S from smaller, jitter last (section 3.1)."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,32 +10,27 @@ from verydeep.config import Config
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.views import PROTOCOLS, Protocol, Scales
 from verydeep.files.disk import read_sealed
+from verydeep.net.classifier import read_contract
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import check_folder, has_state, read_config
+from verydeep.study.claims import JITTER, WAYS
 from verydeep.train.prepare import run_training
 from verydeep.train.remember import finished_at, kept_split
-from verydeep.weights import load
 
 FROM_A = ("B", "C", "D", "E")
 FINE_TUNING = 10  # divides the rate of a stage that starts from the same net at another S
-WAYS = ("256", "384", "[256;512]")  # S in the paper; here S, 1.5 S and [S; 2S] of the recipe's scale
 Which = Literal["table3", "first", "all"]
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One net trained at one S from one seed: a run folder."""
 
-    name: str
-    """Of the folder, such as D-54-seed0."""
-    way: str
-    """What the paper's S was: 256, 384 or [256;512]."""
-    config: Config
-    """Without init_from, which names a folder: `parent` says where it starts."""
-    parent: str | None
-    """The stage whose best net it starts from, or None for random weights."""
+    name: str  # of the folder, such as D-54-seed0
+    way: str  # what the paper's S was: 256, 384 or [256;512]
+    config: Config  # without init_from, which names a folder
+    parent: str | None  # the stage whose best net it starts from; None: random weights
 
     @property
     def net(self) -> str:
@@ -45,41 +38,31 @@ class Stage:
 
 
 def stages(
-    nets: Iterable[str],
-    base: Config,
-    seeds: Sequence[int] = (0,),
-    which: Which = "table3",
+    nets: Iterable[str], base: Config, seeds: Sequence[int] = (0,), which: Which = "table3",
     tuning_epochs: int | None = None,
-) -> list[Stage]:
+) -> list[Stage]:  # fmt: skip
     """The stages for nets of Table 1, one seed after the other, each after its parent.
 
-    base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, and 384 becomes 1.5 S,
-    [256;512] [S; 2S]. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net. A joins where a
-    deeper net needs it. Stages that start from the same net have a tenth of the rate and the same epochs, or `tuning_epochs`
-    with drops in the same proportion (open). Raises ConfigError.
+    base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, 384 becomes 1.5 S,
+    [256;512] [S; 2S]. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net. A joins
+    where a deeper net needs it. Stages that start from the same net have a tenth of the rate and the same epochs, or
+    `tuning_epochs` with drops in the same proportion (open). Raises ConfigError.
     """
     asked = list(dict.fromkeys(nets))
     if unknown := [net for net in asked if net not in TABLE_1]:
         raise ConfigError(f"nets: {unknown[0]!r} is not one of the paper's; give some of {','.join(TABLE_1)}")
     if not asked or not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("nets and seeds: give at least one of each, no seed twice")
-    if which not in ("table3", "first", "all"):
-        raise ConfigError(f"train_scales: {which!r} is not known; expected table3, first or all")
     if not isinstance(base.scale, int):
-        raise ConfigError(
-            f"scale: {base.scale_text} is jittered; give one number S, from which the stages make S, 1.5 S and [S; 2S]"
-        )
+        raise ConfigError(f"scale: {base.scale_text} is jittered; give one number S, for S, 1.5 S and [S; 2S]")
     if base.init_from:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
     needed = {*asked, *(["A"] if set(asked) & set(FROM_A) else [])}
     tuned = tuning(base, base.epochs if tuning_epochs is None else tuning_epochs)
     return [
-        stage
-        for seed in seeds
-        for net in TABLE_1
-        if net in needed
+        stage for seed in seeds for net in TABLE_1 if net in needed
         for stage in stages_of(net, base, tuned, seed, which if net in asked else "first")
-    ]
+    ]  # fmt: skip
 
 
 def tuning(base: Config, epochs: int) -> Config:
@@ -90,12 +73,9 @@ def tuning(base: Config, epochs: int) -> Config:
 
 def stages_of(net: str, base: Config, tuned: Config, seed: int, which: Which) -> list[Stage]:
     """A net's stages at rising S."""
-    in_table = [s for n, s, *_ in TABLE_3 if n == net]
-    ways = (
-        WAYS if which == "all" else [w for w in WAYS[: 1 if which == "first" else None] if w in (in_table or WAYS[:1])]
-    )
+    in_table = {s for n, s, *_ in TABLE_3 if n == net} or {WAYS[0]}
     found: list[Stage] = []
-    for way in ways:
+    for way in {"first": WAYS[:1], "table3": [w for w in WAYS if w in in_table], "all": WAYS}[which]:
         scale = scale_here(base, way)
         parent = found[-1].name if found else stage_name("A", base.scale, seed) if net in FROM_A else None
         config = replace(tuned if found else base, net=net, scale=scale, seed=seed)  # type: ignore[arg-type]
@@ -106,7 +86,7 @@ def stages_of(net: str, base: Config, tuned: Config, seed: int, which: Which) ->
 def scale_here(base: Config, way: str) -> int | tuple[int, int]:
     """S of the paper in the proportion that the recipe's smallest S has to 256."""
     s = base.scales[0]
-    return (s, 2 * s) if way == "[256;512]" else s * int(way) // 256
+    return (s, 2 * s) if way == JITTER else s * int(way) // 256
 
 
 def stage_name(net: str, scale: int | tuple[int, int], seed: int) -> str:
@@ -114,41 +94,31 @@ def stage_name(net: str, scale: int | tuple[int, int], seed: int) -> str:
     return f"{net}-{spelled}-seed{seed}"
 
 
-class Done(NamedTuple):
-    """A stage that has ended, and why."""
-
-    stage: Stage
-    ended: str
-
-
 def run_stages(
-    data: str, plan: Sequence[Stage], out: Path, download: bool = False, progress: Progress | None = None, ranks: Ranks = ALONE,
-    split: Path | None = None,
-) -> list[Done]:  # fmt: skip
-    """Trains DATA stage by stage into folders under `out`, going on where it stopped; what is done is not done again.
+    data: str, plan: Sequence[Stage], out: Path, download: bool = False, progress: Progress | None = None,
+    ranks: Ranks = ALONE, split: Path | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Trains DATA stage by stage into folders under `out`, or goes on where it stopped; why each ended, by its name.
 
     `split` is the manifest of a split that was drawn for all stages; without it each seed draws its own. Raises what
     `run_training` raises; after a signal the same call goes on.
     """
-    progress, done = progress or Progress(), []
+    progress, ends = progress or Progress(), dict[str, str]()
     for stage in plan:  # a folder that does not fit is told before hours are spent on another
         check_stage(stage, data, out)
     for i, stage in enumerate(plan, 1):
-        ended = finished_at(out / stage.name)
-        if not ended:
+        c, folder = stage.config, out / stage.name
+        if not (ended := finished_at(folder)):
             if ranks.first:
-                print(f"stage {i} of {len(plan)}: {stage.name}, {start_words(stage)}", file=sys.stderr, flush=True)
-            ended = run_training(data, at_work(stage, out), out / stage.name, download, progress, ranks, split)
-        done.append(Done(stage, ended))
-    return done
-
-
-def start_words(stage: Stage) -> str:
-    return f"net {stage.net} at S = {stage.config.scale_text}, lr {stage.config.lr:g}, from {stage.parent or 'random weights'}"
+                what = f"net {stage.net} at S = {c.scale_text}, lr {c.lr:g}, from {stage.parent or 'random weights'}"
+                print(f"stage {i} of {len(plan)}: {stage.name}, {what}", file=sys.stderr, flush=True)
+            ended = run_training(data, at_work(stage, out), folder, download, progress, ranks, split)
+        ends[stage.name] = ended
+    return ends
 
 
 def at_work(stage: Stage, out: Path) -> Config:
-    """The configuration with the folder it starts from; the run keeps the name it was begun with when the folder moves."""
+    """The configuration with the folder it starts from; a begun run keeps that name when the folder moves."""
     if stage.parent is None:
         return stage.config
     begun = read_config(out / stage.name).init_from if has_state(out / stage.name) else None
@@ -156,14 +126,14 @@ def at_work(stage: Stage, out: Path) -> Config:
 
 
 def check_stage(stage: Stage, data: str, out: Path) -> None:
-    """Raises RunError for a folder begun with another configuration or data, or from other weights than its parent has now."""
+    """Raises RunError for a folder of another configuration or data, or from other weights than its parent has now."""
     folder = out / stage.name
     check_folder(folder, at_work(stage, out))
     kept_split(folder, data)
     if stage.parent is None or not has_state(folder):
         return
     then = read_sealed(folder / "run.json").get("started_from", {}).get("sha256")
-    if then != (now := load(out / stage.parent).contract.sha256):
+    if then != (now := read_contract(out / stage.parent / "best.safetensors").sha256):
         raise RunError(
             f"{folder} was started from weights {str(then)[:12]}, but {out / stage.parent} now has {now[:12]}; "
             f"remove {folder} to train it anew, or give another --out"
@@ -192,10 +162,10 @@ class Trial(NamedTuple):
 def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
     """The tests of Tables 3 to 6, and of the three ways to train over the test scale.
 
-    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may be
-    limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
+    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may
+    be limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
     """
-    jittered = [s for s in trained if s.way == WAYS[-1] and s.net in ("D", "E")]
+    jittered = [s for s in trained if s.way == JITTER and s.net in ("D", "E")]
     found = [Trial((s,), ("centre", "dense"), "several", limits.photos) for s in trained if s not in jittered]
     for seed in dict.fromkeys(s.config.seed for s in jittered):
         together = tuple(s for s in jittered if s.config.seed == seed)
@@ -205,10 +175,6 @@ def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
     for s in trained:
         family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
         if {other.way for other in family} == set(WAYS):
-            smallest, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
-            found += [
-                Trial((s,), ("dense",), (q,), limits.photos)
-                for q in (smallest, smallest * 3 // 2, 2 * smallest)
-                if q != own
-            ]
+            q, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
+            found += [Trial((s,), ("dense",), (n,), limits.photos) for n in (q, q * 3 // 2, 2 * q) if n != own]
     return found

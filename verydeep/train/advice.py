@@ -1,7 +1,5 @@
 """What a training says before its first step: the data, the signal's way through the net, the traps, the time."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from verydeep.config import Config

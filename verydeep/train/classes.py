@@ -1,7 +1,5 @@
 """Classification as the loop's task: the loss, what an error is, and the validation (section 3.1)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import chain

@@ -1,7 +1,5 @@
 """What training costs on this machine, measured for a moment."""
 
-from __future__ import annotations
-
 import time
 
 import torch

@@ -1,7 +1,5 @@
 """The training loop (section 3.1)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import nullcontext

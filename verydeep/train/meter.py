@@ -1,7 +1,5 @@
 """What an epoch has seen so far: sums on the device, read only when somebody asks."""
 
-from __future__ import annotations
-
 import math
 import time
 

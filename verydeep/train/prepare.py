@@ -1,7 +1,5 @@
 """From a configuration and photos to a job, and through it: split, statistics, net, start, loop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +10,7 @@ import torch
 
 from verydeep.config import Config
 from verydeep.data.batches import Batches, class_of
-from verydeep.data.keep import Room, kept
+from verydeep.data.reading import Room, kept
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer

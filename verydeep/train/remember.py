@@ -1,7 +1,5 @@
 """What a run remembers of itself: its data, its split, what it was made with, and whether it has ended."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """When the learning rate drops: section 3.1, "divided by 10 when the validation accuracy stopped improving"."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, NamedTuple
 

@@ -1,7 +1,5 @@
 """What training does with a photo that cannot be read."""
 
-from __future__ import annotations
-
 import csv
 import io
 import sys

@@ -1,7 +1,5 @@
 """Where a net starts: random weights, or another net's with what it eats (section 3.1, appendix A)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -15,7 +13,7 @@ from verydeep.files.disk import read_sealed, write_sealed
 from verydeep.files.records import record_of
 from verydeep.files.tensors import checksum
 from verydeep.net.classifier import Classifier, build
-from verydeep.net.initialise import from_same, from_shallower, initialise
+from verydeep.net.initialise import copy_layers, initialise
 from verydeep.run import Run
 from verydeep.train.skipped import Skipped
 from verydeep.weights import Features, load_start
@@ -82,11 +80,11 @@ def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited
     if eats:
         mean, std = eats.mean, eats.std if config.input_std == 1 else std
         origin = f"{origin}, from a net {eats.origin or 'of unknown origin'}"
-    contract = Contract(
-        config.net, data.classes, config.crop, config.fc_width, config.base_width, config.batch_norm, config.pooling,
-        mean, std, config.scales, origin=origin, licence=eats.licence if eats else "",
+    contract = Contract.of(
+        config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
+        licence=eats.licence if eats else "",
     )  # fmt: skip
-    classifier = build(contract)
+    classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout
     return classifier
 
@@ -107,7 +105,7 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     net, given = classifier.net, start.contract
     same = start.net.name == net.name
     last = list(map(class_key, given.classes)) == list(map(class_key, classifier.contract.classes))
-    pairs = (from_same if same else from_shallower)(net, start.net, last)
+    pairs = copy_layers(net, start.net, last)
     copied = {pair.split(" -> ")[1] for pair in pairs}
     fresh = [name for name, _ in net.named_children() if name not in copied]
     if config.freeze:

@@ -4,8 +4,6 @@
 moment it names one whole state: the old one or the new one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

@@ -1,7 +1,5 @@
 """Metrics for a tracker beside metrics.jsonl. Another tracker is another class with these two calls."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Published nets by name: what they are and eat, their licences, where they are, what was published of them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Two nets side by side: what they are, and how far their answers lie apart on one photo."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Writes a net in another toolkit's layout, and checks on the spot that what was written computes the same."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,6 +1,4 @@
-"""Which published net a file's tensors come from, told by the values of its first layer; and so what that layer eats."""
-
-from __future__ import annotations
+"""Which published net a file's tensors come from, told by its first layer's values; and so what it eats."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,21 +9,22 @@ import torch
 from torch import Tensor
 
 from verydeep.weights.catalogue import catalogue, data
-from verydeep.weights.eats import EATS, Colours, Eats, eats_of, turned
+from verydeep.weights.eats import EATS, Eats, eats_of
 
-NEAR = 0.005  # of the largest value: 16-bit files and values that were printed with four decimals differ by less, trained ones soon by more
+# of the largest value: 16-bit files and values printed with four decimals differ by less, trained ones soon by more
+NEAR = 0.005
 ORDERS: tuple[Literal["RGB", "BGR"], ...] = ("RGB", "BGR")
 
 
 class Descent(NamedTuple):
-    """conv1_1 is that of a net of the catalogue and eats this; `whole` where every convolution is that net's, bit for bit."""
+    """conv1_1 is a catalogued net's and eats this; `whole` where every convolution is that net's, bit for bit."""
 
     name: str
     eats: Eats
     whole: bool
 
     def __str__(self) -> str:
-        return f"its convolutions are {self.name}'s" if self.whole else f"its first layer is {self.name}'s"
+        return f"its {'convolutions are' if self.whole else 'first layer is'} {self.name}'s"
 
 
 class FirstLayer(NamedTuple):
@@ -42,70 +41,51 @@ def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
     return tuple(
         FirstLayer(
-            name, column([v[c] for c in "RGB"]).view(3, 3, 3), column(v.get("biases", [])), v.get("convolutions_sha256")
+            n, float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", [])), v.get("convolutions_sha256")
         )
-        for name, v in data()["first_layers"].items()
+        for n, v in data()["first_layers"].items()
     )
 
 
 def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
-    """Of tensors by our names, conv1_1 in the file's order of colours; None where its first layer is none of those known.
+    """Of tensors by our names, conv1_1 in the file's order of colours; None where its first layer is not known.
 
-    A range or standard deviation that was folded into conv1_1 is found too, where its biases show that no mean was. Batch norm
-    behind the same convolutions makes another net of them, so that is never the whole one.
+    A range or standard deviation that was folded into conv1_1 is found too, where its biases show that no mean was.
+    Batch norm behind the same convolutions makes another net of them, so that is never the whole one.
     """
-    kernel, biases = tensors.get("conv1_1.weight"), tensors.get("conv1_1.bias")
-    if (
-        kernel is None
-        or biases is None
-        or kernel.shape[1:] != (3, 3, 3)
-        or biases.shape != kernel.shape[:1]
-        or not len(kernel)
-    ):
+    kernels, biases = (tensors.get(f"conv1_1.{p}", torch.empty(0)) for p in ("weight", "bias"))
+    if kernels.shape[1:] != (3, 3, 3) or biases.shape != kernels.shape[:1] or not len(kernels):
         return None
-    plain = not any(name.startswith("bn") for name in tensors)
     for known in first_layers():
         if not near(biases[: len(known.biases)], known.biases):
             continue
         mean, std = eats_of(catalogue()[known.name].eats).rgb()
-        stds = {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}
-        for taken in stds:
-            folded = known.kernel * (column(taken) / column(std)).view(3, 1, 1)
+        for taken in {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}:
+            folded = known.kernel * (float32(taken) / float32(std)).view(3, 1, 1)
             for order in ORDERS:
-                if near(kernel[0], folded if order == "RGB" else folded.flip(0)):
-                    same = (
-                        plain
-                        and taken == std
-                        and known.convolutions is not None
-                        and fingerprint(tensors, order) == known.convolutions
-                    )
-                    return Descent(known.name, eats_in(order, mean, taken), same)
+                if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
+                    alike = taken == std and not any(name.startswith("bn") for name in tensors)
+                    whole = alike and fingerprint(tensors, order) == known.convolutions
+                    return Descent(known.name, Eats(order, *Eats(order, mean, taken).rgb()), whole)
     return None
 
 
-def column(values: Sequence[float]) -> Tensor:
+def float32(values: Sequence[float]) -> Tensor:
     """Whatever torch's defaults are."""
     return torch.tensor(values, dtype=torch.float32, device="cpu")
 
 
 def near(found: Tensor, known: Tensor) -> bool:
-    return found.shape == known.shape and (
-        not known.numel() or bool((found - known).abs().max() <= NEAR * known.abs().max())
-    )
+    if found.shape != known.shape or not known.numel():
+        return found.shape == known.shape
+    return bool((found - known).abs().max() <= NEAR * known.abs().max())
 
 
 def unlike(one: Eats, other: Eats) -> bool:
-    """Whether a net that eats the one fails on the other. Means that were rounded differently are no such difference."""
+    """Whether a net that eats the one fails on the other. Means that were rounded differently do not matter."""
     (mean, std), (its_mean, its_std) = one.rgb(), other.rgb()
-    return (
-        one.order != other.order
-        or any(abs(a - b) > 2 for a, b in zip(mean, its_mean, strict=True))
-        or any(not 0.99 < a / b < 1.01 for a, b in zip(std, its_std, strict=True))
-    )
-
-
-def eats_in(order: Literal["RGB", "BGR"], mean: Colours, std: Colours) -> Eats:
-    return Eats(order, mean, std) if order == "RGB" else Eats(order, turned(mean), turned(std))
+    far = any(abs(a - b) > 2 for a, b in zip(mean, its_mean, strict=True))
+    return far or one.order != other.order or any(not 0.99 < a / b < 1.01 for a, b in zip(std, its_std, strict=True))
 
 
 def fingerprint(tensors: Mapping[str, Tensor], order: str) -> str:

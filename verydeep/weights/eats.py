@@ -1,7 +1,5 @@
 """What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
@@ -34,15 +32,13 @@ def times_255(colours: Colours) -> Colours:
 
 
 WRITTEN_OUT = "ORDER:mean:std of 0-255, such as RGB:123.68,116.78,103.94:1,1,1"
+TORCHVISION = times_255((0.485, 0.456, 0.406)), times_255((0.229, 0.224, 0.225))
 EATS = {
     "bgr-255": Eats("BGR", (103.939, 116.779, 123.68)),  # the paper's own nets and what was converted from them
     "rgb-255": Eats("RGB", (123.68, 116.779, 103.939)),  # the same with conv1_1 turned, as in MatConvNet
-    "rgb-01-std": Eats(
-        "RGB", times_255((0.485, 0.456, 0.406)), times_255((0.229, 0.224, 0.225))
-    ),  # trained with torchvision
-    "rgb-255-rounded": Eats(
-        "RGB", times_255((0.48235, 0.45882, 0.40784))
-    ),  # torchvision's features-only D: std is 1 / 255 of 0-1
+    "rgb-01-std": Eats("RGB", *TORCHVISION),  # trained with torchvision
+    # torchvision's features-only D: std is 1 / 255 of 0-1
+    "rgb-255-rounded": Eats("RGB", times_255((0.48235, 0.45882, 0.40784))),
     "rgb-01": Eats("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
 
@@ -67,7 +63,8 @@ def eats_of(given: str | Eats) -> Eats:
         why = f"{numbers[2]!r:.60} is too many, expected a mean and a std"
     elif 0 < max(mean) <= 1:
         of_255 = times_255(mean), times_255(std) if max(std) <= 1 else std
-        why = f"its mean looks like 0-1; multiply by 255: {':'.join((order, *(','.join(f'{c:.9g}' for c in colours) for colours in of_255)))}"
+        colours = (",".join(f"{c:.9g}" for c in colours) for colours in of_255)
+        why = f"its mean looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
     else:
         return Eats("BGR" if order == "BGR" else "RGB", mean, std)
     raise ConfigError(f"eats: {given!r:.80} is not understood: {why}; write {WRITTEN_OUT}")

@@ -1,96 +1,57 @@
-"""ONNX's external data: numbers of a model that lie in other files beside it, where PyTorch's newer exporter puts them."""
-
-from __future__ import annotations
+"""ONNX's external data: numbers of a model in other files beside it, where PyTorch's newer exporter puts them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
-from verydeep.weights.wire import fields, text, whole
 
-KEY, VALUE = 1, 2  # of an entry
-MOST_FILES = 500  # each stays open; VGG-19 with batch norm has 102 tensors
-LONGEST = 1000  # bytes of an entry's value
 SHARED = 1 << 24  # bytes that tensors may take more than once, so that small files do not become much memory
 
 
-class Files:
-    """The files beside one model, each mapped once."""
+class Beside:
+    """The files beside one model."""
 
     def __init__(self, model: Path) -> None:
         self.model = model
-        self.homes = (
-            model.parent.resolve(),
-            model.resolve().parent,
-        )  # the model may be a link itself, as in the caches of hubs
-        self.named: dict[str, memoryview] = {}
-        self.maps: dict[tuple[int, int], memoryview] = {}  # by what they are on the disk, whatever they are called
+        # The model may be a link itself, as in the caches of hubs.
+        self.homes = (model.parent.resolve(), model.resolve().parent)
+        self.sizes: dict[tuple[int, int], int] = {}  # by what they are on the disk, whatever they are called
         self.taken = 0
 
-    def numbers(self, name: str, said: Mapping[str, str], size: int) -> memoryview:
-        """The bytes of a tensor: `size` of them where no length is said; a checksum is not looked at. Raises ValueError, ModelError."""
+    def numbers(self, said: Mapping[str, str], size: int) -> memoryview:
+        """The bytes of a tensor, `size` where no length is said. Raises ValueError and ModelError."""
         location = said.get("location", "")
-        data, first = self.file(location), decimal(said.get("offset", "0"))
-        length = decimal(said["length"]) if "length" in said else size
+        place = self.place(location)
+        spans = said.get("offset", "0"), said.get("length", str(size))
+        if not all(re.fullmatch("[0-9]{1,40}", span) for span in spans):
+            raise ValueError(f"{' and '.join(map(repr, spans))[:60]} where numbers of bytes were expected")
+        disk, data, (first, length) = place.stat(), mapped(place), map(int, spans)
         if first + length > len(data):
             raise ValueError(
-                f"the numbers of {shown(name)} lie in bytes {first:,} to {first + length:,} of {shown(location)}, which has only "
+                f"its numbers lie in bytes {first:,} to {first + length:,} of {location:.60}, which has only "
                 f"{len(data):,}; fetch that file again"
             )
+        self.sizes[disk.st_dev, disk.st_ino] = len(data)
         self.taken += length
-        if self.taken > sum(len(m) for m in self.maps.values()) + SHARED:
+        if self.taken > sum(self.sizes.values()) + SHARED:
             raise ValueError(f"its tensors take {self.taken:,} bytes of other files, many times over")
         return data[first : first + length]
 
-    def file(self, location: str) -> memoryview:
-        if location not in self.named:
-            if len(self.named) == MOST_FILES:
-                raise ValueError(f"its numbers lie in more than {MOST_FILES} files")
-            self.named[location] = self.opened(location)
-        return self.named[location]
-
-    def opened(self, location: str) -> memoryview:
+    def place(self, location: str) -> Path:
+        """A file below the folder of the model, also after links are followed."""
         path = PurePosixPath(location)
         if not location or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"its numbers lie in {shown(location) or 'no file'}, expected a path below its folder")
+            raise ValueError(f"its numbers lie in {location[:60] or 'no file'}, expected a path below its folder")
         places = [(home / path).resolve() for home in self.homes]
         there = next((place for place in places if place.exists()), places[0])
         if not any(there.is_relative_to(home) for home in self.homes):
-            raise ValueError(f"its numbers lie in {shown(location)}, a link that leads out of its folder")
-        try:
-            if there.samefile(self.model):
-                raise ValueError(f"its numbers lie in {shown(location)}, which is the model itself")
-            disk = there.stat()
-            if (key := (disk.st_dev, disk.st_ino)) not in self.maps:
-                self.maps[key] = mapped(there)
-        except FileNotFoundError as e:
-            name = shown(location, 200)
+            raise ValueError(f"its numbers lie in {location[:60]}, a link that leads out of its folder")
+        if not there.exists():
             raise ModelError(
-                f"{self.model} keeps its numbers in another file, which is missing; put {name} beside it"
-            ) from e
-        return self.maps[key]
-
-
-def entry(message: memoryview, left: Iterator[int]) -> tuple[str, str]:
-    """Key and value of one thing that is said of a place. Raises ValueError."""
-    key, said = "", ""
-    for number, value in fields(message, left):
-        if number == KEY:
-            key = text(value)
-        elif number == VALUE:
-            if len(whole(value)) > LONGEST:
-                raise ValueError(f"a value of more than {LONGEST:,} bytes")
-            said = whole(value).tobytes().decode("utf-8")
-    return key, said
-
-
-def decimal(said: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", said):
-        raise ValueError(f"{shown(said) or 'nothing'} where a number of bytes was expected")
-    return int(said)
-
-
-def shown(said: str, most: int = 60) -> str:
-    return repr(said[:most])[1:-1]
+                f"{self.model} keeps its numbers in another file, which is missing; put {location!r:.200} beside it"
+            )
+        if there.samefile(self.model):
+            raise ValueError(f"its numbers lie in {location[:60]}, which is the model itself")
+        return there

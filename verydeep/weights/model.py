@@ -1,7 +1,5 @@
 """MODEL of the command line: a run folder, a file of ours or of another toolkit, or a name of the catalogue."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import NamedTuple

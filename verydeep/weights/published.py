@@ -3,8 +3,6 @@
 Each returns plain values, which a function `..._text` says in words.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from dataclasses import asdict, fields

@@ -1,18 +1,15 @@
 """Whose file it is, by its content; a name may say anything."""
 
-from __future__ import annotations
-
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import safetensors
-
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.weights import caffe, onnx, timm, torch_file
+from verydeep.weights.wire import beginning
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 Origin = Literal["verydeep", "caffe", "matconvnet", "keras", "torchvision", "timm", "onnx"]
@@ -27,13 +24,6 @@ class Layout(NamedTuple):
     pooling: Literal["up", "down"] = "down"
 
 
-CAFFE_V1, CAFFE_V2 = (Layout("caffe", version, "bgr-255", "up") for version in ("V1", "V2"))
-MATCONVNET = Layout("matconvnet", "mat", "rgb-255", "up")
-KERAS, KERAS_ARCHIVE = Layout("keras", "h5", "bgr-255"), Layout("keras", "archive", "bgr-255")
-ONNX = {
-    names: Layout("onnx", names, usual)
-    for names, usual in (("zoo", "rgb-01-std"), ("keras", "bgr-255"), ("torch", "rgb-01-std"))
-}
 OWN = Layout("verydeep", "safetensors")
 
 
@@ -43,51 +33,53 @@ def recognise(path: Path) -> Layout:
         if path.is_file() and not path.stat().st_size:
             raise ModelError(f"{path} is empty; fetch or write it again")
         raise ModelError(
-            f"{path} is no file that can be read; expected a model of verydeep, a .caffemodel, a MatConvNet .mat (-v7), a Keras .h5, "
-            ".weights.h5 or .keras, a .pth or .safetensors of torchvision or timm, or an .onnx"
+            f"{path} is no file that can be read; expected a model of verydeep, a .caffemodel, a MatConvNet "
+            ".mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth or .safetensors of torchvision or timm, or an .onnx"
         )
     return layout
 
 
 def layout_of(path: Path) -> Layout | None:
     """The layout, or None where the file is none of these or cannot be opened."""
-    with suppress(
-        OSError, ValueError, LookupError, RuntimeError, ModelError, zipfile.BadZipFile, safetensors.SafetensorError
-    ):
+    with suppress(Exception):  # whatever a parser says of a foreign file
         with open_regular(path) as f:
-            start = f.read(2048)
-            if start.startswith(b"PK\x03\x04"):
-                return zipped(zipfile.ZipFile(f).namelist(), path)
+            start = f.read(128)
         if start.startswith(HDF5):
-            return KERAS
+            return Layout("keras", "h5", "bgr-255")
         if is_mat(start):
-            return MATCONVNET
+            return Layout("matconvnet", "mat", "rgb-255", "up")
+        if start.startswith(torch_file.ZIP):
+            with zipfile.ZipFile(path) as archive:
+                members = archive.namelist()
+            if "model.weights.h5" in members:
+                return Layout("keras", "archive", "bgr-255")
+            return of_torch(path, "pickle") if any(name.endswith("data.pkl") for name in members) else None
         if start.startswith(torch_file.LEGACY):
             return of_torch(path, "pickle")
-        if start[8:9] == b"{":
-            found, own = torch_file.names_in(path)
-            return OWN if own else of_names(found, "safetensors")
-        data = mapped(path)
-        if onnx.is_model(data):
-            return ONNX[onnx.form(onnx.names_in(data))]
-        return {"V1": CAFFE_V1, "V2": CAFFE_V2}.get(caffe.version_of(data) or "")
+        return of_torch(path, "safetensors") if start[8:9] == b"{" else of_protobuf(mapped(path))
     return None
 
 
-def zipped(members: list[str], path: Path) -> Layout | None:
-    if "model.weights.h5" in members:
-        return KERAS_ARCHIVE
-    return of_torch(path, "pickle") if any(name.endswith("data.pkl") for name in members) else None
-
-
-def of_torch(path: Path, form: str) -> Layout:
-    """A pickle's names are text in it, so they are found without obeying it."""
-    with open_regular(path) as f:
-        names = torch_file.text_in(f)
-    return of_names(names, form) or Layout("torchvision", form, "rgb-01-std")
-
-
-def of_names(names: set[str], form: str) -> Layout | None:
-    if timm.is_timm(names):
+def of_torch(path: Path, form: str) -> Layout | None:
+    """By the names in it; a pickle that cannot be walked through is refused when it is read."""
+    found, own, pickled = set[str](), False, form == "pickle"
+    with suppress(Exception):
+        found, own = torch_file.names_in(path, pickled)
+    if own:
+        return OWN
+    if any(name.startswith(tuple(timm.HEAD.values())) for name in found):
         return Layout("timm", form, "rgb-01-std")
-    return Layout("torchvision", form, "rgb-01-std") if any(name.startswith("features.") for name in names) else None
+    known = pickled or any(name.startswith("features.") for name in found)
+    return Layout("torchvision", form, "rgb-01-std") if known else None
+
+
+def of_protobuf(data: memoryview) -> Layout | None:
+    """ONNX begins with a version and a graph, or, cut off in its graph, a producer; Caffe with a name and layers."""
+    start = beginning(data)
+    if start.get(1) is True:
+        if False not in (start.get(onnx.GRAPH), start.get(onnx.PRODUCER)):
+            return None
+        form = onnx.form(onnx.names_in(data))
+        return Layout("onnx", form, "bgr-255" if form == "keras" else "rgb-01-std")
+    version = next((version for version, (layers, *_) in caffe.LAYER.items() if start.get(layers) is False), None)
+    return Layout("caffe", version, "bgr-255", "up") if version else None

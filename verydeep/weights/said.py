@@ -1,7 +1,5 @@
 """What is known of another toolkit's file beside its tensors: what its net eats, its classes, where it comes from."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +11,7 @@ from verydeep.weights.catalogue import Entry, catalogue
 from verydeep.weights.descent import Descent, descent_of, unlike
 from verydeep.weights.eats import EATS, ContractWarning, Eats, eats_of
 from verydeep.weights.recognise import Layout
-from verydeep.weights.shapes import Found, describe, reading, without_fc
+from verydeep.weights.shapes import Found
 
 
 class Said(NamedTuple):
@@ -27,32 +25,26 @@ class Said(NamedTuple):
 
 def said_of(
     path: Path, found: Found, layout: Layout, eats: str | Eats | None, entry: Entry | None, origin: str, licence: str
-) -> Said:  # fmt: skip
-    """What the user says, what the catalogue knows of the file or of its first layer, what the file tells, what is usual of its layout."""
+) -> Said:
+    """What the user says, the catalogue knows of the file or its first layer, the file tells, or is usual."""
     pooling = found.pooling or layout.pooling
     if entry:
-        if eats is None:
-            check_net(path, found, entry)
-        return Said(
-            eats_of(entry.eats if eats is None else eats), pooling, origin or f"{entry.name}: {entry.origin}", licence or entry.licence,
-            imagenets_classes() if entry.head else (), entry.scales,
-        )  # fmt: skip
+        eaten, origin = eats_of(entry.eats if eats is None else eats), origin or f"{entry.name}: {entry.origin}"
+        classes = imagenets_classes() if entry.head else ()
+        return Said(eaten, pooling, origin, licence or entry.licence, classes, entry.scales)
     known = descent_of(found.tensors)
-    return Said(
-        eats_told(path, found, layout, known) if eats is None else eats_given(path, eats_of(eats), known), pooling,
-        origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}",
-        licence or (catalogue()[known.name].licence if known else ""), found.classes,
-    )  # fmt: skip
+    eaten = eats_told(path, found, layout, known) if eats is None else eats_given(path, eats_of(eats), known)
+    origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
+    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""), found.classes)
 
 
 def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
     """What the user says; with a ContractWarning where the first layer says something else."""
     if known and unlike(eats, known.eats):
-        warnings.warn(
-            f"{path} was taken to eat {words(eats)}, as was said, but {known}, which eats {words(known.eats)}; "
-            "if that is a mistake, leave it out: @NAME, --eats, or eats= of read_foreign",
-            ContractWarning, stacklevel=5,
-        )  # fmt: skip
+        guessed(
+            f"{path} was taken to eat {in_words(eats)}, as was said, but {known}, which eats {in_words(known.eats)}; "
+            "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
+        )
     return eats
 
 
@@ -67,20 +59,20 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
     if found.mean:
         eats = eats._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
     told = found.mean and (eats.order, eats.std) == (usual.order, usual.std)
-    # The first layer of a net that was trained on is no proof: many were fed otherwise than their start. Convolutions alone are one.
-    if not told and not (known and known.whole and outputs(found) in (0, len(imagenet_classes()))):
+    outputs = len(found.tensors["fc8.bias"]) if "fc8.bias" in found.tensors else 0
+    # The first layer of a net that was trained on is no proof, as many were fed otherwise; all convolutions are one.
+    if not told and not (known and known.whole and outputs in (0, len(imagenet_classes()))):
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
-        warnings.warn(
-            f"{path} does not say what its net eats; {because} it was taken to eat {words(eats)}. If you know better, write "
-            f"{path.name}@NAME, also in verydeep.load, where NAME is one of {', '.join(EATS)} or ORDER:mean:std (eats= of read_foreign)",
-            ContractWarning, stacklevel=5,
-        )  # fmt: skip
+        guessed(
+            f"{path} does not say what its net eats; {because} it was taken to eat {in_words(eats)}. "
+            f"If you know better, write {path.name}@NAME, also in verydeep.load, NAME being one of {', '.join(EATS)} "
+            "or ORDER:mean:std (eats= of read_foreign)"
+        )
     return eats
 
 
-def outputs(found: Found) -> int:
-    """How many classes a file tells apart; 0 where it has no fc8."""
-    return found.tensors["fc8.bias"].numel() if "fc8.bias" in found.tensors else 0
+def guessed(what: str) -> None:
+    warnings.warn(what, ContractWarning, stacklevel=6)
 
 
 def imagenets_classes() -> tuple[str, ...]:
@@ -88,17 +80,7 @@ def imagenets_classes() -> tuple[str, ...]:
     return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())
 
 
-def check_net(path: Path, found: Found, entry: Entry) -> None:
-    """Raises ModelError for a file of another net than its checksum says, which only a short checksum can do."""
-    with reading(path, "convolutions"):
-        shape = describe(without_fc(found.tensors))
-    if (shape.net, shape.batch_norm) != (entry.net, entry.batch_norm):
-        raise ModelError(
-            f"{path} holds net {shape.net}, and {entry.name} is net {entry.net}; delete it and fetch it again"
-        )
-
-
-def words(eats: Eats) -> str:
+def in_words(eats: Eats) -> str:
     """With the name that it has, if any."""
     name = next((f"{name}: " for name, one in EATS.items() if one == eats), "")
     mean, std = ([round(c, 3) for c in colours] for colours in (eats.mean, eats.std))

@@ -1,29 +1,24 @@
 """Tensors under our names: which net of Table 1 they are, and whether they are one at all."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from verydeep.errors import ConfigError, ModelError
+from verydeep.errors import ModelError
 from verydeep.files.tensors import cut
 from verydeep.net.vgg import VGG, column
 from verydeep.paper import STRIDE, TABLE_1
+from verydeep.shape import Pooling, Shape
 
-PLAIN = (
-    "E",
-    "D",
-    "B",
-    "A",
-    "shallow-B",
-)  # deepest first: one net for each number of layers a block; C has the names of D
+T = TypeVar("T")
+# deepest first: one net for each number of layers a block; C has the names of D
+PLAIN = ("E", "D", "B", "A", "shallow-B")
 FC = ("fc6", "fc7", "fc8")
 LARGEST = 1 << 16  # width, crop and classes of a net, as in a contract
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -38,17 +33,6 @@ class Found(NamedTuple):
     mean: tuple[float, ...] | None = None  # in the file's order of colours, 0-255, where the file tells
     classes: tuple[str, ...] = ()  # where the file tells
     pooling: Literal["up", "down"] | None = None  # where the file tells
-
-
-class Shape(NamedTuple):
-    """A net's size. classes, crop and fc_width are 0 where there are no FC layers."""
-
-    net: str
-    base_width: int
-    batch_norm: bool
-    classes: int = 0
-    crop: int = 0
-    fc_width: int = 0
 
 
 @contextmanager
@@ -66,86 +50,75 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 def parameters(net: str, batch_norm: bool) -> Iterator[tuple[str, str, str]]:
     """(our name, layer, parameter) of a net in order: ("conv1_1.weight", "conv1_1", "weight")."""
-    layers = [layer.name for block in column(net) for layer in block]
-    for layer in layers:
-        yield from ((f"{layer}.{p}", layer, p) for p in ("weight", "bias"))
-        if batch_norm:
+    for layer in (*(layer.name for block in column(net) for layer in block), *FC):
+        yield from ((f"{layer}.{p}", layer, p) for p in NORM[:2])
+        if batch_norm and layer not in FC:
             norm = layer.replace("conv", "bn")
             yield from ((f"{norm}.{p}", norm, p) for p in NORM)
-    for layer in FC:
-        yield from ((f"{layer}.{p}", layer, p) for p in ("weight", "bias"))
+
+
+def unrepeated(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Raises ValueError for a name that comes twice: another reader might take the other one."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:40]} stands in it twice")
+        found[name] = value
+    return found
 
 
 def rename(found: Mapping[str, Tensor], names: Names) -> Found:
-    """The tensors of the deepest net whose convolutions are all there, by our names. Raises ValueError where there is none."""
-    for net in PLAIN:
-        for batch_norm in (True, False):
-            there = names(net, batch_norm)
-            if all(theirs in found for ours, theirs in there.items() if not ours.startswith("fc")):
-                taken = {ours: theirs for ours, theirs in there.items() if theirs in found}
-                left = sorted(set(found) - set(taken.values()))
-                if more := sorted(set(left) & set(names("E", batch_norm).values())):
-                    raise ValueError(f"it has {more[0]} but not all layers that go with it")
-                return Found({ours: found[theirs] for ours, theirs in taken.items()}, tuple(left))
+    """The deepest net whose convolutions are all there, by our names. Raises ValueError where there is none."""
+    for net, batch_norm in ((net, batch_norm) for net in PLAIN for batch_norm in (True, False)):
+        there = names(net, batch_norm)
+        if all(theirs in found for ours, theirs in there.items() if not ours.startswith("fc")):
+            taken = {ours: theirs for ours, theirs in there.items() if theirs in found}
+            left = sorted(n for n in set(found) - set(taken.values()) if not n.endswith("num_batches_tracked"))
+            if more := sorted(set(left) & set(names("E", batch_norm).values())):
+                raise ValueError(f"it has {more[0]} but not all layers that go with it")
+            return Found({ours: flat(ours, found[theirs]) for ours, theirs in taken.items()}, tuple(left))
     raise ValueError(f"no net of Table 1 has such layers; it holds {shown(sorted(found)[:3]) or 'nothing'}")
 
 
-def describe(tensors: Mapping[str, Tensor]) -> Shape:
-    """The net of these tensors, every shape of which fits. Raises ValueError for anything else."""
-    kernels = [
-        (m[1], m[2], t.shape[-1])
-        for n, t in tensors.items()
-        if n.endswith(".weight") and (m := re.fullmatch(r"conv(\d)_(\d)\.weight", n))
-    ]
-    wanted = sorted(kernels)
-    for net in TABLE_1:
-        layers = [
-            (*layer.name.removeprefix("conv").split("_"), layer.kernel) for block in column(net) for layer in block
-        ]
-        if wanted == sorted(layers) and not any(layer.lrn for block in column(net) for layer in block):
+def flat(name: str, tensor: Tensor) -> Tensor:
+    """Old Caffe's biases are 1 x 1 x 1 x K, its matrices 1 x 1 x out x in; others have kernels for FC layers."""
+    if name.endswith("bias"):
+        return tensor.flatten()
+    if name.startswith(FC) and tensor.ndim == 4:
+        return tensor[0, 0] if tensor.shape[:2] == (1, 1) else tensor.flatten(1)
+    return tensor
+
+
+def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
+    """Their net, on the meta device; FC layers that they lack have one output. Raises ValueError unless all fit."""
+    kernels = {m[1]: t.shape[-1] for n, t in tensors.items() if (m := re.fullmatch(r"(conv\d_\d)\.weight", n))}
+    for name in TABLE_1:
+        layers = [layer for block in column(name) for layer in block]
+        if kernels == {layer.name: layer.kernel for layer in layers} and not any(layer.lrn for layer in layers):
             break
     else:
         raise ValueError("its convolutions are those of no net of Table 1")
-    if any(t.ndim == 0 for t in tensors.values()):
-        raise ValueError("a weight is a single number")
-    batch_norm, width = "bn1_1.weight" in tensors, tensors["conv1_1.weight"].shape[0]
-    shape = Shape(net, width, batch_norm)
-    if any(n.startswith("fc") for n in tensors):
+    width, sizes = tensors["conv1_1.weight"].shape[0], (1, STRIDE, 1)  # classes, crop, fc_width
+    if has_fc := any(n.startswith(FC) for n in tensors):
         if lacking := [n for layer in FC for n in (f"{layer}.weight", f"{layer}.bias") if n not in tensors]:
             raise ValueError(f"it lacks {lacking[0]}")
-        channels = max(1, column(net)[-1][-1].width * width // 64)
-        side = isqrt(tensors["fc6.weight"].shape[-1] // channels)
-        shape = Shape(net, width, batch_norm, tensors["fc8.bias"].shape[0], side * STRIDE, tensors["fc6.bias"].shape[0])
-    check(tensors, shape)
-    return shape
-
-
-def check(tensors: Mapping[str, Tensor], shape: Shape) -> None:
-    """Every tensor is there, has the shape of its layer, and is finite."""
-    fc = (shape.classes, shape.crop, shape.fc_width)
-    if not 0 < shape.base_width <= LARGEST or (any(fc) and not all(0 < size <= LARGEST for size in fc)):
-        raise ValueError(f"sizes out of range: {shape}")
-    try:
-        net = VGG(
-            shape.net, classes=shape.classes or 1, crop=shape.crop or STRIDE, fc_width=shape.fc_width or 1,
-            base_width=shape.base_width, batch_norm=shape.batch_norm, device="meta",
-        )  # fmt: skip
-    except ConfigError as e:
-        raise ValueError(str(e)) from e
-    wanted = {
-        n: t.shape
-        for n, t in net.state_dict().items()
-        if not n.endswith("tracked") and (shape.crop or not n.startswith("fc"))
-    }
-    if different := sorted(set(wanted) ^ set(tensors)):
-        raise ValueError(f"{different[0]} is missing or too many for net {shape.net}")
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name]:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}, expected {tuple(wanted[name])} in net {shape.net}")
+        side = isqrt(tensors["fc6.weight"].shape[-1] // max(1, layers[-1].width * width // 64))
+        sizes = len(tensors["fc8.bias"]), side * STRIDE, len(tensors["fc6.bias"])
+    if max(width, *sizes) > LARGEST:
+        raise ValueError(f"sizes out of range: {width} channels; classes, crop and FC width {sizes}")
+    net = VGG(**vars(Shape(name, *sizes, width, "bn1_1.weight" in tensors, pooling)), device="meta")
+    wanted = {n: t.shape for n, t in net.state_dict().items() if has_fc or not n.startswith(FC)}
+    different = sorted(n for n in wanted.keys() ^ tensors.keys() if not n.endswith("tracked"))
+    if different:
+        raise ValueError(f"{different[0]} is missing or too many for net {name}")
+    for n, tensor in tensors.items():
+        if tensor.shape != wanted[n]:
+            raise ValueError(f"{n} is {tuple(tensor.shape)}, expected {tuple(wanted[n])} in net {name}")
         if not finite(tensor):
-            raise ValueError(f"{name} holds a value that is not finite")
-        if name.endswith("running_var") and float(tensor.min()) < 0:
-            raise ValueError(f"{name} is negative")
+            raise ValueError(f"{n} holds a value that is not finite")
+        if n.endswith("running_var") and float(tensor.min()) < 0:
+            raise ValueError(f"{n} is negative")
+    return net
 
 
 def finite(tensor: Tensor) -> bool:
@@ -159,4 +132,4 @@ def shown(names: Iterable[str]) -> str:
 
 
 def without_fc(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n: t for n, t in tensors.items() if not n.startswith("fc")}
+    return {n: t for n, t in tensors.items() if not n.startswith(FC)}

@@ -1,7 +1,5 @@
 """Is a model whole, finite, learnt and known? Damaged, random and diverged weights look like others from outside."""
 
-from __future__ import annotations
-
 import math
 import re
 import warnings

@@ -1,13 +1,12 @@
 """The wire format of protocol buffers, which Caffe and ONNX files are written in: numbered fields, nothing more.
 
-Generated code breaks with each major version of its library and copies everything; these files need seven kinds of message.
+Generated code copies everything, and small files become much memory; these files need seven kinds of message.
 """
 
-from __future__ import annotations
-
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -15,7 +14,6 @@ from torch import Tensor, from_numpy
 MOST_FIELDS = 200_000  # of a whole file; VGG-19 has some 2,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Part: TypeAlias = bytes | memoryview
-Field: TypeAlias = tuple[int, int | memoryview]
 
 
 def budget() -> Iterator[int]:
@@ -23,29 +21,33 @@ def budget() -> Iterator[int]:
     return iter(range(MOST_FIELDS))
 
 
-def fields(message: memoryview, left: Iterator[int]) -> Iterator[Field]:
+def fields(data: memoryview, left: Iterator[int]) -> Iterator[tuple[int, Any]]:
     """(number, value) of a message: an int for a varint, the bytes for everything else. Raises ValueError."""
     i = 0
-    while i < len(message):
+    while i < len(data):
         if next(left, None) is None:
             raise ValueError(f"more than {MOST_FIELDS:,} fields")
-        key, i = varint(message, i)
-        if key >> 3 == 0:
-            raise ValueError("a field of the number 0")
-        if key & 7 == VARINT:
-            value, i = varint(message, i)
+        key, i = varint(data, i)
+        kind = key & 7
+        if key < 8 or kind not in (VARINT, BYTES, FIXED32, FIXED64):
+            raise ValueError(f"a field of the number {key >> 3} and the kind {kind}")
+        if kind == VARINT:
+            value, i = varint(data, i)
             yield key >> 3, value
             continue
-        if key & 7 == BYTES:
-            length, i = varint(message, i)
-        elif key & 7 in (FIXED32, FIXED64):
-            length = 4 if key & 7 == FIXED32 else 8
-        else:
-            raise ValueError(f"a field of the unknown kind {key & 7}")
-        if length > len(message) - i:
+        length, i = varint(data, i) if kind == BYTES else (4 if kind == FIXED32 else 8, i)
+        if length > len(data) - i:
             raise ValueError("a field is longer than what holds it")
-        yield key >> 3, message[i : i + length]
+        yield key >> 3, data[i : i + length]
         i += length
+
+
+def message(data: memoryview, left: Iterator[int]) -> dict[int, list[Any]]:
+    """All values of a message by their number."""
+    found = defaultdict(list)
+    for number, value in fields(data, left):
+        found[number].append(value)
+    return found
 
 
 def beginning(data: memoryview) -> dict[int, bool]:
@@ -57,52 +59,43 @@ def beginning(data: memoryview) -> dict[int, bool]:
     return found
 
 
-def varint(message: memoryview, i: int) -> tuple[int, int]:
+def varint(data: memoryview, i: int) -> tuple[int, int]:
     """An unsigned number of seven bits a byte, and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
-        if i >= len(message):
+        if i >= len(data):
             raise ValueError("it ends in the middle of a number")
-        byte, i = message[i], i + 1
+        byte, i = data[i], i + 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value, i
     raise ValueError("a number of more than ten bytes")
 
 
-def text(value: int | memoryview) -> str:
-    return whole(value).tobytes()[:200].decode("utf-8")
+def last_text(values: Sequence[memoryview], most: int = 200) -> str:
+    """Of several values the last counts, up to so many bytes."""
+    return values[-1][:most].tobytes().decode("utf-8") if values else ""
 
 
-def whole(value: int | memoryview) -> memoryview:
-    """The value of a field that must be bytes."""
-    if isinstance(value, int):
-        raise ValueError("a number where bytes were expected")
-    return value
-
-
-def numbers(value: int | memoryview) -> list[int]:
-    """One number, or as many as are packed into the bytes; a shape has eight at most."""
-    if isinstance(value, int):
-        return [value]
-    found, i = list[int](), 0
-    while i < len(value):
-        if len(found) == 8:
+def numbers(values: Sequence[int | memoryview]) -> list[int]:
+    """Numbers one by one, or packed into bytes."""
+    found = list[int]()
+    for value in values:
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        if len(value) > 80:
             raise ValueError("a shape of more than eight sides")
-        number, i = varint(value, i)
-        found.append(number)
+        i = 0
+        while i < len(value):
+            number, i = varint(value, i)
+            found.append(number)
     return found
 
 
 def array(value: memoryview, kind: str, shape: Sequence[int]) -> Tensor:
-    """A float32 tensor of its own memory, from packed little-endian numbers of a NumPy type, rounded where they are longer."""
-    found = np.frombuffer(value, np.dtype(kind))
-    count = 1
-    for side in shape:
-        count *= side
-    if count != found.size:
-        raise ValueError(f"{found.size:,} numbers for the shape {list(shape)}")
-    return from_numpy(found.astype(np.float32).reshape(shape))
+    """A float32 tensor of its own memory, from packed numbers of a NumPy type, rounded where they are longer."""
+    return from_numpy(np.frombuffer(value, np.dtype(kind)).astype(np.float32).reshape(shape))
 
 
 # Writing

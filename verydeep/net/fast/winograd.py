@@ -6,8 +6,6 @@ output tile of 4x4 costs 36 products a channel pair instead of 144, and a whole 
 exact to about 1e-5 of the largest value; testing keeps the direct convolution, because its numbers are quoted.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SIDES = (2, 4, 8, 16)
 CHUNK_BYTES = 20 << 20  # transformed input worked on at once: about what the cores' caches hold
-LEAST_TILES = {2: 16, 4: 64, 8: 64, 16: 64}  # below this the transform of the weights costs more than it saves
+LEAST_TILES = {2: 16, 4: 64, 8: 64, 16: 64}  # by the side; below, transforming the weights costs more than it saves
 
 # F(4, 3) at the points 0, 1, -1, 2, -2 and infinity: tile of 6 in, 3 weights, tile of 4 out.
 INPUT = (
@@ -62,27 +59,7 @@ def transforms(side: int, dtype: torch.dtype) -> Transforms:
     return Transforms(*(torch.kron(m, m).to(dtype) for m in (line, weight, back)))
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether this convolution, x N x C x s x s with weights K x C x 3 x 3, is worth the transforms."""
-    if not small_and_wide(x, weight, SIDES) or torch.is_autocast_enabled("cpu"):
-        return False
-    side = x.shape[-1]
-    return x.dtype in (torch.float32, torch.float64) and len(x) * tiles_along(side) ** 2 >= LEAST_TILES[side]
-
-
-def small_and_wide(x: Tensor, weight: Tensor, sides: tuple[int, ...]) -> bool:
-    """What every fast path here is for: 3x3 on square maps of these sides, from and to 64 channels or more, on a CPU."""
-    height, width = x.shape[2:]
-    return (
-        height == width
-        and height in sides
-        and weight.shape[-1] == 3
-        and min(weight.shape[:2]) >= 64
-        and x.device.type == "cpu"
-    )
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def by_winograd(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """N x K x s x s of x, N x C x s x s, by weights K x C x 3 x 3 with padding 1, all channels last in memory."""
     return Winograd.apply(x, weight, bias)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -94,7 +71,7 @@ class Winograd(torch.autograd.Function):
         kernels = t.weight @ weight.permute(0, 2, 3, 1).reshape(len(weight), 9, -1)  # K x points x C
         ctx.save_for_backward(x, kernels)
         y = torch.empty(len(x), *x.shape[2:], len(weight), dtype=x.dtype)  # N x s x s x K
-        for part in parts(x):
+        for part in cached_parts(x):
             u = t.input @ tiles_of(x[part])  # tiles x points x C
             v = torch.bmm(u.transpose(0, 1), kernels.permute(1, 2, 0))  # points x tiles x K
             y[part] = map_of(t.output @ v.transpose(0, 1), x.shape[-1])
@@ -110,7 +87,7 @@ class Winograd(torch.autograd.Function):
         to_kernels = (
             torch.zeros(t.input.shape[0], len(kernels), x.shape[1], dtype=x.dtype) if weight_learns else None
         )  # points x K x C
-        for part in parts(x) if x_learns or weight_learns else ():
+        for part in cached_parts(x) if x_learns or weight_learns else ():
             to_v = (t.output.T @ output_tiles_of(gradient[part])).transpose(0, 1)  # points x tiles x K
             if to_kernels is not None:
                 u = t.input @ tiles_of(x[part])
@@ -134,7 +111,7 @@ def tiles_along(side: int) -> int:
     return max(1, side // 4)
 
 
-def parts(x: Tensor) -> list[slice]:
+def cached_parts(x: Tensor) -> list[slice]:
     """The batch in pieces whose transformed input stays in the caches."""
     n, channels, side, _ = x.shape
     points = 9 if side == 2 else 36 * tiles_along(side) ** 2

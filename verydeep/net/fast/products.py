@@ -1,11 +1,10 @@
 """3x3 convolutions on maps of 2x2 and 4x4 as plain matrix products, for training in bf16 on a CPU.
 
 There a library's direct convolutions reach a tenth to a third of what a matrix product of the same size reaches
-(docs/decisions/0003). A 4x4 map is unfolded into rows of the nine pixels that each output sees; on a 2x2 map every output
-sees every pixel, so the whole map is one row and the weights become one matrix. Sums are fp32, as in the direct form.
+(docs/decisions/0003). A 4x4 map is unfolded into rows of the nine pixels that each output sees; on a 2x2 map every
+output sees every pixel, so the whole map is one row and the weights become one matrix. Sums are fp32, as in the direct
+form.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -14,19 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from verydeep.net.winograd import small_and_wide
-
 SIDES = (2, 4)
 LEAST_PHOTOS = 32  # below this reading the weights takes longer than the products
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether this convolution, x N x C x s x s with weights K x C x 3 x 3, is worth it: small maps, wide layers, bf16 on a CPU."""
-    used = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    return small_and_wide(x, weight, SIDES) and len(x) >= LEAST_PHOTOS and torch.bfloat16 in (used, x.dtype)
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def by_products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """N x K x s x s of x, N x C x s x s, by weights K x C x 3 x 3 with padding 1, channels last in memory.
 
     Under autocast x, weights and bias are taken in its type, as a convolution's are.
@@ -42,7 +33,7 @@ class Products(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         side = x.shape[-1]
         ctx.save_for_backward(x, weight)
-        y = torch.addmm(bias.repeat(4) if side == 2 else bias, rows_of(x), matrix_of(weight, side))
+        y = torch.addmm(bias.repeat(4) if side == 2 else bias, rows_of(x), weight_matrix(weight, side))
         return y.view(len(x), side, side, -1).permute(0, 3, 1, 2)
 
     @staticmethod
@@ -62,9 +53,9 @@ def to_input(gradient: Tensor, weight: Tensor) -> Tensor:
     """The gradient N x C x s x s of the input, from that of the output, N x K x s x s."""
     n, _, side, _ = gradient.shape
     if side == 2:
-        found = rows_of(gradient) @ matrix_of(weight, 2).T  # N x 4 C
+        found = rows_of(gradient) @ weight_matrix(weight, 2).T  # N x 4 C
     else:  # the gradient of a convolution is one with the weights turned round and the channels exchanged
-        found = rows_of(gradient) @ matrix_of(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
+        found = rows_of(gradient) @ weight_matrix(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
     return found.view(n, side, side, -1).permute(0, 3, 1, 2)
 
 
@@ -85,21 +76,17 @@ def rows_of(x: Tensor) -> Tensor:
     return windows.permute(0, 1, 2, 4, 5, 3).reshape(n * side * side, 9 * channels)
 
 
-def matrix_of(weight: Tensor, side: int) -> Tensor:
+def weight_matrix(weight: Tensor, side: int) -> Tensor:
     """Weights K x C x 3 x 3 as 9 C x K, or for a side of two as 4 C x 4 K: from each pixel to each output."""
     if side > 2:
         return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
     # Output (a, b) sees pixel (i, j) through weight (1 + i - a, 1 + j - b).
-    rows = [
-        torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a in (0, 1) for b in (0, 1)], 1)
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    return torch.cat(rows)
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    return torch.cat([torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a, b in pairs], 1) for i, j in pairs])
 
 
 def weight_of_pairs(pairs: Tensor, shape: torch.Size) -> Tensor:
-    """The transpose of `matrix_of` for a side of two: the gradient K x C x 3 x 3 of the sum over pixel pairs, 4 C x 4 K."""
+    """The transpose of `weight_matrix` for a side of two: gradients K x C x 3 x 3 of those of pairs, 4 C x 4 K."""
     width, channels = shape[:2]
     pairs = pairs.view(2, 2, channels, 2, 2, width)
     total = torch.zeros(shape, dtype=torch.promote_types(pairs.dtype, torch.float32))

@@ -1,0 +1,114 @@
+"""The verbs of the command line, a module each: frozen dataclasses whose fields are their words and flags.
+
+From Python `Train("photos", out="runs/mine").run()` does what `verydeep train photos --out runs/mine` does, returns the
+plain values that `--json` prints, and prints nothing on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from verydeep.config import Config
+from verydeep.errors import ConfigError
+from verydeep.fields import Once, Parser, explained, given, settle
+from verydeep.recipes import layered, recipes
+
+DATA = (
+    "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), shards "
+    "(photos-*.tar, here or on an object store), builtin:fashion-mini, builtin:fashion, hub:NAME or hub:./FOLDER"
+)
+MODEL = (
+    "a run folder, a .safetensors file, builtin:fashion-a, a published net of 'verydeep weights list', or a file of "
+    "Caffe, Keras, torchvision, timm, MatConvNet or ONNX"
+)
+EVERYWHERE = {  # fields that mean the same in all verbs
+    "data": DATA, "model": MODEL, "models": MODEL, "download": "fetch a built-in data set that is not at hand",
+    "device": "where to compute", "workers": "threads that read photos; -1 chooses",
+}  # fmt: skip
+FilePath = str | Path
+Device = Literal["auto", "cpu", "cuda"]
+BadPhotos = Literal["stop", "skip"]
+
+
+class Verb(ABC):
+    """Positional fields are words of the command line, keyword-only ones flags."""
+
+    SPARES: ClassVar[str] = "free some, or use a machine with more"  # what helps where the memory does not hold it
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @abstractmethod
+    def run(self) -> Any:
+        """Does the work; returns plain values, or None where another rank has them."""
+
+    def text(self, record: Any) -> str:
+        """What `run` returned, for people."""
+        return json.dumps(record)
+
+    def show(self, record: Any, as_json: bool) -> int:
+        """Prints what `run` returned; returns the exit status."""
+        if record is not None:
+            print(json.dumps(record) if as_json else self.text(record))
+        return 0
+
+    @classmethod
+    def describe(cls, parser: Parser) -> None:
+        """Adds its words and flags, or its own verbs."""
+        if own := cls.own():
+            verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+            for name, kind in own.items():
+                kind.describe(verbs.add_parser(name, help=kind.__doc__, description=kind.__doc__))
+        parser.add_fields(cls, cls, EVERYWHERE | explained(cls))
+        parser.flag("json", "print one machine-readable object on stdout", action="store_true")
+
+    @classmethod
+    def own(cls) -> dict[str, type[Verb]]:
+        """Its own verbs: the classes made of it."""
+        return {kind.__name__.lower(): kind for kind in cls.__subclasses__()}
+
+    @classmethod
+    def asked(cls, found: Namespace) -> Verb:
+        """The verb that the words say. Raises ConfigError."""
+        return cls.own()[found.verb].asked(found) if cls.own() else cls(**given(found, cls))
+
+
+class Trains(Verb):
+    """A verb with a configuration, whose fields are flags, and may come from a start, a recipe and files."""
+
+    STARTS: ClassVar[bool] = False  # whether --from MODEL may give the first layer
+    REFUSED: ClassVar[Mapping[str, str]] = {}  # fields that it sets itself, and what to give instead
+    SPARES = "add --accumulate 2 or more, or take a smaller --batch, --base_width, --fc_width or --crop"
+    config: Config
+
+    def text(self, record: dict[str, Any]) -> str:
+        from verydeep.report.tables import results_text
+
+        return f"{results_text(record['results'])}\nthe report: {record['report']}"
+
+    @classmethod
+    def describe(cls, parser: Parser) -> None:
+        super().describe(parser)
+        if cls.STARTS:
+            more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
+            parser.flag("from", more, action=Once, metavar="MODEL")
+        parser.flag("recipe", f"a named set of fields: {', '.join(recipes())}", action=Once, metavar="NAME")
+        more = "a YAML file of fields; of several the later ones win"
+        parser.flag("config", more, dest="files", action="append", metavar="FILE")
+        parser.add_fields(Config, cls.config, explained(Config), cls.REFUSED)
+
+    @classmethod
+    def asked(cls, found: Namespace) -> Verb:
+        own, words = given(found, cls), given(found, Config)
+        recipe, start = getattr(found, "recipe", None), getattr(found, "from", None)
+        if start and "init_from" in words:
+            raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
+        if refused := next((name for name in cls.REFUSED if name in words), None):
+            raise ConfigError(f"{refused}: {cls.REFUSED[refused]}")
+        files, run = getattr(found, "files", ()), Path(own["out"]) if "out" in own else None
+        return cls(**own | {"config": layered(recipe, files=files, start=start, run=run, base=cls.config, **words)})

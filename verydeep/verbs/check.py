@@ -1,0 +1,30 @@
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from verydeep.config import Workers
+from verydeep.verbs import FilePath, Verb
+
+
+@dataclass(frozen=True)
+class Check(Verb):
+    """say what is wrong with the photos of DATA, and what will be done about it"""
+
+    data: str
+    _: KW_ONLY
+    page: FilePath | None = None
+    """write one HTML page with thumbnails there; null: none"""
+    workers: Workers = -1
+    download: bool = False
+
+    SPARES = "--workers 1 reads one photo at a time; else make the largest smaller"
+
+    def run(self) -> dict[str, Any]:
+        from verydeep.doctor import check
+
+        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None)
+
+    def text(self, record: dict[str, Any]) -> str:
+        from verydeep.doctor import check_text
+
+        return check_text(record)

@@ -1,0 +1,79 @@
+import sys
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from verydeep.config import Count, Workers
+from verydeep.errors import LongPhotoError
+from verydeep.verbs import BadPhotos, Device, FilePath, Verb
+
+
+@dataclass(frozen=True)
+class Evaluate(Verb):
+    """count the errors of models on DATA by the tests of the paper, each model alone and several fused"""
+
+    models: tuple[str, ...]
+    data: str
+    _: KW_ONLY
+    protocol: tuple[str, ...] = ("centre", "dense")
+    """how a photo is shown, with commas: centre (one crop), dense (the whole photo), crops (5 x 5 of them), both (dense
+    and crops averaged)"""
+    scales: str = "single"
+    """smallest sides of the rescaled photo: single (the model's own), several (three that fit how it was trained), or
+    numbers such as 256,384,512"""
+    split: str | None = None
+    """train, val or test; null: test if DATA has it, else val, else all photos"""
+    mirror: bool | None = None
+    """average with the mirror image; null: yes, except for the centre crop"""
+    average: Literal["scores", "posteriors"] = "scores"
+    """what dense evaluation averages over the class map: scores, before soft-max, or posteriors, after it"""
+    pooling: Literal["up", "down"] | None = None
+    """how max-pooling rounds odd sides in this test; null: as in training"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """arithmetic"""
+    device: Device = "auto"
+    batch: Count = 32
+    """photos or crops that go through the net at once"""
+    limit: Count | None = None
+    """test only the first N photos of the split; null: all"""
+    save: FilePath | None = None
+    """keep the posteriors in a .safetensors file, which may stand as a MODEL later; null: nowhere"""
+    workers: Workers = -1
+    bad_photos: BadPhotos = "stop"
+    """an unreadable photo stops the test and is named, or is skipped, counted and listed"""
+    long_photos: Literal["stop", "middle"] = "stop"
+    """a photo longer than 8:1 stops dense evaluation, or only its middle part is seen there"""
+    download: bool = False
+
+    SPARES = "try --batch 8, --workers 1, smaller --scales, or --protocol centre"
+
+    def run(self) -> dict[str, Any] | None:
+        from verydeep.evaluate.models import evaluate_models
+        from verydeep.evaluate.passes import Settings
+        from verydeep.evaluate.views import protocols_in, scales_in
+        from verydeep.hardware import device_for, multiplies_bf16
+        from verydeep.ranks import joined
+
+        protocols, scales = protocols_in(",".join(self.protocol)), scales_in(self.scales)
+        device = device_for(self.device)
+        settings = Settings(
+            self.mirror, self.precision, device.type, self.batch, self.workers, self.bad_photos, self.long_photos,
+            self.average, self.pooling,
+        )  # fmt: skip
+        with joined() as ranks:
+            if ranks.first and self.precision == "fp32" and multiplies_bf16(device):
+                print("hint: --precision bf16 is several times faster here; quote figures of fp32", file=sys.stderr)
+            try:
+                results = evaluate_models(
+                    self.models, self.data, protocols, scales, self.split, settings, limit=self.limit,
+                    save=Path(self.save) if self.save else None, download=self.download, ranks=ranks,
+                )  # fmt: skip
+            except LongPhotoError as e:
+                advice = "test its middle part with --long_photos middle, or use --protocol centre or crops"
+                raise LongPhotoError(e.photo, f"{e.reason}; {advice}") from e
+            return {"results": results} if ranks.first else None
+
+    def text(self, record: dict[str, Any]) -> str:
+        from verydeep.report.tables import results_text
+
+        return results_text(record["results"])

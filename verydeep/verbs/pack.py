@@ -1,0 +1,38 @@
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from verydeep.config import Count, Workers
+from verydeep.verbs import BadPhotos, Verb
+
+
+@dataclass(frozen=True)
+class Pack(Verb):
+    """copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same"""
+
+    data: str
+    _: KW_ONLY
+    out: str
+    """where the shards go, such as shards/flowers-%05d.tar"""
+    smallest_side: Count | None = None
+    """rescale bigger photos once to this side, for speed; null: none"""
+    shard_mb: Count = 256
+    """megabytes a shard"""
+    seed: int = 0
+    """of the order in the shards"""
+    bad_photos: BadPhotos = "stop"
+    """an unreadable file stops the work, or is skipped; only --smallest_side decodes photos, so check DATA first"""
+    workers: Workers = -1
+    download: bool = False
+
+    SPARES = "--workers 1 reads one photo at a time"
+
+    def run(self) -> dict[str, Any]:
+        from verydeep.shards import Settings, pack
+
+        settings = Settings(self.smallest_side, self.shard_mb, self.seed, self.bad_photos, self.workers)
+        return pack(self.data, self.out, settings, self.download)
+
+    def text(self, record: dict[str, Any]) -> str:
+        from verydeep.shards import summary
+
+        return summary(record)

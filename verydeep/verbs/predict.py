@@ -1,0 +1,48 @@
+import sys
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from verydeep.config import Count, Workers
+from verydeep.errors import ConfigError
+from verydeep.verbs import Device, Verb
+
+if TYPE_CHECKING:
+    from verydeep.predict import Row
+
+
+@dataclass(frozen=True)
+class Predict(Verb):
+    """say what is on photos"""
+
+    model: str
+    photos: tuple[str, ...]
+    """photos, or folders of photos at any depth"""
+    _: KW_ONLY
+    top: Count = 5
+    """classes a photo"""
+    protocol: Literal["centre", "dense"] = "centre"
+    """centre crop or the whole photo"""
+    device: Device = "auto"
+    workers: Workers = -1
+    csv: bool = False
+    """one class a line: photo, rank, class, probability, error"""
+
+    SPARES = "try --protocol centre, --workers 1 or --device cpu, or make the largest photos smaller"
+
+    def run(self) -> Iterator["Row"]:
+        """A Row for each photo, as soon as it is known."""
+        from verydeep.predict import photos_in, predictions
+        from verydeep.weights import load
+
+        return predictions(load(self.model), photos_in(self.photos), self.top, self.protocol, self.device, self.workers)
+
+    def show(self, record: Any, as_json: bool) -> int:
+        from verydeep.predict import print_rows
+
+        if as_json and self.csv:
+            raise ConfigError("json and csv: the output has one form; give one of them")
+        errors = print_rows(record, "json" if as_json else "csv" if self.csv else "table")
+        if errors:
+            print(f"verydeep predict: {errors} of the photos could not be read", file=sys.stderr, flush=True)
+        return 1 if errors else 0

@@ -24,8 +24,8 @@ KINDS = [  # kind, in words, what stays as it is, what is refused
     (dict[str, float], "an object", [{"a": 1}], [{1: 1.0}, {"a": "1"}, []]),
 ]
 REFUSED = [
-    ({"count": 1, "inner": {"share": "x" * 99}}, r"^inner: share: 'x{59}\.\.\. is not a number$"),
-    ({"count": 1, 5: 1}, "^the fields are other ones: 5, inner$"),
+    ({"count": 1, "inner": {"share": "x" * 99}}, r"^inner: share: 'x+\.\.\.x+' is not a number$"),
+    ({"count": 1, 5: 1}, "^the fields are other ones: 'inner', 5$"),
     ([], "^it is .* not an object$"),
 ]
 

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,9 @@ import torch
 
 from verydeep.ranks import ALONE, Ranks
 
-WORK = Path(__file__).with_name("ranks_at_work.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{WORK.parent}{os.pathsep}{WORK.parents[2]}"}
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+run = tiny.run
+SIZES = pytest.mark.parametrize("size", [2, 3])
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +27,16 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module", params=["none", "loss"])
 def results(data, tmp_path_factory, request):
     """What one, two and three ranks found: folder by number of ranks."""
-    found = {}
+    found, changes = {}, json.dumps({"batch": 5, "balance": request.param})
     for size in (1, 2, 3):
-        out = found[size] = tmp_path_factory.mktemp(f"ranks{size}")
-        start = [sys.executable] if size == 1 else [*TORCHRUN, "--nproc-per-node", str(size)]
-        changes = json.dumps({"batch": 5, "balance": request.param})
-        done = subprocess.run(
-            [*start, WORK, data, out, changes], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-        )
+        found[size] = tmp_path_factory.mktemp(f"ranks{size}")
+        start = [sys.executable] if size == 1 else [*TORCHRUN, size]
+        done = tiny.call(*start, tiny.HERE / "ranks_at_work.py", data, found[size], changes)
         assert done.returncode == 0, done.stderr
     return found
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@SIZES
 def test_the_gradients_of_several_ranks_are_those_of_one(results, size):
     one, several = (safetensors.torch.load_file(results[n] / "gradients.safetensors") for n in (1, size))
     assert one.keys() == several.keys()
@@ -50,19 +45,10 @@ def test_the_gradients_of_several_ranks_are_those_of_one(results, size):
     assert all(g.abs().max() > 0 for name, g in one.items() if "weight" in name)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_several_ranks_count_what_one_counts(results, size):
-    one, several = (json.loads((results[n] / "scores.json").read_text()) for n in (1, size))
-    assert one == several
-    assert all(scores[0]["photos"] == 27 for scores in one.values())  # each photo once, none as padding
-
-
-def test_what_ranks_tell_each_other_arrives_in_order(results):
-    assert json.loads((results[3] / "told.json").read_text()) == [{"rank": r, "text": "é" * r} for r in range(3)]
-
-
-@pytest.mark.parametrize("size", [2, 3])
-def test_no_connection_outlives_the_work(results, size):
+@SIZES
+def test_what_ranks_tell_each_other_arrives_in_order_and_no_connection_outlives_the_work(results, size):
+    told = json.loads((results[size] / "told.json").read_text())
+    assert told == [{"rank": r, "text": "é" * r} for r in range(size)]
     for rank in range(size):
         found = json.loads((results[size] / f"connections{rank}.json").read_text())
         assert found["inside"]
@@ -78,18 +64,16 @@ def test_the_parts_of_the_ranks_are_everything_once(size):
 
 
 def test_alone_everything_is_what_was_given():
-    values = torch.tensor([1.0, 2.0])
+    values, net = torch.tensor([1.0, 2.0]), torch.nn.Linear(1, 1)
     assert ALONE.sum(values) is values
     assert ALONE.gather("x") == ["x"]
-    net = torch.nn.Linear(1, 1)
     assert ALONE.together(net, torch.device("cpu")) is net
     assert ALONE.on_this_machine == 1
 
 
-def command(data, run, size, *more):
-    fields = tiny.CONFIG | {"epochs": 4, "dropout": 0.5, "batch": 5}
-    words = [f"--{name}={str(list(v)) if isinstance(v, tuple) else v}" for name, v in fields.items()]
-    return [*TORCHRUN, "--nproc-per-node", str(size), *more, "-m", "verydeep", "train", data, "--out", str(run), *words]
+def command(data, run, *more, **changes):
+    _, *words = tiny.command(data, run, **({"epochs": 4, "dropout": 0.5, "batch": 5} | changes))
+    return [*TORCHRUN, "2", *more, *words]
 
 
 def ranks_of(parent):
@@ -105,66 +89,46 @@ def ranks_of(parent):
     return found
 
 
-def started(arguments, run, lines):
-    """The training after it has written so many records."""
-    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= lines):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return process
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory):
-    run = tmp_path_factory.mktemp("two") / "run"
-    done = subprocess.run(command(data, run, 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = tiny.call(*command(data, run := tmp_path_factory.mktemp("two") / "run"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the report:") == 1  # one rank speaks
     return tiny.left(run)
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_rank_is_started_again_and_the_run_ends_as_if_nothing_had_happened(
-    data, tmp_path, uninterrupted, killed
-):
-    run = tmp_path / "run"
-    process = started(command(data, run, 2, "--max-restarts", "1"), run, 9)
-    victim = ranks_of(process.pid)[killed]
-    os.kill(victim, signal.SIGKILL)
+def test_a_killed_rank_is_started_again_and_nothing_has_happened(data, run, uninterrupted, killed):
+    process = tiny.started(command(data, run, "--max-restarts", "1"), run, 9)
+    os.kill(ranks_of(process.pid)[killed], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "failed (exitcode: -" in errors  # and was started again
     assert tiny.left(run) == uninterrupted
 
 
-def test_a_signal_that_one_rank_receives_stops_all_with_the_state_saved(data, tmp_path, uninterrupted):
-    run = tmp_path / "run"
-    process = started(command(data, run, 2), run, 9)
+def test_a_signal_that_one_rank_receives_stops_all_with_the_state_saved(data, run, uninterrupted):
+    process = tiny.started(command(data, run), run, 9)
     os.kill(ranks_of(process.pid)[1], signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "interrupted by SIGTERM: saved at step" in errors
     assert "lost the others" not in errors
-    done = subprocess.run(command(data, run, 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = tiny.call(*command(data, run))
     assert done.returncode == 0, done.stderr
     assert tiny.left(run) == uninterrupted
 
 
 def test_a_photo_that_another_rank_cannot_read_is_named_or_skipped_and_listed(data, tmp_path):
-    photos = tmp_path / "photos"
+    photos, skip = tmp_path / "photos", tmp_path / "skip"
     bad = sorted(Path(tiny.make_photos(photos, train=9)).glob("train/*/*.png"))[::4]
     for photo in bad:
         photo.write_bytes(photo.read_bytes()[:100])
-    done = subprocess.run(
-        command(str(photos), tmp_path / "stop", 2), env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
+    done = tiny.call(*command(str(photos), tmp_path / "stop"))
     assert done.returncode != 0
     assert any(f"{photo}: is damaged or cut short" in done.stderr for photo in bad)
-    skipping = [*command(str(photos), tmp_path / "skip", 2), "--bad_photos=skip", "--epochs=2"]
-    done = subprocess.run(skipping, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = tiny.call(*command(str(photos), skip, bad_photos="skip", epochs=2))
     assert done.returncode == 0, done.stderr
-    listed = [row.split(",")[0] for row in (tmp_path / "skip" / "skipped.csv").read_text().splitlines()]
+    listed = [row.split(",")[0] for row in (skip / "skipped.csv").read_text().splitlines()]
     assert sorted(listed) == [str(photo.relative_to(photos)) for photo in bad]
-    assert tiny.metrics(tmp_path / "skip")[-1]["step"] == 12
+    assert tiny.metrics(skip)[-1]["step"] == 12

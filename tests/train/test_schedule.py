@@ -6,9 +6,9 @@ from verydeep.config import Config
 from verydeep.train.schedule import Schedule, after_epoch
 
 
-def follow(errors, start=0.01, **fields):
+def follow(errors, **fields):
     """(rate, drops, reason, ended) after each epoch."""
-    config, s, found = Config(**fields), Schedule(start), []
+    config, s, found = Config(**fields), Schedule(0.01), []
     for epoch, error in enumerate(errors, 1):
         s, reason = after_epoch(s, config, epoch, error)
         found.append((round(s.rate, 12), s.drops, reason, s.ended))
@@ -21,33 +21,30 @@ def test_three_drops_and_the_end_by_hand():
     found = follow(errors, patience=2, least_gain=0.1)
     assert [rate for rate, *_ in found] == [1e-2] * 3 + [1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3
     assert [drops for _, drops, *_ in found] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert [bool(reason) for _, _, reason, _ in found] == [False] * 3 + [True] + [False] * 2 + [True] + [False] * 2 + [
-        True,
-        False,
-        True,
-    ]
+    assert [i for i, (_, _, reason, _) in enumerate(found) if reason] == [3, 6, 9, 11]
     assert [ended for *_, ended in found] == [False] * 11 + [True]
 
 
 def test_the_reasons_name_the_drop_the_rates_and_the_best_error():
-    found = follow([50, 50, 50, 50, 50], patience=1, drops=3)
-    assert (
-        found[1][2]
-        == "drop 1 of 3: rate 0.01 -> 0.001; the validation error has not fallen 0.1 below 50.00 for 1 epoch"
-    )
-    assert found[3][2].startswith("drop 3 of 3: rate 0.0001 -> 1e-05; ")
-    assert found[4][2].startswith("training ends after epoch 5: ")
-    assert found[4][2].endswith(", at the last rate")
+    reasons = [reason for _, _, reason, _ in follow([50, 50, 50, 50, 50], patience=1, drops=3)]
+    why = "the validation error has not fallen 0.1 below 50.00 for 1 epoch"
+    assert reasons[1] == f"drop 1 of 3: rate 0.01 -> 0.001; {why}"
+    assert reasons[3] == f"drop 3 of 3: rate 0.0001 -> 1e-05; {why}"
+    assert [ended for *_, ended in follow([50, 50, 50], patience=2, drops=0)] == [False, False, True]
+    assert reasons[4] == f"training ends after epoch 5: {why}, at the last rate"
 
 
-def test_a_drop_starts_the_patience_anew_but_keeps_the_best():
-    found = follow([40, 45, 44, 43, 42, 41], patience=2, drops=3)
-    assert [drops for _, drops, *_ in found] == [0, 0, 1, 1, 2, 2]
+DROPS = [
+    ([40, 45, 44, 43, 42, 41], {"drops": 3}, [0, 0, 1, 1, 2, 2]),  # a drop starts the patience anew but keeps the best
+    ([40, 39.6, 39.3, 38.9], {"least_gain": 1.0}, [0, 0, 1, 1]),  # less than the least gain, even when it adds up
+    ([40, 39.6, 38.9], {"least_gain": 1.0}, [0, 0, 0]),
+    ([250, 250], {"patience": 1}, [0, 1]),  # a first epoch is the best so far whatever its error
+]
 
 
-def test_less_than_the_least_gain_is_no_improvement_even_when_it_adds_up():
-    assert [drops for _, drops, *_ in follow([40, 39.6, 39.3, 38.9], patience=2, least_gain=1.0)] == [0, 0, 1, 1]
-    assert follow([40, 39.6, 38.9], patience=2, least_gain=1.0)[-1][1] == 0
+@pytest.mark.parametrize(("errors", "fields", "drops"), DROPS)
+def test_drops_by_hand(errors, fields, drops):
+    assert [drop for _, drop, *_ in follow(errors, **({"patience": 2} | fields))] == drops
 
 
 @pytest.mark.parametrize("best", [100 * n / 1000 for n in range(2, 1000, 7)])
@@ -58,20 +55,9 @@ def test_exactly_the_least_gain_is_an_improvement(best):
     assert s.best < best
 
 
-def test_a_first_epoch_is_the_best_so_far_whatever_its_error():
-    assert after_epoch(Schedule(0.01), Config(), 1, 250.0)[0][2:4] == (250.0, 0)
-
-
-def test_no_drops_end_at_the_first_stall():
-    assert [ended for *_, ended in follow([50, 50, 50], patience=2, drops=0)] == [False, False, True]
-
-
-def test_another_factor():
-    assert follow([50, 50], patience=1, drop_factor=4)[-1][0] == 0.0025
-
-
 def test_drop_at_follows_the_epochs_and_nothing_else():
-    found = follow([50] * 8, patience=1, drop_at=(3, 5), epochs=8)
-    assert [rate for rate, *_ in found] == [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-4]
-    assert found[2][2] == "drop 1 of 2: rate 0.01 -> 0.001; epoch 3 is in drop_at"
+    """By another factor too."""
+    found = follow([50] * 8, patience=1, drop_at=(3, 5), epochs=8, drop_factor=4)
+    assert [rate for rate, *_ in found] == [1e-2] * 2 + [2.5e-3] * 2 + [6.25e-4] * 4
+    assert found[2][2] == "drop 1 of 2: rate 0.01 -> 0.0025; epoch 3 is in drop_at"
     assert [ended for *_, ended in found] == [False] * 7 + [True]

@@ -1,6 +1,5 @@
 """Another task by the same loop, pass, resume and curves: how bright each quarter of a photo is, by regression."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +14,12 @@ from verydeep.evaluate.passes import Settings, Shown, passes, torch_scorer
 from verydeep.evaluate.views import View
 from verydeep.progress import Progress
 from verydeep.report.figures import curves
-from verydeep.run import open_run, read_metrics
+from verydeep.run import open_run
 from verydeep.train import loop
 from verydeep.train.prepare import prepare
 from verydeep.train.remember import remember
 
+CONFIG = tiny.config(scale=36, epochs=4, lr=3e-3, dropout=0.0)
 SETTINGS, VIEW = Settings(), View("centre", 36)
 
 
@@ -37,9 +37,8 @@ def distance(outputs, targets):
 
 def regression(run, data):
     """A Job whose net has four outputs that are no classes."""
-    config = tiny.config(scale=36, epochs=4, lr=3e-3, dropout=0.0)
     remember(run, opened := open_data(data), data)
-    job = prepare(run, opened, config, Progress("none"))
+    job = prepare(run, opened, CONFIG, Progress("none"))
     torch.manual_seed(0)
     job.classifier.net.replace_last(4)
     photos = opened.split("val")
@@ -55,35 +54,25 @@ def regression(run, data):
     return replace(job, batches=batches, objective=distance, validate=validate, words=words, guessing=float("inf"))
 
 
-def test_a_second_task_trains_resumes_and_is_drawn(tmp_path, monkeypatch):
+def test_a_second_task_trains_resumes_and_is_drawn(tmp_path):
     data = tiny.make_photos(tmp_path / "photos")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
 
     def go(folder):
-        with open_run(folder, tiny.config(scale=36, epochs=4, lr=3e-3, dropout=0.0)) as run:
+        with open_run(folder, CONFIG) as run:
             return loop.train(regression(run, data))
 
-    assert go(tmp_path / "whole") == "training ends after epoch 4, the last"
-    step = loop.gradients
-
-    def stopping(job, net, batch, now, n):
-        if now == 8:
-            raise Interrupted("a test", 15)
-        return step(job, net, batch, now, n)
-
-    monkeypatch.setattr(loop, "gradients", stopping)
-    with pytest.raises(Interrupted):
-        go(tmp_path / "cut")
-    monkeypatch.setattr(loop, "gradients", step)
-    go(tmp_path / "cut")
-    records = list(read_metrics(tmp_path / "whole" / "metrics.jsonl"))
+    assert go(whole) == "training ends after epoch 4, the last"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):  # noqa: PT012
+        tiny.stopped_at(8, patch, tiny.terminate)
+        go(cut)
+    go(cut)
+    sums = [{p.name: p.read_bytes() for p in (run / "last").glob("*.safetensors")} for run in (whole, cut)]
+    assert sums[0] == sums[1]
+    records = tiny.metrics(whole)
+    assert records == tiny.metrics(cut)
     epochs = [r for r in records if "val_error" in r]
     assert epochs[-1]["val_error"] < 0.6 * epochs[0]["val_error"]
     assert "val_worst" in epochs[0]
-    sums = [
-        {p.name: p.read_bytes() for p in (tmp_path / run / "last").glob("*.safetensors")} for run in ("whole", "cut")
-    ]
-    assert sums[0] == sums[1]
-    assert tiny.metrics(tmp_path / "whole") == tiny.metrics(tmp_path / "cut")
     assert len(curves([r for r in records if "loss" in r], epochs).axes) == 3
-    best = json.loads((tmp_path / "whole" / "last" / "state.json").read_text())["counters"]["best_error"]
-    assert best == pytest.approx(min(e["val_error"] for e in epochs), abs=1e-4)
+    assert tiny.counters(whole)["best_error"] == pytest.approx(min(e["val_error"] for e in epochs), abs=1e-4)

@@ -5,12 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 UNIONS = (UnionType, Union)  # Annotated makes the older one
-LONGEST_SHOWN = 60  # characters of a wrong value in a message
+SHORT = Repr()  # a wrong value in a message, never spelled out whole
+SHORT.maxstring = SHORT.maxother = 60
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -102,8 +104,8 @@ def record_of(kind: type[T], values: object) -> T:
     """A dataclass or named tuple of plain values, which are just its fields. Raises ValueError naming the field."""
     kinds = get_type_hints(kind, include_extras=True)
     if not isinstance(values, Mapping):
-        raise ValueError(f"it is {str(values)[:LONGEST_SHOWN]!r}, and not an object")
-    if odd := sorted(str(name)[:LONGEST_SHOWN] for name in values.keys() ^ kinds.keys()):
+        raise ValueError(f"it is {SHORT.repr(values)}, and not an object")
+    if odd := sorted(SHORT.repr(name) for name in values.keys() ^ kinds.keys()):
         raise ValueError(f"the fields are other ones: {', '.join(odd[:5])}")
     return kind(**{name: field_of(name, values[name], kinds[name]) for name in kinds})
 
@@ -116,8 +118,7 @@ def field_of(name: str, value: object, kind: Any) -> Any:
 
 
 def wrong(value: object, kind: Any) -> ValueError:
-    shown = repr(value)
-    return ValueError(f"{shown[:LONGEST_SHOWN]}{'...' * (len(shown) > LONGEST_SHOWN)} is not {described(kind)}")
+    return ValueError(f"{SHORT.repr(value)} is not {described(kind)}")
 
 
 def is_record(kind: Any) -> bool:

@@ -74,7 +74,7 @@ WRONG = {
     "digits without end": ([*TRAIN, "--epochs", "9" * 5000], 2, "epochs: '999"),
     "a word for a switch": ([*TRAIN, "--flip", "maybe"], 2, "flip: 'maybe' is not true or false"),
     "a word for a side": ([*TRAIN, "--scale", "big"], 2, "scale: 'big' is not a whole number, or two whole numbers"),
-    "three sides": ([*TRAIN, "--scale", "72,128,256"], 2, "scale: '72,128,256' is not a whole number, or two whole numbers"),
+    "three sides": ([*TRAIN, "--scale", "72,128,256"], 2, "scale: '72,128,256' is not a whole number, or two whole"),
     "a word for a list": ([*TRAIN, "--drop_at", "six"], 2, "drop_at: 'six' is not a list of whole numbers, with"),
     "a word in a list": ([*TRAIN, "--drop_at", "[6,x]"], 2, "drop_at: '[6,x]' is not a list"),
     "unknown net": ([*TRAIN, "--net", "F"], 2, "net: 'F' is not one of A, A-LRN"),

@@ -55,7 +55,12 @@ def described(kind: Any) -> str:
     if get_origin(kind) is tuple:
         each = described(inner[0])
         some = re.sub(r"^(?:an? )?(.*?)(,|$)", r"\1s\2", each) if each.startswith("a ") else f"values, each {each}"
-        return f"a list of {some}" if inner[-1] is ... else f"{('no', 'one', 'two', 'three')[len(inner)]} {some}"
+        if inner[-1] is ...:
+            return f"a list of {some}"
+        names = {1: "one", 2: "two", 3: "three"}
+        return (
+            f"{names.get(len(inner), len(inner))} {some}" if len(set(inner)) == 1 else ", ".join(map(described, inner))
+        )
     return WORDS.get(kind, "an object")
 
 

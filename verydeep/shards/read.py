@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from verydeep.data.record import DataSet, Photos
 from verydeep.errors import DataError
@@ -79,15 +79,11 @@ def open_shards(data: str) -> DataSet:
 def photos_between(data: str, source: Cache | Local, split: str, first: int, end: int) -> Photos:
     """A split. On an object store a photo knows its shard, because those are best read one after another."""
     keys, labels, boxes = source.index.cut(first, end)
-
-    def content(id: int) -> bytes:
-        return source.read(first + id, f"{data}: {keys[id]}")
-
-    def expect(ids: npt.NDArray[np.int64]) -> None:
-        source.expect(ids + first)
-
-    shards = source.index.shard[first:end].astype(np.int64) if isinstance(source, Cache) else None
-    return Photos(split, keys, labels, content, f"{data}: ", boxes, shards=shards, expect=expect)
+    photos = Photos(split, keys, labels, lambda id: source.read(first + id, f"{data}: {keys[id]}"), f"{data}: ", boxes)
+    if isinstance(source, Local):
+        return photos
+    shards = source.index.shard[first:end].astype(np.int64)
+    return replace(photos, shards=shards, expect=lambda ids: source.expect(ids + first))
 
 
 class Local:
@@ -115,6 +111,3 @@ class Local:
         with missing, open(path, "rb", buffering=0) as file:
             self.match(shard, os.fstat(file.fileno()).st_size)
             return photo_at(file, self.index, at, name)
-
-    def expect(self, ids: npt.NDArray[np.int64]) -> None:
-        """Here any order is as good as another."""

@@ -321,7 +321,7 @@ def test_classes_of_a_folder_of_synsets_find_those_of_a_published_net() -> None:
 
 
 def test_a_model_without_names_says_how_to_name_its_classes() -> None:
-    said = r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read\.read_foreign"
+    said = r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read_foreign"
     with pytest.raises(DataError, match=said):
         class_numbers(["n01440764 tench, Tinca tinca"], "data", ["class 0", "class 1"], "net")
     with pytest.raises(DataError, match=r"it knows class 0, cat$"):

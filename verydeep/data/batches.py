@@ -30,14 +30,7 @@ class Cut(NamedTuple):
 
 
 TargetOf = Callable[[int, Cut], object]  # by photo id and crop: what the net is to say, a number or an array
-
-
-class Member(NamedTuple):
-    """One photo of a batch."""
-
-    pixels: Pixels
-    target: object
-    shift: npt.NDArray[np.float32]
+Member = tuple[Pixels, object, npt.NDArray[np.float32]]  # of a batch: its crop, target and shift
 
 
 class Batch(NamedTuple):
@@ -117,15 +110,13 @@ class Batches:
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
         cut = Cut(augment.cut(photo, geometry, c.crop), geometry, photo.height, photo.width)
-        return Member(cut.pixels, self.target_of(id, cut), shift)
+        return cut.pixels, self.target_of(id, cut), shift
 
     def collate(self, number: int, members: list[Member]) -> Batch:
-        crop, n = self.config.crop, len(members)
-        photos = np.stack([m.pixels for m in members]) if n else np.zeros((0, crop, crop, 3), np.uint8)
-        shifts = np.stack([m.shift for m in members]) if n else np.zeros((0, 3), np.float32)
-        targets = np.asarray([m.target for m in members]) if n else self.no_targets
+        crop = self.config.crop
+        pixels, said, moved = zip(*members, strict=True) if members else ((), (), ())
+        photos = np.array(pixels, np.uint8).reshape(-1, crop, crop, 3).transpose(0, 3, 1, 2)
+        targets, shifts = np.asarray(said) if said else self.no_targets, np.array(moved, np.float32).reshape(-1, 3)
         self.no_targets = targets[:0]
-        batch = Batch(
-            number, torch.from_numpy(photos).permute(0, 3, 1, 2), torch.from_numpy(targets), torch.from_numpy(shifts)
-        )
-        return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch
+        tensors = map(torch.from_numpy, (photos, targets, shifts))
+        return Batch(number, *(t.pin_memory() if self.pinned else t for t in tensors))

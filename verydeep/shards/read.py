@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,10 +70,8 @@ def open_shards(data: str) -> DataSet:
     if asked.listed not in (None, n := len(found.shards)):  # an id counts through all of them
         raise DataError(f"{data} lists {asked.listed} shards, {asked.index_path} {n}; give {asked.stem}-*.tar for all")
     source = Cache(asked.folder, found) if remote else Local(asked.folder, found)
-    splits, first = {}, 0
-    for split, n in found.splits:
-        splits[split] = photos_between(data, source, split, first, first + n)
-        first += n
+    counted = zip(found.splits, accumulate(n for _, n in found.splits), strict=True)
+    splits = {split: photos_between(data, source, split, end - n, end) for (split, n), end in counted}
     return DataSet(data, found.classes, splits)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from verydeep.config import Config
 from verydeep.data import augment
-from verydeep.data.order import epoch_order
+from verydeep.data.order import Order, epoch_order
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import Photos
@@ -89,10 +90,8 @@ class Batches:
                 raise e
             self.on_bad(int(order.ids[place]), e)
 
-        def cut(place: int) -> Member:
-            return self.cut(epoch, int(order.ids[place]), int(order.turns[place]))
-
-        members = in_order(cut, map(int, own), workers_for(c.workers, self.photos.in_memory), on_bad)
+        workers = workers_for(c.workers, self.photos.in_memory)
+        members = in_order(partial(self.cut, epoch, order), map(int, own), workers, on_bad)
         began = time.perf_counter()
         held = next(members, None)
         for number, part in enumerate(parts, start):
@@ -104,8 +103,8 @@ class Batches:
             yield self.collate(number, batch)
             began = time.perf_counter()
 
-    def cut(self, epoch: int, id: int, turn: int) -> Member:
-        c = self.config
+    def cut(self, epoch: int, order: Order, place: int) -> Member:
+        c, id, turn = self.config, int(order.ids[place]), int(order.turns[place])
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)

@@ -206,8 +206,10 @@ class DataSet:
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self.splits):
             keys, labels = self.splits[name].keys, self.splits[name].labels
-            one_each = labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else None
             digest.update(f"\n{name} {len(keys)}\n".encode())
             digest.update(np.ascontiguousarray(keys.block).data)
-            digest.update(repr(list(labels)).encode() if one_each is None else one_each)
+            if isinstance(labels, np.ndarray):
+                digest.update(labels.astype("<i8").tobytes())
+            else:
+                digest.update(repr(list(labels)).encode())
         return digest.hexdigest()

@@ -338,12 +338,6 @@ def test_a_manifest_without_val_holds_it_out_of_train_and_keeps_test(tmp_path: P
     assert keys(open_data(file))["train"] == [f"{name}{i}.png" for name, i in names[10:]]
 
 
-def test_photos_with_several_labels_are_not_divided(tmp_path: Path) -> None:
-    text = "path,label,split\na.png,dog,train\na.png,cat,train\nb.png,dog,test\n"
-    with pytest.raises(DataError, match="several labels cannot be divided"):
-        open_data(csv_file(tmp_path, text), SHARES)
-
-
 @pytest.mark.parametrize("spelling", ["./x/a.png", "x//a.png", "x/y/../a.png", "x/./a.png", " ./x/a.png "])
 def test_spellings_of_one_path_are_one_photo(tmp_path: Path, spelling: str) -> None:
     rows = ({"path": path, "label": "cat"} for path in ("x/a.png", spelling))
@@ -392,6 +386,7 @@ GOOD = "path,label,split,box\na.png,cat,train,\n"
         (GOOD + "a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,,\n", r"b\.png has no split"),
         (GOOD + "b.png,dog,test,\n", "at most one photo a class to divide"),
+        (GOOD + "a.png,dog,train,\nb.png,dog,test,\n", "several labels cannot be divided"),
         (GOOD + "./a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,val,1 2 3\n", "line 3: the box"),
         (GOOD + "b.png,dog,val,1 2 1 4\n", "line 3: the box"),

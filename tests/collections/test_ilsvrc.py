@@ -186,13 +186,6 @@ def test_a_list_may_tell_of_photos_that_are_not_there(root: Path, name: str) -> 
     assert val.targets().tolist() == [TRUTH[i] for i in (0, 2, 3)]
 
 
-def test_what_is_there_of_a_class_without_folder_is_named(root: Path) -> None:
-    put(root, LONGER["kaggle"])
-    dot(root / "val" / f"{LAST}.JPEG")
-    with pytest.raises(DataError, match="ILSVRC2012_val_00050000 is of n01484850, none of the 3 classes"):
-        open_data(str(root))
-
-
 @pytest.mark.parametrize("below", [".", "ILSVRC/Data/CLS-LOC"])
 def test_validation_folders_alone(root: Path, below: str) -> None:
     into_folders(root / "val")
@@ -321,7 +314,7 @@ def test_classes_of_a_folder_of_synsets_find_those_of_a_published_net() -> None:
 
 
 def test_a_model_without_names_says_how_to_name_its_classes() -> None:
-    said = r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read\.read_foreign"
+    said = r"it knows class 0, class 1; its file does not name them, and verydeep\.weights\.read_foreign"
     with pytest.raises(DataError, match=said):
         class_numbers(["n01440764 tench, Tinca tinca"], "data", ["class 0", "class 1"], "net")
     with pytest.raises(DataError, match=r"it knows class 0, cat$"):

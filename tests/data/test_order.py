@@ -164,9 +164,7 @@ def test_a_balanced_order_is_the_sample_shuffled_like_any_epoch() -> None:
 # Shards
 
 
-SHARDS = np.repeat(
-    [4, 0, 2, 1, 5, 3], [40, 10, 25, 60, 1, 64]
-).tolist()  # not by rising number, as photos of a class can lie
+SHARDS = np.repeat([4, 0, 2, 1, 5, 3], [40, 10, 25, 60, 1, 64]).tolist()  # as photos of a class can lie
 
 
 def moved(seed: int, epoch: int, window: int, shards: Sequence[int] = SHARDS) -> list[int]:

@@ -35,38 +35,22 @@ def test_names_are_a_list_of_texts(texts: list[str]) -> None:
     assert list(reversed(names)) == texts[::-1]
     assert Names.of(names) is names
     assert all(text in names for text in texts)
-
-
-@settings(deadline=None)
-@given(TEXTS, st.integers(-40, 40))
-def test_an_index_out_of_range_is_an_error_as_in_a_list(texts: list[str], index: int) -> None:
-    names = Names.of(texts)
-    if -len(texts) <= index < len(texts):
-        assert names[index] == texts[index]
-    else:
+    for beyond in (len(texts), -len(texts) - 1, 40):
         with pytest.raises(IndexError):
-            names[index]
+            names[beyond]
 
 
 @settings(deadline=None)
-@given(TEXTS.filter(bool), st.lists(st.integers(0, 1000), max_size=20))
-def test_names_are_taken_by_position(texts: list[str], places: list[int]) -> None:
-    ids = np.array([place % len(texts) for place in places], np.int64)
-    found = Names.of(texts).take(ids)
-    assert list(found) == [texts[i] for i in ids]
-    assert bytes(found.block) == "".join(f"{texts[i]}\0" for i in ids).encode()
-    assert found.ends.dtype == np.int64
-
-
-@settings(max_examples=60, deadline=None)
-@given(TEXTS, st.integers(1, 5), st.data())
-def test_chunks_do_not_show(texts: list[str], chunk: int, data: st.DataObject) -> None:
-    ids = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=15)) if texts else []
+@given(TEXTS, st.integers(1, 5), st.lists(st.integers(0, 1000), max_size=20))
+def test_names_are_taken_by_position_and_chunks_do_not_show(texts: list[str], chunk: int, places: list[int]) -> None:
+    ids = np.array([place % len(texts) for place in places if texts], np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "CHUNK", chunk)
         names = Names.of(texts)
-        assert list(names) == texts
-        assert list(names.take(np.array(ids, np.int64))) == [texts[i] for i in ids]
+        found = names.take(ids)
+        assert (list(names), list(found)) == (texts, [texts[i] for i in ids])
+    assert bytes(found.block) == "".join(f"{texts[i]}\0" for i in ids).encode()
+    assert found.ends.dtype == np.int64
 
 
 # Labels
@@ -76,8 +60,8 @@ def test_labels_are_an_array_only_where_every_photo_has_one() -> None:
     one = compact(iter([(2,), (0,), (1,)]))
     assert isinstance(one, np.ndarray)
     assert (one.tolist(), one.dtype) == ([2, 0, 1], np.int64)
-    assert compact([(2,), (0, 1)]) == [(2,), (0, 1)]
-    assert compact([(2,), ()]) == [(2,), ()]
+    assert list(compact([(2,), (0, 1)])) == [(2,), (0, 1)]
+    assert list(compact([(2,), ()])) == [(2,), ()]
     assert len(compact([])) == 0
 
 
@@ -91,15 +75,9 @@ def photos_of(
     n, told = len(labels), [] if told is None else told
     boxes = {i: (((0.0, 0.0, i + 1.0, 1.0), labels[i][0]),) for i in range(0, n, 2)}
     return Photos(
-        "all",
-        Names.of(f"photo {i}" for i in range(n)),
-        compact(labels),
-        lambda id: Image.new("RGB", (id + 1, 1)),
-        "place/",
-        boxes,
-        shards=None if shards is None else np.array(shards),
-        expect=lambda ids: told.append(ids.tolist()),
-    )
+        "all", Names.of(f"photo {i}" for i in range(n)), compact(labels), lambda id: Image.new("RGB", (id + 1, 1)),
+        "place/", boxes, False, None if shards is None else np.array(shards), lambda ids: told.append(ids.tolist()),
+    )  # fmt: skip
 
 
 def test_photos_that_are_taken_keep_all_that_is_theirs() -> None:
@@ -126,19 +104,14 @@ def test_photos_that_are_taken_keep_all_that_is_theirs() -> None:
 
 
 def test_photos_with_several_labels_can_be_taken() -> None:
-    found = photos_of([(0,), (1, 2), (2,), (0, 1)]).take(np.array([3, 0]), "val")
+    whole = photos_of([(0,), (), (2,), (0, 1)])
+    found = whole.take(np.array([3, 0]), "val")
     assert [found.record(i).labels for i in range(2)] == [(0, 1), (0,)]
     with pytest.raises(DataError, match="photo 3 has 2 labels; classification expects exactly one"):
         found.targets()
-
-
-def test_a_part_in_which_every_photo_has_one_label_has_targets() -> None:
-    assert photos_of([(0,), (1, 2), (2,)]).take(np.array([2, 0]), "val").targets().tolist() == [2, 0]
-
-
-def test_a_photo_without_a_label_has_no_target() -> None:
     with pytest.raises(DataError, match="photo 1 has 0 labels"):
-        Photos("all", Names.of(["photo 0", "photo 1"]), [(0,), ()], lambda id: b"").targets()
+        whole.targets()
+    assert whole.take(np.array([2, 0]), "val").targets().tolist() == [2, 0]
 
 
 def test_photos_are_visited_shard_by_shard() -> None:

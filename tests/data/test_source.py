@@ -31,6 +31,7 @@ from verydeep.data.split import PARTS
 from verydeep.errors import DataError, PhotoError
 
 SHARES = (0.1, 0.1)
+TRAIN = ("train/cat/1.png", "train/dog/1.png")
 DOT = Image.new("RGB", (2, 2), "red")
 
 
@@ -105,14 +106,11 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
         (["cat/1.png"], r"only one class folder with photos \(cat\)"),
         (["train/cat/1.png"], r"train has only one class folder with photos \(cat\)"),
         (["val/cat/1.png", "val/dog/1.png"], "no train folder"),
-        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/cow/1.png"], "'cow'"),
-        (["train/cat/1.png", "train/dog/1.png", "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
-        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
-        (
-            ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "extra/old/1.png"],
-            "has photos in extra, .* like train;",
-        ),
-        (["train/cat/1.png", "train/dog/1.png", "test/1.png"], "has photos in test, .* move test elsewhere"),
+        ([*TRAIN, "val/cat/1.png", "val/cow/1.png"], "'cow'"),
+        ([*TRAIN, "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
+        ([*TRAIN, "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
+        ([*TRAIN, "val/cat/1.png", "extra/old/1.png"], "has photos in extra, .* like train;"),
+        ([*TRAIN, "test/1.png"], "has photos in test, .* move test elsewhere"),
         (["train/2020/1.png", "train/2021/1.png", "bus/1.png"], "has photos in bus"),
         (["cat/1.png", "dog/1.png", "dog/b\udce4r.png"], r"b\\udce4r"),
     ],
@@ -241,14 +239,8 @@ def test_held_out_by_class(tmp_path: Path) -> None:
     assert found == [[32, 1, 8, 1, 1], [4, 1, 1, 1, 0], [4, 1, 1, 0, 0]]  # cat, cow, dog, emu, fox
 
 
-def test_one_photo_a_class_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least two are needed"):
-        open_data(str(grow(tmp_path, "cat/1.png", "dog/1.png")), SHARES)
-
-
 def test_the_seed_draws_the_split(tmp_path: Path) -> None:
     root = str(grow(tmp_path, *many("cat", 40), *many("dog", 40)))
-    assert keys(open_data(root, SHARES, 1)) == keys(open_data(root, SHARES, 1))
     assert keys(open_data(root, SHARES, 1)) != keys(open_data(root, SHARES, 2))
     # Random, not the first or the last: the mean position of the held out is near the middle over many seeds.
     places = [int(key.split("/")[1][:-4]) for seed in range(20) for key in keys(open_data(root, SHARES, seed))["val"]]
@@ -266,15 +258,6 @@ def test_a_new_photo_moves_few_others(tmp_path: Path) -> None:
         after = places()
         assert sum(before[key] != after[key] for key in before) <= 2
         (tmp_path / f"cat/{name}.png").unlink()
-
-
-def test_a_split_survives_being_written(photo_folder: Path, tmp_path: Path) -> None:
-    drawn = open_data(str(photo_folder), SHARES, 3)
-    write_split(drawn, tmp_path / "split.csv")
-    again = open_data(str(photo_folder), SHARES, 4, split=tmp_path / "split.csv")
-    assert keys(again) == keys(drawn)
-    assert (again.classes, again.name, again.fingerprint()) == (drawn.classes, drawn.name, drawn.fingerprint())
-    assert again.split("val").open(0).size == drawn.split("val").open(0).size
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=4, unique=True))
@@ -295,9 +278,8 @@ def test_names_of_any_letters_survive_writing(tmp_path_factory: pytest.TempPathF
 
 def test_a_csv_manifest(tmp_path: Path) -> None:
     grow(tmp_path, "a.png", "b.png")
-    data = open_data(
-        csv_file(tmp_path, "path,label,split\na.png, 10 ,train\nb.png,9,Validation\n\nc.png,9,train\n"), SHARES
-    )
+    text = "path,label,split\na.png, 10 ,train\nb.png,9,Validation\n\nc.png,9,train\n"
+    data = open_data(csv_file(tmp_path, text), SHARES)
     assert data.classes == ("9", "10")
     assert keys(data) == {"train": ["a.png", "c.png"], "val": ["b.png"]}
     assert data.split("train").targets().tolist() == [1, 0]
@@ -356,12 +338,6 @@ def test_a_manifest_without_val_holds_it_out_of_train_and_keeps_test(tmp_path: P
     assert keys(open_data(file))["train"] == [f"{name}{i}.png" for name, i in names[10:]]
 
 
-def test_photos_with_several_labels_are_not_divided(tmp_path: Path) -> None:
-    text = "path,label,split\na.png,dog,train\na.png,cat,train\nb.png,dog,test\n"
-    with pytest.raises(DataError, match="several labels cannot be divided"):
-        open_data(csv_file(tmp_path, text), SHARES)
-
-
 @pytest.mark.parametrize("spelling", ["./x/a.png", "x//a.png", "x/y/../a.png", "x/./a.png", " ./x/a.png "])
 def test_spellings_of_one_path_are_one_photo(tmp_path: Path, spelling: str) -> None:
     rows = ({"path": path, "label": "cat"} for path in ("x/a.png", spelling))
@@ -410,6 +386,7 @@ GOOD = "path,label,split,box\na.png,cat,train,\n"
         (GOOD + "a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,,\n", r"b\.png has no split"),
         (GOOD + "b.png,dog,test,\n", "at most one photo a class to divide"),
+        (GOOD + "a.png,dog,train,\nb.png,dog,test,\n", "several labels cannot be divided"),
         (GOOD + "./a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,val,1 2 3\n", "line 3: the box"),
         (GOOD + "b.png,dog,val,1 2 1 4\n", "line 3: the box"),
@@ -493,11 +470,8 @@ def test_fashion_mini_is_balanced_and_its_splits_are_disjoint() -> None:
     assert data.classes[0] == "T-shirt/top"
     assert data.classes[9] == "Ankle boot"
     assert not data.held_out
-    assert {s: np.bincount(p.targets()).tolist() for s, p in data.splits.items()} == {
-        "train": [600] * 10,
-        "val": [100] * 10,
-        "test": [100] * 10,
-    }
+    counts = {s: np.bincount(p.targets()).tolist() for s, p in data.splits.items()}
+    assert counts == {"train": [600] * 10, "val": [100] * 10, "test": [100] * 10}
     found = [key for p in data.splits.values() for key in p.keys]
     assert len(set(found)) == 8000
     photo = data.split("test").open(999)
@@ -525,37 +499,14 @@ def test_fashion_mini_never_changes() -> None:
 )
 def test_fashion_mini_lies_inside_fashion() -> None:
     small, large = open_data("builtin:fashion-mini"), open_data("builtin:fashion")
-    assert {s: np.bincount(p.targets()).tolist() for s, p in large.splits.items()} == {
-        "train": [5500] * 10,
-        "val": [500] * 10,
-        "test": [1000] * 10,
-    }
+    counts = {s: np.bincount(p.targets()).tolist() for s, p in large.splits.items()}
+    assert counts == {"train": [5500] * 10, "val": [500] * 10, "test": [1000] * 10}
     for split, photos in small.splits.items():
         place = {key: i for i, key in enumerate(large.split(split).keys)}
         for i in range(0, len(photos), 97):
             j = place[photos.keys[i]]
             assert photos.open(i).tobytes() == large.split(split).open(j).tobytes()
             assert photos.record(i).labels == large.split(split).record(j).labels
-
-
-def test_missing_fashion_files_name_the_flag_that_fetches_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
-    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(builtin, "download", lambda wanted: pytest.fail("nothing may be fetched"))
-    with pytest.raises(DataError, match="--download"):
-        open_data("builtin:fashion")
-    assert not (tmp_path / "own").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own").touch()
-    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "own"))
-    monkeypatch.setattr(builtin, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(builtin, "SOURCE", "http://127.0.0.1:9")
-    with pytest.raises(
-        DataError, match=r"own/fashion-mnist/train-images-idx3-ubyte\.gz cannot be written \(.*\); set VERY"
-    ):
-        open_data("builtin:fashion", download=True)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -597,6 +548,19 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path / "fashion-mnist"
         listening.shutdown()
         thread.join()
+
+
+def test_missing_fashion_files_name_the_flag_that_fetches_them(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtin, "download", lambda wanted: pytest.fail("nothing may be fetched"))
+    with pytest.raises(DataError, match="--download"):
+        open_data("builtin:fashion")
+    assert not own.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_explained(own: Path) -> None:
+    own.touch()
+    with pytest.raises(DataError, match=r"/train-images-idx3-ubyte\.gz cannot be written \(.*\); set VERY"):
+        open_data("builtin:fashion", download=True)
 
 
 def left(folder: Path) -> list[str]:

@@ -35,9 +35,8 @@ def data_of(sizes: Sequence[int], split: str = "all", seed: int = 0) -> DataSet:
     """Classes of these sizes, their photos in any order."""
     rows = [(f"{CLASSES[c]}/{i}.png", c) for c, n in enumerate(sizes) for i in range(n)]
     np.random.default_rng(seed).shuffle(rows)
-    return DataSet(
-        "x", CLASSES[: len(sizes)], {split: photos_of(split, [k for k, _ in rows], [int(c) for _, c in rows])}
-    )
+    keys, labels = [key for key, _ in rows], [int(c) for _, c in rows]
+    return DataSet("x", CLASSES[: len(sizes)], {split: photos_of(split, keys, labels)})
 
 
 def keys(data: DataSet) -> dict[str, list[str]]:
@@ -54,9 +53,8 @@ def by_the_rule(data: DataSet, whole: str, shares: tuple[float, float], seed: in
         val, test = (round(n * share) if not share or n < 3 else max(1, round(n * share)) for share in shares)
         if n < 3:
             val, test = n // 2, 0
-        while (
-            n and val + test >= n
-        ):  # something is left to train on; the larger share gives way, of equal ones the test
+        # Something is left to train on; the larger share gives way, of equal ones the test.
+        while n and val + test >= n:
             val, test = (val - 1, test) if val > test else (val, test - 1)
         hashed = sorted(own, key=lambda key: hashlib.sha256(str(seed).encode() + b"\0" + key.encode()).digest())
         place = {key: "val" if i < val else "test" if i < val + test else "train" for i, key in enumerate(hashed)}
@@ -135,11 +133,8 @@ def with_more(data: DataSet, whole: str, extra: list[str]) -> DataSet:
     rows = [(key, int(t)) for key, t in zip(data.split(whole).keys, data.split(whole).targets(), strict=True)]
     for i, key in enumerate(extra):
         rows.insert(i * len(rows) // len(extra), (key, 0))
-    return DataSet(
-        data.name,
-        data.classes,
-        {**data.splits, whole: photos_of(whole, [key for key, _ in rows], [target for _, target in rows])},
-    )
+    found = photos_of(whole, [key for key, _ in rows], [target for _, target in rows])
+    return DataSet(data.name, data.classes, {**data.splits, whole: found})
 
 
 @settings(max_examples=40, deadline=None)

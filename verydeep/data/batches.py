@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from verydeep.config import Config
 from verydeep.data import augment
-from verydeep.data.order import epoch_order
+from verydeep.data.order import Order, epoch_order
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import Photos
@@ -30,14 +31,7 @@ class Cut(NamedTuple):
 
 
 TargetOf = Callable[[int, Cut], object]  # by photo id and crop: what the net is to say, a number or an array
-
-
-class Member(NamedTuple):
-    """One photo of a batch."""
-
-    pixels: Pixels
-    target: object
-    shift: npt.NDArray[np.float32]
+Member = tuple[Pixels, object, npt.NDArray[np.float32]]  # of a batch: its crop, target and shift
 
 
 class Batch(NamedTuple):
@@ -96,10 +90,8 @@ class Batches:
                 raise e
             self.on_bad(int(order.ids[place]), e)
 
-        def cut(place: int) -> Member:
-            return self.cut(epoch, int(order.ids[place]), int(order.turns[place]))
-
-        members = in_order(cut, map(int, own), workers_for(c.workers, self.photos.in_memory), on_bad)
+        workers = workers_for(c.workers, self.photos.in_memory)
+        members = in_order(partial(self.cut, epoch, order), map(int, own), workers, on_bad)
         began = time.perf_counter()
         held = next(members, None)
         for number, part in enumerate(parts, start):
@@ -111,21 +103,19 @@ class Batches:
             yield self.collate(number, batch)
             began = time.perf_counter()
 
-    def cut(self, epoch: int, id: int, turn: int) -> Member:
-        c = self.config
+    def cut(self, epoch: int, order: Order, place: int) -> Member:
+        c, id, turn = self.config, int(order.ids[place]), int(order.turns[place])
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
         cut = Cut(augment.cut(photo, geometry, c.crop), geometry, photo.height, photo.width)
-        return Member(cut.pixels, self.target_of(id, cut), shift)
+        return cut.pixels, self.target_of(id, cut), shift
 
     def collate(self, number: int, members: list[Member]) -> Batch:
-        crop, n = self.config.crop, len(members)
-        photos = np.stack([m.pixels for m in members]) if n else np.zeros((0, crop, crop, 3), np.uint8)
-        shifts = np.stack([m.shift for m in members]) if n else np.zeros((0, 3), np.float32)
-        targets = np.asarray([m.target for m in members]) if n else self.no_targets
+        crop = self.config.crop
+        pixels, said, moved = zip(*members, strict=True) if members else ((), (), ())
+        photos = np.array(pixels, np.uint8).reshape(-1, crop, crop, 3).transpose(0, 3, 1, 2)
+        targets, shifts = np.asarray(said) if said else self.no_targets, np.array(moved, np.float32).reshape(-1, 3)
         self.no_targets = targets[:0]
-        batch = Batch(
-            number, torch.from_numpy(photos).permute(0, 3, 1, 2), torch.from_numpy(targets), torch.from_numpy(shifts)
-        )
-        return Batch(number, *(t.pin_memory() for t in batch[1:])) if self.pinned else batch
+        tensors = map(torch.from_numpy, (photos, targets, shifts))
+        return Batch(number, *(t.pin_memory() if self.pinned else t for t in tensors))

@@ -93,30 +93,19 @@ def load_fashion(fetch: bool) -> dict[str, Bytes]:
                 "install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with "
                 f"{next(iter(FILES))}.gz and the others"
             )
-        folder = target
+        folder, elsewhere = target, "set VERYDEEP_DATA to a folder that can be written"
         for name in FILES:
-            fetch_idx(name, folder)
-    return {name: read_idx(folder / f"{name}.gz") for name in FILES}
-
-
-def fetch_idx(name: str, folder: Path) -> None:
-    if not (path := folder / f"{name}.gz").is_file():
-        elsewhere, check = "set VERYDEEP_DATA to a folder that can be written", partial(idx_content, name=name)
-        download(Wanted(path, (f"{SOURCE}/{path.name}",), 30 * MB, MAX_BYTES, check, DataError, elsewhere))
-
-
-def read_idx(path: Path) -> Bytes:
-    """The uint8 array of a gzipped IDX file."""
+            path, check = folder / f"{name}.gz", partial(idx_array, name=name)
+            if not path.is_file():
+                download(Wanted(path, (f"{SOURCE}/{path.name}",), 30 * MB, MAX_BYTES, check, DataError, elsewhere))
     try:
-        content = idx_content(path, path.stem)
+        return {name: idx_array(path := folder / f"{name}.gz", name) for name in FILES}
     except ValueError as e:
         raise DataError(f"{path} is not the published file ({e}); delete it and fetch it again") from e
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(int(n) for n in shape))
 
 
-def idx_content(path: Path, name: str) -> bytes:
-    """The content of a gzipped file, which has the SHA-256 listed in FILES. Raises ValueError."""
+def idx_array(path: Path, name: str) -> Bytes:
+    """The uint8 array in a gzipped file with the SHA-256 that FILES lists. Raises ValueError."""
     try:
         with gzip.open(path) as f:
             content = f.read(MAX_BYTES)
@@ -124,4 +113,5 @@ def idx_content(path: Path, name: str) -> bytes:
         raise ValueError(f"it cannot be unpacked: {e}") from e
     if hashlib.sha256(content).hexdigest() != FILES[name]:
         raise ValueError("its SHA-256 differs")
-    return content
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(tuple(shape))

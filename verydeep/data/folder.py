@@ -32,8 +32,8 @@ def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
 
 def split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder, which holds folders ("train" is also a vehicle); empty where the folders are classes."""
-    parts: dict[str, Path] = {}
-    for d in folders(root):
+    parts, here = dict[str, Path](), folders(root)
+    for d in here:
         if d.name.lower() in SPLIT_NAMES and folders(d):
             twin = parts.setdefault(SPLIT_NAMES[d.name.lower()], d)
             if twin != d:
@@ -41,7 +41,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     if parts and "train" not in parts:
         names = ", ".join(d.name for d in parts.values())
         raise DataError(f"{root} has {names} but no train folder; expected train/, and val/ or test/")
-    if parts and (other := next((d for d in folders(root) if d not in parts.values() and photo_names(d, root)), None)):
+    if parts and (other := next((d for d in here if d not in parts.values() and photo_names(d, root)), None)):
         raise DataError(
             f"{root} has photos in {other.name}, which is no split of class folders like {parts['train'].name}; "
             f"expected train/, val/ and test/ and no other photos, so move {other.name} elsewhere"

@@ -82,7 +82,7 @@ def lines_by_photo(path: Path, exact: bool) -> dict[str, Lines]:
             if around.get("box") not in (None, ""):
                 labels.append(text_of(around.get("label") or labels[0], "label", where, exact))
                 boxes.append((box_of(around["box"], where), labels[-1]))
-        said.labels += tuple(label for label in dict.fromkeys(labels) if label not in said.labels)
+        said.labels = tuple(dict.fromkeys((*said.labels, *labels)))
         said.boxes += tuple(boxes)
     if not found:
         raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ from verydeep.errors import DataError
 
 Box = tuple[float, float, float, float]
 Boxes = Mapping[int, tuple[tuple[Box, int], ...]]  # photo -> (box, class), where it has any
-Labels = npt.NDArray[np.int64] | Sequence[tuple[int, ...]]  # an array where every photo has exactly one class
 Shares = tuple[float, float] | None  # of each class, held out for val and test
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -92,10 +92,32 @@ class Names:
         return Names(np.frombuffer(block, np.uint8), np.cumsum(ends - starts) - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Several(Sequence[tuple[int, ...]]):
+    """Any number of labels a photo: those of photo i from bounds[i] to bounds[i + 1]."""
+
+    values: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, id: Any) -> Any:
+        i = range(len(self))[id]  # IndexError ends an iteration
+        return tuple(self.values[self.bounds[i] : self.bounds[i + 1]].tolist())
+
+
+Labels = npt.NDArray[np.int64] | Several  # an array where every photo has exactly one class
+
+
+def labels_between(values: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]) -> Labels:
+    one_each = (np.diff(bounds) == 1).all()
+    return values[bounds[0] : bounds[-1]] if one_each else Several(values, bounds)
+
+
 def compact(labels: Iterable[tuple[int, ...]]) -> Labels:
-    """An array where every photo has one class, else the tuples."""
     found = list(labels)
-    return np.fromiter(chain.from_iterable(found), np.int64, len(found)) if all(len(f) == 1 for f in found) else found
+    return labels_between(np.fromiter(chain.from_iterable(found), np.int64), np.cumsum([0, *map(len, found)]))
 
 
 @dataclass(frozen=True)
@@ -184,8 +206,10 @@ class DataSet:
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self.splits):
             keys, labels = self.splits[name].keys, self.splits[name].labels
-            one_each = labels.astype("<i8").tobytes() if isinstance(labels, np.ndarray) else None
             digest.update(f"\n{name} {len(keys)}\n".encode())
             digest.update(np.ascontiguousarray(keys.block).data)
-            digest.update(repr(list(labels)).encode() if one_each is None else one_each)
+            if isinstance(labels, np.ndarray):
+                digest.update(labels.astype("<i8").tobytes())
+            else:
+                digest.update(repr(list(labels)).encode())
         return digest.hexdigest()

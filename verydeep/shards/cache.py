@@ -213,7 +213,8 @@ class Cache:
             self.busy.release()
 
 
-def locked(file: BinaryIO) -> bool:
+def locked(file: BinaryIO | int) -> bool:
+    """Whether nobody else holds a file's or folder's lock; if so it is held from now on."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

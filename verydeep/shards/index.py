@@ -12,9 +12,8 @@ stranger is checked in full before a number of it is used.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 import verydeep
 from verydeep.data.naming import is_storable
-from verydeep.data.record import CHUNK, Box, Boxes, Labels, Names
+from verydeep.data.record import CHUNK, Box, Boxes, Labels, Names, Several, labels_between
 from verydeep.errors import DataError
 from verydeep.files.disk import mapped, saying
 from verydeep.files.records import Within, record_of
@@ -65,21 +64,6 @@ class IndexFacts(NamedTuple):
     splits: tuple[tuple[Literal["all", "train", "val", "test"], Annotated[int, Within(1)]], ...]
     smallest_side: Annotated[int | None, Within(0)]
     shards: tuple[tuple[str, Count, str], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Several(Sequence[tuple[int, ...]]):
-    """Any number of labels a photo: those of photo i from bounds[i] to bounds[i + 1]."""
-
-    values: npt.NDArray[np.int64]
-    bounds: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.bounds) - 1
-
-    def __getitem__(self, id: Any) -> Any:
-        i = range(len(self))[id]  # IndexError ends an iteration
-        return tuple(self.values[self.bounds[i] : self.bounds[i + 1]].tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +109,9 @@ class Index:
         start = int(ends[first - 1]) + 1 if first else 0
         keys = Names(self.keys.block[start : int(ends[end - 1]) + 1], ends[first:end] - start if start else ends[:end])
         if isinstance(labels, Several):
-            bounds = labels.bounds[first : end + 1]
-            one_each = bool((np.diff(bounds) == 1).all())
-            labels = labels.values[bounds[0] : bounds[-1]] if one_each else Several(labels.values, bounds)
+            labels = labels_between(labels.values, labels.bounds[first : end + 1])
         else:
-            labels = labels[first:end]
-        if isinstance(labels, np.ndarray):
-            labels = labels.copy()  # torch takes no array that cannot be written
+            labels = labels[first:end].copy()  # torch takes no array that cannot be written
         here = slice(*np.searchsorted(boxes.photo, (first, end)).tolist())
         return keys, labels, BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here])
 
@@ -145,11 +125,10 @@ def save_index(index: Index, path: Path) -> None:
         "shard": index.shard, "offset": index.offset, "size": index.size,
         "box_photo": index.boxes.photo, "box_class": index.boxes.label, "box_corners": index.boxes.corners,
     }  # fmt: skip
-    if isinstance(index.labels, np.ndarray):
-        arrays["labels"] = index.labels
+    if isinstance(index.labels, Several):
+        arrays |= {"labels": index.labels.values, "label_ends": index.labels.bounds[1:]}
     else:
-        arrays["labels"] = np.fromiter(chain.from_iterable(index.labels), np.int64)
-        arrays["label_ends"] = np.cumsum([len(found) for found in index.labels], dtype=np.int64)
+        arrays["labels"] = index.labels
     facts = {
         "format": 1, "version": verydeep.__version__, "photos": len(index.keys), "classes": index.classes,
         "splits": index.splits, "smallest_side": index.smallest_side, "shards": index.shards,

@@ -5,7 +5,6 @@ are packed in an order shuffled by the seed, so that each shard holds all classe
 Everything is written into a hidden folder beside the shards and moved at the end, the index last.
 """
 
-import fcntl
 import io
 import json
 import os
@@ -28,6 +27,7 @@ from verydeep.data.source import open_data
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.files.disk import flush_folder, saying
 from verydeep.progress import Progress
+from verydeep.shards.cache import locked
 from verydeep.shards.index import Shard, read_index, save_index
 from verydeep.shards.read import Family, family
 from verydeep.shards.write import Boxed, Writer, index_of
@@ -86,7 +86,7 @@ def summary(record: dict[str, Any]) -> str:
 
 def in_the_way(target: Family) -> list[Path]:
     """Shards that a killed pack had begun to move to their place. Raises DataError for others, or an index."""
-    folder, begun = Path(target.folder or "."), hidden_folder(target) / f"{target.stem}.index"
+    folder, begun = Path(target.folder), hidden_folder(target) / f"{target.stem}.index"
     own = {shard.name: shard.bytes for shard in read_index(begun).shards} if begun.exists() else {}
     pattern = re.compile(re.escape(target.stem) + r"(\.index|-?((train|val|test)-)?\d*\.tar)")
     found = sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name)) if folder.is_dir() else []
@@ -96,7 +96,7 @@ def in_the_way(target: Family) -> list[Path]:
 
 
 def hidden_folder(target: Family) -> Path:
-    return Path(target.folder or ".") / f".{target.stem}.packing"
+    return Path(target.folder, f".{target.stem}.packing")
 
 
 @contextmanager
@@ -106,10 +106,8 @@ def working_folder(target: Family) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out") from e
+        if not locked(handle):
+            raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out")
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
         try:
@@ -147,7 +145,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings
                     advance(1, f"{writer.written / 1e9:.1f} GB")
             first += len(photos)
     index = index_of(data, places, boxes, tuple(shards), settings.smallest_side)
-    names, final = [*(shard.name for shard in shards), f"{target.stem}.index"], Path(target.folder or ".")
+    names, final = [*(shard.name for shard in shards), f"{target.stem}.index"], Path(target.folder)
     save_index(index, folder / names[-1])
     (folder / names[-1]).chmod((folder / names[0]).stat().st_mode)  # safetensors keeps it from others
     for name in names:

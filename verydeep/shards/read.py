@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from verydeep.data.record import DataSet, Photos
 from verydeep.errors import DataError
@@ -69,25 +70,19 @@ def open_shards(data: str) -> DataSet:
     if asked.listed not in (None, n := len(found.shards)):  # an id counts through all of them
         raise DataError(f"{data} lists {asked.listed} shards, {asked.index_path} {n}; give {asked.stem}-*.tar for all")
     source = Cache(asked.folder, found) if remote else Local(asked.folder, found)
-    splits, first = {}, 0
-    for split, n in found.splits:
-        splits[split] = photos_between(data, source, split, first, first + n)
-        first += n
+    counted = zip(found.splits, accumulate(n for _, n in found.splits), strict=True)
+    splits = {split: photos_between(data, source, split, end - n, end) for (split, n), end in counted}
     return DataSet(data, found.classes, splits)
 
 
 def photos_between(data: str, source: Cache | Local, split: str, first: int, end: int) -> Photos:
     """A split. On an object store a photo knows its shard, because those are best read one after another."""
     keys, labels, boxes = source.index.cut(first, end)
-
-    def content(id: int) -> bytes:
-        return source.read(first + id, f"{data}: {keys[id]}")
-
-    def expect(ids: npt.NDArray[np.int64]) -> None:
-        source.expect(ids + first)
-
-    shards = source.index.shard[first:end].astype(np.int64) if isinstance(source, Cache) else None
-    return Photos(split, keys, labels, content, f"{data}: ", boxes, shards=shards, expect=expect)
+    photos = Photos(split, keys, labels, lambda id: source.read(first + id, f"{data}: {keys[id]}"), f"{data}: ", boxes)
+    if isinstance(source, Local):
+        return photos
+    shards = source.index.shard[first:end].astype(np.int64)
+    return replace(photos, shards=shards, expect=lambda ids: source.expect(ids + first))
 
 
 class Local:
@@ -115,6 +110,3 @@ class Local:
         with missing, open(path, "rb", buffering=0) as file:
             self.match(shard, os.fstat(file.fileno()).st_size)
             return photo_at(file, self.index, at, name)
-
-    def expect(self, ids: npt.NDArray[np.int64]) -> None:
-        """Here any order is as good as another."""

@@ -60,10 +60,10 @@ def index_of(
     smallest_side: int | None,
 ) -> Index:  # fmt: skip
     """The index of all photos that were packed; boxes come with their photo. Raises DataError for an empty split."""
-    packed, first, kept = places[:, 2] >= 0, 0, list[Photos]()
-    for split, photos in data.splits.items():
-        ids = np.flatnonzero(packed[first : first + len(photos)])
-        first += len(photos)
+    packed, kept = places[:, 2] >= 0, list[Photos]()
+    ends = np.cumsum([len(photos) for photos in data.splits.values()])
+    for (split, photos), own in zip(data.splits.items(), np.split(packed, ends[:-1]), strict=True):
+        ids = np.flatnonzero(own)
         if not len(ids):
             raise DataError(f"{data.name}: not one photo of the split {split!r} could be read")
         kept.append(photos if len(ids) == len(photos) else photos.take(ids, split))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
-from verydeep.report.tables import map_side
+from verydeep.report.tables import by_column, map_side
 from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed, known_of
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
@@ -41,6 +41,27 @@ LAYOUTS = (
 PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TABLE_3} | {
     TableRow(net, s, "dense", True): ", ".join(map(str, qs)) for net, s, qs, *_ in TABLE_4
 }
+
+
+COMPARED = {
+    "first": "{first!s}", "second": "{second!s}", "seeds": "{seeds}", "photos": "{photos:,}",
+    "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
+    "fewer errors, points": "{gain:+.2f}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
+    "paper": "{paper}",
+}  # fmt: skip
+PLANNED = {
+    "stage": "{name}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}", "starts from": "{start}",
+    "rate": "{lr:g}", "epochs": "{epochs}", "time": "{time}", "state": "{state}",
+}  # fmt: skip
+TRIED = {
+    "test of": "{models}", "protocols": "{protocols}", "Q": "{scales}", "photos": "{photos:,}",
+    "passes": "{passes:g}", "time": "{time}",
+}  # fmt: skip
+TRAINED = {
+    "stage": "{name}", "S": "{scale}", "starts from": "{start}", "rate": "{lr:g}",
+    "epochs": "{epochs_done} of {epochs}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}",
+    "validation error": "{val_error:.2f} %", "weights": "{sha256:.12}",
+}  # fmt: skip
 
 
 class Table(NamedTuple):
@@ -147,28 +168,18 @@ def border_share(side: int) -> float:
     return 1 - ((3 * side - 2) / (3 * side)) ** 2
 
 
-def by_column(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of rows that are written by column."""
-    return list(rows[0]), [list(row.values()) for row in rows]
+def stage_table(columns: Mapping[str, str], stages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A row for each stage, planned or trained."""
+    return by_column(columns, [{**s, "start": s["parent"] or "random weights"} for s in stages])
 
 
-def outcome_row(o: Outcome) -> dict[str, str]:
-    """A comparison by column."""
-    paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
-    return {
-        "first": str(o.comparison.first), "second": str(o.comparison.second), "seeds": ", ".join(map(str, o.seeds)),
-        "photos": f"{o.photos:,}",
-        "only first right": f"{o.first_better:,}", "only second right": f"{o.second_better:,}",
-        "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}", "fewer errors, points": f"{o.gain:+.2f}",
-        "95 % interval": "{:+.2f} to {:+.2f}".format(*o.interval), "paper": "-" if paper == "- -> -" else paper,
-    }  # fmt: skip
-
-
-def stage_row(name: str, f: Mapping[str, Any]) -> dict[str, str]:
-    """A stage by column."""
-    return {
-        "stage": name, "S": f["scale"], "starts from": f["parent"] or "random weights", "rate": f"{f['lr']:g}",
-        "epochs": f"{f['epochs_done']} of {f['epochs']}", "parameters": f"{f['parameters']:,}",
-        "multiply-adds": f"{f['multiply_adds']:,}",
-        "validation error": f"{f['val_error']:.2f} %", "weights": f["sha256"][:12],
-    }  # fmt: skip
+def comparison_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """A row for each comparison that was made."""
+    told = []
+    for o in outcomes:
+        paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
+        told.append(o._asdict() | o.comparison._asdict() | {
+            "seeds": ", ".join(map(str, o.seeds)), "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
+            "paper": "-" if paper == "- -> -" else paper,
+        })  # fmt: skip
+    return by_column(COMPARED, told)

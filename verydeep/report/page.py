@@ -21,7 +21,7 @@ from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
 from verydeep.run import read_config, read_metrics
 from verydeep.train.remember import finished_at
-from verydeep.words import aligned
+from verydeep.words import aligned, several
 
 THUMBNAIL = 96
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
@@ -33,7 +33,7 @@ def rendered(template: str, facts: Mapping[str, Any]) -> str:
     escapes = template.endswith(".html.j2")  # and with it what it imports
     loader = jinja2.PackageLoader("verydeep", ".")
     environment = jinja2.Environment(loader=loader, autoescape=escapes, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(tables=tables, aligned=aligned)
+    environment.globals.update(tables=tables, aligned=aligned, several=several)
     return environment.get_template(template).render(facts)
 
 

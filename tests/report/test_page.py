@@ -1,7 +1,5 @@
 """The page of one short run, read by a parser of its own."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A study of A and B with tiny nets and few photos, from the command line: interrupted, continued, and grown."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -14,6 +14,7 @@ from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
+from verydeep.evaluate.views import PROTOCOLS
 from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
@@ -25,7 +26,6 @@ from verydeep.words import aligned, several
 
 THUMBNAIL = 96
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
-LADDER = ("centre", "dense", "crops", "both")
 
 
 def rendered(template: str, facts: Mapping[str, Any]) -> str:
@@ -81,7 +81,7 @@ def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
         """Own data first, tests of one kind together, and within them the steps of the ladder."""
         fused = r["model"] if "models" in r else ""
         kind = [str(r.get(name)) for name in ("split", "limit", "precision", "average", "pooling")]
-        step = (LADDER.index(r["protocol"]), len(r["scales"]), r["scales"], str(r["mirror"]))
+        step = (PROTOCOLS.index(r["protocol"]), len(r["scales"]), r["scales"], str(r["mirror"]))
         return r["location"] != own, r["location"], fused, kind, step
 
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]

@@ -44,14 +44,11 @@ def rehearse(
     return asked | {"stages": planned, "tests": tried, "seconds": seconds}
 
 
-def stage_net(c: Config, classes: int, device: torch.device | str = "meta") -> VGG:
-    return VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
-
-
 def speed_of(c: Config, classes: int) -> Speed:
     """A moment of training and of testing with noise."""
     device = device_for(c.device)
-    net = stage_net(c, classes, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     n = min(c.batch, max(8, SAMPLE_PIXELS // c.crop**2))
     x = (60 * torch.randn(n, 3, c.crop, c.crop, device=device)).contiguous(memory_format=torch.channels_last)
     targets = torch.zeros(n, dtype=torch.int64, device=device)
@@ -67,7 +64,7 @@ def speed_of(c: Config, classes: int) -> Speed:
 
 def stage_about(stage: Stage, classes: int) -> dict[str, Any]:
     """What is known of a stage before it is trained."""
-    c, layers = stage.config, sizes(stage_net(stage.config, classes))
+    c, layers = stage.config, sizes(VGG(**vars(stage.config.shape(classes)), device="meta"))
     return {
         "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": stage.test_scale,
         "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "parameters": sum(s.parameters for s in layers),

@@ -21,7 +21,7 @@ from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
-from verydeep.errors import ConfigError, RunError
+from verydeep.errors import RunError
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import default_split
@@ -56,8 +56,8 @@ def study(
         plan, photos, about, limits = prepare_study(data, config, asked, out, download)
         if ranks.first:
             begin_study(out, about, photos)
-    split = out / "split.csv" if (out / "split.csv").exists() else None
-    run_stages(data, plan, out, download, progress, ranks, split)
+    split = out / "split.csv"
+    run_stages(data, plan, out, download, progress, ranks, split if split.exists() else None)
     ranks.gather(None)  # by then the first has saved the last best net
     trained = [*plan, *finished_before(plan, config, asked, out)]
     results = tested(trials(trained, *limits), data, config, out, ranks, progress)
@@ -66,7 +66,7 @@ def study(
         "seeds": sorted({s.config.seed for s in trained}),
         "train_scales": asked.which, "crops_photos": asked.crops_photos, "test_photos": asked.test_photos,
         "made_with": machine() | {"ranks": ranks.size}, "results": results,
-        "stages": {s.name: stage_facts(s, len(photos.classes), out, results) for s in trained},
+        "stages": {s.name: stage_facts(s, len(photos.classes), out / s.name, results) for s in trained},
     }  # fmt: skip
     if ranks.first:
         keep_study(out, record)
@@ -93,9 +93,6 @@ def prepare_study(
     """
     plan = stages(asked, config)
     most, crops = asked.test_photos, asked.crops_photos
-    for name, n in (("crops_photos", crops), ("test_photos", most)):
-        if n is not None and n < 1:
-            raise ConfigError(f"{name}: {n} is too small; it must be 1 or more")
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
     photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
@@ -116,9 +113,7 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
     names = sorted(f.name for f in out.iterdir()) if out.is_dir() else []
     if "study.json" not in names:
         if strangers := [name for name in names if not name.startswith(".")]:
-            raise RunError(
-                f"{out} already holds {strangers[0]} and is not a study; give an empty or new folder as --out"
-            )
+            raise RunError(f"{out} holds {strangers[0]} and is not a study; give an empty or new folder as --out")
         return
     old = read_json(out / "study.json")
     if old.get("location") == about["location"] and old.get("fingerprint") != about["fingerprint"]:
@@ -154,10 +149,10 @@ def keep_study(out: Path, record: dict[str, Any]) -> None:
 
 def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path) -> list[Stage]:
     """Finished stages of earlier calls that this one does not ask for."""
-    names = {s.name for s in plan}
     seeds = {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
     every = stages(asked._replace(nets=list(TABLE_1), seeds=sorted(seeds), which="all"), config) if seeds else []
-    return [s for s in every if s.name not in names and finished_at(out / s.name)]
+    asked_for = {s.name for s in plan}
+    return [s for s in every if s.name not in asked_for and finished_at(out / s.name)]
 
 
 def tested(
@@ -183,9 +178,8 @@ def tested(
     return found
 
 
-def stage_facts(stage: Stage, classes: int, out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def stage_facts(stage: Stage, classes: int, folder: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a stage."""
-    folder = out / stage.name
     errors = [r["val_error"] for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
     sha256 = next(r["sha256"] for r in results if r["stages"] == [stage.name])
     came_out = {"epochs_done": len(errors), "ended": finished_at(folder), "val_error": min(errors), "sha256": sha256}

@@ -77,42 +77,39 @@ class Table(NamedTuple):
 
 def tables_of_paper(results: Results, facts: Facts) -> list[Table]:
     """Those of Tables 3 to 6 that have a row; the nets in the order of Tables 1 and 3."""
-    nets = [
-        (net, way) for net in TABLE_1 for way in WAYS if (net, way) in {(f["net"], f["way"]) for f in facts.values()}
-    ]
+    trained = {(f["net"], f["way"]) for f in facts.values()}
+    nets = [(net, way) for net in TABLE_1 for way in WAYS if (net, way) in trained]
     found = [filled(layout, [("D+E", JITTER)] if layout.fused else nets, results, facts) for layout in LAYOUTS]
     return [table for table in found if table]
 
 
 def filled(layout: TableLayout, trained: Sequence[tuple[str, str]], results: Results, facts: Facts) -> Table | None:
     """A row for each (nets, way) that was tested so."""
-    rows, mains = [], list[Result]()
+    rows, mains = list[dict[str, str]](), list[Result]()
     for nets, way in trained:
         main = TableRow(nets, way, *layout.main)
         if not (found := list(by_seed(main, results, facts).values())):
             continue
         mains += found
-        own = [rates_text(TableRow(nets, way, p, several), main, results, facts) for _, p, several in layout.own]
-        printed = [PRINTED.get(TableRow(nets, way, p, several)) for _, p, several in layout.paper]
-        train_s = next(f["scale"] for f in facts.values() if (f["net"], f["way"]) == (nets.split("+")[0], way))
-        scales = [PAPER_SCALES.get(main, "-")] if layout.paper_scales else []
-        theirs = [" / ".join(map(str, errors)) if errors else "-" for errors in printed]
-        rows.append([nets, str(train_s), *scales_and_maps(found[0]), *own, *scales, *theirs])
+        r, first = found[0], facts[found[0]["stages"][0]]
+        sides = dict.fromkeys(map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"])
+        row = {"net": nets, "train S": str(first["scale"]), "test Q": ", ".join(map(str, r["scales"]))}
+        row["class maps" if layout.main[1] else "class map"] = ", ".join(f"{n} x {n}" for n in sides)
+        for title, protocol, several in layout.own:
+            row[title] = rates_text(TableRow(nets, way, protocol, several), main, results, facts)
+        if layout.paper_scales:
+            row[layout.paper_scales] = PAPER_SCALES.get(main, "-")
+        for title, protocol, several in layout.paper:
+            row[title] = " / ".join(map(str, PRINTED.get(TableRow(nets, way, protocol, several), "-")))
+        rows.append(row)
     if not rows:
         return None
-    titles = ["net", "train S", "test Q", "class maps" if layout.main[1] else "class map", *(c[0] for c in layout.own)]
-    titles += [t for t in (layout.paper_scales, *(c[0] for c in layout.paper)) if t]
     photos = " or ".join(f"{n:,}" for n in sorted({r["photos"] for r in mains}))
     limited = any(r.get("limit") is not None for r in mains)
     seeds = {facts[s]["seed"] for r in mains for s in r["stages"]}
     photos = f"{'the first' if limited else 'all'} {photos}"
-    return Table(layout.title, titles, rows, photos, mains[0]["split"], len(seeds))
-
-
-def scales_and_maps(r: Result) -> tuple[str, str]:
-    """Test scales, and sides of the class map, of a result."""
-    sides = [map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"]]
-    return ", ".join(map(str, r["scales"])), ", ".join(f"{n} x {n}" for n in dict.fromkeys(sides))
+    cells = [list(row.values()) for row in rows]
+    return Table(layout.title, list(rows[0]), cells, photos, mains[0]["split"], len(seeds))
 
 
 def error_rates(row: TableRow, among: TableRow, results: Results, facts: Facts, top: str = "top1") -> list[float]:

@@ -76,14 +76,12 @@ def size_table(facts: Facts) -> dict[str, Any]:
     short, long = np.minimum(width, height), np.maximum(width, height)
     values = dict(zip(MEASURED, (width, height, short, long / short), strict=True))
     table = {name: [round(float(v), 2) for v in np.percentile(some, PERCENTILES)] for name, some in values.items()}
-    bins = {name: histogram(values[name], edges) for name, edges in EDGES.items()}
+    bins = {}
+    for name, edges in EDGES.items():  # [a, b), the last without an end
+        spans = [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
+        counts, _ = np.histogram(values[name], [*edges, np.inf])
+        bins[name] = dict(zip(spans, counts.tolist(), strict=True))
     return {"percentiles": list(PERCENTILES), **table, "histograms": bins}
-
-
-def histogram(values: Any, edges: tuple[float, ...]) -> dict[str, int]:
-    """Values in [a, b), the last without an end."""
-    spans = [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
-    return dict(zip(spans, np.histogram(values, [*edges, np.inf])[0].tolist(), strict=True))
 
 
 def percentile_table(sizes: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -36,15 +36,11 @@ def check(
     by_split = photos_by_class(opened).items()
     classes = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {
-        "data": opened.name,
-        "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": classes,
-        "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
-        "sizes": size_table(facts),
-        "verdict": would_train(opened, facts),
-        "seconds": round(time.perf_counter() - began, 2),
-        "photos_per_second": round(total / max(looked, 1e-9), 1),
-    }
+        "data": opened.name, "photos": {split: len(photos) for split, photos in opened.splits.items()},
+        "classes": classes, "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
+        "sizes": size_table(facts), "verdict": would_train(opened, facts),
+        "seconds": round(time.perf_counter() - began, 2), "photos_per_second": round(total / max(looked, 1e-9), 1),
+    }  # fmt: skip
     if page:
         write_page(page, record, opened)
     return record

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -82,10 +80,9 @@ def defects(tmp_path: Path) -> Path:
         picture(3000 + len(name)).save(root / "train" / name / "one.png")
     (root / "train" / ".ipynb_checkpoints").mkdir()
     shutil.copy(dog / "5.png", root / "train" / ".ipynb_checkpoints" / "5.png")
-    (root / "train" / "fox").mkdir()
-    (root / "train" / "hare").mkdir()
+    for name in ("fox", "hare", "owl"):
+        (root / "train" / name).mkdir()
     (root / "train" / "hare" / "notes.txt").write_text("none yet")
-    (root / "train" / "owl").mkdir()
     shutil.copy(dog / "6.png", root / "train" / "loose.png")
     (dog / "elsewhere").symlink_to(val, target_is_directory=True)
     (val / "read.me").write_text("words")
@@ -172,13 +169,12 @@ def test_clean_photos_train(photo_folder: Path, tmp_path: Path) -> None:
 
 
 def test_torn_copies_are_counted_among_all_groups_not_only_those_that_are_named(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
+    for name, numbers in (("a", range(700)), ("b", range(800, 803))):
+        (tmp_path / name).mkdir()
+        for i in numbers:
+            picture(i, (16, 16)).save(tmp_path / name / f"{i}.png")
     for i in range(700):
-        picture(i, (16, 16)).save(tmp_path / "a" / f"{i}.png")
         shutil.copy(tmp_path / "a" / f"{i}.png", tmp_path / "a" / f"{i}-copy.png")
-    for i in range(3):
-        picture(800 + i, (16, 16)).save(tmp_path / "b" / f"{i}.png")
     found = by_id(check(str(tmp_path), progress=QUIET))["exact-duplicates"]
     assert (found["groups"], found["count"], len(found["examples"])) == (700, 1400, MOST_EXAMPLES)
     where = {key: split for split, photos in open_data(str(tmp_path), (0.1, 0.1)).splits.items() for key in photos.keys}

@@ -1,7 +1,5 @@
 """A page as a parser of its own reads it."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 from pathlib import Path
 

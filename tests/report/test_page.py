@@ -1,11 +1,10 @@
 """The page of one short run, read by a parser of its own."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +27,20 @@ from verydeep.verbs.train import Train
 TINY = Config(net="A", crop=32, fc_width=8, base_width=4, scale=36, batch=500, epochs=2, drop_at=(1,), workers=0)
 
 
+def centre_of(run: Path) -> dict[str, Any]:
+    return json.loads(next((run / "results").glob("*centre*.json")).read_text())["results"][0]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
     Train("builtin:fashion-mini", out=out, config=TINY).run()
     return out
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything(run: Path) -> None:
@@ -54,20 +62,19 @@ def test_the_page_shows_what_the_results_say(run: Path) -> None:
 
 def test_every_mistake_is_a_picture(run: Path) -> None:
     page = Page(run / "report.html")
-    result = json.loads(next((run / "results").glob("*centre*.json")).read_text())["results"][0]
+    result = centre_of(run)
     assert sum(i.startswith("data:image/jpeg") for i in page.sources) == len(result["mistakes"]) == 24
 
 
 def test_markdown_says_the_same(run: Path) -> None:
     text = (run / "report.md").read_text(encoding="utf-8")
-    result = json.loads(next((run / "results").glob("*centre*.json")).read_text())["results"][0]
+    result = centre_of(run)
     assert f"{result['top1_error']:.2f} % ({result['top1_errors']:,})" in text
     assert "{{" not in text
     assert "None" not in text
 
 
-def test_a_fusion_stands_behind_the_ladder_of_the_run(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_a_fusion_stands_behind_the_ladder_of_the_run(copy: Path) -> None:
     models = [str(copy), "builtin:fashion-a"]
     settings = Settings(workers=0)
     found = evaluate_models(
@@ -93,16 +100,14 @@ def test_the_same_run_gives_the_same_page(run: Path) -> None:
     assert (run / "report.html").read_bytes() == before
 
 
-def test_own_results_other_weights_are_left_out(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_own_results_other_weights_are_left_out(copy: Path) -> None:
     for file in (copy / "results").glob("*.json"):
         file.write_text(file.read_text().replace('"sha256": "', '"sha256": "0'))
     write_report(copy)
     assert "Not tested yet" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_report_without_its_photos_keeps_the_words(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_a_report_without_its_photos_keeps_the_words(copy: Path, run: Path) -> None:
     for file in (copy / "run.json", *(copy / "results").glob("*.json")):
         file.write_text(file.read_text().replace('"location": "builtin:fashion-mini"', '"location": "/gone"'))
     write_report(copy)
@@ -111,8 +116,7 @@ def test_a_report_without_its_photos_keeps_the_words(run: Path, tmp_path: Path) 
     assert "in truth" in page.words
 
 
-def test_a_damaged_run_is_one_clear_line(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_a_damaged_run_is_one_clear_line(copy: Path, run: Path) -> None:
     (copy / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json is not JSON"):
         write_report(copy)
@@ -157,8 +161,7 @@ def test_a_drop_is_told_once_by_a_run_killed_between_saying_it_and_going_on(
     assert "signal" in Page(out / "report.html").words
 
 
-def test_five_thousand_classes_are_tested_written_and_reported(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_five_thousand_classes_are_tested_written_and_reported(copy: Path, run: Path, tmp_path: Path) -> None:
     contract = verydeep.load(run).contract
     many = build(dataclasses.replace(contract, classes=tuple(f"c{i}" for i in range(5000))))
     initialise(many.net, "he", 0)
@@ -173,10 +176,7 @@ def test_five_thousand_classes_are_tested_written_and_reported(run: Path, tmp_pa
     assert f"c{truth} taken for c{answer} ({n})" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_damaged_state_is_told_in_words_that_report_takes(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+def test_a_damaged_state_is_told_in_words_that_report_takes(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "last" / "state.json").write_text("{}")
     assert main(["report", str(copy)]) == 1
     said = capsys.readouterr().err

@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import pytest
 
 from verydeep.net.vgg import VGG
-from verydeep.report.tables import epoch_rows, map_side, markdown, rate, results_rows, results_text
+from verydeep.report.tables import epoch_table, map_side, markdown, rate, results_rows, results_text
 from verydeep.words import aligned
 
 RESULT = {
@@ -20,8 +18,10 @@ def test_a_rate_shows_what_it_was_divided_from() -> None:
 
 def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
     epoch = {"epoch": 1, "lr": 0.01, "train_loss": 2.0, "train_error": 50.0, "val_error": 40.0}
-    assert epoch_rows([epoch | {"photos_per_second": 0.0, "waiting_share": 0.0}])[0][-2:] == ("-", "-")
-    assert epoch_rows([epoch | {"photos_per_second": 12.3, "waiting_share": 0.25}])[0][-2:] == ("12", "25%")
+    speeds = ((0.0, 0.0), (12.3, 0.25))
+    titles, rows = epoch_table([epoch | {"photos_per_second": n, "waiting_share": share} for n, share in speeds])
+    assert len(titles) == len(rows[0]) == len(rows[1])
+    assert [row[-2:] for row in rows] == [["-", "-"], ["12", "25%"]]
 
 
 def test_a_result_is_one_row() -> None:

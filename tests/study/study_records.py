@@ -1,7 +1,5 @@
 """Hand-made results of a study: what each net had right is written down, photo by photo."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -17,7 +17,7 @@ from verydeep.net import classifier
 from verydeep.progress import Progress
 from verydeep.recipes import recipe_file
 from verydeep.study import plan
-from verydeep.study.plan import Limits, run_stages, stages, trials
+from verydeep.study.plan import Asked, run_stages, stages, trials
 from verydeep.train import loop
 
 PAPER = Config()
@@ -39,50 +39,50 @@ TABLE_3 = [
 
 
 def test_the_papers_stages_in_their_order():
-    found = stages(["E", "D", "C", "B", "A-LRN", "A"], PAPER)
+    found = stages(Asked(["E", "D", "C", "B", "A-LRN", "A"]), PAPER)
     assert [(s.name, s.config.lr, s.parent) for s in found] == TABLE_3
     assert [s.config.scale for s in found if s.net == "D"] == [256, 384, (256, 512)]
     assert all(s.config == replace(PAPER, net=s.net, scale=s.config.scale, lr=s.config.lr) for s in found)
 
 
 def test_other_sizes_keep_the_proportions():
-    found = stages(["D"], Config(crop=32, scale=36, epochs=16, drop_at=(12,)))
+    found = stages(Asked(["D"]), Config(crop=32, scale=36, epochs=16, drop_at=(12,)))
     scales = {"A-36-seed0": 36, "D-36-seed0": 36, "D-54-seed0": 54, "D-36-72-seed0": (36, 72)}
     assert {s.name: s.config.scale for s in found} == scales
 
 
 def test_seeds_come_one_after_the_other_and_never_mix():
-    found = stages(["A", "B", "shallow-B"], PAPER, seeds=[3, 1])
+    found = stages(Asked(["A", "B", "shallow-B"], [3, 1]), PAPER)
     assert [s.config.seed for s in found] == [3, 3, 3, 1, 1, 1]
     assert [s.parent for s in found] == [None, "A-256-seed3", None, None, "A-256-seed1", None]
 
 
 def test_an_argument_chooses_the_scales():
-    assert [s.name for s in stages(["C", "A"], PAPER, which="first")] == ["A-256-seed0", "C-256-seed0"]
+    assert [s.name for s in stages(Asked(["C", "A"], which="first"), PAPER)] == ["A-256-seed0", "C-256-seed0"]
     names = ["A-256-seed0", "B-256-seed0", "B-384-seed0", "B-256-512-seed0"]
-    assert [s.name for s in stages(["B"], PAPER, which="all")] == names
+    assert [s.name for s in stages(Asked(["B"], which="all"), PAPER)] == names
 
 
 def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
-    found = stages(["D"], Config(epochs=40, drop_at=(20, 30)), tuning_epochs=10)
+    found = stages(Asked(["D"], tuning_epochs=10), Config(epochs=40, drop_at=(20, 30)))
     assert [(s.config.epochs, s.config.drop_at) for s in found] == [(40, (20, 30))] * 2 + [(10, (5, 8))] * 2
-    assert stages(["D"], Config(epochs=40, drop_at=(1, 20)), tuning_epochs=2)[-1].config.drop_at == (1,)
+    assert stages(Asked(["D"], tuning_epochs=2), Config(epochs=40, drop_at=(1, 20)))[-1].config.drop_at == (1,)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("which", "base", "message"),
     [
-        ({"nets": ["A", "F"]}, "nets: 'F'"),
-        ({"nets": []}, "nets and seeds"),
-        ({"seeds": []}, "nets and seeds"),
-        ({"seeds": [1, 1]}, "nets and seeds"),
-        ({"base": Config(scale=(256, 512))}, r"scale: \[256;512\] is jittered"),
-        ({"base": Config(init_from="x")}, "init_from"),
+        (Asked(["A", "F"]), PAPER, "nets: 'F'"),
+        (Asked([]), PAPER, "nets and seeds"),
+        (Asked(["A"], []), PAPER, "nets and seeds"),
+        (Asked(["A"], [1, 1]), PAPER, "nets and seeds"),
+        (Asked(["A"]), Config(scale=(256, 512)), r"scale: \[256;512\] is jittered"),
+        (Asked(["A"]), Config(init_from="x"), "init_from"),
     ],
 )
-def test_what_cannot_be_planned_is_refused(arguments, message):
+def test_what_cannot_be_planned_is_refused(which, base, message):
     with pytest.raises(ConfigError, match=message):
-        stages(**{"nets": ["A"], "base": PAPER} | arguments)
+        stages(which, base)
 
 
 def asked(found):
@@ -96,12 +96,12 @@ def test_the_tests_of_a_plan():
     swept = [(f"{net}-{s}-seed0", "dense", (q,), None) for net in "DE" for s, others in sweeps.items() for q in others]
     singles = [(f"{name}-seed0", both, "several", None) for name in ("A-36", "D-36", "D-54", "E-36", "E-54")]
     pair = "D-36-72-seed0+E-36-72-seed0"
-    assert asked(trials(stages(["D", "E"], small))) == [*singles, (pair, everything, "several", None), *swept]
-    limited = asked(trials(stages(["D", "E"], small), Limits(crops=100)))
+    assert asked(trials(stages(Asked(["D", "E"]), small))) == [*singles, (pair, everything, "several", None), *swept]
+    limited = asked(trials(stages(Asked(["D", "E"]), small), crops=100))
     assert limited == [*singles, (pair, both, "several", None), (pair, everything, "several", 100), *swept]
-    few = asked(trials(stages(["D", "E"], small), Limits(500, 100)))
+    few = asked(trials(stages(Asked(["D", "E"]), small), 500, 100))
     assert few == [(*test[:3], 100 if "crops" in test[1] else 500) for test in limited]
-    alone = asked(trials(stages(["C", "E"], small, which="all")))
+    alone = asked(trials(stages(Asked(["C", "E"], which="all"), small)))
     assert ("E-36-72-seed0", everything, "several", None) in alone
     assert ("C-36-72-seed0", both, "several", None) in alone
 
@@ -114,8 +114,8 @@ def data(tmp_path_factory):
     return tiny.make_photos(tmp_path_factory.mktemp("photos"), train=6, val=2)
 
 
-def go(data, out, nets=("D",), which="table3", seeds=(0,)):
-    return run_stages(data, stages(nets, BASE, seeds, which), out, progress=Progress("none"))
+def go(data, out, nets=("D",)):
+    return run_stages(data, stages(Asked(nets), BASE), out, progress=Progress("none"))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_moved_plan_goes_on(whole, data, tmp_path, monkeypatch):
 def test_other_fields_other_data_and_other_weights_are_refused_before_any_training(whole, data, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "run_training", lambda *_: pytest.fail("trained"))
     with pytest.raises(RunError, match=r"A-36-seed0 was begun with another configuration: momentum"):
-        run_stages(data, stages(["D"], replace(BASE, momentum=0.5)), whole)
+        run_stages(data, stages(Asked(["D"]), replace(BASE, momentum=0.5)), whole)
     other = tiny.make_photos(tmp_path / "other", train=6, val=2)
     with pytest.raises(RunError, match="was begun on"):
         go(other, whole)
@@ -200,7 +200,7 @@ def test_other_fields_other_data_and_other_weights_are_refused_before_any_traini
 def test_the_recipes_of_the_experiment(name, scales):
     text = recipe_file(name).read_text()
     config = Config(**yaml.safe_load(text))
-    assert tuple(s.config.scale for s in stages(["E"], config)[1:]) == scales
+    assert tuple(s.config.scale for s in stages(Asked(["E"]), config)[1:]) == scales
     header = " ".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))
     assert f"--recipe {name}" in header
     assert "Cost (" in header

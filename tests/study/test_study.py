@@ -1,7 +1,5 @@
 """A study of A and B with tiny nets and few photos, from the command line: interrupted, continued, and grown."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -126,10 +124,8 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
     assert trained == ["A-36-seed1", "shallow-B-36-seed0"]
     record = record_of(out)
     assert (record["nets"], record["seeds"]) == (["A", "B", "shallow-B"], [0, 1])
-    tested = {
-        r["stages"][0]: (r["photos_sha256"], a["tested"])
-        for r, a in zip(record["results"], answers_of(out), strict=True)
-    }
+    both = zip(record["results"], answers_of(out), strict=True)
+    tested = {r["stages"][0]: (r["photos_sha256"], a["tested"]) for r, a in both}
     assert len(tested) == 4
     assert len(set(tested.values())) == 1, "all seeds share one split"
     text = capsys.readouterr().out
@@ -222,11 +218,8 @@ def test_a_study_of_fashion_learns(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     words = ["--recipe", "fashion-mini", "--nets", "A,B", "--epochs", "4", "--drop_at", "[3]"]
     assert main(["study", "builtin:fashion-mini", "--out", str(tmp_path / "out"), *words]) == 0
-    errors = {
-        r["stages"][0]: r["top1_error"] for r in record_of(tmp_path / "out")["results"] if r["protocol"] == "centre"
-    }
-    print(errors)
-    assert max(errors.values()) <= 35
+    results = record_of(tmp_path / "out")["results"]
+    assert max(r["top1_error"] for r in results if r["protocol"] == "centre") <= 35
 
 
 def test_a_study_of_fifty_thousand_photos_goes_on(

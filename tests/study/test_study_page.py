@@ -1,7 +1,5 @@
 """The page of a study made of records written by hand, read by a parser of its own."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

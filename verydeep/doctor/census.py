@@ -22,6 +22,7 @@ from verydeep.doctor.look import Facts
 
 IMBALANCE = 10  # largest class : a class, from which on it is told
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+MEASURED = ("width", "height", "smallest side", "aspect")
 EDGES = {"smallest side": (0, 32, 64, 128, 256, 512, 1024, 2048, 4096), "aspect": (1.0, 1.1, 1.4, 1.6, 2.0, 4.0, 8.0)}
 
 
@@ -73,17 +74,20 @@ def size_table(facts: Facts) -> dict[str, Any]:
         return {}
     width, height = good["width"], good["height"]
     short, long = np.minimum(width, height), np.maximum(width, height)
-    values = {"width": width, "height": height, "smallest side": short, "aspect": long / short}
+    values = dict(zip(MEASURED, (width, height, short, long / short), strict=True))
     table = {name: [round(float(v), 2) for v in np.percentile(some, PERCENTILES)] for name, some in values.items()}
-    bins = {name: histogram(values[name], edges) for name, edges in EDGES.items()}
+    bins = {}
+    for name, edges in EDGES.items():  # [a, b), the last without an end
+        spans = [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
+        counts, _ = np.histogram(values[name], [*edges, np.inf])
+        bins[name] = dict(zip(spans, counts.tolist(), strict=True))
     return {"percentiles": list(PERCENTILES), **table, "histograms": bins}
 
 
-def histogram(values: Any, edges: tuple[float, ...]) -> dict[str, int]:
-    """Values in [a, b), the last without an end."""
-    spans = [*(f"{a:g} to {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and more"]
-    counts = np.bincount(np.searchsorted(edges, values, "right") - 1, minlength=len(edges))
-    return dict(zip(spans, counts.tolist(), strict=True))
+def percentile_table(sizes: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of the percentiles in a size table."""
+    titles = ["size", "least", *(f"{p} %" for p in PERCENTILES[1:-1]), "most"]
+    return titles, [[name, *(f"{v:g}" for v in sizes[name])] for name in MEASURED if sizes]
 
 
 def folder_findings(root: Path) -> list[Finding]:

@@ -1,6 +1,5 @@
 """The verb `check`: what is wrong with these photos, and what will be done about it."""
 
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,13 @@ from verydeep.config import Config
 from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
-from verydeep.doctor.census import class_findings, folder_findings, photos_by_class, size_table
+from verydeep.doctor.census import class_findings, folder_findings, percentile_table, photos_by_class, size_table
 from verydeep.doctor.findings import KINDS
 from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, photo_findings
 from verydeep.doctor.page import write_page
 from verydeep.errors import DataError
 from verydeep.progress import Progress
-from verydeep.words import aligned, several
-
-NAMED = 5  # examples of a finding in the text
-INDENT = " " * 22
-TITLES = {
-    "error": "ERRORS: training would stop",
-    "warning": "WARNINGS: numbers will suffer",
-    "note": "NOTES: handled, nothing to do",
-}
+from verydeep.report.page import rendered
 
 
 def check(
@@ -45,15 +36,11 @@ def check(
     by_split = photos_by_class(opened).items()
     classes = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {
-        "data": opened.name,
-        "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": classes,
-        "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
-        "sizes": size_table(facts),
-        "verdict": would_train(opened, facts),
-        "seconds": round(time.perf_counter() - began, 2),
-        "photos_per_second": round(total / max(looked, 1e-9), 1),
-    }
+        "data": opened.name, "photos": {split: len(photos) for split, photos in opened.splits.items()},
+        "classes": classes, "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
+        "sizes": size_table(facts), "verdict": would_train(opened, facts),
+        "seconds": round(time.perf_counter() - began, 2), "photos_per_second": round(total / max(looked, 1e-9), 1),
+    }  # fmt: skip
     if page:
         write_page(page, record, opened)
     return record
@@ -97,27 +84,8 @@ def would_train(data: DataSet, facts: Facts) -> dict[str, Any]:
 
 def check_text(record: dict[str, Any]) -> str:
     """The record for a reader: errors first, the verdict last."""
-    photos = ", ".join(f"{n:,} {'in ' * (split == 'all')}{split}" for split, n in record["photos"].items())
-    lines = [f"{record['data']}: {several(len(record['classes']), 'classes')}, photos: {photos}"]
-    for severity, title in TITLES.items():
-        some = [line for f in record["findings"] if f["severity"] == severity for line in finding_lines(f)]
-        lines += ["", title, *some] if some else []
-    lines += ["", "Nothing was found."] * (not record["findings"])
-    if size := record["sizes"]:
-        rows = [(name, *(f"{v:g}" for v in size[name])) for name in ("width", "height", "smallest side", "aspect")]
-        lines += ["", aligned(("size", "least", *(f"{p} %" for p in size["percentiles"][1:-1]), "most"), rows)]
-        spread = ", ".join(f"{span}: {n:,}" for span, n in size["histograms"]["smallest side"].items() if n)
-        lines += [f"photos by smallest side: {spread}"]
-    return "\n".join([*lines, "", f"{record['verdict']['words']}."])
-
-
-def finding_lines(f: dict[str, Any]) -> list[str]:
-    lines = [f"  {f['id']:<20}{f['count']:,} {f['unit']}: {f['what']}" + (f" ({f['detail']})" if f["detail"] else "")]
-    lines += [f"{INDENT}- {example_words(e)}" for e in f["examples"][:NAMED]]
-    more = f["count"] - min(len(f["examples"]), NAMED)
-    lines += [f"{INDENT}- and {more:,} more"] * (more > 0 and f["id"] != "not-photos")
-    advice = f"{f['will']} {f['hint']}".strip()
-    return [*lines, textwrap.fill(advice, 118, initial_indent=INDENT, subsequent_indent=INDENT)]
+    shown = {"record": record, "words_of": example_words, "sizes": percentile_table(record["sizes"])}
+    return rendered("doctor/summary.txt.j2", shown).rstrip()
 
 
 def example_words(e: dict[str, Any]) -> str:

@@ -3,28 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from verydeep.data.record import DataSet
+from verydeep.doctor.census import percentile_table
 from verydeep.files.disk import write_text
-from verydeep.report.page import thumbnail
+from verydeep.report.page import rendered, thumbnail
 
 SHOWN = 12  # examples of a finding
 MOST_BARS = 60  # classes: of more the largest and the smallest
-TEMPLATES = jinja2.PackageLoader("verydeep.doctor", ".")
 
 
 def write_page(path: Path, record: dict[str, Any], data: DataSet) -> None:
     """Writes the page at once and whole. Raises RunError where it cannot be written."""
-    environment = jinja2.Environment(loader=TEMPLATES, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     findings = [{**f, "pictures": with_thumbnails(f, data)} for f in record["findings"]]
     classes = sorted(record["classes"], key=lambda c: -sum(c["photos"].values()))
     if len(classes) > MOST_BARS:
         classes = classes[: MOST_BARS // 2] + classes[-MOST_BARS // 2 :]
-    page = environment.get_template("page.html.j2").render(
-        record=record, findings=findings, classes=classes, most=SHOWN
-    )
-    write_text(path, page)
+    shown = {"record": record, "findings": findings, "classes": classes, "most": SHOWN}
+    shown["sizes"] = percentile_table(record["sizes"])
+    write_text(path, rendered("doctor/page.html.j2", shown))
 
 
 def with_thumbnails(found: dict[str, Any], data: DataSet) -> list[list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verydeep.net.sizes import Size
@@ -21,20 +22,23 @@ def curves(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) ->
     loss.plot([r["step"] / per_epoch for r in steps], [r["loss"] for r in steps], color=BLUE, linewidth=0.8, alpha=0.45)
     at = [r["epoch"] for r in epochs]
     loss.plot(at, [r["train_loss"] for r in epochs], color=BLUE, marker="o", markersize=3)
-    loss.set_title("training loss")
     for name, colour, words in (("train", BLUE, "train, with dropout"), ("val", ORANGE, "validation")):
         rates = [r[f"{name}_error"] for r in epochs]
         error.plot(at, rates, color=colour, marker="o", markersize=3, label=words)
-    error.set_title("error")
     error.legend(frameon=False)
     rate.step([0, *at], [epochs[0]["lr"], *(r["lr"] for r in epochs)], color=GREEN, where="pre")
     rate.set_yscale("log")
-    rate.set_title("learning rate")
-    for axis in (loss, error, rate):
-        axis.set_xlabel("epoch")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
+    for axis, title in ((loss, "training loss"), (error, "error"), (rate, "learning rate")):
+        framed(axis, title, "epoch")
     return figure
+
+
+def framed(axis: Axes, title: str, below: str) -> None:
+    """A title, the name of the lower axis, and no more lines than help to read."""
+    axis.set_title(title)
+    axis.set_xlabel(below)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
 
 
 def drawing(sizes: Sequence[Size]) -> Figure:

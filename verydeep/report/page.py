@@ -1,6 +1,7 @@
 """A run as one self-contained page, report.html, and as Markdown, report.md; and the templates of all pages."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
+from verydeep.evaluate.views import PROTOCOLS
 from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
@@ -20,29 +22,26 @@ from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
 from verydeep.run import read_config, read_metrics
 from verydeep.train.remember import finished_at
-from verydeep.words import aligned
+from verydeep.words import aligned, several
 
 THUMBNAIL = 96
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
-LADDER = ("centre", "dense", "crops", "both")
 
 
 def rendered(template: str, facts: Mapping[str, Any]) -> str:
     """A template of any room, such as report/page.md.j2, filled in; one of HTML escapes what it shows."""
-    loader, escapes = (
-        jinja2.PackageLoader("verydeep", "."),
-        template.endswith(".html.j2"),
-    )  # and with it what it imports
+    escapes = template.endswith(".html.j2")  # and with it what it imports
+    loader = jinja2.PackageLoader("verydeep", ".")
     environment = jinja2.Environment(loader=loader, autoescape=escapes, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(tables=tables, aligned=aligned, zip=zip)
+    environment.globals.update(tables=tables, aligned=aligned, several=several)
     return environment.get_template(template).render(facts)
 
 
 def write_report(run: Path) -> Path:
     """Writes report.html and report.md into a finished or interrupted run; returns the page's path. Raises RunError."""
     facts = run_facts(run)
-    write_text(run / "report.html", rendered("report/page.html.j2", facts))
-    write_text(run / "report.md", rendered("report/page.md.j2", facts))
+    for suffix in ("md", "html"):
+        write_text(run / f"report.{suffix}", rendered(f"report/page.{suffix}.j2", facts))
     return run / "report.html"
 
 
@@ -59,7 +58,8 @@ def run_facts(run: Path) -> dict[str, Any]:
         "results": results, **(of_main(results[0], about, run) if results else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
-        "layers": layers, "drawing": figures.svg_uri(figures.drawing(layers)),
+        "layers": tables.by_column(tables.LAYER, [s._asdict() for s in layers]),
+        "drawing": figures.svg_uri(figures.drawing(layers)),
         "parameters": sum(s.parameters for s in layers), "multiply_adds": sum(s.multiply_adds for s in layers),
         "statistics": read_json(measured) if measured.exists() else None,
         "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
@@ -81,7 +81,7 @@ def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
         """Own data first, tests of one kind together, and within them the steps of the ladder."""
         fused = r["model"] if "models" in r else ""
         kind = [str(r.get(name)) for name in ("split", "limit", "precision", "average", "pooling")]
-        step = (LADDER.index(r["protocol"]), len(r["scales"]), r["scales"], str(r["mirror"]))
+        step = (PROTOCOLS.index(r["protocol"]), len(r["scales"]), r["scales"], str(r["mirror"]))
         return r["location"] != own, r["location"], fused, kind, step
 
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]
@@ -110,13 +110,14 @@ def learning(run: Path) -> dict[str, Any]:
 def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
     """What the first result shows beside its errors: its mistakes, the matrix of few classes, frequent confusions."""
     names, cells = result["classes"], confused(result)
-    counts, photos = {(t, a): n for t, a, n in cells}, dict.fromkeys(range(len(names)), 0)
+    counts, photos = {(t, a): n for t, a, n in cells}, Counter[int]()
     for t, _, n in cells:
         photos[t] += n
     few = range(len(names) if len(names) <= MOST_CLASSES_IN_MATRIX else 0)
     often = sorted((-n, t, a) for t, a, n in cells if t != a)[:MOST_CONFUSIONS]
     return {
         "main": result, "pictures": mistake_pictures(result, about, run),
+        "recall": [(names[i], "no photo" if r is None else f"{r:.1f} %") for i, r in enumerate(result["recall"])],
         "matrix": [(names[t], [(n := counts.get((t, a), 0), n / max(photos[t], 1)) for a in few]) for t in few],
         "confusions": [(names[t], names[a], -n) for n, t, a in often],
     }  # fmt: skip
@@ -134,8 +135,7 @@ def mistake_pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -
     """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
-        data = open_data(result["location"], split=kept if own and kept.exists() else None)
-        photos = data.split(result["split"])
+        photos = open_data(result["location"], split=kept if own and kept.exists() else None).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
     return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]

@@ -1,10 +1,9 @@
 """Tables as rows of text: for the terminal, for Markdown, for the page."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verydeep.net.sizes import Size
 from verydeep.paper import STRIDE
 from verydeep.words import aligned
 
@@ -18,9 +17,22 @@ GAIN = (
 )
 MIRROR = {True: "yes", False: "no", None: "differs"}  # None: the models of a fusion differ
 SAME_TEST = ("model", "data", "location", "split", "limit", "photos", "sha256", "average", "pooling", "precision")
-EPOCH_COLUMNS = ("epoch", "rate", "train loss", "train error", "val error", "photos/s", "waiting for photos")
 NAMED = 5  # of the skipped photos
-LAYER_COLUMNS = ("layer", "output", "parameters", "multiply-adds", "sees")
+EPOCH = {
+    "epoch": "{epoch}", "rate": "{lr:g}", "train loss": "{train_loss:.4f}", "train error": "{train_error:.2f} %",
+    "val error": "{val_error:.2f} %", "photos/s": "{photos_per_second:.0f}",
+    "waiting for photos": "{waiting_share:.0%}",
+}  # fmt: skip
+LAYER = {
+    "layer": "{name}", "output": "{output[0]} x {output[1]} x {output[2]}", "parameters": "{parameters:,}",
+    "multiply-adds": "{multiply_adds:,}", "sees": "{sees}",
+}  # fmt: skip
+MISTAKE = {"photo": "{photo}", "answer": "{answer}", "probability": "{probability:.0%}", "true class": "{truth}"}
+
+
+def by_column(columns: Mapping[str, str], records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of a table: `columns` says by title how str.format shows a record there."""
+    return list(columns), [[form.format(**record) for form in columns.values()] for record in records]
 
 
 def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -74,22 +86,11 @@ def map_side(scale: int, crop: int, round_up: bool) -> int:
     return scale - crop // STRIDE + 1
 
 
-def epoch_rows(epochs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (
-            str(e["epoch"]), f"{e['lr']:g}", f"{e['train_loss']:.4f}", f"{e['train_error']:.2f} %",
-            f"{e['val_error']:.2f} %",
-            *((f"{e['photos_per_second']:.0f}", f"{e['waiting_share']:.0%}") if e["photos_per_second"] else ("-", "-")),
-        )
-        for e in epochs
-    ]  # fmt: skip
-
-
-def layer_rows(layers: Sequence[Size]) -> list[tuple[str, ...]]:
-    return [
-        (s.name, " x ".join(map(str, s.output)), f"{s.parameters:,}", f"{s.multiply_adds:,}", str(s.sees))
-        for s in layers
-    ]
+def epoch_table(epochs: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A row an epoch; the speed is a dash where it is not known."""
+    titles, rows = by_column(EPOCH, epochs)
+    known = [bool(e["photos_per_second"]) for e in epochs]
+    return titles, [row if k else [*row[:-2], "-", "-"] for row, k in zip(rows, known, strict=True)]
 
 
 def results_text(results: Sequence[dict[str, Any]]) -> str:

@@ -15,6 +15,8 @@ from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 
 Facts = Mapping[str, Mapping[str, Any]]  # of a stage, by name
 Results = Sequence[Mapping[str, Any]]
+Pair = tuple[tuple[Any, ...], tuple[Any, ...]]  # fields of two TableRows
+Kind = Literal["fewer", "not fewer"]
 Verdict = Literal["held", "not held", "undecided"]
 LEVEL = 0.05
 EXACT = 1000  # up to so many differing photos the binomial sum is exact
@@ -133,16 +135,16 @@ class Claim(NamedTuple):
 
     sentence: str
     section: str
-    kind: Literal["fewer", "not fewer"]
+    kind: Kind
     comparisons: tuple[Comparison, ...]
 
     @property
-    def nets(self) -> list[str]:
-        return sorted({net for c in self.comparisons for row in c for net in row.nets.split("+")})
-
-    @property
-    def jittered(self) -> bool:
-        return all(row.way == JITTER for c in self.comparisons for row in c)
+    def needs(self) -> str:
+        """The nets without which nothing of it can be tested."""
+        rows = [row for c in self.comparisons for row in c]
+        nets = sorted({net for row in rows for net in row.nets.split("+")})
+        jittered = all(row.way == JITTER for row in rows)
+        return f"{', '.join(nets[:-1])} and {nets[-1]}" + " with jitter" * jittered
 
 
 class Judgement(NamedTuple):
@@ -154,10 +156,8 @@ class Judgement(NamedTuple):
 
     def words(self, protocol: str) -> str:
         """A verdict, with how many of its comparisons could be made."""
-        made, possible = (
-            len(self.outcomes[protocol]),
-            sum(c.second.protocol == protocol for c in self.claim.comparisons),
-        )
+        made = len(self.outcomes[protocol])
+        possible = sum(c.second.protocol == protocol for c in self.claim.comparisons)
         return str(self.verdicts[protocol]) + ("" if made == possible else f" ({made} of {possible} comparisons)")
 
 
@@ -172,7 +172,7 @@ def judgements(results: Results, facts: Facts) -> list[Judgement]:
     return found
 
 
-def verdict_on(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome]) -> Verdict | None:
+def verdict_on(kind: Kind, outcomes: Sequence[Outcome]) -> Verdict | None:
     """Held: every comparison is decided in the paper's favour. Not held: one of them is decided against it.
 
     A claim of no gain is held as long as no gain is shown, which is less than to show that there is none.
@@ -187,9 +187,9 @@ def verdict_on(kind: Literal["fewer", "not fewer"], outcomes: Sequence[Outcome])
 
 def claims() -> list[Claim]:
     """Sections 4.1 to 4.4. Where nets are compared, the centre crop is asked as well as the paper's dense test."""
-    depth = (*pairs("A", "B"), *pairs("B", "C"), *pairs("C", "D"))
+    depth = pairs("A", "B") + pairs("B", "C") + pairs("C", "D")
     jittered = [net for net, s, *_ in TABLE_3 if s == JITTER]
-    rows: list[tuple[str, Literal["fewer", "not fewer"], str, Iterable[Comparison]]] = [
+    rows: list[tuple[str, Kind, str, Iterable[Pair]]] = [
         ("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.",
             pairs("A", "A-LRN")),
         ("4.1", "fewer", "Depth helps: the error falls from A to B, from B to C and from C to D.", depth),
@@ -200,24 +200,23 @@ def claims() -> list[Claim]:
         ("4.1", "fewer", "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
             pairs("shallow-B", "B")),
         ("4.1", "fewer", "Scale jitter in training helps at a single test scale.",
-            (versus((n, s, p), (n, JITTER, p)) for n in jittered for p in ("dense", "centre") for s in WAYS[:2])),
+            (((n, s, p), (n, JITTER, p)) for n in jittered for p in ("dense", "centre") for s in WAYS[:2])),
         ("4.2", "fewer", "Several test scales help.",
-            (versus((n, s, "dense"), (n, s, "dense", True)) for n, s, *_ in TABLE_4)),
+            (((n, s, "dense"), (n, s, "dense", True)) for n, s, *_ in TABLE_4)),
         ("4.3", "fewer", "Dense evaluation and crops together are better than either.",
-            (versus((n, JITTER, p, True), (n, JITTER, "both", True)) for n in "DE" for p in ("dense", "crops"))),
+            (((n, JITTER, p, True), (n, JITTER, "both", True)) for n in "DE" for p in ("dense", "crops"))),
         ("4.4", "fewer", "Fusion helps: D and E averaged are better than either.",
-            (versus((n, JITTER, p, p != "centre"), ("D+E", JITTER, p, p != "centre"))
+            (((n, JITTER, p, p != "centre"), ("D+E", JITTER, p, p != "centre"))
              for p in ("dense", "crops", "both", "centre") for n in "DE")),
     ]  # fmt: skip
-    return [Claim(sentence, section, kind, tuple(comparisons)) for section, kind, sentence, comparisons in rows]
+    return [
+        Claim(sentence, section, kind, tuple(Comparison(TableRow(*a), TableRow(*b)) for a, b in compared))
+        for section, kind, sentence, compared in rows
+    ]
 
 
-def versus(first: tuple[Any, ...], second: tuple[Any, ...]) -> Comparison:
-    return Comparison(TableRow(*first), TableRow(*second))
-
-
-def pairs(first: str, second: str) -> tuple[Comparison, ...]:
+def pairs(first: str, second: str) -> list[Pair]:
     """Two nets at every S that the paper has of both, at one test scale."""
     trained = {(net, s) for net, s, *_ in TABLE_3}
     ways = [s for net, s, *_ in TABLE_3 if net == second and (first == "shallow-B" or (first, s) in trained)]
-    return tuple(versus((first, s, p), (second, s, p)) for p in ("dense", "centre") for s in ways)
+    return [((first, s, p), (second, s, p)) for p in ("dense", "centre") for s in ways]

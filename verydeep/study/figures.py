@@ -1,13 +1,13 @@
 """Figures of a study: error against depth, and against the test scale."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verydeep.paper import TABLE_3
-from verydeep.report.figures import BLUE, GREEN, GREY, ORANGE
+from verydeep.report.figures import BLUE, GREEN, GREY, ORANGE, framed
 from verydeep.study.claims import WAYS, Facts, Results, TableRow
 from verydeep.study.tables import error_rates
 
@@ -16,32 +16,32 @@ WEIGHT_LAYERS = {"A": 11, "B": 13, "C": 16, "D": 16, "E": 19}  # of the nets tha
 
 def over_depth(results: Results, facts: Facts) -> Figure | None:
     """Top-1 error of A to E, trained at the first S, over their weight layers, beside the paper's; None of one net."""
-    ours: dict[str, dict[str, list[float]]] = {"dense": {}, "centre": {}}
-    for protocol, rates in ours.items():
-        for net in WEIGHT_LAYERS:
-            row = TableRow(net, WAYS[0], protocol)
-            if found := error_rates(row, row, results, facts):
-                rates[net] = found
-    if max(map(len, ours.values())) < 2:
+
+    def trained(protocol: str) -> dict[str, list[float]]:
+        rows = {net: TableRow(net, WAYS[0], protocol) for net in WEIGHT_LAYERS}
+        found = {net: error_rates(row, row, results, facts) for net, row in rows.items()}
+        return {net: rates for net, rates in found.items() if rates}
+
+    dense, centre = trained("dense"), trained("centre")
+    if max(len(dense), len(centre)) < 2:
         return None
+    printed = {n: [error] for n, s, _, error, _ in TABLE_3 if s == WAYS[0] and n in WEIGHT_LAYERS}
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    depth_line(left, ours["dense"], BLUE, "dense, one Q", not ours["centre"])
-    depth_line(left, ours["centre"], ORANGE, "centre crop", True)
-    printed = {n: [error] for n, s, _, error, _ in TABLE_3 if s == WAYS[0] and n in WEIGHT_LAYERS}
-    depth_line(right, printed, GREY, "dense, Q = S = 256", True)
-    for axis, title in ((left, "these photos, first S"), (right, "the paper, ILSVRC-2012 validation")):
+    for axis, ours, colour, words in (
+        (left, dense, BLUE, "dense, one Q"), (left, centre, ORANGE, "centre crop"),
+        (right, printed, GREY, "dense, Q = S = 256"),
+    ):  # fmt: skip
+        seeds_line(axis, [(WEIGHT_LAYERS[n], rates) for n, rates in ours.items()], colour, words)
+    for axis, named, title in (
+        (left, centre or dense, "these photos, first S"), (right, printed, "the paper, ILSVRC-2012 validation"),
+    ):  # fmt: skip
         finish(axis, title, "weight layers")
         axis.set_xticks(sorted(set(WEIGHT_LAYERS.values())))
+        for net, rates in named.items():
+            at = (WEIGHT_LAYERS[net], sum(rates) / len(rates))
+            axis.annotate(net, at, xytext=(5, 5), textcoords="offset points", fontsize=9)
     return figure
-
-
-def depth_line(axis: Axes, rates: Mapping[str, Sequence[float]], colour: str, words: str, named: bool) -> None:
-    """Error rates of nets over their depth, with the nets' names."""
-    seeds_line(axis, [(WEIGHT_LAYERS[n], own) for n, own in rates.items()], colour, words)
-    for n, own in rates.items() if named else ():
-        at = (WEIGHT_LAYERS[n], sum(own) / len(own))
-        axis.annotate(n, at, xytext=(5, 5), textcoords="offset points", fontsize=9)
 
 
 def over_scales(results: Results, facts: Facts) -> Figure | None:
@@ -81,9 +81,6 @@ def seeds_line(axis: Axes, values: Sequence[tuple[float, Sequence[float]]], colo
 
 
 def finish(axis: Axes, title: str, below: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel(below)
+    framed(axis, title, below)
     axis.set_ylabel("top-1 error, %")
     axis.legend(frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.25)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ def write_pages(out: Path, study: Mapping[str, Any]) -> Path:
     drawn = {"depth": over_depth(results, facts), "scales": over_scales(results, facts)}
     shown = study_facts(study) | {
         "charts": {name: svg_uri(figure) for name, figure in drawn.items() if figure},
-        "stages": tables.by_column([tables.stage_row(name, f) for name, f in facts.items()]),
+        "stages": tables.stage_table(tables.TRAINED, [{**f, "name": name} for name, f in facts.items()]),
         "own": other_fields(study["config"]), "command": repeating(study),
     }  # fmt: skip
-    write_text(out / "study.html", rendered("study/page.html.j2", shown))
-    write_text(out / "study.md", rendered("study/page.md.j2", shown))
+    for suffix in ("md", "html"):
+        write_text(out / f"study.{suffix}", rendered(f"study/page.{suffix}.j2", shown))
     return out / "study.html"
 
 
@@ -36,11 +37,11 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     """What the page and the terminal show alike."""
     facts, results = study["stages"], study["results"]
     judged = judgements(results, facts)
-    rows = {j.claim.sentence: [tables.outcome_row(o) for own in j.outcomes.values() for o in own] for j in judged}
+    made = {j.claim.sentence: list(chain(*j.outcomes.values())) for j in judged}
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
-        "comparisons": [(sentence, tables.by_column(own)) for sentence, own in rows.items() if own],
-        "made": sum(map(len, rows.values())), "level": LEVEL, "least": SEEDS_THAT_AGREE,
+        "comparisons": [(sentence, tables.comparison_table(own)) for sentence, own in made.items() if own],
+        "made": sum(map(len, made.values())), "level": LEVEL, "least": SEEDS_THAT_AGREE,
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip
 

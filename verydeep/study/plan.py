@@ -1,8 +1,9 @@
 """Staged training: A first, deeper nets from A, larger S from smaller, jitter last (section 3.1)."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,20 @@ from verydeep.train.remember import finished_at, kept_split
 
 FROM_A = ("B", "C", "D", "E")
 FINE_TUNING = 10  # divides the rate of a stage that starts from the same net at another S
-Which = Literal["table3", "first", "all"]
+
+
+class Asked(NamedTuple):
+    """What a study is to hold. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net.
+
+    Only so many of the first photos of the split are tested: by all tests, and in crops. None is all.
+    """
+
+    nets: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    which: Literal["table3", "first", "all"] = "table3"
+    tuning_epochs: int | None = None
+    crops_photos: int | None = None
+    test_photos: int | None = None
 
 
 class Stage(NamedTuple):
@@ -36,62 +50,45 @@ class Stage(NamedTuple):
     def net(self) -> str:
         return self.config.net
 
+    @property
+    def test_scale(self) -> int:
+        """Q of the tests at one scale: S, or the middle of a jittered one (section 4.1)."""
+        return sum(self.config.scales) // 2
 
-def stages(
-    nets: Iterable[str], base: Config, seeds: Sequence[int] = (0,), which: Which = "table3",
-    tuning_epochs: int | None = None,
-) -> list[Stage]:  # fmt: skip
-    """The stages for nets of Table 1, one seed after the other, each after its parent.
+
+def stages(asked: Asked, base: Config) -> list[Stage]:
+    """The stages that are asked for, one seed after the other, each after its parent.
 
     base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, 384 becomes 1.5 S,
-    [256;512] [S; 2S]. which: the S that Table 3 has for each net, the `first` alone, or `all` for every net. A joins
-    where a deeper net needs it. Stages that start from the same net have a tenth of the rate and the same epochs, or
-    `tuning_epochs` with drops in the same proportion (open). Raises ConfigError.
+    [256;512] [S; 2S]. A joins where a deeper net needs it. Stages that start from the same net have a tenth of the
+    rate and the same epochs, or `tuning_epochs` with drops in the same proportion (open). Raises ConfigError.
     """
-    asked = list(dict.fromkeys(nets))
-    if unknown := [net for net in asked if net not in TABLE_1]:
+    if unknown := [net for net in asked.nets if net not in TABLE_1]:
         raise ConfigError(f"nets: {unknown[0]!r} is not one of the paper's; give some of {','.join(TABLE_1)}")
-    if not asked or not seeds or len(set(seeds)) < len(seeds):
+    if not asked.nets or not asked.seeds or len(set(asked.seeds)) < len(asked.seeds):
         raise ConfigError("nets and seeds: give at least one of each, no seed twice")
     if not isinstance(base.scale, int):
         raise ConfigError(f"scale: {base.scale_text} is jittered; give one number S, for S, 1.5 S and [S; 2S]")
     if base.init_from:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
-    needed = {*asked, *(["A"] if set(asked) & set(FROM_A) else [])}
-    tuned = tuning(base, base.epochs if tuning_epochs is None else tuning_epochs)
-    return [
-        stage for seed in seeds for net in TABLE_1 if net in needed
-        for stage in stages_of(net, base, tuned, seed, which if net in asked else "first")
-    ]  # fmt: skip
-
-
-def tuning(base: Config, epochs: int) -> Config:
-    """The recipe of a stage that starts from the same net at another S."""
-    drop_at = sorted({round(e * epochs / base.epochs) for e in base.drop_at})
-    return replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=tuple(e for e in drop_at if 0 < e < epochs))
-
-
-def stages_of(net: str, base: Config, tuned: Config, seed: int, which: Which) -> list[Stage]:
-    """A net's stages at rising S."""
-    in_table = {s for n, s, *_ in TABLE_3 if n == net} or {WAYS[0]}
-    found: list[Stage] = []
-    for way in {"first": WAYS[:1], "table3": [w for w in WAYS if w in in_table], "all": WAYS}[which]:
-        scale = scale_here(base, way)
-        parent = found[-1].name if found else stage_name("A", base.scale, seed) if net in FROM_A else None
-        config = replace(tuned if found else base, net=net, scale=scale, seed=seed)  # type: ignore[arg-type]
-        found.append(Stage(stage_name(net, scale, seed), way, config, parent))
+    epochs = base.epochs if asked.tuning_epochs is None else asked.tuning_epochs
+    drops = sorted({round(e * epochs / base.epochs) for e in base.drop_at})
+    drop_at = tuple(e for e in drops if 0 < e < epochs)
+    tuned = replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=drop_at)
+    needed = {*asked.nets, *(["A"] if set(asked.nets) & set(FROM_A) else [])}
+    s = base.scale
+    scales: dict[str, int | tuple[int, int]] = dict(zip(WAYS, (s, s * 3 // 2, (s, 2 * s)), strict=True))
+    found = []
+    for seed, net in product(asked.seeds, [net for net in TABLE_1 if net in needed]):
+        in_table = [way for n, way, *_ in TABLE_3 if n == net] or WAYS[:1]
+        ways = {"first": WAYS[:1], "table3": in_table, "all": WAYS}[asked.which if net in asked.nets else "first"]
+        recipe, parent = base, f"A-{s}-seed{seed}" if net in FROM_A else None
+        for way in ways:
+            config = replace(recipe, net=net, scale=scales[way], seed=seed)  # type: ignore[arg-type]
+            name = f"{net}-{config.scale_text.strip('[]').replace(';', '-')}-seed{seed}"
+            found.append(Stage(name, way, config, parent))
+            recipe, parent = tuned, name  # the next S starts from this net
     return found
-
-
-def scale_here(base: Config, way: str) -> int | tuple[int, int]:
-    """S of the paper in the proportion that the recipe's smallest S has to 256."""
-    s = base.scales[0]
-    return (s, 2 * s) if way == JITTER else s * int(way) // 256
-
-
-def stage_name(net: str, scale: int | tuple[int, int], seed: int) -> str:
-    spelled = f"{scale[0]}-{scale[1]}" if isinstance(scale, tuple) else str(scale)
-    return f"{net}-{spelled}-seed{seed}"
 
 
 def run_stages(
@@ -140,16 +137,6 @@ def check_stage(stage: Stage, data: str, out: Path) -> None:
         )
 
 
-class Limits(NamedTuple):
-    """Only so many of the first photos of the split are tested: by all tests, and in crops. None is all."""
-
-    photos: int | None = None
-    crops: int | None = None
-
-
-ALL = Limits()
-
-
 class Trial(NamedTuple):
     """What `evaluate` is asked for a study: models that see the photos together, and are fused where they are two."""
 
@@ -159,22 +146,22 @@ class Trial(NamedTuple):
     limit: int | None = None
 
 
-def trials(trained: Sequence[Stage], limits: Limits = ALL) -> list[Trial]:
+def trials(trained: Sequence[Stage], photos: int | None = None, crops: int | None = None) -> list[Trial]:
     """The tests of Tables 3 to 6, and of the three ways to train over the test scale.
 
-    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused, which may
-    be limited to fewer photos; nets trained at all three S densely at each of S, 1.5 S and 2 S.
+    Every net by a centre crop and densely at one and at several Q; jittered D and E also in crops and fused; nets
+    trained at all three S densely at each of S, 1.5 S and 2 S. On the first `photos` alone, and in crops on `crops`.
     """
     jittered = [s for s in trained if s.way == JITTER and s.net in ("D", "E")]
-    found = [Trial((s,), ("centre", "dense"), "several", limits.photos) for s in trained if s not in jittered]
+    found = [Trial((s,), ("centre", "dense"), "several", photos) for s in trained if s not in jittered]
     for seed in dict.fromkeys(s.config.seed for s in jittered):
         together = tuple(s for s in jittered if s.config.seed == seed)
-        if limits.crops is not None:  # the other tests see more photos
-            found.append(Trial(together, ("centre", "dense"), "several", limits.photos))
-        found.append(Trial(together, PROTOCOLS, "several", limits.photos if limits.crops is None else limits.crops))
+        if crops is not None:  # the other tests see more photos
+            found.append(Trial(together, ("centre", "dense"), "several", photos))
+        found.append(Trial(together, PROTOCOLS, "several", photos if crops is None else crops))
     for s in trained:
         family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
         if {other.way for other in family} == set(WAYS):
-            q, own = min(other.config.scales[0] for other in family), sum(s.config.scales) // 2
-            found += [Trial((s,), ("dense",), (n,), limits.photos) for n in (q, q * 3 // 2, 2 * q) if n != own]
+            q = min(other.config.scales[0] for other in family)
+            found += [Trial((s,), ("dense",), (n,), photos) for n in (q, q * 3 // 2, 2 * q) if n != s.test_scale]
     return found

@@ -15,9 +15,10 @@ from verydeep.hardware import device_for
 from verydeep.net.sizes import sizes
 from verydeep.net.vgg import VGG
 from verydeep.report.page import rendered
+from verydeep.report.tables import by_column
 from verydeep.run import has_state
-from verydeep.study.plan import Limits, Stage, Trial, trials
-from verydeep.study.tables import by_column
+from verydeep.study.plan import Stage, Trial
+from verydeep.study.tables import PLANNED, TRIED, stage_table
 from verydeep.train.classes import cross_entropy
 from verydeep.train.cost import SAMPLE_PIXELS, seconds_a_photo, takes_bf16
 from verydeep.train.remember import finished_at
@@ -32,25 +33,22 @@ class Speed(NamedTuple):
 
 
 def rehearse(
-    plan: Sequence[Stage], out: Path, classes: Sequence[str], photos: Mapping[str, int], split: str, limits: Limits
+    plan: Sequence[Stage], tests: Sequence[Trial], out: Path, classes: Sequence[str], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The plan as plain values: stages and tests with their sizes, and times measured on this machine."""
     speeds = {net: speed_of(c, len(classes)) for net, c in {s.net: s.config for s in plan}.items()}
-    stages = [stage_plan(s, out, len(classes), speeds[s.net], photos) for s in plan]
-    tests = [trial_plan(t, classes, speeds, photos[split]) for t in trials(plan, limits)]
-    seconds = {"training": sum(s["seconds_left"] for s in stages), "tests": sum(t["seconds"] for t in tests)}
-    about = {"out": str(out), "photos": dict(photos), "split": split}
-    return about | {"stages": stages, "tests": tests, "seconds": seconds}
-
-
-def stage_net(c: Config, classes: int, device: torch.device | str = "meta") -> VGG:
-    return VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
+    planned = [stage_plan(s, out, len(classes), speeds[s.net], about["photos"]) for s in plan]
+    tried = [trial_plan(t, classes, speeds, about["photos"][about["split"]]) for t in tests]
+    seconds = {"training": sum(s["seconds_left"] for s in planned), "tests": sum(t["seconds"] for t in tried)}
+    asked = {"out": str(out), "photos": about["photos"], "split": about["split"]}
+    return asked | {"stages": planned, "tests": tried, "seconds": seconds}
 
 
 def speed_of(c: Config, classes: int) -> Speed:
     """A moment of training and of testing with noise."""
     device = device_for(c.device)
-    net = stage_net(c, classes, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = VGG(**vars(c.shape(classes)), dropout=c.dropout, device=device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     n = min(c.batch, max(8, SAMPLE_PIXELS // c.crop**2))
     x = (60 * torch.randn(n, 3, c.crop, c.crop, device=device)).contiguous(memory_format=torch.channels_last)
     targets = torch.zeros(n, dtype=torch.int64, device=device)
@@ -66,9 +64,9 @@ def speed_of(c: Config, classes: int) -> Speed:
 
 def stage_about(stage: Stage, classes: int) -> dict[str, Any]:
     """What is known of a stage before it is trained."""
-    c, layers = stage.config, sizes(stage_net(stage.config, classes))
+    c, layers = stage.config, sizes(VGG(**vars(stage.config.shape(classes)), device="meta"))
     return {
-        "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": sum(c.scales) // 2,
+        "net": stage.net, "way": stage.way, "seed": c.seed, "scale": c.scale_text, "test_scale": stage.test_scale,
         "parent": stage.parent, "lr": c.lr, "epochs": c.epochs, "parameters": sum(s.parameters for s in layers),
         "multiply_adds": sum(s.multiply_adds for s in layers),
         "weight_layers": sum(s.name.startswith(("conv", "fc")) for s in layers),
@@ -101,23 +99,14 @@ def trial_plan(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Speed]
 
 def plan_text(record: Mapping[str, Any]) -> str:
     """The plan for a terminal."""
-    stages = [
-        {
-            "stage": s["name"], "parameters": f"{s['parameters']:,}", "multiply-adds": f"{s['multiply_adds']:,}",
-            "starts from": s["parent"] or "random weights", "rate": f"{s['lr']:g}", "epochs": str(s["epochs"]),
-            "time": duration(s["seconds"]), "state": s["state"],
-        }
-        for s in record["stages"]
-    ]  # fmt: skip
+    stages = [s | {"time": duration(s["seconds"])} for s in record["stages"]]
     tests = [
-        {
-            "test of": " + ".join(t["stages"]), "protocols": ", ".join(t["protocols"]),
-            "Q": ", ".join(map(str, t["scales"])), "photos": f"{t['photos']:,}",
-            "passes": f"{t['passes']:g}", "time": duration(t["seconds"]),
-        }
+        t | {"models": " + ".join(t["stages"]), "time": duration(t["seconds"])}
+        | {name: ", ".join(map(str, t[name])) for name in ("protocols", "scales")}
         for t in record["tests"]
     ]  # fmt: skip
-    left = {name: duration(seconds) for name, seconds in record["seconds"].items()}
-    return rendered(
-        "study/plan.txt.j2", {**record, "stages": by_column(stages), "tests": by_column(tests), "left": left}
-    ).rstrip()
+    shown = {
+        "stages": stage_table(PLANNED, stages), "tests": by_column(TRIED, tests),
+        "left": {name: duration(seconds) for name, seconds in record["seconds"].items()},
+    }  # fmt: skip
+    return rendered("study/plan.txt.j2", {**record, **shown}).rstrip()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -21,7 +21,7 @@ from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
-from verydeep.errors import ConfigError, RunError
+from verydeep.errors import RunError
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import default_split
@@ -33,24 +33,13 @@ from verydeep.ranks import ALONE, Ranks
 from verydeep.report.page import write_report
 from verydeep.run import read_metrics
 from verydeep.study.page import write_pages
-from verydeep.study.plan import Limits, Stage, Which, run_stages, stages, trials
+from verydeep.study.plan import Asked, Stage, Trial, run_stages, stages, trials
 from verydeep.study.rehearse import rehearse, stage_about
 from verydeep.train.remember import finished_at
 
 FORMAT = 2  # 1 had the answers by photo in study.json
 BY_PHOTO = ("right", "tested")  # of a result; they stand in answers.jsonl
 LEFT_TO_RUNS = ("confusion", "mistakes", "recall", "classes", "skipped")  # of a result; its run keeps them
-
-
-class Asked(NamedTuple):
-    """What a study is to hold. which: the S that each net is trained at (see `plan.stages`)."""
-
-    nets: Sequence[str]
-    seeds: Sequence[int] = (0,)
-    which: Which = "table3"
-    tuning_epochs: int | None = None
-    crops_photos: int | None = None
-    test_photos: int | None = None
 
 
 def study(
@@ -64,20 +53,20 @@ def study(
     """
     progress = Progress("auto" if ranks.first else "none")
     with ranks.first_alone():
-        plan, photos, limits, about = prepare_study(data, config, asked, out, download)
+        plan, photos, about, limits = prepare_study(data, config, asked, out, download)
         if ranks.first:
             begin_study(out, about, photos)
-    split = out / "split.csv" if (out / "split.csv").exists() else None
-    run_stages(data, plan, out, download, progress, ranks, split)
+    split = out / "split.csv"
+    run_stages(data, plan, out, download, progress, ranks, split if split.exists() else None)
     ranks.gather(None)  # by then the first has saved the last best net
     trained = [*plan, *finished_before(plan, config, asked, out)]
-    results = tested(trained, limits, data, config, out, ranks, progress)
+    results = tested(trials(trained, *limits), data, config, out, ranks, progress)
     record = about | {
         "nets": [n for n in TABLE_1 if n in {s.net for s in trained}],
         "seeds": sorted({s.config.seed for s in trained}),
         "train_scales": asked.which, "crops_photos": asked.crops_photos, "test_photos": asked.test_photos,
         "made_with": machine() | {"ranks": ranks.size}, "results": results,
-        "stages": {s.name: stage_facts(s, len(photos.classes), out, results) for s in trained},
+        "stages": {s.name: stage_facts(s, len(photos.classes), out / s.name, results) for s in trained},
     }  # fmt: skip
     if ranks.first:
         keep_study(out, record)
@@ -91,22 +80,19 @@ def study(
 
 def dry_run(data: str, config: Config, asked: Asked, out: Path, download: bool = False) -> dict[str, Any]:
     """The stages, tests and times of `study`, which trains and writes nothing here."""
-    plan, photos, limits, about = prepare_study(data, config, asked, out, download)
-    return rehearse(plan, out, photos.classes, about["photos"], about["split"], limits)
+    plan, photos, about, limits = prepare_study(data, config, asked, out, download)
+    return rehearse(plan, trials(plan, *limits), out, photos.classes, about)
 
 
 def prepare_study(
     data: str, config: Config, asked: Asked, out: Path, download: bool
-) -> tuple[list[Stage], DataSet, Limits, dict[str, Any]]:
-    """The stages that are asked for, the photos, how many of them are tested, and what the study is of.
+) -> tuple[list[Stage], DataSet, dict[str, Any], tuple[int | None, int | None]]:
+    """The stages that are asked for, the photos, what the study is of, and how many photos are tested, in crops too.
 
     One split for all seeds, as the first call drew it. Raises ConfigError, DataError, RunError.
     """
-    plan = stages(asked.nets, config, asked.seeds, asked.which, asked.tuning_epochs)
+    plan = stages(asked, config)
     most, crops = asked.test_photos, asked.crops_photos
-    for name, n in (("crops_photos", crops), ("test_photos", most)):
-        if n is not None and n < 1:
-            raise ConfigError(f"{name}: {n} is too small; it must be 1 or more")
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
     photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
@@ -118,8 +104,8 @@ def prepare_study(
     }  # fmt: skip
     check_study(out, about)
     n = len(photos.split(split))
-    limits = Limits(most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
-    return plan, photos, limits, about
+    limits = (most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
+    return plan, photos, about, limits
 
 
 def check_study(out: Path, about: dict[str, Any]) -> None:
@@ -127,9 +113,7 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
     names = sorted(f.name for f in out.iterdir()) if out.is_dir() else []
     if "study.json" not in names:
         if strangers := [name for name in names if not name.startswith(".")]:
-            raise RunError(
-                f"{out} already holds {strangers[0]} and is not a study; give an empty or new folder as --out"
-            )
+            raise RunError(f"{out} holds {strangers[0]} and is not a study; give an empty or new folder as --out")
         return
     old = read_json(out / "study.json")
     if old.get("location") == about["location"] and old.get("fingerprint") != about["fingerprint"]:
@@ -165,14 +149,14 @@ def keep_study(out: Path, record: dict[str, Any]) -> None:
 
 def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path) -> list[Stage]:
     """Finished stages of earlier calls that this one does not ask for."""
-    names = {s.name for s in plan}
     seeds = {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
-    every = stages(list(TABLE_1), config, sorted(seeds), "all", asked.tuning_epochs) if seeds else []
-    return [s for s in every if s.name not in names and finished_at(out / s.name)]
+    every = stages(asked._replace(nets=list(TABLE_1), seeds=sorted(seeds), which="all"), config) if seeds else []
+    asked_for = {s.name for s in plan}
+    return [s for s in every if s.name not in asked_for and finished_at(out / s.name)]
 
 
 def tested(
-    trained: Sequence[Stage], limits: Limits, data: str, config: Config, out: Path, ranks: Ranks, progress: Progress
+    tests: Sequence[Trial], data: str, config: Config, out: Path, ranks: Ranks, progress: Progress
 ) -> list[dict[str, Any]]:
     """The records of all tests, each with the names of its stages, without what only its run needs.
 
@@ -183,7 +167,7 @@ def tested(
         bad_photos=config.bad_photos, long_photos="middle",
     )  # fmt: skip
     found = []
-    for trial in trials(trained, limits):
+    for trial in tests:
         names = {str(out / s.name): s.name for s in trial.stages}
         for record in evaluate_models(
             list(names), data, trial.protocols, trial.scales, settings=settings, limit=trial.limit, again=False,
@@ -194,9 +178,8 @@ def tested(
     return found
 
 
-def stage_facts(stage: Stage, classes: int, out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def stage_facts(stage: Stage, classes: int, folder: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a stage."""
-    folder = out / stage.name
     errors = [r["val_error"] for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
     sha256 = next(r["sha256"] for r in results if r["stages"] == [stage.name])
     came_out = {"epochs_done": len(errors), "ended": finished_at(folder), "val_error": min(errors), "sha256": sha256}

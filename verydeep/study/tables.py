@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
-from verydeep.report.tables import map_side
+from verydeep.report.tables import by_column, map_side
 from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed, known_of
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
@@ -43,6 +43,27 @@ PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TAB
 }
 
 
+COMPARED = {
+    "first": "{first!s}", "second": "{second!s}", "seeds": "{seeds}", "photos": "{photos:,}",
+    "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
+    "fewer errors, points": "{gain:+.2f}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
+    "paper": "{paper}",
+}  # fmt: skip
+PLANNED = {
+    "stage": "{name}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}", "starts from": "{start}",
+    "rate": "{lr:g}", "epochs": "{epochs}", "time": "{time}", "state": "{state}",
+}  # fmt: skip
+TRIED = {
+    "test of": "{models}", "protocols": "{protocols}", "Q": "{scales}", "photos": "{photos:,}",
+    "passes": "{passes:g}", "time": "{time}",
+}  # fmt: skip
+TRAINED = {
+    "stage": "{name}", "S": "{scale}", "starts from": "{start}", "rate": "{lr:g}",
+    "epochs": "{epochs_done} of {epochs}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}",
+    "validation error": "{val_error:.2f} %", "weights": "{sha256:.12}",
+}  # fmt: skip
+
+
 class Table(NamedTuple):
     """A table, and for its caption on which photos of which split, over how many seeds."""
 
@@ -56,42 +77,39 @@ class Table(NamedTuple):
 
 def tables_of_paper(results: Results, facts: Facts) -> list[Table]:
     """Those of Tables 3 to 6 that have a row; the nets in the order of Tables 1 and 3."""
-    nets = [
-        (net, way) for net in TABLE_1 for way in WAYS if (net, way) in {(f["net"], f["way"]) for f in facts.values()}
-    ]
+    trained = {(f["net"], f["way"]) for f in facts.values()}
+    nets = [(net, way) for net in TABLE_1 for way in WAYS if (net, way) in trained]
     found = [filled(layout, [("D+E", JITTER)] if layout.fused else nets, results, facts) for layout in LAYOUTS]
     return [table for table in found if table]
 
 
 def filled(layout: TableLayout, trained: Sequence[tuple[str, str]], results: Results, facts: Facts) -> Table | None:
     """A row for each (nets, way) that was tested so."""
-    rows, mains = [], list[Result]()
+    rows, mains = list[dict[str, str]](), list[Result]()
     for nets, way in trained:
         main = TableRow(nets, way, *layout.main)
         if not (found := list(by_seed(main, results, facts).values())):
             continue
         mains += found
-        own = [rates_text(TableRow(nets, way, p, several), main, results, facts) for _, p, several in layout.own]
-        printed = [PRINTED.get(TableRow(nets, way, p, several)) for _, p, several in layout.paper]
-        train_s = next(f["scale"] for f in facts.values() if (f["net"], f["way"]) == (nets.split("+")[0], way))
-        scales = [PAPER_SCALES.get(main, "-")] if layout.paper_scales else []
-        theirs = [" / ".join(map(str, errors)) if errors else "-" for errors in printed]
-        rows.append([nets, str(train_s), *scales_and_maps(found[0]), *own, *scales, *theirs])
+        r, first = found[0], facts[found[0]["stages"][0]]
+        sides = dict.fromkeys(map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"])
+        row = {"net": nets, "train S": str(first["scale"]), "test Q": ", ".join(map(str, r["scales"]))}
+        row["class maps" if layout.main[1] else "class map"] = ", ".join(f"{n} x {n}" for n in sides)
+        for title, protocol, several in layout.own:
+            row[title] = rates_text(TableRow(nets, way, protocol, several), main, results, facts)
+        if layout.paper_scales:
+            row[layout.paper_scales] = PAPER_SCALES.get(main, "-")
+        for title, protocol, several in layout.paper:
+            row[title] = " / ".join(map(str, PRINTED.get(TableRow(nets, way, protocol, several), "-")))
+        rows.append(row)
     if not rows:
         return None
-    titles = ["net", "train S", "test Q", "class maps" if layout.main[1] else "class map", *(c[0] for c in layout.own)]
-    titles += [t for t in (layout.paper_scales, *(c[0] for c in layout.paper)) if t]
     photos = " or ".join(f"{n:,}" for n in sorted({r["photos"] for r in mains}))
     limited = any(r.get("limit") is not None for r in mains)
     seeds = {facts[s]["seed"] for r in mains for s in r["stages"]}
     photos = f"{'the first' if limited else 'all'} {photos}"
-    return Table(layout.title, titles, rows, photos, mains[0]["split"], len(seeds))
-
-
-def scales_and_maps(r: Result) -> tuple[str, str]:
-    """Test scales, and sides of the class map, of a result."""
-    sides = [map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"]]
-    return ", ".join(map(str, r["scales"])), ", ".join(f"{n} x {n}" for n in dict.fromkeys(sides))
+    cells = [list(row.values()) for row in rows]
+    return Table(layout.title, list(rows[0]), cells, photos, mains[0]["split"], len(seeds))
 
 
 def error_rates(row: TableRow, among: TableRow, results: Results, facts: Facts, top: str = "top1") -> list[float]:
@@ -147,28 +165,18 @@ def border_share(side: int) -> float:
     return 1 - ((3 * side - 2) / (3 * side)) ** 2
 
 
-def by_column(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of rows that are written by column."""
-    return list(rows[0]), [list(row.values()) for row in rows]
+def stage_table(columns: Mapping[str, str], stages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """A row for each stage, planned or trained."""
+    return by_column(columns, [{**s, "start": s["parent"] or "random weights"} for s in stages])
 
 
-def outcome_row(o: Outcome) -> dict[str, str]:
-    """A comparison by column."""
-    paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
-    return {
-        "first": str(o.comparison.first), "second": str(o.comparison.second), "seeds": ", ".join(map(str, o.seeds)),
-        "photos": f"{o.photos:,}",
-        "only first right": f"{o.first_better:,}", "only second right": f"{o.second_better:,}",
-        "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}", "fewer errors, points": f"{o.gain:+.2f}",
-        "95 % interval": "{:+.2f} to {:+.2f}".format(*o.interval), "paper": "-" if paper == "- -> -" else paper,
-    }  # fmt: skip
-
-
-def stage_row(name: str, f: Mapping[str, Any]) -> dict[str, str]:
-    """A stage by column."""
-    return {
-        "stage": name, "S": f["scale"], "starts from": f["parent"] or "random weights", "rate": f"{f['lr']:g}",
-        "epochs": f"{f['epochs_done']} of {f['epochs']}", "parameters": f"{f['parameters']:,}",
-        "multiply-adds": f"{f['multiply_adds']:,}",
-        "validation error": f"{f['val_error']:.2f} %", "weights": f["sha256"][:12],
-    }  # fmt: skip
+def comparison_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """A row for each comparison that was made."""
+    told = []
+    for o in outcomes:
+        paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
+        told.append(o._asdict() | o.comparison._asdict() | {
+            "seeds": ", ".join(map(str, o.seeds)), "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
+            "paper": "-" if paper == "- -> -" else paper,
+        })  # fmt: skip
+    return by_column(COMPARED, told)

@@ -176,7 +176,7 @@ def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path: Path) 
         assert read_foreign(path, "rgb-01").contract.std == (255.0, 255.0, 255.0)
     with said("was taken to eat rgb-255: RGB"):
         read_foreign(path, "rgb-255")
-    with said("was taken to eat BGR, mean [0.0, 0.0, 0.0]"):
+    with said("was taken to eat BGR, mean 0 0 0"):
         read_foreign(path, "BGR:0,0,0")
     with said():
         read_foreign(path, "BGR:104,117,124")  # the same mean, rounded
@@ -229,7 +229,7 @@ def test_a_mean_in_the_file_is_no_word_on_the_order_or_the_range(tmp_path: Path)
     tensors = descent_tensors(descendant("torchvision-d"))
     found = Found(tensors, mean=(128.0, 128.0, 128.0))
     mat = Layout("matconvnet", "mat", "rgb-255", "up")
-    with said("it was taken to eat RGB, mean [128.0, 128.0, 128.0], std [58.395, 57.12, 57.375]"):
+    with said("it was taken to eat RGB, mean 128 128 128, std 58.395 57.12 57.375"):
         eats_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
     with said():
         assert eats_told(tmp_path / "x.mat", found, mat, None).std == (1, 1, 1)

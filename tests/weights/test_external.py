@@ -13,7 +13,7 @@ import toy
 from verydeep.cli import main
 from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier
-from verydeep.weights import external, onnx
+from verydeep.weights import onnx
 from verydeep.weights.model import load_start
 from verydeep.weights.read import Features, open_foreign
 from verydeep.weights.recognise import recognise
@@ -39,7 +39,7 @@ def model(folder: Path, *messages: bytes) -> Path:
 
 
 def found(path: Path) -> dict[str, torch.Tensor]:
-    return dict(onnx.initialisers(onnx.mapped(path), external.Beside(path)))
+    return dict(onnx.initialisers(onnx.mapped(path), onnx.Beside(path)))
 
 
 @pytest.mark.parametrize("small", [0, 100])
@@ -204,7 +204,7 @@ def test_a_missing_file_is_named_and_one_that_was_cut_too(tmp_path: Path) -> Non
 def test_tensors_may_share_numbers_but_small_files_do_not_become_much_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(external, "SHARED", 50)
+    monkeypatch.setattr(onnx, "SHARED", 50)
     toy.put(tmp_path / DATA, toy.floats(ONE))
     for i in range(4):
         os.link(tmp_path / DATA, tmp_path / f"{DATA}{i}")  # one file, whatever it is called

@@ -7,6 +7,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
-from verydeep.weights import timm, torch_file, torchvision
+from verydeep.weights import torch_file, torchvision
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.model import load
 from verydeep.weights.read import read_features, read_foreign
@@ -47,12 +48,15 @@ def test_every_number_is_read(tmp_path: Path, name: str, batch_norm: bool, save:
     toy.same(toy.read(path), toy.tensors(made))
 
 
-@pytest.mark.parametrize("module", [torchvision, timm])
+@pytest.mark.parametrize(
+    ("write", "state_of"),
+    [(torchvision.write, toy.torchvision_state), (torchvision.write_timm, toy.timm_state)],
+)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, module: object, ending: str) -> None:
+def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, write: Any, state_of: Any, ending: str) -> None:
     made = toy.net("D", True)
-    wanted = (toy.torchvision_state if module is torchvision else toy.timm_state)(made)
-    module.write(toy.tensors(made), path := tmp_path / f"x{ending}")  # type: ignore[attr-defined]
+    wanted = state_of(made)
+    write(toy.tensors(made), path := tmp_path / f"x{ending}")
     found = torch.load(path, weights_only=True) if ending == ".pth" else safetensors.torch.load_file(path)
     assert set(found) == set(wanted)
     assert all(torch.equal(found[n], t) for n, t in wanted.items())

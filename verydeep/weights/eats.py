@@ -1,5 +1,6 @@
 """What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
@@ -21,6 +22,15 @@ class Eats(NamedTuple):
     def rgb(self) -> tuple[Colours, Colours]:
         """Mean and std as our contracts have them."""
         return (self.mean, self.std) if self.order == "RGB" else (turned(self.mean), turned(self.std))
+
+    @property
+    def name(self) -> str | None:
+        """In EATS."""
+        return next((name for name, known in EATS.items() if known == self), None)
+
+    def __str__(self) -> str:
+        named = f"{self.name}: " if self.name else ""
+        return f"{named}{self.order}, mean {shortly(self.mean)}, std {shortly(self.std)} of 0-255"
 
 
 def turned(colours: Colours) -> Colours:
@@ -81,7 +91,9 @@ def three(text: str) -> Colours | None:
 
 def spelled(eats: Eats) -> str:
     """As `eats_of` reads it, by name or to the last digit."""
-    if name := next((name for name, known in EATS.items() if known == eats), None):
-        return name
     mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
-    return f"{eats.order}:{mean}:{std}"
+    return eats.name or f"{eats.order}:{mean}:{std}"
+
+
+def shortly(colours: Sequence[float]) -> str:
+    return " ".join(f"{c:.6g}" for c in colours)

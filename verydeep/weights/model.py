@@ -8,7 +8,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
 from verydeep.weights.eats import EATS, ContractWarning, Eats
-from verydeep.weights.read import Features, OtherHead, open_foreign, read_features, whole
+from verydeep.weights.read import Net, OtherHead, open_foreign, read_features, whole
 from verydeep.weights.recognise import layout_of, recognise
 
 EXPECTED = (
@@ -29,7 +29,7 @@ def load(model: str | Path) -> Classifier:
     return whole(load_or_features(model), model)
 
 
-def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Classifier | Features:
+def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Net:
     """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
     path, entry, said = locate(model)
     if said is not None and eats is not None:
@@ -49,7 +49,7 @@ def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Class
     return read_classifier(path)
 
 
-def load_start(model: str | Path) -> Classifier | Features:
+def load_start(model: str | Path) -> Net:
     """What a training starts from: of a file with another head its convolutions, with a ContractWarning."""
     try:
         return load_or_features(model)

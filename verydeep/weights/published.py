@@ -15,10 +15,10 @@ from torch import Tensor
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
 from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file, similar
-from verydeep.weights.compare import contents
 from verydeep.weights.convert import TOOLKITS, check_out, convert
+from verydeep.weights.eats import Eats, shortly
 from verydeep.weights.model import load_or_features
-from verydeep.weights.read import Features, open_foreign
+from verydeep.weights.read import Features, contents, open_foreign
 from verydeep.words import aligned, several
 
 LARGEST = 1 << 30  # bytes of a file; the largest of the catalogue has 548 MiB
@@ -101,8 +101,7 @@ def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: 
         )
     found.save(out)
     c = found.contract
-    colours = f"mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
-    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, {colours}"
+    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, eats {Eats('RGB', c.mean, c.std)}"
     return {"file": str(out), "to": to, "words": words, "contract": asdict(c)}
 
 
@@ -127,7 +126,7 @@ def statistics_of(name: str, tensor: Tensor) -> dict[str, Any]:
 def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
     many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
-    c |= {name: rounded(c[name]) for name in ("mean", "std")}
+    c |= {name: shortly(c[name]) for name in ("mean", "std")}
     c |= {name: f"{len(all_)}: {'; '.join(all_[:6])}{'; ...' * (len(all_) > 6)}" for name, all_ in many.items() if all_}
     facts = [f"{name:<12}{value}" for name, value in c.items() if value != ""]
     rows = []
@@ -135,7 +134,3 @@ def show_text(r: dict[str, Any]) -> str:
         numbers = ["not finite" if t[k] is None else f"{t[k]:.4g}" for k in ("mean", "std", "least", "most")]
         rows.append((t["name"], "x".join(map(str, t["shape"])), *numbers, f"{100 * t['zeros']:.1f}"))
     return "\n".join([*facts, "", aligned(LAYER_COLUMNS, rows)])
-
-
-def rounded(colours: Any) -> list[float]:
-    return [round(c, 3) for c in colours]

@@ -14,7 +14,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
-from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
+from verydeep.weights import caffe, keras, matconvnet, onnx, torchvision
 from verydeep.weights.catalogue import Entry, published_as
 from verydeep.weights.eats import Colours, ContractWarning, Eats
 from verydeep.weights.recognise import OWN, Layout, recognise
@@ -25,7 +25,7 @@ from verydeep.words import several
 READERS: dict[str, tuple[Callable[[Path], Found], str]] = {
     "caffe": (caffe.read, "a Caffe model"), "matconvnet": (matconvnet.read, "a MatConvNet file"),
     "keras": (keras.read, "a Keras file"), "onnx": (onnx.read, "an ONNX model"),
-    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (timm.read, "a file of timm"),
+    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (torchvision.read_timm, "a file of timm"),
 }  # fmt: skip
 
 
@@ -79,6 +79,9 @@ class Features:
         return made.net.taps(made.normalise(photos), wanted)
 
 
+Net = Classifier | Features
+
+
 def read_foreign(
     path: Path | str, eats: str | Eats | None = None, classes: Sequence[str] | None = None, *, origin: str = "",
     licence: str = "",
@@ -94,7 +97,7 @@ def read_foreign(
     return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
 
 
-def whole(found: Classifier | Features, path: Path | str) -> Classifier:
+def whole(found: Net, path: Path | str) -> Classifier:
     """Raises ModelError for convolutions alone."""
     if isinstance(found, Features):
         but = f" but {shown(found.left[:3])}" if found.left else ""
@@ -117,7 +120,7 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
 def open_foreign(
     path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "",
     licence: str = "", entry: Entry | Literal["none"] | None = None,
-) -> Classifier | Features:  # fmt: skip
+) -> Net:  # fmt: skip
     """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none."""
     found, layout = take(path)
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
@@ -171,3 +174,9 @@ def take(path: Path) -> tuple[Found, Layout]:
     read, what = READERS[layout.origin]
     with reading(path, what):
         return read(path), layout
+
+
+def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
+    """What a net eats and is, and its float32 tensors by our names."""
+    about, tensors = (net, net.tensors) if isinstance(net, Features) else (net.contract, net.net.state_dict())
+    return about, {n: t.detach().cpu().float() for n, t in tensors.items() if not n.endswith("num_batches_tracked")}

@@ -42,7 +42,7 @@ def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
     """What the user says; with a ContractWarning where the first layer says something else."""
     if known and unlike(eats, known.eats):
         guessed(
-            f"{path} was taken to eat {in_words(eats)}, as was said, but {known}, which eats {in_words(known.eats)}; "
+            f"{path} was taken to eat {eats}, as was said, but {known}, which eats {known.eats}; "
             "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
         )
     return eats
@@ -64,7 +64,7 @@ def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -
     if not told and not (known and known.whole and outputs in (0, len(imagenet_classes()))):
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
         guessed(
-            f"{path} does not say what its net eats; {because} it was taken to eat {in_words(eats)}. "
+            f"{path} does not say what its net eats; {because} it was taken to eat {eats}. "
             f"If you know better, write {path.name}@NAME, also in verydeep.load, NAME being one of {', '.join(EATS)} "
             "or ORDER:mean:std (eats= of read_foreign)"
         )
@@ -78,10 +78,3 @@ def guessed(what: str) -> None:
 def imagenets_classes() -> tuple[str, ...]:
     """As ILSVRC's data calls them."""
     return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())
-
-
-def in_words(eats: Eats) -> str:
-    """With the name that it has, if any."""
-    name = next((f"{name}: " for name, one in EATS.items() if one == eats), "")
-    mean, std = ([round(c, 3) for c in colours] for colours in (eats.mean, eats.std))
-    return f"{name}{eats.order}, mean {mean}, std {std} of 0-255"

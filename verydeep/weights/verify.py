@@ -12,11 +12,10 @@ from torch import Tensor
 
 from verydeep.errors import ModelError
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
-from verydeep.weights.compare import contents
 from verydeep.weights.descent import descent_of
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.model import load, locate
-from verydeep.weights.read import open_foreign, take
+from verydeep.weights.read import contents, open_foreign, take
 from verydeep.weights.recognise import Layout, layout_of
 
 HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # torchvision's names; eight decimals may be a date or a step

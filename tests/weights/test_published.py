@@ -1,7 +1,5 @@
 """The verb `weights`: what is listed, fetched, shown and converted, and what is said to wrong usage."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import json

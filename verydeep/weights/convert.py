@@ -15,7 +15,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, shortly, spelled, turned
+from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
@@ -88,8 +88,7 @@ def convert(
             "net A-LRN normalises its responses, which nets of that layout do not: it would answer otherwise"
         )
     usual = eats_of(TOOLKITS[to].eats)
-    own = (about.mean, about.std) if usual.order == "RGB" else (turned(about.mean), turned(about.std))
-    wanted = Eats(usual.order, *own) if keep else usual
+    wanted = in_order(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from verydeep.weights.catalogue import catalogue, data
-from verydeep.weights.eats import EATS, Eats, eats_of
+from verydeep.weights.eats import EATS, Eats, eats_of, in_order
 
 # of the largest value: 16-bit files and values printed with four decimals differ by less, trained ones soon by more
 NEAR = 0.005
@@ -39,12 +39,11 @@ class FirstLayer(NamedTuple):
 @cache
 def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
-    return tuple(
-        FirstLayer(
-            n, float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", [])), v.get("convolutions_sha256")
-        )
-        for n, v in data()["first_layers"].items()
-    )
+    found = []
+    for name, v in data()["first_layers"].items():
+        kernel, biases = float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", []))
+        found.append(FirstLayer(name, kernel, biases, v.get("convolutions_sha256")))
+    return tuple(found)
 
 
 def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
@@ -66,7 +65,7 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
                 if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
                     alike = taken == std and not any(name.startswith("bn") for name in tensors)
                     whole = alike and fingerprint(tensors, order) == known.convolutions
-                    return Descent(known.name, Eats(order, *Eats(order, mean, taken).rgb()), whole)
+                    return Descent(known.name, in_order(order, mean, taken), whole)
     return None
 
 

@@ -9,7 +9,7 @@ from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
 from verydeep.weights.eats import EATS, ContractWarning, Eats
 from verydeep.weights.read import Net, OtherHead, open_foreign, read_features, whole
-from verydeep.weights.recognise import layout_of, recognise
+from verydeep.weights.recognise import OWN, layout_of, recognise
 
 EXPECTED = (
     "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
@@ -35,7 +35,7 @@ def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Net:
     if said is not None and eats is not None:
         raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
     layout = None if entry else layout_of(path)
-    known = entry is not None or (layout is not None and layout.origin == "verydeep")
+    known = entry is not None or layout == OWN
     if known and (said is not None or eats is not None):
         what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
         raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")

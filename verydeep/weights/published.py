@@ -54,10 +54,8 @@ def list_text(records: list[dict[str, Any]]) -> str:
         net, licence = e.net + " + batch norm" * e.batch_norm, ", or ".join(one.says for one in e.licences)
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.eats, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
-    sources = (
-        "Checksums and addresses are as their sources state them (--json names them); none was checked by fetching."
-    )
-    return f"{aligned(LIST_COLUMNS, rows)}\n\n{sources}"
+    note = "Checksums and addresses are as their sources state them (--json names them); none was checked by fetching."
+    return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 
 
 def fetch_published(name: str) -> dict[str, Any]:
@@ -78,8 +76,7 @@ def fetch_published(name: str) -> dict[str, Any]:
 
 
 def fetched_text(r: dict[str, Any]) -> str:
-    licence = "; ".join(f"{one['says']} ({one['source']})" for one in r["licences"])
-    return f"{r['name']} is in {r['file']}; licence: {licence}"
+    return f"{r['name']} is in {r['file']}; licence: {catalogue()[r['name']].licence}"
 
 
 def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
@@ -89,16 +86,12 @@ def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: 
         figures = {k: v for k, v in report._asdict().items() if k not in ("path", "eats")}
         return {"file": str(out), "words": "\n".join([str(report), *report.notes])} | figures
     if useless := " and ".join(flag for flag, on in (("fold_mean", fold_mean), ("keep", keep)) if on):
-        raise ConfigError(
-            f"{useless}: a safetensors file carries the model's own mean and std, so nothing is ever folded into it; "
-            f"leave it out, or write another layout: {', '.join(TOOLKITS)}"
-        )
+        why = "a safetensors file carries the model's own mean and std"
+        raise ConfigError(f"{useless}: {why}; leave it out, or write another layout: {', '.join(TOOLKITS)}")
     check_out(source, out, to, (".safetensors",))
     found = load_or_features(source, eats)
     if isinstance(found, Features):
-        raise ModelError(
-            f"{source} has no FC layers, so it is no classifier to keep; 'verydeep train DATA --from' takes it"
-        )
+        raise ModelError(f"{source} has no FC layers, so it is no classifier; 'verydeep train DATA --from' takes it")
     found.save(out)
     c = found.contract
     words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, eats {Eats('RGB', c.mean, c.std)}"

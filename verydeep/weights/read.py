@@ -103,7 +103,7 @@ def whole(found: Net, path: Path | str) -> Classifier:
         but = f" but {shown(found.left[:3])}" if found.left else ""
         raise ModelError(
             f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are "
-            "random classifies nothing, so none is made; 'verydeep train DATA --from FILE' starts from them, in Python "
+            "random classifies nothing; 'verydeep train DATA --from FILE' starts from them, in Python "
             "verydeep.weights.read.read_features reads them"
         )
     return found

@@ -18,11 +18,10 @@ from verydeep.weights import descent
 from verydeep.weights import verify_model as verified
 from verydeep.weights.catalogue import catalogue, data
 from verydeep.weights.convert import convert
-from verydeep.weights.descent import descent_of, fingerprint, first_layers
+from verydeep.weights.descent import descent_of, eats_told, fingerprint, first_layers
 from verydeep.weights.eats import EATS, ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import Layout
-from verydeep.weights.said import eats_told
 from verydeep.weights.shapes import Found
 
 # what each is fed by those who published it: order, mean and std of 0-255

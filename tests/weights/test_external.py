@@ -70,15 +70,12 @@ def test_halves_and_doubles_also_without_a_length(tmp_path, kind, code):
 @pytest.mark.parametrize("name", ["A", "B", "D", "E"])
 def test_batch_norm_that_the_exporter_multiplied_in(tmp_path, name):
     """The convolutions keep the numbers they had between batch norms."""
-    there = {
-        f"features.{b}.": f"features.{a}."
-        for b, a in zip(toy.TORCHVISION[name, False], toy.TORCHVISION[name, True], strict=True)
-    }
-    plain = toy.net(name)
-    state = {}
+    numbers = zip(toy.TORCHVISION[name, False], toy.TORCHVISION[name, True], strict=True)
+    there = {f"features.{before}": f"features.{after}" for before, after in numbers}
+    plain, state = toy.net(name), {}
     for n, t in toy.torchvision_state(plain).items():
-        layer, p = n[: n.rindex(".") + 1], n[n.rindex(".") + 1 :]
-        state[there.get(layer, layer) + p] = t
+        layer, _, p = n.rpartition(".")
+        state[f"{there.get(layer, layer)}.{p}"] = t
     tensors = toy.read(net_beside(tmp_path, state))
     toy.same(tensors, toy.tensors(plain))
     assert describe(tensors).batch_norm is False

@@ -25,9 +25,8 @@ h5py = pytest.importorskip("h5py")
 os.environ["KERAS_BACKEND"] = "torch"
 keras: Any = pytest.importorskip("keras")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)  # in Keras
+IN_KERAS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = pytest.mark.filterwarnings(IN_KERAS)
 PLANS = {"D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 FORMS = ("x.weights.h5", "x.keras", "x.h5")
 
@@ -181,9 +180,7 @@ def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path, form, nest
     path = saved(vgg(first=(before,)), tmp_path / form)
     with pytest.raises(ModelError, match="layer Rescaling"):
         read_foreign(path, "bgr-255")
-    with pytest.raises(
-        ModelError, match=r"has a layer Rescaling, which changes what its convolutions eat; say .*@NAME"
-    ):
+    with pytest.raises(ModelError, match=r"layer Rescaling, which changes what its convolutions eat; say .*@NAME"):
         read_features(path)
     assert read_features(path, "bgr-255").net == "D"
 

@@ -127,14 +127,12 @@ def alike(a: Colours, b: Colours) -> bool:
     return all(abs(x - y) <= SAME * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
 
 
-def fold(
-    tensors: dict[str, Tensor], about: Contract | Features, new_mean: Colours, new_std: Colours
-) -> dict[str, Tensor]:
+def fold(tensors: dict[str, Tensor], about: Contract | Features, mean: Colours, std: Colours) -> dict[str, Tensor]:
     """conv1_1 for pixels z normalised otherwise: its input (x - mean) / std, of x = z new_std + new_mean."""
-    m, s, new_m, new_s = (torch.tensor(c, dtype=torch.float64) for c in (about.mean, about.std, new_mean, new_std))
+    m, s, new_m, new_s = (torch.tensor(c, dtype=torch.float64) for c in (about.mean, about.std, mean, std))
     weight, bias = (tensors[f"conv1_1.{p}"].double() for p in ("weight", "bias"))
     found = tensors | {"conv1_1.weight": (weight * (new_s / s).view(1, 3, 1, 1)).float()}
-    if not alike(about.mean, new_mean):
+    if not alike(about.mean, mean):
         found["conv1_1.bias"] = (bias + (weight.sum((2, 3)) * ((new_m - m) / s)).sum(1)).float()
     return found
 

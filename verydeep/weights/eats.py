@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from verydeep.errors import ConfigError
 
 Colours: TypeAlias = tuple[float, float, float]
+Order: TypeAlias = Literal["RGB", "BGR"]
 
 
 class ContractWarning(UserWarning):
@@ -16,7 +17,7 @@ class ContractWarning(UserWarning):
 class Eats(NamedTuple):
     """(x - mean) / std of pixels x of 0-255; mean and std are in 0-255 units and in the order given."""
 
-    order: Literal["RGB", "BGR"]
+    order: Order
     mean: Colours
     std: Colours = (1.0, 1.0, 1.0)
 
@@ -87,7 +88,7 @@ def three(text: str) -> Colours | None:
     return None
 
 
-def in_order(order: Literal["RGB", "BGR"], mean: Colours, std: Colours) -> Eats:
+def in_order(order: Order, mean: Colours, std: Colours) -> Eats:
     """For a net that eats this order, with mean and std in RGB as our contracts have them."""
     return Eats(order, *Eats(order, mean, std).rgb())
 

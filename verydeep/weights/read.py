@@ -14,11 +14,12 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
+from verydeep.shape import Pooling
 from verydeep.weights import caffe, keras, matconvnet, onnx, torchvision
 from verydeep.weights.catalogue import Entry, published_as
+from verydeep.weights.descent import Said, imagenets_classes, said_of
 from verydeep.weights.eats import Colours, ContractWarning, Eats
 from verydeep.weights.recognise import OWN, Layout, recognise
-from verydeep.weights.said import Said, imagenets_classes, said_of
 from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
 from verydeep.words import several
 
@@ -29,10 +30,6 @@ READERS: dict[str, tuple[Callable[[Path], Found], str]] = {
 }  # fmt: skip
 
 
-class OtherHead(ModelError):
-    """What stands on a file's convolutions is not what stands on a VGG's."""
-
-
 @dataclass(frozen=True)
 class Features:
     """The convolutions of a net without FC layers, with all of a contract that they need. They eat RGB, 0-255."""
@@ -41,7 +38,7 @@ class Features:
     net: str
     base_width: int
     batch_norm: bool
-    pooling: Literal["up", "down"]
+    pooling: Pooling
     mean: Colours
     std: Colours
     origin: str = ""
@@ -119,18 +116,22 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
 
 def open_foreign(
     path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "",
-    licence: str = "", entry: Entry | Literal["none"] | None = None,
+    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False,
 ) -> Net:  # fmt: skip
-    """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none."""
+    """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
+
+    With start, a file with another head gives its convolutions, with a ContractWarning.
+    """
     found, layout = take(path)
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
         return features_of(path, found.tensors, found.left, said)[1]
     if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
-        raise OtherHead(
-            f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did; its convolutions "
-            "are a start for 'verydeep train DATA --from FILE'"
-        )
+        why = f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did"
+        if not start:
+            raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
+        warnings.warn(f"only the convolutions are taken: {why}", ContractWarning, stacklevel=4)
+        return features_of(path, without_fc(found.tensors), found.left, said)[1]
     net, features = features_of(path, found.tensors, (), said)
     names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
     if len(names) != net.classes:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
+from verydeep.shape import Pooling
 from verydeep.weights import caffe, onnx, torch_file, torchvision
 from verydeep.weights.wire import beginning
 
@@ -21,7 +22,7 @@ class Layout(NamedTuple):
     origin: Origin
     form: str
     usual: str = ""  # a name in eats.EATS
-    pooling: Literal["up", "down"] = "down"
+    pooling: Pooling = "down"
 
 
 OWN = Layout("verydeep", "safetensors")

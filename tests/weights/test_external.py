@@ -1,9 +1,6 @@
 """ONNX models whose numbers lie in other files, from an encoder written by hand."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ import toy
 from verydeep.cli import main
 from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier
-from verydeep.weights import external, onnx
+from verydeep.weights import onnx
 from verydeep.weights.model import load_start
 from verydeep.weights.read import Features, open_foreign
 from verydeep.weights.recognise import recognise
@@ -39,19 +36,19 @@ def model(folder: Path, *messages: bytes) -> Path:
 
 
 def found(path: Path) -> dict[str, torch.Tensor]:
-    return dict(onnx.initialisers(onnx.mapped(path), external.Beside(path)))
+    return dict(onnx.initialisers(onnx.mapped(path), onnx.Beside(path)))
 
 
 @pytest.mark.parametrize("small", [0, 100])
 @pytest.mark.parametrize("name", ["A", "E"])
-def test_all_numbers_in_one_file_or_small_ones_in_the_model(tmp_path: Path, name: str, small: int) -> None:
+def test_all_numbers_in_one_file_or_small_ones_in_the_model(tmp_path, name, small):
     made = toy.net(name)
     path = net_beside(tmp_path, toy.torchvision_state(made), small=small)
     assert recognise(path)[:3] == ("onnx", "torch", "rgb-01-std")
     toy.same(toy.read(path), toy.tensors(made))
 
 
-def test_one_file_a_tensor_in_folders_below(tmp_path: Path) -> None:
+def test_one_file_a_tensor_in_folders_below(tmp_path):
     made, messages = toy.net("D"), []
     for i, (name, t) in enumerate(toy.torchvision_state(made).items()):
         (tmp_path / f"part{i % 3}").mkdir(exist_ok=True)
@@ -62,7 +59,7 @@ def test_one_file_a_tensor_in_folders_below(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "code"), [("<f2", 10), ("<f4", 1), ("<f8", 11)])
-def test_halves_and_doubles_also_without_a_length(tmp_path: Path, kind: str, code: int) -> None:
+def test_halves_and_doubles_also_without_a_length(tmp_path, kind, code):
     made = toy.net("D")
     wanted = {n: t.half().float() if kind == "<f2" else t for n, t in toy.tensors(made).items()}
     toy.same(toy.read(net_beside(tmp_path, toy.torchvision_state(made), kind)), wanted)
@@ -71,30 +68,27 @@ def test_halves_and_doubles_also_without_a_length(tmp_path: Path, kind: str, cod
 
 
 @pytest.mark.parametrize("name", ["A", "B", "D", "E"])
-def test_batch_norm_that_the_exporter_multiplied_in(tmp_path: Path, name: str) -> None:
+def test_batch_norm_that_the_exporter_multiplied_in(tmp_path, name):
     """The convolutions keep the numbers they had between batch norms."""
-    there = {
-        f"features.{b}.": f"features.{a}."
-        for b, a in zip(toy.TORCHVISION[name, False], toy.TORCHVISION[name, True], strict=True)
-    }
-    plain = toy.net(name)
-    state = {}
+    numbers = zip(toy.TORCHVISION[name, False], toy.TORCHVISION[name, True], strict=True)
+    there = {f"features.{before}": f"features.{after}" for before, after in numbers}
+    plain, state = toy.net(name), {}
     for n, t in toy.torchvision_state(plain).items():
-        layer, p = n[: n.rindex(".") + 1], n[n.rindex(".") + 1 :]
-        state[there.get(layer, layer) + p] = t
+        layer, _, p = n.rpartition(".")
+        state[f"{there.get(layer, layer)}.{p}"] = t
     tensors = toy.read(net_beside(tmp_path, state))
     toy.same(tensors, toy.tensors(plain))
     assert describe(tensors).batch_norm is False
 
 
-def test_a_net_whose_batch_norm_was_lost_is_not_taken_for_one_without(tmp_path: Path) -> None:
+def test_a_net_whose_batch_norm_was_lost_is_not_taken_for_one_without(tmp_path):
     state = toy.torchvision_state(toy.net("D", batch_norm=True))
     kept = {n: t for n, t in state.items() if "running" not in n and "tracked" not in n}
     with pytest.raises(ModelError, match="no net of Table 1 has such layers"):
         toy.read(toy.put(tmp_path / "m.onnx", toy.onnx_model(kept)))
 
 
-def test_every_verb_takes_such_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_takes_such_a_model(tmp_path, capsys):
     path = net_beside(tmp_path, toy.torchvision_state(toy.net("D")))
     assert isinstance(open_foreign(path, "rgb-01-std"), Classifier)
     assert not isinstance(load_start(f"{path}@rgb-01-std"), Features)
@@ -113,7 +107,7 @@ def test_every_verb_takes_such_a_model(tmp_path: Path, capsys: pytest.CaptureFix
         ({"offset": "16", "length": "24"}, 4),
     ],
 )  # fmt: skip
-def test_offset_and_length_may_be_missing(tmp_path: Path, said: dict[str, str], first: int) -> None:
+def test_offset_and_length_may_be_missing(tmp_path, said, first):
     toy.put(tmp_path / DATA, TEN)
     got = found(model(tmp_path, tensor() + toy.place(location=DATA, **said)))["one"]
     assert torch.equal(got, ONE + first)
@@ -132,7 +126,7 @@ def test_offset_and_length_may_be_missing(tmp_path: Path, said: dict[str, str], 
         ({"length": "x" * 1001}, "where"),
     ],
 )  # fmt: skip
-def test_places_that_do_not_fit(tmp_path: Path, said: dict[str, str], message: str) -> None:
+def test_places_that_do_not_fit(tmp_path, said, message):
     toy.put(tmp_path / DATA, TEN)
     with pytest.raises(ModelError, match=message) as e:
         toy.read(model(tmp_path, tensor() + toy.place(location=DATA, **said)))
@@ -140,7 +134,7 @@ def test_places_that_do_not_fit(tmp_path: Path, said: dict[str, str], message: s
 
 
 @pytest.mark.parametrize("dims", [(2**62, 2**62, 6), (2**64 - 1, 6), (2**64 - 6,)])
-def test_absurd_shapes(tmp_path: Path, dims: tuple[int, ...]) -> None:
+def test_absurd_shapes(tmp_path, dims):
     toy.put(tmp_path / DATA, TEN)
     with pytest.raises(ModelError, match="which has only 40"):
         toy.read(model(tmp_path, tensor(dims=dims) + toy.place(location=DATA)))
@@ -167,7 +161,7 @@ def linked(folder: Path, name: str, target: Path, location: str) -> str:
         (lambda folder: "a\0b", "null"), (lambda folder: toy.put(folder / "empty", b"").name, "empty"),
     ],
 )  # fmt: skip
-def test_numbers_are_taken_from_nowhere_else(tmp_path: Path, place: Callable[[Path], str], message: str) -> None:
+def test_numbers_are_taken_from_nowhere_else(tmp_path, place, message):
     (folder := tmp_path / "model").mkdir()
     toy.put(tmp_path / "secret", TEN)
     with pytest.raises(ModelError, match=message) as e:
@@ -175,7 +169,7 @@ def test_numbers_are_taken_from_nowhere_else(tmp_path: Path, place: Callable[[Pa
     assert str(e.value).isprintable()
 
 
-def test_model_and_numbers_may_be_links_into_one_folder(tmp_path: Path) -> None:
+def test_model_and_numbers_may_be_links_into_one_folder(tmp_path):
     """As hubs keep them: a folder of links by name, and a folder of files by checksum; the numbers may have no link."""
     (blobs := tmp_path / "blobs").mkdir()
     (snapshot := tmp_path / "snapshot").mkdir()
@@ -189,7 +183,7 @@ def test_model_and_numbers_may_be_links_into_one_folder(tmp_path: Path) -> None:
     assert torch.equal(found(snapshot / "m.onnx")["one"], ONE)
 
 
-def test_a_missing_file_is_named_and_one_that_was_cut_too(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_and_one_that_was_cut_too(tmp_path):
     path = net_beside(tmp_path, toy.torchvision_state(toy.net("A")))
     data = (tmp_path / DATA).read_bytes()
     toy.put(tmp_path / DATA, data[:-1])
@@ -201,10 +195,8 @@ def test_a_missing_file_is_named_and_one_that_was_cut_too(tmp_path: Path) -> Non
         open_foreign(path, "rgb-01-std")
 
 
-def test_tensors_may_share_numbers_but_small_files_do_not_become_much_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(external, "SHARED", 50)
+def test_tensors_may_share_numbers_but_small_files_do_not_become_much_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "SHARED", 50)
     toy.put(tmp_path / DATA, toy.floats(ONE))
     for i in range(4):
         os.link(tmp_path / DATA, tmp_path / f"{DATA}{i}")  # one file, whatever it is called
@@ -226,13 +218,13 @@ HERE = toy.field(9, toy.floats(ONE))
         (HERE + HERE, "not in one piece"), (toy.field(10, toy.floats(ONE)), "of its kind"), (b"", "not in one piece"),
     ],
 )  # fmt: skip
-def test_contradictions(tmp_path: Path, more: bytes, message: str) -> None:
+def test_contradictions(tmp_path, more, message):
     toy.put(tmp_path / DATA, TEN)
     with pytest.raises(ModelError, match=message):
         toy.read(model(tmp_path, tensor() + more))
 
 
-def test_what_is_said_and_not_meant(tmp_path: Path) -> None:
+def test_what_is_said_and_not_meant(tmp_path):
     gone = toy.field(13, toy.field(1, "location") + toy.field(2, "gone"))
     assert torch.equal(found(model(tmp_path, tensor() + toy.field(14, 0) + HERE + gone))["one"], ONE)
     assert found(model(tmp_path, tensor("shape", (1,), 7) + toy.place(location="gone"))) == {}  # integers

@@ -1,7 +1,5 @@
 """Keras' own files: nets built with its functional API on its torch backend, saved by it and loaded by it."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings
@@ -27,9 +25,8 @@ h5py = pytest.importorskip("h5py")
 os.environ["KERAS_BACKEND"] = "torch"
 keras: Any = pytest.importorskip("keras")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)  # in Keras
+IN_KERAS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+pytestmark = pytest.mark.filterwarnings(IN_KERAS)
 PLANS = {"D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 FORMS = ("x.weights.h5", "x.keras", "x.h5")
 
@@ -68,15 +65,15 @@ def saved(model: Any, path: Path) -> Path:
 
 def keras_logits(model: Any, photos: torch.Tensor) -> torch.Tensor:
     """Of RGB pixels, as keras.applications.vgg16.preprocess_input prepares them."""
-    bgr = photos.permute(0, 2, 3, 1).numpy()[..., ::-1].astype(np.float32) - np.array(toy.CAFFE_MEAN, dtype=np.float32)
+    bgr = toy.caffe_pixels(photos).float().permute(0, 2, 3, 1).contiguous()
     with torch.no_grad():
-        return torch.as_tensor(model(torch.from_numpy(np.ascontiguousarray(bgr)))).detach().cpu()
+        return torch.as_tensor(model(bgr)).detach().cpu()
 
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("named", [True, False])
-def test_logits_of_a_keras_net(tmp_path: Path, name: str, form: str, named: bool) -> None:
+def test_logits_of_a_keras_net(tmp_path, name, form, named):
     keras.utils.clear_session()
     path = saved(model := vgg(name, named=named), tmp_path / form)
     assert recognise(path).origin == "keras"
@@ -91,7 +88,7 @@ def test_logits_of_a_keras_net(tmp_path: Path, name: str, form: str, named: bool
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("form", ["x.weights.h5", "x.h5"])
-def test_keras_loads_what_is_written(tmp_path: Path, name: str, form: str) -> None:
+def test_keras_loads_what_is_written(tmp_path, name, form):
     made = saved(vgg(name), tmp_path / "y.weights.h5")
     classifier = open_foreign(made, "bgr-255")
     assert isinstance(classifier, Classifier)
@@ -108,7 +105,7 @@ FORMATS = ("{0}/{0}_{1}_1:0", "{0}/{0}/{2}:0", "model_weights/{0}/{0}/{2}:0", "m
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_names_of_the_files_of_2016_and_2017(tmp_path: Path, form: str) -> None:
+def test_the_names_of_the_files_of_2016_and_2017(tmp_path, form):
     """block1_conv1_W_1:0 in a group of the layer, and block1_conv1/block1_conv1/kernel:0."""
     weights = toy.tensors(toy.net("D"))
     with h5py.File(path := tmp_path / "x", "w") as f:
@@ -119,7 +116,7 @@ def test_the_names_of_the_files_of_2016_and_2017(tmp_path: Path, form: str) -> N
 
 
 @pytest.mark.parametrize("separator", ["/", "\\"])
-def test_layers_without_names_in_the_files_of_2_13(tmp_path: Path, separator: str) -> None:
+def test_layers_without_names_in_the_files_of_2_13(tmp_path, separator):
     """_layer_checkpoint_dependencies/conv2d_3/vars/0, on Windows with backslashes."""
     weights = toy.tensors(toy.net("E"))
     found, counts = ours.theirs(weights), Counter[tuple[str, str]]()
@@ -135,7 +132,7 @@ def test_layers_without_names_in_the_files_of_2_13(tmp_path: Path, separator: st
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_top(tmp_path: Path, form: str) -> None:
+def test_no_top(tmp_path, form):
     path = saved(vgg(top=False), tmp_path / form)
     with pytest.raises(ModelError, match="no fc6, fc7 and fc8"):
         read_foreign(path, "bgr-255")
@@ -150,7 +147,7 @@ def test_no_top(tmp_path: Path, form: str) -> None:
         ("link", r"other layers than a VGG \(no fc6\)"), ("unwritten", "larger than the file"),
     ],
 )  # fmt: skip
-def test_sets_that_lie_elsewhere_are_not_followed(tmp_path: Path, how: str, said: str) -> None:
+def test_sets_that_lie_elsewhere_are_not_followed(tmp_path, how, said):
     found = ours.theirs(toy.tensors(toy.net("D")))
     secret = toy.put(tmp_path / "secret", bytes(found["fc1/kernel"].nbytes))
     place, shape = "fc1/fc1/kernel:0", found["fc1/kernel"].shape
@@ -176,21 +173,19 @@ def test_sets_that_lie_elsewhere_are_not_followed(tmp_path: Path, how: str, said
 
 @pytest.mark.parametrize("form", ["x.keras", "x.h5"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path: Path, form: str, nested: bool) -> None:
+def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path, form, nested):
     """In a whole model of the older form too, and in a net within the net."""
     before = keras.layers.Rescaling(1 / 255)
     before = keras.Sequential([before], name="preprocessing") if nested else before
     path = saved(vgg(first=(before,)), tmp_path / form)
     with pytest.raises(ModelError, match="layer Rescaling"):
         read_foreign(path, "bgr-255")
-    with pytest.raises(
-        ModelError, match=r"has a layer Rescaling, which changes what its convolutions eat; say .*@NAME"
-    ):
+    with pytest.raises(ModelError, match=r"layer Rescaling, which changes what its convolutions eat; say .*@NAME"):
         read_features(path)
     assert read_features(path, "bgr-255").net == "D"
 
 
-def test_channels_that_come_first_in_the_older_form(tmp_path: Path) -> None:
+def test_channels_that_come_first_in_the_older_form(tmp_path):
     path = saved(vgg(), tmp_path / "x.h5")
     with h5py.File(path, "r+") as f:
         f.attrs["model_config"] = f.attrs["model_config"].replace("channels_last", "channels_first")
@@ -199,7 +194,7 @@ def test_channels_that_come_first_in_the_older_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path: Path, form: str) -> None:
+def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path, form):
     """What most people make of keras.applications: its convolutions and two dense layers without names."""
     below = vgg(top=False)
     x = keras.layers.Dense(7, "relu")(keras.layers.Flatten()(below.output))
@@ -212,7 +207,7 @@ def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path: Path, fo
         read_foreign(path, "bgr-255")
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_refused(tmp_path):
     path = saved(vgg(), tmp_path / "x.keras")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other := tmp_path / "y.keras", "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
@@ -221,7 +216,7 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
         read_foreign(other, "bgr-255")
 
 
-def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     path = saved(vgg(), tmp_path / "x.weights.h5")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ModelError, match=re.escape("verydeep[weights]")):
@@ -230,7 +225,7 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLANS)
-def test_keras_applications_at_full_width(tmp_path: Path, name: str) -> None:
+def test_keras_applications_at_full_width(tmp_path, name):
     make = {"D": keras.applications.VGG16, "E": keras.applications.VGG19}[name]
     model = make(weights=None, classes=7, input_shape=(64, 64, 3), classifier_activation=None)
     photos = toy.photo(64, 1)

@@ -1,7 +1,5 @@
 """MatConvNet's files, written by SciPy."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 
@@ -24,9 +22,7 @@ HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("one", [True, False])
-def test_every_number_is_read_and_what_else_the_file_tells(
-    tmp_path: Path, one: bool, old: bool, compressed: bool
-) -> None:
+def test_every_number_is_read_and_what_else_the_file_tells(tmp_path, one, old, compressed):
     made = toy.net("E" if one else "D")
     variables = {"net": toy.mat_variables(made, old)} if one else toy.mat_variables(made, old)
     scipy_io.savemat(path := tmp_path / "x.mat", variables, do_compression=compressed)
@@ -51,7 +47,7 @@ WORDS = ["kit fox", "tench, Tinca tinca", "crane", "crane", "leopard cat"]
 IDS = ["n02119789", "n01440764", "n02012849", "n03126707", "n02126787"]  # the last is not of the 1,000
 
 
-def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_path: Path) -> None:
+def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_path):
     found = matconvnet.read(with_classes(tmp_path / "x.mat", name=IDS, description=WORDS)).classes
     assert [name[:9] for name in found] == IDS
     assert found[:2] == ("n02119789 kit fox, Vulpes macrotis", "n01440764 tench, Tinca tinca")
@@ -62,7 +58,7 @@ def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_pa
     assert (alone[0], alone[4]) == (found[0], "n02126787")
 
 
-def test_names_that_come_twice_stay_two_classes(tmp_path: Path) -> None:
+def test_names_that_come_twice_stay_two_classes(tmp_path):
     described = matconvnet.read(with_classes(tmp_path / "x.mat", description=WORDS)).classes
     assert described == ("kit fox", "tench, Tinca tinca", "crane (class 2)", "crane (class 3)", "leopard cat")
     assert matconvnet.read(with_classes(tmp_path / "y.mat", name=WORDS)).classes == described
@@ -70,7 +66,7 @@ def test_names_that_come_twice_stay_two_classes(tmp_path: Path) -> None:
         toy.read(with_classes(tmp_path / "z.mat", name=[*IDS[:4], IDS[0]], description=WORDS))
 
 
-def test_logits_on_rgb_pixels(tmp_path: Path) -> None:
+def test_logits_on_rgb_pixels(tmp_path):
     made, photos = toy.net("D"), toy.photo()
     scipy_io.savemat(path := tmp_path / "x.mat", toy.mat_variables(made))
     mean = torch.tensor([123.68, 116.779, 103.939], dtype=torch.float64).view(1, 3, 1, 1)
@@ -78,14 +74,14 @@ def test_logits_on_rgb_pixels(tmp_path: Path) -> None:
         toy.close(read_foreign(path)(photos), made.double()(photos.double() - mean))
 
 
-def test_a_variable_that_inflates_without_end_is_given_up(tmp_path: Path) -> None:
+def test_a_variable_that_inflates_without_end_is_given_up(tmp_path):
     bomb = zlib.compress(bytes(400_000_000), 9)
     path = toy.put(tmp_path / "x.mat", HEADER + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb)
     with pytest.raises(ModelError, match="inflate"):
         toy.read(path)
 
 
-def test_a_deep_nest_is_given_up(tmp_path: Path) -> None:
+def test_a_deep_nest_is_given_up(tmp_path):
     def element(kind: int, data: bytes) -> bytes:
         return kind.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data + bytes(-len(data) % 8)
 

@@ -4,8 +4,6 @@ Each format has a process of its own: python test_mutations.py FORMAT FOLDER COU
 `full` behind it, they are files of net D at full width, 0.5 GB, which are changed in place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -186,13 +184,13 @@ def check(kind: str, folder: Path, count: int, seconds: float, *full: str) -> No
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damaged_files(kind: str, count: int, tmp_path: Path) -> None:
+def test_damaged_files(kind, count, tmp_path):
     check(kind, tmp_path, count, 300 + count / 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_few_damaged_files_of_half_a_gigabyte(kind: str, tmp_path: Path) -> None:
+def test_a_few_damaged_files_of_half_a_gigabyte(kind, tmp_path):
     folder = f"Path({str(tmp_path)!r})"
     write = f"from test_mutations import Path, write_full; write_full({kind!r}, {folder})"
     subprocess.run([sys.executable, "-c", write], cwd=Path(__file__).parent, check=True, timeout=600)

@@ -1,9 +1,5 @@
 """ONNX, from an encoder written here by hand, in the names of three exporters."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 import toy
@@ -17,7 +13,7 @@ from verydeep.weights.recognise import recognise
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("name", ["D", "E"])
 @pytest.mark.parametrize("names", ["zoo", "torch"])
-def test_the_names_of_the_zoo_and_of_torch(tmp_path: Path, name: str, names: str, raw: bool) -> None:
+def test_the_names_of_the_zoo_and_of_torch(tmp_path, name, names, raw):
     made = toy.net(name)
     state = toy.zoo_state(made) if names == "zoo" else toy.torchvision_state(made)
     path = toy.put(tmp_path / "x", toy.onnx_model(state, raw))
@@ -43,14 +39,14 @@ def keras_state(made: torch.nn.Module, bias: str = "Squeeze:0") -> dict[str, tor
 
 
 @pytest.mark.parametrize("bias", ["Squeeze:0", "BiasAdd/ReadVariableOp:0"])
-def test_the_names_of_keras(tmp_path: Path, bias: str) -> None:
+def test_the_names_of_keras(tmp_path, bias):
     made = toy.net("D")
     path = toy.put(tmp_path / "x", toy.onnx_model(keras_state(made, bias)))
     assert recognise(path)[:3] == ("onnx", "keras", "bgr-255")
     toy.same(toy.read(path), toy.tensors(made))
 
 
-def test_another_head_is_told_and_never_replaced(tmp_path: Path) -> None:
+def test_another_head_is_told_and_never_replaced(tmp_path):
     head = "functional_1/dense_1/MatMul/ReadVariableOp:0"
     state = {n: t for n, t in keras_state(toy.net("D")).items() if "conv" in n} | {head: torch.ones(512, 4)}
     path = toy.put(tmp_path / "x", toy.onnx_model(state))
@@ -59,14 +55,14 @@ def test_another_head_is_told_and_never_replaced(tmp_path: Path) -> None:
     assert read_features(path, "bgr-255").left == (head,)
 
 
-def test_an_extra_layer_is_not_left_out_silently(tmp_path: Path) -> None:
+def test_an_extra_layer_is_not_left_out_silently(tmp_path):
     state = toy.torchvision_state(toy.net("D")) | {"attention.weight": torch.ones(3)}
     with pytest.raises(ModelError, match="attention"):
         read_foreign(toy.put(tmp_path / "x", toy.onnx_model(state)), "rgb-01-std")
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.99, 60])
-def test_a_model_that_is_cut_off_is_called_an_onnx_model(tmp_path: Path, kept: float) -> None:
+def test_a_model_that_is_cut_off_is_called_an_onnx_model(tmp_path, kept):
     data = toy.onnx_model(toy.torchvision_state(toy.net("A")))
     path = toy.put(tmp_path / "x.onnx", data[: int(kept if kept > 1 else kept * len(data))])
     with pytest.raises(ModelError, match=r"as an ONNX model \(a field is longer than what holds it\); it is damaged"):

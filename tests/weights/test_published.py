@@ -1,7 +1,5 @@
 """The verb `weights`: what is listed, fetched, shown and converted, and what is said to wrong usage."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import json
@@ -144,7 +142,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
     made, e = listed
     out = tmp_path / "out.safetensors"
     words = said(capsys, "convert", e.path, "--to", "safetensors", out).out
-    assert "1,000 classes, mean [123.675, 116.28, 103.53]" in words
+    assert "1,000 classes, eats rgb-01-std: RGB, mean 123.675 116.28 103.53" in words
     found = verydeep.load(out)
     assert found.contract.licence == e.licence
     assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"

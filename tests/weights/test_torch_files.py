@@ -1,7 +1,5 @@
 """torchvision's and timm's names in pickles and in safetensors; the numbers of modules were counted by hand."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections import OrderedDict
@@ -16,7 +14,7 @@ from torch import nn
 
 from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
-from verydeep.weights import timm, torch_file, torchvision
+from verydeep.weights import torch_file, torchvision
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.model import load
 from verydeep.weights.read import read_features, read_foreign
@@ -37,7 +35,7 @@ def bare(state: dict[str, torch.Tensor], path: Path) -> None:
 
 @pytest.mark.parametrize("save", [zipped, legacy, bare])
 @pytest.mark.parametrize(("name", "batch_norm"), list(toy.TORCHVISION))
-def test_every_number_is_read(tmp_path: Path, name: str, batch_norm: bool, save: Callable[..., None]) -> None:
+def test_every_number_is_read(tmp_path, name, batch_norm, save):
     made = toy.net(name, batch_norm)
     save(OrderedDict(toy.torchvision_state(made)), path := tmp_path / "x")
     assert recognise(path).origin == "torchvision"
@@ -47,12 +45,15 @@ def test_every_number_is_read(tmp_path: Path, name: str, batch_norm: bool, save:
     toy.same(toy.read(path), toy.tensors(made))
 
 
-@pytest.mark.parametrize("module", [torchvision, timm])
+@pytest.mark.parametrize(
+    ("write", "state_of"),
+    [(torchvision.write, toy.torchvision_state), (torchvision.write_timm, toy.timm_state)],
+)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, module: object, ending: str) -> None:
+def test_the_writers_write_the_names_counted_by_hand(tmp_path, write, state_of, ending):
     made = toy.net("D", True)
-    wanted = (toy.torchvision_state if module is torchvision else toy.timm_state)(made)
-    module.write(toy.tensors(made), path := tmp_path / f"x{ending}")  # type: ignore[attr-defined]
+    wanted = state_of(made)
+    write(toy.tensors(made), path := tmp_path / f"x{ending}")
     found = torch.load(path, weights_only=True) if ending == ".pth" else safetensors.torch.load_file(path)
     assert set(found) == set(wanted)
     assert all(torch.equal(found[n], t) for n, t in wanted.items())
@@ -62,7 +63,7 @@ def test_the_writers_write_the_names_counted_by_hand(tmp_path: Path, module: obj
     "prefix",
     [lambda n: f"module.{n}", lambda n: n.replace("features.", "features.module."), lambda n: f"module.module.{n}"],
 )
-def test_prefixes_and_checkpoints(tmp_path: Path, prefix: Callable[[str], str]) -> None:
+def test_prefixes_and_checkpoints(tmp_path, prefix):
     made = toy.net("A", True)
     torch.save({"epoch": 3, "state_dict": toy.torchvision_state(made, prefix)}, path := tmp_path / "x")
     assert recognise(path).origin == "torchvision"
@@ -86,7 +87,7 @@ def of_modules(made: VGG) -> nn.Module:
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path: Path, batch_norm: bool) -> None:
+def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path, batch_norm):
     made = toy.net("B", batch_norm)
     other = of_modules(made)
     other.load_state_dict(toy.torchvision_state(made))
@@ -96,12 +97,12 @@ def test_the_net_answers_as_a_sequential_on_0_to_1_with_mean_and_std(tmp_path: P
     photos, other = toy.photo(), other.double()
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64).view(2, 1, 3, 1, 1)
     with torch.no_grad():
-        expected = other.classifier(other.features((photos.double() / 255 - mean) / std).flatten(1))  # type: ignore[operator]
+        expected = other.classifier(other.features((photos.double() / 255 - mean) / std).flatten(1))
         toy.close(classifier(photos), expected)
     assert classifier.contract.pooling == "down"
 
 
-def test_the_numbers_of_before_april_2017(tmp_path: Path) -> None:
+def test_the_numbers_of_before_april_2017(tmp_path):
     """Dropout came before the first two FC layers then."""
     made = toy.net("D")
     old = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
@@ -116,7 +117,7 @@ def test_the_numbers_of_before_april_2017(tmp_path: Path) -> None:
     assert torchvision.read(path).left == tuple(f"classifier.{n}.{p}" for n in (1, 4) for p in ("bias", "weight"))
 
 
-def test_fc_layers_of_nan_are_no_fc_layers(tmp_path: Path) -> None:
+def test_fc_layers_of_nan_are_no_fc_layers(tmp_path):
     """torchvision's features-only D has the keys and shapes of D, and NaN in its classifier."""
     made = toy.net("D")
     state = {n: t * torch.nan if n.startswith("classifier") else t for n, t in toy.torchvision_state(made).items()}
@@ -152,7 +153,7 @@ class Hoard:
 
 
 @pytest.mark.parametrize("save", [zipped, legacy])
-def test_a_pickle_that_does_anything_else_is_not_opened(tmp_path: Path, save: Callable[..., None]) -> None:
+def test_a_pickle_that_does_anything_else_is_not_opened(tmp_path, save):
     state = toy.torchvision_state(toy.net("A"))
     for bad, said in ((Canary(tmp_path / "canary"), "mkdir"), (Hoard(), "bytearray")):
         save(state | {"features.99": bad}, path := tmp_path / "x.pth")
@@ -164,7 +165,7 @@ def test_a_pickle_that_does_anything_else_is_not_opened(tmp_path: Path, save: Ca
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_tensor_that_repeats_one_number_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_that_repeats_one_number_is_refused(tmp_path):
     """A pickle of a kilobyte can describe a tensor of a terabyte."""
     state = toy.torchvision_state(toy.net("A"))
     torch.save(state | {"classifier.0.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}, path := tmp_path / "x.pth")
@@ -172,7 +173,7 @@ def test_a_tensor_that_repeats_one_number_is_refused(tmp_path: Path) -> None:
         read_foreign(path, "rgb-01-std")
 
 
-def test_longer_pickles_are_not_walked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_pickles_are_not_walked_through(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_file, "LONGEST_PICKLE", 1000)
     for save in (zipped, legacy):
         save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
@@ -180,11 +181,9 @@ def test_longer_pickles_are_not_walked_through(tmp_path: Path, monkeypatch: pyte
             toy.read(path)
 
 
-def test_what_python_is_told_to_say_works(tmp_path: Path) -> None:
+def test_what_python_is_told_to_say_works(tmp_path):
     torch.save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
-    with pytest.warns(
-        ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load, NAME being .* \(eats= of read_foreign\)"
-    ):
+    with pytest.warns(ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load.*eats= of read_foreign"):
         load(path)
     assert load(f"{path}@rgb-255").contract == read_foreign(path, eats="rgb-255").contract
     torch.save({n: t for n, t in toy.torchvision_state(toy.net("A")).items() if n.startswith("features")}, path)

@@ -1,7 +1,5 @@
 """`weights verify`: random, damaged and infinite weights are told from learnt ones, and files from namesakes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Toy nets, and files of other toolkits written by encoders that share nothing with the readers."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +37,11 @@ def tensors(made: VGG) -> dict[str, Tensor]:
 
 def photo(crop: int = CROP, count: int = 2) -> Tensor:
     return torch.randint(0, 256, (count, 3, crop, crop), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def caffe_pixels(photos: Tensor) -> Tensor:
+    """RGB photos as the paper's nets eat them: float64, colours turned by hand, the mean subtracted."""
+    return photos.double()[:, [2, 1, 0]] - torch.tensor(CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
 
 
 # Protocol buffers, by hand

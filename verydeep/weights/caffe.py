@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from verydeep.files.disk import mapped, write_atomically
+from verydeep.files.disk import mapped
 from verydeep.files.tensors import bytes_of
 from verydeep.weights.shapes import FC, Found, describe, parameters, rename, unrepeated
 from verydeep.weights.wire import Part, array, budget, bytes_field, encoded, last_text, message, number_field, numbers
@@ -45,7 +45,7 @@ def tensor(data: memoryview, left: Iterator[int]) -> Tensor:
 
 
 def write(tensors: dict[str, Tensor], path: Path, version: Literal["V1", "V2"] = "V2") -> None:
-    """A Caffe model of our tensors, conv1_1's colours in the order they have. Raises RunError."""
+    """A Caffe model of our tensors, conv1_1's colours in the order they have. Raises OSError."""
     net = describe(tensors)
     if net.batch_norm:
         raise ValueError("Caffe's VGGs have no batch norm")
@@ -60,12 +60,8 @@ def write(tensors: dict[str, Tensor], path: Path, version: Literal["V1", "V2"] =
         for i in (0, 1):
             inside += bytes_field(blob_field, *blob_of(tensors[there[f"{layer}/{i}"]], old))
         pieces += bytes_field(field, *inside)
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:
-            f.writelines(pieces)
-
-    write_atomically(path, fill)
+    with path.open("wb") as f:
+        f.writelines(pieces)
 
 
 def blob_of(tensor: Tensor, old: bool) -> list[Part]:

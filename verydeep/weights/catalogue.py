@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,11 +75,7 @@ class Entry:
     @property
     def path(self) -> Path:
         """Where its file is or would be."""
-        return (
-            Path(str(resources.files("verydeep.weights").joinpath(self.file)))
-            if self.builtin
-            else weights_folder() / self.file
-        )
+        return (Path(__file__).parent if self.builtin else weights_folder()) / self.file
 
     @property
     def size(self) -> int:
@@ -112,8 +107,7 @@ class Entry:
 @cache
 def data() -> dict[str, Any]:
     """catalogue.yaml as it stands."""
-    text = resources.files("verydeep.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    return dict(yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text(encoding="utf-8")))
 
 
 @cache

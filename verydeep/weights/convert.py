@@ -14,11 +14,10 @@ from torch import Tensor
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
-from verydeep.weights import caffe, keras, timm, torchvision
-from verydeep.weights.compare import Net, contents, nets_apart
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, spelled, turned
+from verydeep.weights import caffe, keras, torchvision
+from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
 from verydeep.weights.model import load_or_features, locate
-from verydeep.weights.read import Features, open_foreign
+from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
 from verydeep.words import several
 
@@ -40,7 +39,7 @@ TOOLKITS = {
     "caffe-v1": Toolkit("bgr-255", (".caffemodel",), partial(caffe.write, version="V1")),
     "keras": Toolkit("bgr-255", (".h5",), keras.write),
     "torchvision": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write),
-    "timm": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), timm.write),
+    "timm": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write_timm),
 }
 
 
@@ -58,11 +57,9 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         what = f"{' and '.join(self.folded)} folded into conv1_1" if self.folded else "no weight changed"
-        mean, std = shortly(self.eats.mean), shortly(self.eats.std)
         return (
-            f"{self.path}: {self.to}, {what}; eats {self.eats.order}, mean {mean}, std {std} of 0-255; "
-            f"largest difference {self.inside:.1e} in conv1_1, {self.border:.1e} at its border, "
-            f"{self.outputs:.1e} at the end"
+            f"{self.path}: {self.to}, {what}; eats {self.eats}; largest difference "
+            f"{self.inside:.1e} in conv1_1, {self.border:.1e} at its border, {self.outputs:.1e} at the end"
         )
 
 
@@ -91,8 +88,7 @@ def convert(
             "net A-LRN normalises its responses, which nets of that layout do not: it would answer otherwise"
         )
     usual = eats_of(TOOLKITS[to].eats)
-    own = (about.mean, about.std) if usual.order == "RGB" else (turned(about.mean), turned(about.std))
-    wanted = Eats(usual.order, *own) if keep else usual
+    wanted = in_order(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
@@ -131,29 +127,26 @@ def alike(a: Colours, b: Colours) -> bool:
     return all(abs(x - y) <= SAME * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
 
 
-def fold(
-    tensors: dict[str, Tensor], about: Contract | Features, new_mean: Colours, new_std: Colours
-) -> dict[str, Tensor]:
+def fold(tensors: dict[str, Tensor], about: Contract | Features, mean: Colours, std: Colours) -> dict[str, Tensor]:
     """conv1_1 for pixels z normalised otherwise: its input (x - mean) / std, of x = z new_std + new_mean."""
-    m, s, new_m, new_s = (torch.tensor(c, dtype=torch.float64) for c in (about.mean, about.std, new_mean, new_std))
+    m, s, new_m, new_s = (torch.tensor(c, dtype=torch.float64) for c in (about.mean, about.std, mean, std))
     weight, bias = (tensors[f"conv1_1.{p}"].double() for p in ("weight", "bias"))
     found = tensors | {"conv1_1.weight": (weight * (new_s / s).view(1, 3, 1, 1)).float()}
-    if not alike(about.mean, new_mean):
+    if not alike(about.mean, mean):
         found["conv1_1.bias"] = (bias + (weight.sum((2, 3)) * ((new_m - m) / s)).sum(1)).float()
     return found
 
 
 def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, eats: Eats) -> Net:
-    """Writes what is to lie at `path` elsewhere, and reads it back from there. Raises ModelError and RunError."""
+    """Writes what is to lie at `path` elsewhere, and reads it back from there. Raises ModelError and OSError."""
     if eats.order == "BGR":
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     try:
         TOOLKITS[to].write(tensors, trial)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the source names its classes
             return open_foreign(trial, eats)
-    except (ValueError, ModelError, RunError) as e:
-        kind = RunError if isinstance(e, RunError) else ModelError
-        raise kind(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
+    except (ValueError, ModelError) as e:
+        raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
 
 def check_report(report: Report, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:
@@ -192,5 +185,27 @@ def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str
     return tuple(found)
 
 
-def shortly(colours: Colours) -> str:
-    return " ".join(f"{c:.6g}" for c in colours)
+@torch.no_grad()
+def nets_apart(a: Net, b: Net) -> tuple[float, float, float]:
+    """Largest differences on a random photo: conv1_1 without and with its border, and the outputs."""
+    side, last = (64, "pool5") if isinstance(a, Features) else (a.net.crop, "fc8")
+    photo = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (first, end), (its_first, its_end) = (taps(net, photo, ["conv1_1", last]) for net in (a, b))
+    inside = (..., slice(2, -2), slice(2, -2))  # a 5x5 kernel reaches as far
+    return furthest(first[inside], its_first[inside]), furthest(first, its_first), furthest(end, its_end)
+
+
+def taps(net: Net, photo: Tensor, names: list[str]) -> list[Tensor]:
+    if isinstance(net, Features):
+        found = net.taps(photo, names)
+    else:
+        was_training = net.training
+        net.eval()
+        found = net.net.taps(net.normalise(photo.to(net.mean.device)), names)
+        net.train(was_training)
+    return [found[name].double().cpu() for name in names]
+
+
+def furthest(a: Tensor, b: Tensor) -> float:
+    """Relative to the largest value; NaN where either is."""
+    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))

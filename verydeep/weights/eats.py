@@ -1,10 +1,13 @@
 """What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
 
 Colours: TypeAlias = tuple[float, float, float]
+Order: TypeAlias = Literal["RGB", "BGR"]
 
 
 class ContractWarning(UserWarning):
@@ -14,13 +17,22 @@ class ContractWarning(UserWarning):
 class Eats(NamedTuple):
     """(x - mean) / std of pixels x of 0-255; mean and std are in 0-255 units and in the order given."""
 
-    order: Literal["RGB", "BGR"]
+    order: Order
     mean: Colours
     std: Colours = (1.0, 1.0, 1.0)
 
     def rgb(self) -> tuple[Colours, Colours]:
         """Mean and std as our contracts have them."""
         return (self.mean, self.std) if self.order == "RGB" else (turned(self.mean), turned(self.std))
+
+    @property
+    def name(self) -> str | None:
+        """In EATS."""
+        return next((name for name, known in EATS.items() if known == self), None)
+
+    def __str__(self) -> str:
+        named = f"{self.name}: " if self.name else ""
+        return f"{named}{self.order}, mean {shortly(self.mean)}, std {shortly(self.std)} of 0-255"
 
 
 def turned(colours: Colours) -> Colours:
@@ -53,35 +65,39 @@ def eats_of(given: str | Eats) -> Eats:
     if not numbers:
         raise ConfigError(f"eats: {given!r:.80} is not known; try one of {', '.join(EATS)}, or {WRITTEN_OUT}")
     order, mean, std = order.upper(), three(numbers[0]), three((*numbers, "1,1,1")[1])
-    if order not in ("RGB", "BGR"):
-        why = f"the order is {order!r:.20}, expected RGB or BGR"
-    elif mean is None or not all(0 <= c <= 255 for c in mean):
-        why = f"the mean is {numbers[0]!r:.60}, expected three numbers of 0-255 with commas"
-    elif std is None or not all(0 < c <= 255 for c in std):
-        why = f"the std is {numbers[1]!r:.60}, expected three numbers above 0 and up to 255 with commas"
-    elif len(numbers) > 2:
-        why = f"{numbers[2]!r:.60} is too many, expected a mean and a std"
-    elif 0 < max(mean) <= 1:
+    if order not in ("RGB", "BGR") or not (mean and min(mean) >= 0) or not (std and min(std) > 0) or len(numbers) > 2:
+        raise ConfigError(
+            f"eats: {given!r:.80} is not understood; write {WRITTEN_OUT}: RGB or BGR, a mean of three numbers from "
+            "0 to 255, and, unless it is 1,1,1, a std of three above 0 and up to 255"
+        )
+    if 0 < max(mean) <= 1:
         of_255 = times_255(mean), times_255(std) if max(std) <= 1 else std
         colours = (",".join(f"{c:.9g}" for c in colours) for colours in of_255)
-        why = f"its mean looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
-    else:
-        return Eats("BGR" if order == "BGR" else "RGB", mean, std)
-    raise ConfigError(f"eats: {given!r:.80} is not understood: {why}; write {WRITTEN_OUT}")
+        raise ConfigError(
+            f"eats: the mean of {given!r:.80} looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
+        )
+    return Eats("BGR" if order == "BGR" else "RGB", mean, std)
 
 
 def three(text: str) -> Colours | None:
-    """Three numbers with commas, which need not be finite."""
-    try:
+    """Three numbers with commas, up to 255."""
+    with suppress(ValueError):
         first, second, third = map(float, text.split(","))
-    except ValueError:
-        return None
-    return first, second, third
+        if first <= 255 and second <= 255 and third <= 255:  # which NaN is not
+            return first, second, third
+    return None
+
+
+def in_order(order: Order, mean: Colours, std: Colours) -> Eats:
+    """For a net that eats this order, with mean and std in RGB as our contracts have them."""
+    return Eats(order, *Eats(order, mean, std).rgb())
 
 
 def spelled(eats: Eats) -> str:
     """As `eats_of` reads it, by name or to the last digit."""
-    if name := next((name for name, known in EATS.items() if known == eats), None):
-        return name
     mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
-    return f"{eats.order}:{mean}:{std}"
+    return eats.name or f"{eats.order}:{mean}:{std}"
+
+
+def shortly(colours: Sequence[float]) -> str:
+    return " ".join(f"{c:.6g}" for c in colours)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
-from verydeep.files.disk import LONGEST_JSON, open_regular, write_atomically
+from verydeep.files.disk import LONGEST_JSON, open_regular
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights.shapes import FC, PLAIN, Found, describe, parameters, rename, unrepeated
 
@@ -204,23 +204,19 @@ def theirs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """For Keras' load_weights: its version 3's where the path ends in .weights.h5, else `.h5`. Raises RunError."""
+    """For Keras' load_weights: its version 3's where the path ends in .weights.h5, else `.h5`. Raises OSError."""
     found, h5py, modern = theirs(tensors), library(), path.name.endswith(".weights.h5")
     layers = list(dict.fromkeys(there.split("/")[0] for there in found))
-
-    def fill(temporary: Path) -> None:
-        counts = Counter[str]()
-        with h5py.File(temporary, "w") as file:
-            for layer in layers:
-                kind = "conv2d" if layer.startswith("block") else "dense"
-                number = f"_{counts[kind]}" if counts[kind] else ""
-                counts[kind] += 1
-                for i, weight in enumerate((f"{layer}/kernel", f"{layer}/bias")):
-                    file[f"layers/{kind}{number}/vars/{i}" if modern else f"{layer}/{weight}:0"] = found[weight]
-                if not modern:
-                    file[layer].attrs["weight_names"] = [f"{layer}/{p}:0".encode() for p in PARAMETERS.values()]
+    counts = Counter[str]()
+    with h5py.File(path, "w") as file:
+        for layer in layers:
+            kind = "conv2d" if layer.startswith("block") else "dense"
+            number = f"_{counts[kind]}" if counts[kind] else ""
+            counts[kind] += 1
+            for i, weight in enumerate((f"{layer}/kernel", f"{layer}/bias")):
+                file[f"layers/{kind}{number}/vars/{i}" if modern else f"{layer}/{weight}:0"] = found[weight]
             if not modern:
-                file.attrs["layer_names"] = [layer.encode() for layer in layers]
-                file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
-
-    write_atomically(path, fill)
+                file[layer].attrs["weight_names"] = [f"{layer}/{p}:0".encode() for p in PARAMETERS.values()]
+        if not modern:
+            file.attrs["layer_names"] = [layer.encode() for layer in layers]
+            file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor, from_numpy
@@ -11,6 +11,7 @@ from torch import Tensor, from_numpy
 from verydeep.data.naming import SYNSET, imagenet_classes
 from verydeep.files.disk import mapped
 from verydeep.files.matlab import Array, Budget, variables_of
+from verydeep.shape import Pooling
 from verydeep.weights import caffe
 from verydeep.weights.shapes import Found, rename, unrepeated
 
@@ -49,7 +50,7 @@ def mean_of(normalization: Any) -> tuple[float, ...] | None:
     return tuple(colours.mean(1).tolist()) if np.ptp(colours, axis=1).max() < 1e-3 else None
 
 
-def pooling_of(layers: list[Any]) -> Literal["up", "down"]:
+def pooling_of(layers: list[Any]) -> Pooling:
     """A pooling that pads one side only takes in what Caffe's takes in by rounding up."""
     pads = (layer.get("pad") for layer in layers if layer.get("type") == "pool")
     return "up" if any(np.any(pad.data) for pad in pads if isinstance(pad, Array)) else "down"

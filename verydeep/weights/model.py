@@ -1,15 +1,14 @@
 """MODEL of the command line: a run folder, a file of ours or of another toolkit, or a name of the catalogue."""
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
-from verydeep.weights.eats import EATS, ContractWarning, Eats
-from verydeep.weights.read import Features, OtherHead, open_foreign, read_features, whole
-from verydeep.weights.recognise import layout_of, recognise
+from verydeep.weights.eats import EATS, Eats
+from verydeep.weights.read import Net, open_foreign, whole
+from verydeep.weights.recognise import OWN, layout_of, recognise
 
 EXPECTED = (
     "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
@@ -29,36 +28,29 @@ def load(model: str | Path) -> Classifier:
     return whole(load_or_features(model), model)
 
 
-def load_or_features(model: str | Path, eats: str | Eats | None = None) -> Classifier | Features:
+def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:
     """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
     path, entry, said = locate(model)
     if said is not None and eats is not None:
         raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
     layout = None if entry else layout_of(path)
-    known = entry is not None or (layout is not None and layout.origin == "verydeep")
+    known = entry is not None or layout == OWN
     if known and (said is not None or eats is not None):
         what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
         raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
     if entry:
         path = checked_file(entry)
-        return read_classifier(path) if entry.builtin else open_foreign(path, entry=entry)
+        return read_classifier(path) if entry.builtin else open_foreign(path, entry=entry, start=start)
     if layout is not None and not known:
-        return open_foreign(path, said if eats is None else eats)
+        return open_foreign(path, said if eats is None else eats, start=start)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
 
 
-def load_start(model: str | Path) -> Classifier | Features:
+def load_start(model: str | Path) -> Net:
     """What a training starts from: of a file with another head its convolutions, with a ContractWarning."""
-    try:
-        return load_or_features(model)
-    except OtherHead as e:
-        path, _, eats = locate(model)
-        with warnings.catch_warnings(action="ignore", category=ContractWarning):  # said already
-            found = read_features(path, eats)
-        warnings.warn(f"only the convolutions are taken: {e}", ContractWarning, stacklevel=2)
-        return found
+    return load_or_features(model, start=True)
 
 
 def locate(model: str | Path) -> Location:

@@ -1,7 +1,7 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
 Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run and
-not read. Numbers that lie in files beside the model are read too (`external.py`).
+not read. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
 """
 
 import math
@@ -9,14 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
+from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
-from verydeep.weights.external import Beside
 from verydeep.weights.shapes import PLAIN, Found, parameters, rename, unrepeated
 from verydeep.weights.wire import array, budget, last_text, message, numbers
 
@@ -30,6 +30,7 @@ NORM = {"weight": "gamma", "bias": "beta"}
 KERAS = re.compile(
     r"(?:.+/)?(block\d_conv\d|fc\d|predictions)(?:_\d+)?/(?:(.+/)?ReadVariableOp|Squeeze|Reshape)(?:_\d+)?:0"
 )
+SHARED = 1 << 24  # bytes that tensors may take more than once, so that small files do not become much memory
 
 
 def zoo(net: str, batch_norm: bool) -> dict[str, str]:
@@ -73,6 +74,53 @@ def from_keras(found: Mapping[str, Tensor]) -> Found:
         for name, t in found.items()
     )
     return keras.dense_to_ours(rename(unrepeated(named), keras.names))
+
+
+class Beside:
+    """The files beside one model."""
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        # The model may be a link itself, as in the caches of hubs.
+        self.homes = (model.parent.resolve(), model.resolve().parent)
+        self.sizes: dict[tuple[int, int], int] = {}  # by what they are on the disk, whatever they are called
+        self.taken = 0
+
+    def numbers(self, said: Mapping[str, str], size: int) -> memoryview:
+        """The bytes of a tensor, `size` where no length is said. Raises ValueError and ModelError."""
+        location = said.get("location", "")
+        place = self.place(location)
+        spans = said.get("offset", "0"), said.get("length", str(size))
+        if not all(re.fullmatch("[0-9]{1,40}", span) for span in spans):
+            raise ValueError(f"{' and '.join(map(repr, spans))[:60]} where numbers of bytes were expected")
+        disk, data, (first, length) = place.stat(), mapped(place), map(int, spans)
+        if first + length > len(data):
+            raise ValueError(
+                f"its numbers lie in bytes {first:,} to {first + length:,} of {location:.60}, which has only "
+                f"{len(data):,}; fetch that file again"
+            )
+        self.sizes[disk.st_dev, disk.st_ino] = len(data)
+        self.taken += length
+        if self.taken > sum(self.sizes.values()) + SHARED:
+            raise ValueError(f"its tensors take {self.taken:,} bytes of other files, many times over")
+        return data[first : first + length]
+
+    def place(self, location: str) -> Path:
+        """A file below the folder of the model, also after links are followed."""
+        path = PurePosixPath(location)
+        if not location or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"its numbers lie in {location[:60] or 'no file'}, expected a path below its folder")
+        places = [(home / path).resolve() for home in self.homes]
+        there = next((place for place in places if place.exists()), places[0])
+        if not any(there.is_relative_to(home) for home in self.homes):
+            raise ValueError(f"its numbers lie in {location[:60]}, a link that leads out of its folder")
+        if not there.exists():
+            raise ModelError(
+                f"{self.model} keeps its numbers in another file, which is missing; put {location!r:.200} beside it"
+            )
+        if there.samefile(self.model):
+            raise ValueError(f"its numbers lie in {location[:60]}, which is the model itself")
+        return there
 
 
 def initialisers(model: memoryview, beside: Beside) -> Iterator[tuple[str, Tensor]]:

@@ -15,10 +15,10 @@ from torch import Tensor
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
 from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file, similar
-from verydeep.weights.compare import contents
 from verydeep.weights.convert import TOOLKITS, check_out, convert
+from verydeep.weights.eats import Eats, shortly
 from verydeep.weights.model import load_or_features
-from verydeep.weights.read import Features, open_foreign
+from verydeep.weights.read import Features, contents, open_foreign
 from verydeep.words import aligned, several
 
 LARGEST = 1 << 30  # bytes of a file; the largest of the catalogue has 548 MiB
@@ -54,10 +54,8 @@ def list_text(records: list[dict[str, Any]]) -> str:
         net, licence = e.net + " + batch norm" * e.batch_norm, ", or ".join(one.says for one in e.licences)
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.eats, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
-    sources = (
-        "Checksums and addresses are as their sources state them (--json names them); none was checked by fetching."
-    )
-    return f"{aligned(LIST_COLUMNS, rows)}\n\n{sources}"
+    note = "Checksums and addresses are as their sources state them (--json names them); none was checked by fetching."
+    return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 
 
 def fetch_published(name: str) -> dict[str, Any]:
@@ -78,8 +76,7 @@ def fetch_published(name: str) -> dict[str, Any]:
 
 
 def fetched_text(r: dict[str, Any]) -> str:
-    licence = "; ".join(f"{one['says']} ({one['source']})" for one in r["licences"])
-    return f"{r['name']} is in {r['file']}; licence: {licence}"
+    return f"{r['name']} is in {r['file']}; licence: {catalogue()[r['name']].licence}"
 
 
 def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
@@ -89,20 +86,15 @@ def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: 
         figures = {k: v for k, v in report._asdict().items() if k not in ("path", "eats")}
         return {"file": str(out), "words": "\n".join([str(report), *report.notes])} | figures
     if useless := " and ".join(flag for flag, on in (("fold_mean", fold_mean), ("keep", keep)) if on):
-        raise ConfigError(
-            f"{useless}: a safetensors file carries the model's own mean and std, so nothing is ever folded into it; "
-            f"leave it out, or write another layout: {', '.join(TOOLKITS)}"
-        )
+        why = "a safetensors file carries the model's own mean and std"
+        raise ConfigError(f"{useless}: {why}; leave it out, or write another layout: {', '.join(TOOLKITS)}")
     check_out(source, out, to, (".safetensors",))
     found = load_or_features(source, eats)
     if isinstance(found, Features):
-        raise ModelError(
-            f"{source} has no FC layers, so it is no classifier to keep; 'verydeep train DATA --from' takes it"
-        )
+        raise ModelError(f"{source} has no FC layers, so it is no classifier; 'verydeep train DATA --from' takes it")
     found.save(out)
     c = found.contract
-    colours = f"mean {rounded(c.mean)}, std {rounded(c.std)} (RGB, 0-255)"
-    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, {colours}"
+    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, eats {Eats('RGB', c.mean, c.std)}"
     return {"file": str(out), "to": to, "words": words, "contract": asdict(c)}
 
 
@@ -127,7 +119,7 @@ def statistics_of(name: str, tensor: Tensor) -> dict[str, Any]:
 def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
     many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
-    c |= {name: rounded(c[name]) for name in ("mean", "std")}
+    c |= {name: shortly(c[name]) for name in ("mean", "std")}
     c |= {name: f"{len(all_)}: {'; '.join(all_[:6])}{'; ...' * (len(all_) > 6)}" for name, all_ in many.items() if all_}
     facts = [f"{name:<12}{value}" for name, value in c.items() if value != ""]
     rows = []
@@ -135,7 +127,3 @@ def show_text(r: dict[str, Any]) -> str:
         numbers = ["not finite" if t[k] is None else f"{t[k]:.4g}" for k in ("mean", "std", "least", "most")]
         rows.append((t["name"], "x".join(map(str, t["shape"])), *numbers, f"{100 * t['zeros']:.1f}"))
     return "\n".join([*facts, "", aligned(LAYER_COLUMNS, rows)])
-
-
-def rounded(colours: Any) -> list[float]:
-    return [round(c, 3) for c in colours]

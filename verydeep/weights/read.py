@@ -14,23 +14,20 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
-from verydeep.weights import caffe, keras, matconvnet, onnx, timm, torchvision
+from verydeep.shape import Pooling
+from verydeep.weights import caffe, keras, matconvnet, onnx, torchvision
 from verydeep.weights.catalogue import Entry, published_as
+from verydeep.weights.descent import Said, imagenets_classes, said_of
 from verydeep.weights.eats import Colours, ContractWarning, Eats
 from verydeep.weights.recognise import OWN, Layout, recognise
-from verydeep.weights.said import Said, imagenets_classes, said_of
 from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
 from verydeep.words import several
 
 READERS: dict[str, tuple[Callable[[Path], Found], str]] = {
     "caffe": (caffe.read, "a Caffe model"), "matconvnet": (matconvnet.read, "a MatConvNet file"),
     "keras": (keras.read, "a Keras file"), "onnx": (onnx.read, "an ONNX model"),
-    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (timm.read, "a file of timm"),
+    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (torchvision.read_timm, "a file of timm"),
 }  # fmt: skip
-
-
-class OtherHead(ModelError):
-    """What stands on a file's convolutions is not what stands on a VGG's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Features:
     net: str
     base_width: int
     batch_norm: bool
-    pooling: Literal["up", "down"]
+    pooling: Pooling
     mean: Colours
     std: Colours
     origin: str = ""
@@ -79,6 +76,9 @@ class Features:
         return made.net.taps(made.normalise(photos), wanted)
 
 
+Net = Classifier | Features
+
+
 def read_foreign(
     path: Path | str, eats: str | Eats | None = None, classes: Sequence[str] | None = None, *, origin: str = "",
     licence: str = "",
@@ -94,13 +94,13 @@ def read_foreign(
     return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
 
 
-def whole(found: Classifier | Features, path: Path | str) -> Classifier:
+def whole(found: Net, path: Path | str) -> Classifier:
     """Raises ModelError for convolutions alone."""
     if isinstance(found, Features):
         but = f" but {shown(found.left[:3])}" if found.left else ""
         raise ModelError(
             f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are "
-            "random classifies nothing, so none is made; 'verydeep train DATA --from FILE' starts from them, in Python "
+            "random classifies nothing; 'verydeep train DATA --from FILE' starts from them, in Python "
             "verydeep.weights.read.read_features reads them"
         )
     return found
@@ -116,18 +116,22 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
 
 def open_foreign(
     path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "",
-    licence: str = "", entry: Entry | Literal["none"] | None = None,
-) -> Classifier | Features:  # fmt: skip
-    """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none."""
+    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False,
+) -> Net:  # fmt: skip
+    """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
+
+    With start, a file with another head gives its convolutions, with a ContractWarning.
+    """
     found, layout = take(path)
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
         return features_of(path, found.tensors, found.left, said)[1]
     if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
-        raise OtherHead(
-            f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did; its convolutions "
-            "are a start for 'verydeep train DATA --from FILE'"
-        )
+        why = f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did"
+        if not start:
+            raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
+        warnings.warn(f"only the convolutions are taken: {why}", ContractWarning, stacklevel=4)
+        return features_of(path, without_fc(found.tensors), found.left, said)[1]
     net, features = features_of(path, found.tensors, (), said)
     names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
     if len(names) != net.classes:
@@ -171,3 +175,9 @@ def take(path: Path) -> tuple[Found, Layout]:
     read, what = READERS[layout.origin]
     with reading(path, what):
         return read(path), layout
+
+
+def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
+    """What a net eats and is, and its float32 tensors by our names."""
+    about, tensors = (net, net.tensors) if isinstance(net, Features) else (net.contract, net.net.state_dict())
+    return about, {n: t.detach().cpu().float() for n, t in tensors.items() if not n.endswith("num_batches_tracked")}

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
-from verydeep.weights import caffe, onnx, timm, torch_file
+from verydeep.shape import Pooling
+from verydeep.weights import caffe, onnx, torch_file, torchvision
 from verydeep.weights.wire import beginning
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -21,7 +22,7 @@ class Layout(NamedTuple):
     origin: Origin
     form: str
     usual: str = ""  # a name in eats.EATS
-    pooling: Literal["up", "down"] = "down"
+    pooling: Pooling = "down"
 
 
 OWN = Layout("verydeep", "safetensors")
@@ -67,7 +68,7 @@ def of_torch(path: Path, form: str) -> Layout | None:
         found, own = torch_file.names_in(path, pickled)
     if own:
         return OWN
-    if any(name.startswith(tuple(timm.HEAD.values())) for name in found):
+    if any(name.startswith(tuple(torchvision.TIMM.values())) for name in found):
         return Layout("timm", form, "rgb-01-std")
     known = pickled or any(name.startswith("features.") for name in found)
     return Layout("torchvision", form, "rgb-01-std") if known else None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     left: tuple[str, ...] = ()  # what the file holds beside the layers of a VGG
     mean: tuple[float, ...] | None = None  # in the file's order of colours, 0-255, where the file tells
     classes: tuple[str, ...] = ()  # where the file tells
-    pooling: Literal["up", "down"] | None = None  # where the file tells
+    pooling: Pooling | None = None  # where the file tells
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Tensors by name from a `.pth` or a safetensors file of PyTorch; their names belong to torchvision.py and timm.py.
+"""Tensors by name from a `.pth` or a safetensors file of PyTorch; torchvision.py has their names.
 
 A `.pth` file holds a pickle, which may run anything. This is the one file that calls torch.load: with
 weights_only=True, and only after every name that the pickle imports was found among ten that build tensors
@@ -17,7 +17,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from verydeep.files.disk import open_regular, write_atomically
+from verydeep.files.disk import open_regular
 from verydeep.files.tensors import check_header, write_tensors
 from verydeep.net.classifier import METADATA
 
@@ -100,14 +100,10 @@ def names_in(path: Path, pickled: bool) -> tuple[set[str], bool]:
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """A state dict: of torch.save where the path ends in .pth or .pt, else safetensors. Raises RunError."""
+    """A state dict: of torch.save where the path ends in .pth or .pt, else safetensors. Raises OSError."""
     plain = {name: t.contiguous() for name, t in tensors.items()}
-
-    def fill(temporary: Path) -> None:
-        if path.suffix not in (".pth", ".pt"):
-            write_tensors(plain, temporary, {"format": "pt"})
-            return
-        with temporary.open("wb") as f:  # torch hides an OSError where it opens the file itself
-            torch.save(plain, f)
-
-    write_atomically(path, fill)
+    if path.suffix not in (".pth", ".pt"):
+        write_tensors(plain, path, {"format": "pt"})
+        return
+    with path.open("wb") as f:  # torch hides an OSError where it opens the file itself
+        torch.save(plain, f)

@@ -1,4 +1,7 @@
-"""torchvision's names: features.N and classifier.N, by place in a Sequential; A, B, D, E, also with batch norm."""
+"""torchvision's names and timm's: features.N, by place in a Sequential; A, B, D, E, also with batch norm.
+
+torchvision has classifier.N behind them, timm pre_logits.fc1 and fc2, which are convolutions, and head.fc.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from verydeep.net.vgg import column
+from verydeep.net.vgg import as_kernel, column
 from verydeep.weights import torch_file
 from verydeep.weights.shapes import FC, NORM, Found, Names, describe, finite, rename, without_fc
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
+TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
 # until April 2017 dropout came first; vgg16-00b39a1b.pth is older
 OLD = {"classifier.1": "classifier.0", "classifier.4": "classifier.3"}
 COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
@@ -29,8 +33,16 @@ def names(net: str, batch_norm: bool, head: Mapping[str, str] = HEAD) -> dict[st
     return found | {f"{fc}.{p}": f"{there}.{p}" for fc, there in head.items() for p in NORM[:2]}
 
 
+def timm_names(net: str, batch_norm: bool) -> dict[str, str]:
+    return names(net, batch_norm, TIMM)
+
+
 def read(path: Path) -> Found:
     return ours(torch_file.tensors_in(path))
+
+
+def read_timm(path: Path) -> Found:
+    return rename(torch_file.tensors_in(path), timm_names)
 
 
 def ours(found: Mapping[str, Tensor], names: Names = names) -> Found:
@@ -52,8 +64,17 @@ def renewed(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """A state dict of our tensors, for net.load_state_dict of torchvision. Raises RunError."""
+    """A state dict of our tensors, for net.load_state_dict of torchvision. Raises OSError."""
     torch_file.write(theirs(tensors), path)
+
+
+def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """A state dict of our tensors, FC layers as kernels of crop / 32 and of 1. Raises OSError."""
+    found, net = theirs(tensors, timm_names), describe(tensors)
+    for fc, side in (("fc6", net.map), ("fc7", 1)):
+        if (name := f"{TIMM[fc]}.weight") in found:
+            found[name] = as_kernel(found[name], side)
+    torch_file.write(found, path)
 
 
 def theirs(tensors: Mapping[str, Tensor], names: Names = names) -> dict[str, Tensor]:

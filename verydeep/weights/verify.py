@@ -12,12 +12,11 @@ from torch import Tensor
 
 from verydeep.errors import ModelError
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
-from verydeep.weights.compare import contents
 from verydeep.weights.descent import descent_of
 from verydeep.weights.eats import ContractWarning
 from verydeep.weights.model import load, locate
-from verydeep.weights.read import open_foreign, take
-from verydeep.weights.recognise import Layout, layout_of
+from verydeep.weights.read import contents, open_foreign, take
+from verydeep.weights.recognise import OWN, Layout, layout_of
 
 HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # torchvision's names; eight decimals may be a date or a step
 NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none of those whose values are known"
@@ -31,7 +30,7 @@ def verify_model(source: str) -> dict[str, Any]:
     path, listed, _ = locate(source)
     file = at_hand(listed) if listed else path
     layout = layout_of(file)
-    own = layout is None or layout.origin == "verydeep"
+    own = layout is None or layout == OWN
     namesake = next((e for e in catalogue().values() if e.file == file.name and e.strongest), None)
     sums = digests(file) if layout or namesake else {}
     known = None if own else whose(sums)
@@ -51,7 +50,7 @@ def verify_model(source: str) -> dict[str, Any]:
 
 def values_in(file: Path, layout: Layout | None, known: str | None) -> tuple[dict[str, Tensor], str | None]:
     """The tensors of a file, which need not be finite, and which net of the catalogue they are. Raises ModelError."""
-    if layout is None or layout.origin == "verydeep":
+    if layout is None or layout == OWN:
         found = load(file)
         seals = {e.checksums["tensors_sha256"].value: e.name for e in catalogue().values() if e.builtin}
         return contents(found)[1], seals.get(found.contract.sha256)
@@ -95,10 +94,8 @@ def wholeness(
     if known:
         return True, f"its {SUMS[str(catalogue()[known].strongest)]} is that of {known}"
     if not (m := HASHED.search(file)):
-        return (
-            None,
-            "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there",
-        )
+        why = "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
+        return None, why
     kind, digits = SUMS["sha256_prefix"], sums["sha256_prefix"]
     if digits == m[1]:
         return True, f"its {kind} is that in its name"

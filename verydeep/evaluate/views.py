@@ -1,38 +1,82 @@
-"""What a net sees of a photo in a test (section 3.2): views, and the protocols that are plain means over views.
+"""The tests of section 3.2 as two tables: what a net may see of a photo, and the protocols, plain means over that.
 
 centre -> dense -> several scales -> crops -> both: the steps of the ladder, on which the same net goes from 9.9 to 7.2.
+Choices, help, order, costs, file names and reports follow the tables. The command line reads them, so no numpy here.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from verydeep.contract import Contract
-from verydeep.data import photo
-from verydeep.data.photo import Pixels
-from verydeep.errors import ConfigError, LongPhotoError
-from verydeep.paper import STRIDE
+from verydeep.errors import ConfigError
 
-Protocol = Literal["centre", "dense", "crops", "both"]
-PROTOCOLS: tuple[Protocol, ...] = ("centre", "dense", "crops", "both")
 Scales = Literal["single", "several"] | tuple[int, ...]
-LongPhotos = Literal["stop", "middle"]
 MOST_SCALES, LARGEST_SCALE = 32, 2048  # a photo of 8:1 at Q = 2048 has 34 megapixels, which take a net 9 GB
-GRID = 5  # crops along a side
+
+
+def centre(height: int, width: int, crop: int) -> list[tuple[int, int]]:
+    """(top, left) of the crop in the middle."""
+    return [((height - crop) // 2, (width - crop) // 2)]
+
+
+def grid(height: int, width: int, crop: int) -> list[tuple[int, int]]:
+    """(top, left) of a regular 5x5 grid of crops, from edge to edge; the one in the middle is the centre crop."""
+    return [(top, left) for top in line(height, crop) for left in line(width, crop)]
+
+
+def line(side: int, crop: int) -> tuple[int, ...]:
+    """Where the crops of a grid begin along a side; mirrored they stand where they did, but for one of an odd space."""
+    space = side - crop
+    quarter = round(space / 4)
+    return 0, quarter, space // 2, space - quarter, space
+
+
+# Where the crops that a net sees begin on a rescaled photo, row by row; None is the whole photo, which gives a map.
+VIEWS: dict[str, Callable[[int, int, int], list[tuple[int, int]]] | None] = {
+    "centre": centre, "dense": None, "crops": grid,
+}  # fmt: skip
+
+
+class Mean(NamedTuple):
+    """A protocol: the plain mean over views, each at one scale or at several, and what people read about it."""
+
+    views: tuple[str, ...]
+    several: tuple[bool, ...]  # its steps on the ladder: at the single scale, at all of several
+    brief: str  # of the help
+    sentence: str  # of the page, after its name
+
+    @property
+    def maps(self) -> bool:
+        """Whether it averages over a class map."""
+        return any(VIEWS[name] is None for name in self.views)
+
+
+MEANS = {  # in the order of the ladder
+    "centre": Mean(("centre",), (False,), "one crop",
+        "shows the net the middle crop of the photo rescaled to smallest side Q"),
+    "dense": Mean(("dense",), (False, True), "the whole photo",
+        "runs the net over the whole photo and averages its class map, and the answers for the mirror image"),
+    "crops": Mean(("crops",), (True,), "5 x 5 of them",
+        "averages the answers for a grid of 25 crops and their mirror images at each Q"),
+    "both": Mean(("dense", "crops"), (True,), "dense and crops averaged", "averages dense and crops"),
+}  # fmt: skip
+PROTOCOLS = tuple(MEANS)
+if TYPE_CHECKING:
+    Protocol = str
+else:
+    Protocol = Literal[PROTOCOLS]  # by which words of the command line and saved files are checked
 
 
 class View(NamedTuple):
     """One way to show a photo at smallest side Q."""
 
-    name: Literal["centre", "dense", "crops"]
+    name: str
     scale: int
 
     def cost(self, crop: int) -> float:
         """About how many pixels of a photo go through the net, without the mirror image."""
-        return {"centre": crop**2, "dense": 4 / 3 * self.scale**2, "crops": (GRID * crop) ** 2}[self.name]
+        corners = VIEWS[self.name]
+        return len(corners(crop, crop, crop)) * crop**2 if corners else 4 / 3 * self.scale**2
 
 
 class Step(NamedTuple):
@@ -43,14 +87,6 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.protocol} at {'several scales' if self.several else 'one scale'}"
-
-
-def protocols_in(text: str) -> list[Protocol]:
-    """Protocols separated by commas, in the order of the ladder. Raises ConfigError."""
-    given = text.split(",")
-    if unknown := [w for w in given if w not in PROTOCOLS]:
-        raise ConfigError(f"protocol: {unknown[0]!r} is not known; expected some of {','.join(PROTOCOLS)}, with commas")
-    return [p for p in PROTOCOLS if p in given]
 
 
 def scales_in(text: str) -> Scales:
@@ -86,10 +122,12 @@ def scales_for(contract: Contract, scales: Scales) -> tuple[int, ...]:
 
 
 def ladder(protocols: Sequence[Protocol], scales: Scales) -> list[Step]:
-    """The results of a test, step by step. Dense stands there with one scale and with all."""
-    several = scales == "several" or (scales != "single" and len(set(scales)) > 1)
-    found = {"centre": [Step("centre")], "dense": [Step("dense"), Step("dense", several)]}
-    return list(dict.fromkeys(s for p in PROTOCOLS if p in protocols for s in found.get(p, [Step(p, several)])))
+    """The results of a test, step by step, whatever the order asked. Raises ConfigError where none is asked for."""
+    if not protocols or not set(protocols) <= set(PROTOCOLS):
+        given = ",".join(protocols) or "[]"
+        raise ConfigError(f"protocol: {given[:60]!r} is not one or more of {', '.join(PROTOCOLS)}")
+    many = scales == "several" or (scales != "single" and len(set(scales)) > 1)
+    return list(dict.fromkeys(Step(p, s and many) for p in PROTOCOLS if p in protocols for s in MEANS[p].several))
 
 
 def components(step: Step, contract: Contract, scales: Scales) -> tuple[View, ...]:
@@ -97,97 +135,4 @@ def components(step: Step, contract: Contract, scales: Scales) -> tuple[View, ..
     them. Raises ConfigError for a Q below the crop."""
     among, own = scales_for(contract, scales), contract.test_scale
     used = among if step.several else (own if isinstance(scales, str) or own in scales else scales[0],)
-    if step.protocol != "both":
-        return tuple(View(step.protocol, q) for q in used)
-    return tuple(View(name, q) for name in ("dense", "crops") for q in used)
-
-
-class Frame(NamedTuple):
-    """Pixels that are made of a photo once, whoever needs them. crop: 0 where the photo stays whole."""
-
-    kind: Literal["centre", "whole", "grid"]
-    scale: int
-    crop: int
-
-
-class Frames(NamedTuple):
-    """What a pass holds of one photo: its height and width as it is upright, and its frames."""
-
-    size: tuple[int, int]
-    pixels: dict[Frame, Pixels]
-
-
-def frames(image: Image.Image, wanted: Iterable[tuple[View, int]], long_photos: LongPhotos = "stop") -> Frames:
-    """The pixels, uint8 H x W x 3, that views at a crop need of a photo; what several views share is made once.
-
-    The centre crop is always a window of its own, as in `predict`. The grid is cut out of the whole rescaled photo,
-    whether or not dense evaluation needs that too; beyond 8:1 each crop is a window (uint8 25 x crop x crop x 3). So
-    what a net sees never depends on what else is asked. Of a photo beyond 8:1, which could fill the memory, dense
-    evaluation takes the middle 8:1 part with `middle`, else raises LongPhotoError.
-    """
-    long = max(image.size) > photo.MAX_ASPECT * min(image.size)
-    if long and long_photos == "stop" and any(view.name == "dense" for view, _ in wanted):
-        raise LongPhotoError(
-            "",
-            f"is {image.width} x {image.height}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation",
-        )
-    needed = {frame_of(view, crop, long) for view, crop in wanted}
-    return Frames((image.height, image.width), {frame: pixels(image, frame) for frame in needed})
-
-
-def frame_of(view: View, crop: int, long: bool) -> Frame:
-    if view.name == "centre":
-        return Frame("centre", view.scale, crop)
-    return Frame("grid", view.scale, crop) if view.name == "crops" and long else Frame("whole", view.scale, 0)
-
-
-def pixels(image: Image.Image, frame: Frame) -> Pixels:
-    if frame.kind == "centre":
-        return photo.centre_crop(image, frame.scale, frame.crop)
-    if frame.kind == "whole":
-        return photo.middle(image, frame.scale)
-    corners = grid(*photo.scaled_size(image.height, image.width, frame.scale), frame.crop)
-    return np.stack([photo.rescale(image, frame.scale, (*at, frame.crop, frame.crop)) for at in corners])
-
-
-def inputs(made: Frames, view: View, crop: int) -> list[Pixels]:
-    """What the net sees of one photo, of one size: a centre crop, the photo, or its 25 crops row by row."""
-    if view.name == "crops" and (cut := made.pixels.get(frame_of(view, crop, True))) is not None:
-        return list(cut)
-    found = made.pixels[frame_of(view, crop, False)]
-    if view.name != "crops":
-        return [found]
-    height, width, _ = found.shape
-    return [found[top : top + crop, left : left + crop] for top, left in grid(height, width, crop)]
-
-
-def grid(height: int, width: int, crop: int) -> list[tuple[int, int]]:
-    """(top, left) of a regular 5x5 grid of crops, from edge to edge; the one in the middle is the centre crop."""
-    return [(top, left) for top in line(height, crop) for left in line(width, crop)]
-
-
-def line(side: int, crop: int) -> tuple[int, ...]:
-    """Where the crops of a grid begin along a side; mirrored they stand where they did, but for one of an odd space."""
-    space = side - crop
-    quarter = round(space / 4)
-    return 0, quarter, space // 2, space - quarter, space
-
-
-def windows(
-    view: View, crop: int, size: tuple[int, int], number: int, cells: tuple[int, int]
-) -> npt.NDArray[np.float64]:
-    """What the cells of a map see: h x w x 4, boxes (x0, y0, x1, y1) of crop x crop, in pixels of the upright photo.
-
-    size: the photo's height and width; number: which of its inputs; cells: h and w of the map (section 3.2).
-    """
-    height, width = photo.scaled_size(*size, view.scale)
-    most = photo.MAX_ASPECT * view.scale
-    corner = {
-        "centre": lambda: photo.centre_window(height, width, crop)[:2],
-        "crops": lambda: grid(height, width, crop)[number],
-        "dense": lambda: ((height - min(height, most)) // 2, (width - min(width, most)) // 2),
-    }[view.name]()
-    y, x = (start + STRIDE * np.arange(n) for start, n in zip(corner, cells, strict=True))
-    y0, x0 = np.meshgrid(y, x, indexing="ij")
-    scale = np.array([size[1] / width, size[0] / height] * 2)
-    return np.asarray(np.stack([x0, y0, x0 + crop, y0 + crop], axis=-1) * scale)
+    return tuple(View(name, q) for name in MEANS[step.protocol].views for q in used)

@@ -14,7 +14,7 @@ from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
-from verydeep.evaluate.views import PROTOCOLS
+from verydeep.evaluate.views import MEANS, PROTOCOLS
 from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
@@ -55,7 +55,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
         "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run),
-        "results": results, **(of_main(results[0], about, run) if results else {}),
+        "results": results, "means": MEANS, **(of_main(results[0], about, run) if results else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
         "layers": tables.by_column(tables.LAYER, [s._asdict() for s in layers]),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from verydeep.evaluate.views import MEANS
 from verydeep.paper import STRIDE
 from verydeep.words import aligned
 
@@ -71,7 +72,7 @@ def rate(percent: float | None, errors: int | None) -> str:
 
 def class_map(result: dict[str, Any]) -> str:
     """Size of the class score map of a square photo at each Q."""
-    if result["protocol"] not in ("dense", "both"):
+    if not MEANS[result["protocol"]].maps:
         return "1 x 1"
     if None in (result["crop"], result["pooling"]):
         return "differs"

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from verydeep.config import Config
 from verydeep.errors import ConfigError
+from verydeep.evaluate.views import MEANS
 from verydeep.fields import Once, Parser, explained, given, settle
 from verydeep.recipes import layered, recipes
 
@@ -29,6 +30,7 @@ MODEL = (
 EVERYWHERE = {  # fields that mean the same in all verbs
     "data": DATA, "model": MODEL, "models": MODEL, "download": "fetch a built-in data set that is not at hand",
     "device": "where to compute", "workers": "threads that read photos; -1 chooses",
+    "protocol": f"how a photo is shown, with commas: {', '.join(f'{name} ({m.brief})' for name, m in MEANS.items())}",
 }  # fmt: skip
 FilePath = str | Path
 Device = Literal["auto", "cpu", "cuda"]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from verydeep.config import Count, Workers
 from verydeep.errors import LongPhotoError
+from verydeep.evaluate.views import MEANS, Protocol, scales_in
 from verydeep.verbs import BadPhotos, Device, FilePath, Verb
 
 
@@ -15,9 +16,7 @@ class Evaluate(Verb):
     models: tuple[str, ...]
     data: str
     _: KW_ONLY
-    protocol: tuple[str, ...] = ("centre", "dense")
-    """how a photo is shown, with commas: centre (one crop), dense (the whole photo), crops (5 x 5 of them), both (dense
-    and crops averaged)"""
+    protocol: tuple[Protocol, ...] = ("centre", "dense")
     scales: str = "single"
     """smallest sides of the rescaled photo: single (the model's own), several (three that fit how it was trained), or
     numbers such as 256,384,512"""
@@ -50,12 +49,10 @@ class Evaluate(Verb):
     def run(self) -> dict[str, Any] | None:
         from verydeep.evaluate.models import evaluate_models
         from verydeep.evaluate.passes import Settings
-        from verydeep.evaluate.views import protocols_in, scales_in
         from verydeep.hardware import device_for, multiplies_bf16
         from verydeep.ranks import joined
 
-        protocols, scales = protocols_in(",".join(self.protocol)), scales_in(self.scales)
-        device = device_for(self.device)
+        scales, device = scales_in(self.scales), device_for(self.device)
         settings = Settings(
             self.mirror, self.precision, device.type, self.batch, self.workers, self.bad_photos, self.long_photos,
             self.average, self.pooling,
@@ -65,11 +62,12 @@ class Evaluate(Verb):
                 print("hint: --precision bf16 is several times faster here; quote figures of fp32", file=sys.stderr)
             try:
                 results = evaluate_models(
-                    self.models, self.data, protocols, scales, self.split, settings, limit=self.limit,
+                    self.models, self.data, self.protocol, scales, self.split, settings, limit=self.limit,
                     save=Path(self.save) if self.save else None, download=self.download, ranks=ranks,
                 )  # fmt: skip
             except LongPhotoError as e:
-                advice = "test its middle part with --long_photos middle, or use --protocol centre or crops"
+                others = " or ".join(name for name, mean in MEANS.items() if not mean.maps)
+                advice = f"test its middle part with --long_photos middle, or use --protocol {others}"
                 raise LongPhotoError(e.photo, f"{e.reason}; {advice}") from e
             return {"results": results} if ranks.first else None
 

@@ -12,8 +12,7 @@ from slow import made, noise, posteriors
 from verydeep.data.record import Names, Photos
 from verydeep.errors import LongPhotoError, PhotoError
 from verydeep.evaluate import passes
-from verydeep.evaluate.classify import answers, count, entrant, tally
-from verydeep.evaluate.classify import posteriors as averaged
+from verydeep.evaluate.classify import POSTERIORS, answers, count, entrant, tally
 from verydeep.evaluate.passes import Settings, torch_scorer
 from verydeep.evaluate.views import PROTOCOLS, Step, View, ladder
 from verydeep.net.classifier import Classifier
@@ -96,8 +95,8 @@ def test_protocols_asked_together_are_bit_for_bit_those_asked_alone(classifier):
 def test_soft_max_comes_before_or_after_the_average_over_space():
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     map = torch.tensor([[10.0, -2.0], [0.0, 0.0]]).view(1, 2, 1, 2)
-    assert float(averaged("posteriors")(map)[0, 0]) == pytest.approx((sigmoid(10) + sigmoid(-2)) / 2, rel=1e-5)
-    assert float(averaged("scores")(map)[0, 0]) == pytest.approx(sigmoid(4), rel=1e-5)
+    assert float(POSTERIORS["posteriors"](map, None)[0, 0]) == pytest.approx((sigmoid(10) + sigmoid(-2)) / 2, rel=1e-5)
+    assert float(POSTERIORS["scores"](map, None)[0, 0]) == pytest.approx(sigmoid(4), rel=1e-5)
 
 
 def photos_of(images, bad=()):

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,18 +13,7 @@ from verydeep.contract import Contract, class_key
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
 from verydeep.errors import LongPhotoError, PhotoError
-from verydeep.evaluate.passes import (
-    CHUNK_BATCHES,
-    OnBad,
-    Reduce,
-    Seen,
-    Settings,
-    Shown,
-    Spent,
-    Told,
-    passes,
-    torch_scorer,
-)
+from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Reduce, Settings, Shown, Spent, Told, passes, torch_scorer
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.scores import Scores
 from verydeep.evaluate.views import Protocol, Scales, Step, View, components
@@ -33,6 +21,11 @@ from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE, Ranks
 
 Found = list[dict[Step, Tensor]]  # by model: posteriors N x K of each step
+# Of maps n x K x h x w posteriors n x K: scores averaged over space, then soft-max, or after it (section 3.2).
+POSTERIORS: dict[str, Reduce] = {
+    "scores": lambda maps, seen: maps.mean((2, 3)).softmax(1),
+    "posteriors": lambda maps, seen: maps.softmax(1).mean((2, 3)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +45,8 @@ class Entrant:
 
 def entrant(name: str, classifier: Classifier, steps: Sequence[Step], scales: Scales) -> Entrant:
     """A model that will see the photos. Raises ConfigError for a Q below its crop."""
-    return Entrant(
-        name, classifier.contract, classifier, {s: components(s, classifier.contract, scales) for s in steps}
-    )
+    contract = classifier.contract
+    return Entrant(name, contract, classifier, {step: components(step, contract, scales) for step in steps})
 
 
 @dataclass
@@ -66,22 +58,13 @@ class Tally:
     spent: Spent
 
 
-def posteriors(average: Literal["scores", "posteriors"]) -> Reduce:
-    """Of maps n x K x h x w posteriors n x K: scores averaged over space, then soft-max, or after it (section 3.2)."""
-
-    def over_space(maps: Tensor, seen: Seen | None = None) -> Tensor:
-        return maps.mean((2, 3)).softmax(1) if average == "scores" else maps.softmax(1).mean((2, 3))
-
-    return over_space
-
-
 def answers(
     entrants: Sequence[Entrant], open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, *,
     workers: int = 0, on_bad: OnBad | None = None, spent: Spent | None = None, progress: Told = lambda n: None,
     batches: int = CHUNK_BATCHES,
 ) -> Iterator[tuple[list[int], Found]]:  # fmt: skip
     """(ids, posteriors by model and step) of photos, as `passes` shows them."""
-    reduce = posteriors(settings.average)
+    reduce = POSTERIORS[settings.average]
     nets = [
         Shown(torch_scorer(e.source, settings), e.contract.crop, e.views, reduce, m)
         for m, e in enumerate(entrants) if isinstance(e.source, Classifier)
@@ -131,9 +114,8 @@ def fused(entrants: Sequence[Entrant], found: Found) -> dict[Step, Tensor]:
         torch.tensor([n[key] for key in keys[0]]) if own != keys[0] else torch.arange(len(own))
         for own, n in zip(keys, numbers, strict=True)
     ]
-    return {
-        step: mean([own[step][:, o] for own, o in zip(found, order, strict=True)]) for step in entrants[0].steps
-    }  # fmt: skip
+    ordered = list(zip(found, order, strict=True))
+    return {step: mean([own[step][:, o] for own, o in ordered]) for step in entrants[0].steps}
 
 
 def tally(
@@ -147,10 +129,7 @@ def tally(
     """
     skipped, spent, among = list[tuple[int, PhotoError]](), Spent(), len(photos) if remember else 0
     fusing = len(entrants) > 1
-    sources, targets = (
-        [*entrants, *entrants[: int(fusing)]],
-        [*targets, *targets[: int(fusing)]],
-    )  # the last: their fusion
+    sources, targets = [*entrants, *entrants[:fusing]], [*targets, *targets[:fusing]]  # the last: their fusion
     scores = {(m, s): Scores(len(e.contract.classes), among=among) for m, e in enumerate(sources) for s in e.steps}
 
     def on_bad(id: int, e: PhotoError) -> None:

@@ -50,11 +50,7 @@ def frames(image: Image.Image, wanted: Collection[tuple[View, int]], long_photos
 def frame_of(view: View, crop: int, long: bool) -> Frame:
     corners = VIEWS[view.name]
     alone = corners is not None and (long or len(corners(crop, crop, crop)) == 1)
-    return Frame(view.name, view.scale, crop) if alone else whole_at(view.scale)
-
-
-def whole_at(scale: int) -> Frame:
-    return Frame("", scale, 0)
+    return Frame(view.name, view.scale, crop) if alone else Frame("", view.scale, 0)
 
 
 def pixels(image: Image.Image, frame: Frame) -> Pixels:
@@ -70,7 +66,7 @@ def inputs(made: Frames, view: View, crop: int) -> list[Pixels]:
     corners = VIEWS[view.name]
     if (cut := made.pixels.get(Frame(view.name, view.scale, crop))) is not None:
         return list(cut)
-    whole = made.pixels[whole_at(view.scale)]
+    whole = made.pixels[Frame("", view.scale, 0)]
     if corners is None:
         return [whole]
     height, width, _ = whole.shape

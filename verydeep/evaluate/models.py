@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from verydeep.errors import ConfigError, DataError, ModelError
+from verydeep.errors import DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
 from verydeep.evaluate.passes import Settings
@@ -36,9 +36,6 @@ def evaluate_models(
     split. The records of runs are kept in their results folders and, without `again`, taken from there if all of them
     are there and weights, photos and settings are the same. Raises ConfigError, DataError, ModelError, RunError.
     """
-    for name, value in (("limit", limit), ("batch", settings.batch)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}: {value} is too small; it must be 1 or more")
     steps = ladder(protocols, scales)
     entrants = [e for name in models for e in entrants_of(name, steps, scales, settings)]
     check_fusible(entrants)

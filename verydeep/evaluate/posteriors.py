@@ -25,7 +25,7 @@ from verydeep.contract import Contract, from_values, without_doubles
 from verydeep.data.record import Names
 from verydeep.errors import ModelError
 from verydeep.evaluate.views import MOST_SCALES, Protocol, Step
-from verydeep.files.disk import open_regular
+from verydeep.files.disk import open_regular, saying
 from verydeep.files.records import Within, record_of
 from verydeep.files.tensors import LONGEST_HEADER, check_header, cut
 from verydeep.hardware import free_memory
@@ -120,6 +120,12 @@ class SavedModel:
         return torch.from_numpy(found)
 
 
+def shapes_of(photos: int, width: int, letters: int) -> dict[str, list[int]]:
+    """The tensors of a file, in their order."""
+    of_photos = {"ends": [photos], "targets": [photos], "rows": [photos, width], "keys": [letters], "tested": [photos]}
+    return of_photos | {"sha256": [hashlib.sha256().digest_size]}
+
+
 def sealed(about: Mapping[str, Any]) -> dict[str, str]:
     text = json.dumps(about)  # in ASCII, since names of files need not be text
     return {METADATA: text, SEAL: hashlib.sha256(text.encode()).hexdigest()}
@@ -140,15 +146,12 @@ def read_posteriors(path: Path) -> list[SavedModel]:
     use, small things first: a header can promise more bytes than anyone would wait for. Raises ModelError.
     """
     try:
-        check_header(path)
-        with safetensors.safe_open(path, framework="np"):  # has checked that the tensors fill the file, side by side
-            pass
-        with open_regular(path) as file:
-            return models_in(path, file)
-    except FileNotFoundError as e:
-        raise ModelError(f"{path} does not exist") from e
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror or e})") from e
+        with saying(f"{path} cannot be read", kind=ModelError):
+            check_header(path)
+            with safetensors.safe_open(path, framework="np"):  # checks that the tensors fill the file, side by side
+                pass
+            with open_regular(path) as file:
+                return models_in(path, file)
     except (safetensors.SafetensorError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
         raise ModelError(f"{path} cannot be read as posteriors ({cut(e)}); it is damaged or of another format") from e
 
@@ -168,41 +171,38 @@ def models_in(path: Path, file: BinaryIO) -> list[SavedModel]:
     contracts = [from_values(model.contract, str(path)) for model in about.models]
     width = sum(len(c.classes) * len(m.results) for c, m in zip(contracts, about.models, strict=True))
     n, letters = (int(header[name]["shape"][0]) for name in ("targets", "keys"))
-    if not width or not n or not all(m.results for m in about.models) or not about.split.isprintable():
-        raise ValueError("it holds no model, no result or no photo")
+    check_facts(about)
+    if not width or not n:
+        raise ValueError("it holds no model or no photo")
     if 17 * n + letters > (memory := free_memory()) // 2:
-        raise ModelError(
-            f"{path} promises more photos than {memory / 1e9:.1f} GB of memory can name; test fewer at once"
-        )
-    shapes = {"ends": [n], "targets": [n], "rows": [n, width], "keys": [letters], "tested": [n], "sha256": [32]}
+        said = f"promises more photos than {memory / 1e9:.1f} GB of memory can name"
+        raise ModelError(f"{path} {said}; test fewer at once")
+    shapes = shapes_of(n, width, letters)
     if other := next((k for k, s in shapes.items() if (header[k]["dtype"], header[k]["shape"]) != (KINDS[k], s)), None):
         raise ValueError(f"{other} has another shape or type")
     starts = {name: 8 + length + int(header[name]["data_offsets"][0]) for name in shapes}
-    ends, targets = (numbers(file, starts[name], n, "<i8") for name in ("ends", "targets"))
-    block, tested = numbers(file, starts["keys"], letters, "u1"), numbers(file, starts["tested"], n, "u1")
-    check_photos(Names(block, ends), targets, tested, len(contracts[0].classes))
-    saved = SavedFile(
-        path, os.dup(file.fileno()), starts["rows"], width, about, contracts[0].classes, Names(block, ends), targets,
-        tested.astype(bool),
-    )  # fmt: skip
-    weakref.finalize(saved, os.close, saved.handle)
+
+    def flat(name: str) -> npt.NDArray[Any]:
+        """A small tensor, which has a few bytes for each photo."""
+        kind = np.dtype({"I64": "<i8", "U8": "u1"}[KINDS[name]])
+        file.seek(starts[name])
+        return np.frombuffer(file.read(shapes[name][0] * kind.itemsize), kind, shapes[name][0])
+
+    keys, classes = Names(flat("keys"), flat("ends")), contracts[0].classes
+    targets, tested = flat("targets"), flat("tested")
+    check_photos(keys, targets, tested, len(classes))
+    handle = os.dup(file.fileno())
+    saved = SavedFile(path, handle, starts["rows"], width, about, classes, keys, targets, tested.astype(bool))
+    weakref.finalize(saved, os.close, handle)
     models, column = [], 0
     for model, contract in zip(about.models, contracts, strict=True):
-        how = {Step(r.protocol, r.several): checked(r.how) for r in model.results}
-        if len(how) < len(model.results):
-            raise ValueError("a result stands in it twice")
+        how = {Step(r.protocol, r.several): r.how for r in model.results}
         places = {step: column + i * len(contract.classes) for i, step in enumerate(how)}
         column += len(how) * len(contract.classes)
         models.append(SavedModel(saved, CONTROL.sub("?", model.name), contract, how, places))
-    if digest_of(file, 8 + length, starts["sha256"]) != numbers(file, starts["sha256"], 32, "u1").tobytes():
+    if digest_of(file, 8 + length, starts["sha256"]) != flat("sha256").tobytes():
         raise ModelError(f"{path}: its posteriors do not match their SHA-256; the file is damaged, save it again")
     return models
-
-
-def numbers(file: BinaryIO, start: int, count: int, kind: str) -> npt.NDArray[Any]:
-    """A small tensor, which has a few bytes for each photo."""
-    file.seek(start)
-    return np.frombuffer(file.read(count * np.dtype(kind).itemsize), kind, count)
 
 
 def digest_of(file: BinaryIO, start: int, end: int) -> bytes:
@@ -226,8 +226,11 @@ def check_photos(keys: Names, targets: npt.NDArray[Any], tested: npt.NDArray[Any
         pass
 
 
-def checked(how: How) -> How:
-    """Raises ValueError for what should not stand in a message."""
-    if not 0 < len(how.scales) <= MOST_SCALES or not all(v.isprintable() for v in how if isinstance(v, str)):
-        raise ValueError("how a result was made is no text, or it has no scales")
-    return how
+def check_facts(about: About) -> None:
+    """Raises ValueError for what should not stand in a message, and for results that are none or stand there twice."""
+    hows = [r.how for m in about.models for r in m.results]
+    if not all(v.isprintable() for how in [(about.split,), *hows] for v in how if isinstance(v, str)):
+        raise ValueError("its split, or how a result was made, is no text")
+    alone = all(m.results and len({r[:2] for r in m.results}) == len(m.results) for m in about.models)
+    if not alone or not all(0 < len(how.scales) <= MOST_SCALES for how in hows):
+        raise ValueError("a model has no result, or one twice, or a result has no scales, or too many")

@@ -17,6 +17,11 @@ from verydeep.evaluate.sample import Sample
 from verydeep.evaluate.views import MEANS, Step
 from verydeep.files.disk import read_json, write_bounded
 
+SHARED = ("mirror", "average", "pooling", "long_photos", "precision", "crop")
+MEMBER = (
+    "model", "net", "sha256", "crop", "scales", "pooling", "mirror", "average", "passes", "top1_error", "top5_error",
+)  # fmt: skip
+
 
 def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, found: Tally) -> list[dict[str, Any]]:
     """A record for each step of each model, and of their fusion; rates are in percent beside their counts."""
@@ -68,6 +73,7 @@ def fusion(
 ) -> dict[str, Any]:
     """The record of the average over models; what the models do not share is null there and stands in `models`."""
     own = [alone[m, step] for m in range(len(entrants))]
+    sums = " ".join(sorted(r["sha256"] for r in own))  # whatever the order of the models
     shared = {name: own[0][name] if all(r[name] == own[0][name] for r in own) else None for name in SHARED}
     members = [{name: r[name] for name in MEMBER} for r in own]
     return {
@@ -76,19 +82,9 @@ def fusion(
         **counted(entrants[0], sample, found, len(entrants), step), **shared,
         "engine": own[0]["engine"], "device": own[0]["device"], "version": verydeep.__version__,
         "passes": round(sum(r["passes"] for r in own), 3), "seconds": round(sum(r["seconds"] for r in own), 2),
-        "net": " + ".join(r["net"] for r in own), "sha256": fused_sha256([r["sha256"] for r in own]),
+        "net": " + ".join(r["net"] for r in own), "sha256": hashlib.sha256(sums.encode()).hexdigest(),
         "photos_sha256": own[0]["photos_sha256"], "models": members,
     }  # fmt: skip
-
-
-SHARED = ("mirror", "average", "pooling", "long_photos", "precision", "crop")
-MADE = ("model", "net", "sha256", "crop", "scales", "pooling", "mirror", "average", "passes")
-MEMBER = (*MADE, "top1_error", "top5_error")
-
-
-def fused_sha256(sums: Sequence[str]) -> str:
-    """One sum for several models, whatever their order."""
-    return hashlib.sha256(" ".join(sorted(sums)).encode()).hexdigest()
 
 
 def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings: Settings) -> str:

@@ -16,7 +16,7 @@ from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data, read_places
 from verydeep.errors import DataError
 from verydeep.evaluate.classify import Entrant
-from verydeep.evaluate.posteriors import SavedModel
+from verydeep.evaluate.posteriors import SavedFile, SavedModel
 from verydeep.files.disk import read_json
 from verydeep.words import several
 
@@ -58,13 +58,14 @@ def photos_for(
 
     Raises DataError where runs held out different photos, or a file holds the posteriors of others.
     """
-    saved = [e for e in entrants if isinstance(e.source, SavedModel)]
-    runs = {e.name: run_of(e.name, data) for e in entrants if e not in saved}
+    saved = [(e.name, e.source.file) for e in entrants if isinstance(e.source, SavedModel)]
+    runs = {e.name: run_of(e.name, data) for e in entrants if not isinstance(e.source, SavedModel)}
     held_out = {name: open_data(data, split=run / "split.csv") for name, run in runs.items() if run}
     opened = held_out or {data: open_data(data, download=download)}
-    samples = {name: chosen(one, data, split) for name, one in opened.items()}
+    names = {name: split or default_split(one) for name, one in opened.items()}
+    samples = {name: Sample(data, names[name], one.split(names[name]), None) for name, one in opened.items()}
     if not held_out and len(saved) == len(entrants) and split is None:
-        samples[data] = those_of(saved[0], opened[data], data)
+        samples[data] = those_of(saved[0][1], opened[data], data)
     (first, sample), *others = ((name, s.first(limit)) for name, s in samples.items())
     for name, other in others:
         if other.fingerprint() != sample.fingerprint():
@@ -72,14 +73,9 @@ def photos_for(
                 f"{first} and {name} held out different photos of {data}, so their results cannot be compared; "
                 "train them on data with splits of its own, or with the same seed and shares"
             )
-    for e in saved:
-        check_same(e, opened[first], sample)
+    for name, file in saved:
+        check_same(name, file, opened[first], sample)
     return opened[first], sample
-
-
-def chosen(opened: DataSet, data: str, split: str | None) -> Sample:
-    name = split or default_split(opened)
-    return Sample(data, name, opened.split(name), None)
 
 
 def default_split(data: DataSet) -> str:
@@ -87,10 +83,8 @@ def default_split(data: DataSet) -> str:
     return next((s for s in ("test", "val") if s in data.splits), next(iter(data.splits)))
 
 
-def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
+def those_of(file: SavedFile, opened: DataSet, data: str) -> Sample:
     """The photos of DATA that a file holds posteriors of, in its order. Raises DataError for one that is not there."""
-    assert isinstance(entrant.source, SavedModel)
-    file = entrant.source.file
     split, limit = file.about.split, file.about.limit
     for name in [n for n in (split, "all") if n in opened.splits]:
         photos = opened.split(name)
@@ -104,17 +98,16 @@ def those_of(entrant: Entrant, opened: DataSet, data: str) -> Sample:
     )
 
 
-def check_same(entrant: Entrant, opened: DataSet, sample: Sample) -> None:
+def check_same(model: str, file: SavedFile, opened: DataSet, sample: Sample) -> None:
     """Raises DataError unless a saved file is of just these photos in this order, with these classes."""
-    assert isinstance(entrant.source, SavedModel)
-    file, photos = entrant.source.file, sample.photos
+    photos = sample.photos
     if not (np.array_equal(file.keys.block, photos.keys.block) and np.array_equal(file.keys.ends, photos.keys.ends)):
         raise DataError(
             f"{file.path} holds the posteriors of {several(len(file.keys), 'photos')} of {file.about.split}, "
             f"and the test is of {several(len(photos), 'photos')} of {sample.split}, not the same ones; "
             "the same split and --limit are needed"
         )
-    numbers = class_numbers(opened.classes, opened.name, file.classes, entrant.name)
+    numbers = class_numbers(opened.classes, opened.name, file.classes, model)
     if not np.array_equal(numbers[photos.targets()], file.targets):
         raise DataError(f"{file.path} was made when photos of {sample.data} had other classes; make it again")
 
@@ -158,16 +151,12 @@ def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model
 
 def check_fusible(entrants: Sequence[Entrant]) -> None:
     """Models that are fused know the same classes, in any order; of ImageNet's the synsets count. Raises DataError."""
-    keys = [{class_key(c): c for c in e.contract.classes} for e in entrants]
-    for e, own in zip(entrants[1:], keys[1:], strict=True):
-        for one, mine, other, theirs in ((entrants[0], keys[0], e, own), (e, own, entrants[0], keys[0])):
-            if strange := sorted(mine[key] for key in mine.keys() - theirs.keys()):
-                raise DataError(
-                    f"{one.name} knows the class {strange[0]!r:.60} and {other.name} does not, "
-                    "so their posteriors cannot be averaged; test them one at a time"
-                )
-        same = [class_key(c) for c in e.contract.classes] == [class_key(c) for c in entrants[0].contract.classes]
-        if len(own) < len(e.contract.classes) and not same:
-            raise DataError(
-                f"{e.name} has two classes of one name, so its posteriors cannot be averaged with others; test it alone"
-            )
+    first, *others = entrants
+    for e in others:
+        if [class_key(c) for c in e.contract.classes] == [class_key(c) for c in first.contract.classes]:
+            continue
+        try:
+            for one, other in ((first, e), (e, first)):
+                class_numbers(one.contract.classes, one.name, other.contract.classes, other.name)
+        except DataError as error:
+            raise DataError(f"{error}; their posteriors cannot be averaged, test them one at a time") from error

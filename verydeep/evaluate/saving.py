@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from verydeep.contract import Contract, to_json
 from verydeep.data.record import Names
 from verydeep.errors import ModelError
-from verydeep.evaluate.posteriors import BLOCK, FORMAT, sealed
+from verydeep.evaluate.posteriors import BLOCK, FORMAT, KINDS, sealed, shapes_of
 from verydeep.evaluate.views import Step
 from verydeep.files.disk import saying, write_atomically
 from verydeep.files.tensors import LONGEST_HEADER, Piece, write_pieces
@@ -96,14 +96,16 @@ class Saving:
                     found[own] = block["row"][place[i : i + step][own]]
                 yield found.tobytes()
 
-        def hashed(data: Iterator[bytes]) -> Iterator[bytes]:
+        def hashed(data: Iterable[bytes]) -> Iterator[bytes]:
             for part in data:
                 digest.update(part)
                 yield part
 
-        small = {"ends": keys.ends.astype("<i8"), "targets": targets.astype("<i8")}
-        last = {"keys": keys.block, "tested": (which >= 0).astype(np.uint8)}
-        found = {name: Piece("I64", v.shape, hashed(iter([v.tobytes()]))) for name, v in small.items()}
-        found["rows"] = Piece("F32", (n, self.width), hashed(rows()))
-        found |= {name: Piece("U8", v.shape, hashed(iter([v.tobytes()]))) for name, v in last.items()}
-        return found | {"sha256": Piece("U8", (32,), (digest.digest() for _ in range(1)))}
+        flat = {
+            "ends": keys.ends.astype("<i8"), "targets": targets.astype("<i8"), "keys": keys.block,
+            "tested": (which >= 0).astype(np.uint8),
+        }  # fmt: skip
+        data = {name: hashed([values.tobytes()]) for name, values in flat.items()}
+        data |= {"rows": hashed(rows()), "sha256": (digest.digest() for _ in range(1))}
+        shapes = shapes_of(n, self.width, len(keys.block))
+        return {name: Piece(KINDS[name], shape, data[name]) for name, shape in shapes.items()}

@@ -58,11 +58,8 @@ def data_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
     """Points of error less than in the step before of the same test; of a fusion, than its best model alone."""
-    if "models" in result:
-        rates = [m[error] for m in result["models"] if m[error] is not None]
-    else:
-        same = before is not None and all(before.get(name) == result.get(name) for name in SAME_TEST)
-        rates = [before[error]] if before is not None and same and before[error] is not None else []
+    same = before is not None and all(before.get(name) == result.get(name) for name in SAME_TEST)
+    rates = [r[error] for r in result.get("models", [before] if same else []) if r[error] is not None]
     return f"{min(rates) - result[error]:+.2f}" if rates else "-"
 
 

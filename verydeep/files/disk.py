@@ -1,6 +1,7 @@
 """Files written whole or not at all, and read from folders that strangers may have filled."""
 
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -12,7 +13,7 @@ from hashlib import sha256
 from io import BufferedReader
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from verydeep.errors import RunError, VeryDeepError
 
@@ -87,6 +88,28 @@ def flush_folder(folder: Path) -> None:
 def at_once(path: str, flags: int) -> int:
     """Opens no link that a stranger laid to a file elsewhere, and waits for no reader of a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def take_lock(file: BinaryIO | int) -> bool:
+    """Whether nobody else holds a file's or folder's lock (flock); if so it is held from now on, until it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # EWOULDBLOCK, EAGAIN; EACCES
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path, flags: int = os.O_WRONLY | os.O_CREAT) -> Iterator[bool]:
+    """Whether a file's lock was free, which then is held inside. It ends with the process too. Raises OSError.
+
+    By default it may be made, and is opened to write, without which network file systems lock nothing.
+    """
+    handle = at_once(str(path), flags)
+    try:
+        yield take_lock(handle)
+    finally:
+        os.close(handle)
 
 
 def append(path: Path, text: str) -> None:

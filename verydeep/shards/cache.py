@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from verydeep.data import photo
 from verydeep.errors import DataError, PhotoError
-from verydeep.files.disk import saying
+from verydeep.files.disk import saying, take_lock
 from verydeep.shards.index import Index, Shard, read_index
 from verydeep.shards.plan import Plan
 from verydeep.shards.store import get, store
@@ -140,7 +140,7 @@ class Cache:
                 if final.exists():
                     return True
                 file = part.open("ab")
-                ours = locked(file)
+                ours = take_lock(file)
                 if ours and self.make_room(given.bytes, shard, ahead, part):
                     break
                 if ours:
@@ -213,20 +213,11 @@ class Cache:
             self.busy.release()
 
 
-def locked(file: BinaryIO | int) -> bool:
-    """Whether nobody else holds a file's or folder's lock; if so it is held from now on."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def removed(path: Path) -> bool:
     """Removes a file unless somebody reads or fills it, or it is another user's."""
     try:
         with path.open("rb") as file:
-            if fine := locked(file):
+            if fine := take_lock(file):
                 path.unlink()
             return fine
     except OSError as e:

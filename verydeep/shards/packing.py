@@ -25,9 +25,8 @@ from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import open_data
 from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.files.disk import flush_folder, saying
+from verydeep.files.disk import flush_folder, locked, saying
 from verydeep.progress import Progress
-from verydeep.shards.cache import locked
 from verydeep.shards.index import Shard, read_index, save_index
 from verydeep.shards.read import Family, family
 from verydeep.shards.write import Boxed, Writer, index_of
@@ -61,8 +60,6 @@ def pack(
     data: str, out: str, settings: Settings, download: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
-    if settings.shard_mb < 1 or (settings.smallest_side is not None and settings.smallest_side < 1):
-        raise ConfigError(f"shard_mb, smallest_side: {settings.shard_mb}, {settings.smallest_side}; expected 1 or more")
     if "://" in out:
         raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)
@@ -104,9 +101,8 @@ def working_folder(target: Family) -> Iterator[Path]:
     """An empty folder for this pack alone, which goes when the pack ends. What a killed one left goes at the start."""
     folder = hidden_folder(target)
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not locked(handle):
+    with locked(folder, os.O_RDONLY) as ours:
+        if not ours:
             raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out")
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
@@ -114,8 +110,6 @@ def working_folder(target: Family) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings, progress: Progress) -> dict[str, Any]:

@@ -19,11 +19,7 @@ from verydeep.errors import RunError, VeryDeepError
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
-A_FILE = "a file lies where a folder is wanted; give another --out, or move the file away"
-FOLDER_ADVICE = {
-    errno.EEXIST: A_FILE, errno.ENOTDIR: A_FILE, errno.ENOSPC: "free some space, or give another --out",
-    errno.EACCES: "you may not write there; give another --out, or ask for the permission",
-}  # fmt: skip
+ELSEWHERE = "give another --out, where no file is in the way, and where you have room and may write"
 LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
 
 
@@ -62,16 +58,12 @@ def write_text(path: Path, text: str) -> None:
 
 def make_folder(folder: Path) -> None:
     """Creates a folder and those above it where there are none, to stay. Raises RunError."""
-    try:
+    with saying(f"{folder} cannot be created", ELSEWHERE):
         new = list(takewhile(lambda f: not f.is_dir(), (folder, *folder.parents)))
         folder.mkdir(parents=True, exist_ok=True)
         for f in new:
             with suppress(PermissionError):  # what may be written but not listed cannot be flushed
                 flush_folder(f.parent)
-    except OSError as e:
-        raise RunError(
-            f"{folder} cannot be created ({e.strerror or e}); {FOLDER_ADVICE.get(e.errno or 0, 'give another --out')}"
-        ) from e
 
 
 def flush_folder(folder: Path) -> None:

@@ -82,24 +82,24 @@ def at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-def take_lock(file: BinaryIO | int) -> bool:
+def take_lock(file: BinaryIO | int, wait: bool = False) -> bool:
     """Whether nobody else holds a file's or folder's lock (flock); if so it is held from now on, until it is closed."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except (BlockingIOError, PermissionError):  # EWOULDBLOCK, EAGAIN; EACCES
         return False
     return True
 
 
 @contextmanager
-def locked(path: Path, flags: int = os.O_WRONLY | os.O_CREAT) -> Iterator[bool]:
+def locked(path: Path, flags: int = os.O_WRONLY | os.O_CREAT, wait: bool = False) -> Iterator[bool]:
     """Whether a file's lock was free, which then is held inside. It ends with the process too. Raises OSError.
 
     By default it may be made, and is opened to write, without which network file systems lock nothing.
     """
     handle = at_once(str(path), flags)
     try:
-        yield take_lock(handle)
+        yield take_lock(handle, wait)
     finally:
         os.close(handle)
 

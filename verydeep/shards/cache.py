@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from verydeep.data import photo
 from verydeep.errors import DataError, PhotoError
-from verydeep.files.disk import saying, take_lock
+from verydeep.files.disk import locked, saying, take_lock
 from verydeep.shards.index import Index, Shard, read_index
 from verydeep.shards.plan import Plan
 from verydeep.shards.store import get, store
@@ -67,7 +67,7 @@ def fetch_index(url: str) -> Index:
         if not final.exists():
             part = final.with_suffix(f".{os.getpid()}.{size or BYTES}.part")
             with part.open("wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                take_lock(file, wait=True)
                 try:
                     get(url, part, lambda path: None if path.stat().st_size else "it is empty")
                     part.replace(final)
@@ -180,12 +180,8 @@ class Cache:
     def alone(self) -> Iterator[None]:
         """One at a time, over all threads, processes and users that share the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock", os.O_RDONLY | os.O_CREAT, wait=True):  # others may only read it
             yield
-        finally:
-            os.close(handle)
 
     def expect(self, ids: npt.NDArray[np.int64]) -> None:
         """The photos at these positions will be read in this order: begins to fetch their shards."""

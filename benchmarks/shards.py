@@ -53,7 +53,7 @@ def build(folder: Path, photos: int) -> str:
     index = Index(
         tuple(f"n{c:08d}" for c in range(CLASSES)),
         (("train", photos),),
-        tuple(Shard(f"big-train-{n:05d}.tar", REAL * ROOM, "") for n in range(SHARDS)),
+        tuple(Shard(f"big-train-{n:05d}.tar", REAL * ROOM, "0" * 64) for n in range(SHARDS)),
         Names.of(f"n{c:08d}/n{c:08d}_{i}.JPEG" for i, c in enumerate(labels.tolist())),
         random.integers(0, SHARDS, photos).astype(np.int32),
         offsets[chosen],

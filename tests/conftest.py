@@ -1,5 +1,9 @@
 """Fixtures that every room may use."""
 
+import threading
+from contextlib import ExitStack
+from http.server import ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +14,23 @@ from PIL import Image
 def one_thread():
     """Tests run side by side; more threads would only slow each other down."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Starts a server on this machine, by its handler, without a proxy before it; all end with the test."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "VERYDEEP_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as running:
+
+        def begin(handler, kind=ThreadingHTTPServer):
+            server = running.enter_context(kind(("127.0.0.1", 0), handler))
+            server.url = f"http://127.0.0.1:{server.server_port}"
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            running.callback(server.shutdown)
+            return server
+
+        yield begin
 
 
 def draw_photo(label, height, width, random):

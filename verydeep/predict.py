@@ -58,7 +58,7 @@ def predictions(
 
     step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
     found = answers(
-        [entrant("", classifier, [step], "single")], lambda id: photo.read(Path(paths[id])), range(len(paths)),
+        [entrant("", classifier, [step], "single")], lambda id: photo.from_file(Path(paths[id])), range(len(paths)),
         settings, workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0

@@ -6,13 +6,12 @@ last/  best.safetensors               where to go on, and the model to use
 results/  report.html  report.md      what came out
 """
 
-import fcntl
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from verydeep.errors import RunError
 from verydeep.fields import yaml_fields
 from verydeep.files.disk import (
     append,
-    at_once,
     exists,
+    locked,
     make_folder,
     open_regular,
     remove_temporary,
+    saying,
     write_atomically,
     write_text,
 )
@@ -104,21 +104,13 @@ def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
         ranks.gather(None)
         yield Run(path, writes=False)
         return
-    try:
-        check_folder(path, config)  # before a folder of something else gets a lock file
-        make_folder(path)
-        lock = open(path / ".lock", "a", opener=at_once)  # noqa: SIM115  held to the end
-    except OSError as e:
-        raise RunError(f"{path} cannot be used as a run folder ({e.strerror or e}); give another --out") from e
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as e:  # EWOULDBLOCK, EAGAIN; EACCES
-            raise RunError(f"{path} is in use by another training; wait for it or give another --out") from e
-        except OSError as e:
-            raise RunError(
-                f"{path} cannot be locked ({e.strerror or e}); give an --out on a disk that can lock files"
-            ) from e
+    with ExitStack() as held:
+        with saying(f"{path} cannot be used as a run folder", "give another --out, on a disk that can lock files"):
+            check_folder(path, config)  # before a folder of something else gets a lock file
+            make_folder(path)
+            ours = held.enter_context(locked(path / ".lock"))
+        if not ours:
+            raise RunError(f"{path} is in use by another training; wait for it or give another --out")
         check_folder(path, config)  # again, now that no other training can begin
         remove_temporary(path, path / "last", path / "results")
         write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))

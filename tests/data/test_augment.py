@@ -81,10 +81,11 @@ def test_half_are_mirrored_and_none_if_not_asked() -> None:
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_crop_is_cut_where_it_was_drawn_and_mirrored(flip: bool) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    photo, cut = Image.fromarray(pixels), pixels[3:35, 7:39]
-    assert np.array_equal(augment.cut(photo, augment.Geometry(40, 3, 7, flip), 32), cut[:, ::-1] if flip else cut)
-    scaled = augment.cut(photo, augment.Geometry(36, 1, 9, False), 32)
-    assert np.array_equal(augment.cut(photo, augment.Geometry(36, 1, 9, flip), 32), scaled[:, ::-1] if flip else scaled)
+    photo, step = Image.fromarray(pixels), -1 if flip else 1
+    whole = augment.crop_of(photo, augment.Geometry(40, 3, 7, flip), 32)
+    assert np.array_equal(whole, pixels[3:35, 7:39][:, ::step])
+    scaled, plain = (augment.crop_of(photo, augment.Geometry(36, 1, 9, f), 32) for f in (flip, False))
+    assert np.array_equal(scaled, plain[:, ::step])
 
 
 # Colour
@@ -266,7 +267,7 @@ def test_a_photo_shown_twice_in_an_epoch_gets_two_crops(batches: Batches) -> Non
     for row in rows:
         photo = few.open(2)
         turn = int(order.turns[row])
-        expected = augment.cut(photo, augment.draw(0, 1, 2, photo.height, photo.width, 32, (32, 48), turn=turn), 32)
+        expected = augment.crop_of(photo, augment.draw(0, 1, 2, photo.height, photo.width, 32, (32, 48), turn=turn), 32)
         assert np.array_equal(batch.photos[row].permute(1, 2, 0).numpy(), expected)
 
 

@@ -49,7 +49,7 @@ def refused(data: bytes, smallest_side: int | None = None) -> str:
 @pytest.mark.parametrize("name", ["missing.jpg", "a\0b.jpg", "a\udcffb.jpg", ".", "x" * 300])
 def test_a_file_that_cannot_be_read_is_a_photo_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(PhotoError, match="cannot be read"):
-        photo.read(tmp_path / name)
+        photo.from_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("side", [8_001, 10_000, 20_000, 65_500])

@@ -16,7 +16,7 @@ from PIL import Image
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet, Names, Photos
 from verydeep.data.source import read_places
-from verydeep.data.split import divide, fewer, settle
+from verydeep.data.split import divide, divide_again, fewer
 from verydeep.errors import DataError
 
 CLASSES = tuple("abcdefgh")
@@ -145,7 +145,7 @@ def test_an_earlier_split_is_restored_among_new_photos(
     data = data_of(sizes, whole)
     drawn = divide(data, (0.2, 0.1), seed)
     places = places_of(drawn, tmp_path_factory.getbasetemp())
-    found = settle(with_more(data, whole, [f"new {i}, of today" for i in range(more)]), places)
+    found = divide_again(with_more(data, whole, [f"new {i}, of today" for i in range(more)]), places)
     assert keys(found) == keys(drawn)
     assert found.held_out
     assert found.fingerprint() == drawn.fingerprint()
@@ -159,7 +159,7 @@ def test_a_given_test_split_is_not_settled_again(tmp_path: Path) -> None:
     train, test = data_of([9, 9], "train"), photos_of("test", ["z", "y"], [1, 0])
     given = DataSet("x", train.classes, {**train.splits, "test": test})
     drawn = divide(given, (0.2, 0.3), 1)
-    found = settle(given, places_of(drawn, tmp_path))
+    found = divide_again(given, places_of(drawn, tmp_path))
     assert keys(found) == keys(drawn)
     assert found.split("test") is test
 
@@ -172,7 +172,7 @@ def test_a_photo_that_has_gone_is_named(tmp_path: Path, split: str) -> None:
     left = np.array([i for i, key in enumerate(data.split("all").keys) if key != lost])
     fewer = DataSet("x", data.classes, {"all": data.split("all").take(left, "all")})
     with pytest.raises(DataError, match=f"x no longer has {lost}, which the run was begun with; restore it"):
-        settle(with_more(fewer, "all", ["new", "newer"]), places_of(drawn, tmp_path))
+        divide_again(with_more(fewer, "all", ["new", "newer"]), places_of(drawn, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_photo_that_has_gone_is_named(tmp_path: Path, split: str) -> None:
 def test_a_damaged_split_is_explained(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"split\.csv"):
-        settle(data_of([3, 3]), read_places(tmp_path / "split.csv"))
+        divide_again(data_of([3, 3]), read_places(tmp_path / "split.csv"))
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(any), st.integers(1, 120))

@@ -260,17 +260,17 @@ warnings.simplefilter("ignore")
 unit = 1 if sys.platform == "darwin" else 1024
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 folder = Path(sys.argv[1])
-photo.read(folder / "warm.jpg")
+photo.from_file(folder / "warm.jpg")
 for path in sorted(folder.glob("*.photo")):
     for smallest_side in (None, 64):
         sys.stdout.flush()
         if child := os.fork():
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, path
             continue
-        photo.read(folder / "warm.jpg")
+        photo.from_file(folder / "warm.jpg")
         before, began, reason = peak(), time.process_time(), ""
         try:
-            assert photo.read(path, smallest_side).mode == "RGB"
+            assert photo.from_file(path, smallest_side).mode == "RGB"
         except PhotoError as e:
             reason = e.reason
         print(json.dumps([path.stem, reason, time.process_time() - began, peak() - before]), flush=True)
@@ -308,7 +308,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as f:
         f.truncate(1 << 40)  # a hole; reading it would fail
     with pytest.raises(PhotoError, match=r"large\.jpg: has 1048576 MiB, more than the 128 MiB allowed"):
-        photo.read(path)
+        photo.from_file(path)
     with pytest.raises(PhotoError, match=r"large\.jpg: has 129 MiB, more than the 128 MiB allowed"):
         photo.decode(bytes(photo.MAX_BYTES + 1), "large.jpg")
 
@@ -317,7 +317,7 @@ def test_a_pipe_and_a_device_are_no_photos(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
         with pytest.raises(PhotoError, match="not a regular file"):
-            photo.read(path)
+            photo.from_file(path)
 
 
 def is_photo(data: bytes, smallest_side: int | None) -> bool:

@@ -100,14 +100,10 @@ def test_a_folder_that_may_be_written_but_not_listed_will_do(tmp_path, monkeypat
     assert (tmp_path / "run").is_dir()
 
 
-SPACE, RIGHTS = "free some space, or give another --out", "you may not write there; .*"
-ADVICE = [(errno.ENOSPC, SPACE), (errno.EACCES, RIGHTS), (errno.EIO, "give another --out")]
-
-
-@pytest.mark.parametrize(("number", "advice"), ADVICE)
-def test_what_to_do_about_a_folder_fits_what_is_wrong(tmp_path, monkeypatch, number, advice):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_why_a_folder_cannot_be_made_is_said(tmp_path, monkeypatch, number):
     monkeypatch.setattr(Path, "mkdir", failing(number))
-    with pytest.raises(RunError, match=rf"run cannot be created \({os.strerror(number)}\); {advice}$"):
+    with pytest.raises(RunError, match=rf"run cannot be created \({os.strerror(number)}\); give another --out"):
         make_folder(tmp_path / "run")
 
 

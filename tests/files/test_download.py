@@ -7,8 +7,8 @@ import hashlib
 import http.server
 import os
 import sys
-import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +24,8 @@ QUIET = Progress("none")
 class Server(http.server.ThreadingHTTPServer):
     """What it sends and how: `ranges`, `tag`, bytes after which the line breaks once each; and every request."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.content, self.ranges, self.tag, self.status = CONTENT, True, '"one"', 200
         self.breaks: list[int] = []
         self.asked: list[dict[str, str]] = []
@@ -37,8 +35,8 @@ class Server(http.server.ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
-    def url(self, name: str = "net.bin") -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+    def of(self, name: str = "net.bin") -> str:
+        return f"{self.url}/{name}"  # type: ignore[attr-defined]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -76,17 +74,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
-    with Server() as s:
-        threading.Thread(target=s.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield s
-        s.shutdown()
+def server(serve):
+    return serve(Handler, Server)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "VERYDEEP_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture
+def folder(tmp_path):
     return tmp_path / "new" / "folder"
 
 
@@ -109,7 +102,7 @@ def fetch(folder):
 
 
 def test_a_file_comes_whole(server, fetch, capsys):
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
     assert len(server.asked) == 1
     assert capsys.readouterr().err == ""
 
@@ -117,7 +110,7 @@ def test_a_file_comes_whole(server, fetch, capsys):
 def test_a_broken_line_goes_on_where_it_stopped(server, fetch):
     """With its last byte, so that a part that is whole is no special case."""
     server.breaks = [CHUNK + 99, 2 * CHUNK]
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
     assert [a.get("Range") for a in server.asked] == [None, f"bytes={CHUNK + 98}-", f"bytes={2 * CHUNK - 1}-"]
     assert [a.get("If-Range") for a in server.asked] == [None, '"one"', '"one"']
 
@@ -129,58 +122,58 @@ def test_a_later_command_goes_on_where_an_earlier_one_gave_up(server, fetch, fol
     with pytest.raises(
         ModelError, match=r"net\.bin cannot be fetched .* broke .*; put net\.bin into .* by hand, from one of"
     ):
-        fetch(server.url())
+        fetch(server.of())
     assert {p.name for p in folder.iterdir()} == {".net.bin.lock", "net.bin.part", "net.bin.part.from"}
     (folder / "net.bin.part").write_bytes(CONTENT[:had])
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
     assert server.asked[3]["Range"] == f"bytes={had - 1}-"
 
 
 def test_a_server_without_ranges_sends_all_again(server, fetch):
     server.ranges, server.breaks = False, [CHUNK]
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
 
 
 def test_a_file_that_changed_meanwhile_is_fetched_from_its_beginning(server, fetch):
     server.breaks, server.content = [5000, 5000, 5000], bytes(len(CONTENT))
     with pytest.raises(ModelError):
-        fetch(server.url())
+        fetch(server.of())
     server.content, server.tag = CONTENT, '"two"'
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"one"'])
 def test_without_an_exact_version_nothing_is_continued(server, fetch, tag):
     server.tag, server.breaks = tag, [5000]
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
     assert "Range" not in server.asked[1]
 
 
 def test_a_part_that_is_too_long_is_thrown_away(server, fetch, folder):
     folder.mkdir(parents=True)
     (folder / "net.bin.part").write_bytes(bytes(len(CONTENT) + 5))
-    (folder / "net.bin.part.from").write_text(f'{server.url()}\n"one"')
-    assert fetch(server.url()) == CONTENT
+    (folder / "net.bin.part.from").write_text(f'{server.of()}\n"one"')
+    assert fetch(server.of()) == CONTENT
     assert len(server.asked) == 2
 
 
 def test_a_wrong_file_never_gets_its_name(server, fetch, folder):
     server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
     with pytest.raises(DataError, match=r"the file is not the published one .its SHA-256 differs., and was deleted"):
-        fetch(server.url(), kind=DataError)
+        fetch(server.of(), kind=DataError)
     assert [p.name for p in folder.iterdir()] == [".net.bin.lock"]
 
 
-def test_the_second_address_helps_where_the_first_lies_or_is_silent(server, fetch, folder, capsys):
-    with Server() as liar:
-        threading.Thread(target=liar.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        liar.content = bytes(len(CONTENT))
-        assert fetch(liar.url(), server.url()) == CONTENT
-        liar.shutdown()
+def test_the_second_address_helps_where_the_first_lies_or_is_silent(server, serve, fetch, folder, capsys):
+    liar = serve(Handler, Server)
+    liar.content = bytes(len(CONTENT))
+    assert fetch(liar.of(), server.of()) == CONTENT
+    liar.shutdown()
+    liar.server_close()
     assert "is not the published one" in capsys.readouterr().err
-    for url, why in ((liar.url(), "Connection refused"), ("file:///etc/passwd", "only http:// and https://")):
+    for url, why in ((liar.of(), "Connection refused"), ("file:///etc/passwd", "only http:// and https://")):
         (folder / "net.bin").unlink()
-        assert fetch(url, server.url()) == CONTENT
+        assert fetch(url, server.of()) == CONTENT
         assert f"warning: {url}: " in (err := capsys.readouterr().err)
         assert why in err
 
@@ -188,10 +181,10 @@ def test_the_second_address_helps_where_the_first_lies_or_is_silent(server, fetc
 def test_the_address_that_began_goes_on_first(server, fetch):
     server.breaks = [100] * TRIES + [5000] * TRIES
     with pytest.raises(ModelError):
-        fetch(server.url("a"), server.url("b"))
+        fetch(server.of("a"), server.of("b"))
     assert "Range" not in server.asked[TRIES]  # no part of another address is continued
     asked = len(server.asked)
-    assert fetch(server.url("a"), server.url("b")) == CONTENT
+    assert fetch(server.of("a"), server.of("b")) == CONTENT
     assert [a["Range"] for a in server.asked[asked:]] == ["bytes=4999-"]
 
 
@@ -199,21 +192,21 @@ def test_the_address_that_began_goes_on_first(server, fetch):
 def test_what_the_server_says_is_passed_on(server, fetch, status, times):
     server.status = status
     with pytest.raises(ModelError, match=f"the server says {status}" if status else "not http"):
-        fetch(server.url())
+        fetch(server.of())
     assert len(server.asked) == times
 
 
 def test_offline_names_the_file_and_its_place_and_asks_nobody(server, fetch, folder, monkeypatch):
     monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
-    with pytest.raises(ModelError, match=rf"OFFLINE is set .* put net\.bin into {folder} by hand, from {server.url()}"):
-        fetch(server.url())
+    with pytest.raises(ModelError, match=rf"OFFLINE is set .* put net\.bin into {folder} by hand, from {server.of()}"):
+        fetch(server.of())
     assert not server.asked
 
 
 def test_a_folder_that_cannot_be_written_is_named(server, fetch, folder):
     folder.parent.write_text("")
     with pytest.raises(ModelError, match=r"net\.bin cannot be written .*; set THIS to another folder"):
-        fetch(server.url())
+        fetch(server.of())
 
 
 def test_a_full_disk_ends_it_at_once(server, fetch, monkeypatch):
@@ -222,12 +215,12 @@ def test_a_full_disk_ends_it_at_once(server, fetch, monkeypatch):
 
     monkeypatch.setattr(module, "receive", full)
     with pytest.raises(ModelError, match=r"net\.bin cannot be written \(No space left on device\); set THIS"):
-        fetch(server.url(), server.url("b"))
+        fetch(server.of(), server.of("b"))
 
 
 def test_more_bytes_than_any_such_file_has_are_refused(server, fetch):
     with pytest.raises(ModelError, match=rf"the server sends {len(CONTENT):,} bytes, expected about"):
-        fetch(server.url(), most=len(CONTENT) - 1)
+        fetch(server.of(), most=len(CONTENT) - 1)
     assert len(server.asked) == 1
 
 
@@ -236,9 +229,9 @@ def test_two_at_once_do_not_write_one_file(server, fetch, folder):
     with (folder / ".net.bin.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ModelError, match="is being fetched by another process; wait for it"):
-            fetch(server.url())
+            fetch(server.of())
     assert not server.asked
-    assert fetch(server.url()) == CONTENT
+    assert fetch(server.of()) == CONTENT
 
 
 def test_a_proxy_is_used_where_the_environment_names_one(server, fetch, monkeypatch):
@@ -250,14 +243,14 @@ def test_a_proxy_is_used_where_the_environment_names_one(server, fetch, monkeypa
 def test_where_no_address_helps_one_error_has_each_once(server, fetch, folder, capsys, monkeypatch):
     server.status = 404
     with pytest.raises(ModelError) as e:
-        fetch(server.url("a"), "file:///b", server.url("c"))
+        fetch(server.of("a"), "file:///b", server.of("c"))
     gone, other = "the server says 404 Not Found", "only http:// and https:// addresses are fetched"
-    why = f"{server.url('a')}: {gone}; file:///b: {other}; {server.url('c')}: {gone}"
+    why = f"{server.of('a')}: {gone}; file:///b: {other}; {server.of('c')}: {gone}"
     by_hand = f"put net.bin into {folder} by hand, from one of these addresses"
     assert str(e.value) == f"net.bin cannot be fetched ({why}); {by_hand}"
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{server.server_port}")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     with pytest.raises(ModelError, match=r"; with HTTP_PROXY set it is asked of that proxy, .* cause; put") as e:
-        fetch(server.url())
+        fetch(server.of())
     assert "secret" not in str(e.value)

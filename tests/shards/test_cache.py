@@ -101,16 +101,9 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(packed: Path) -> Iterator[tuple[str, type[Server]]]:
+def served(packed: Path, serve: Any) -> tuple[str, type[Server]]:
     handler = type("Own", (Server,), {"folder": packed, "fails": {}, "asked": Counter()})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/f-%05d.tar", handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return f"{serve(handler).url}/f-%05d.tar", handler
 
 
 def same(found: DataSet, folder: Path) -> None:

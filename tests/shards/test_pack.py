@@ -27,13 +27,13 @@ from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate.models import evaluate_models
 from verydeep.progress import Progress
 from verydeep.shards.index import read_index
-from verydeep.shards.packing import Settings, pack
+from verydeep.shards.packing import Packing, pack
 from verydeep.shards.write import Writer
 from verydeep.train.prepare import run_training
 
 
 def packed(data: Path | str, out: Path, **changes: Any) -> dict[str, Any]:
-    return pack(str(data), str(out), Settings()._replace(**changes), progress=Progress("none"))
+    return pack(str(data), str(out), Packing()._replace(**changes), progress=Progress("none"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -179,7 +179,7 @@ def test_an_out_that_cannot_be_is_explained(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ConfigError, DataError), match=WRONG_OUT[out]):
-        pack(str(photo_folder), out, Settings(), progress=Progress("none"))
+        pack(str(photo_folder), out, Packing(), progress=Progress("none"))
     assert list(tmp_path.iterdir()) == [photo_folder]
 
 

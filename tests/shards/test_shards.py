@@ -154,6 +154,7 @@ WRONG = {
     "a path for a shard": {"shards": (Shard("../../etc/x.tar", 5000, "0" * 64), Shard("y.tar", 900, "1" * 64))},
     "a hidden shard": {"shards": (Shard(".x.tar", 5000, "0" * 64), Shard("y.tar", 900, "1" * 64))},
     "a SHA-256 that is a path": {"shards": (Shard("x.tar", 5000, "../" + "0" * 61), Shard("y.tar", 900, "1" * 64))},
+    "a shard without a SHA-256": {"shards": (Shard("x.tar", 5000, ""), Shard("y.tar", 900, "1" * 64))},
     "a shard twice": {"shards": (Shard("x.tar", 5000, "0" * 64), Shard("x.tar", 900, "1" * 64))},
     "a huge shard": {"shards": (Shard("x.tar", 2**64, "0" * 64), Shard("y.tar", 900, "1" * 64))},
     "keys out of order": {"keys": replace(Names.of(["a", "b", "c", "d"]), ends=np.array([3, 1, 5, 7]))},
@@ -213,7 +214,7 @@ def test_tar_and_webdataset_read_our_shards(photo_folder: Path, flowers: str, tm
 def test_a_hundred_thousand_photos_open_at_once_and_take_little(tmp_path: Path) -> None:
     n = 100_000
     index = Index(
-        ("a", "b"), (("train", n),), (Shard("x-00000.tar", 1 << 20, ""),),
+        ("a", "b"), (("train", n),), (Shard("x-00000.tar", 1 << 20, "0" * 64),),
         Names.of(f"some/folder/photo_{i:08d}.jpg" for i in range(n)),
         np.zeros(n, np.int32), np.zeros(n, np.int64), np.full(n, 9, np.int32), np.arange(n) % 2,
     )  # fmt: skip

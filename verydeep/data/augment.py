@@ -33,7 +33,7 @@ def draw(
     return Geometry(scale, top, left, bool(random.random() < 0.5) and flip)
 
 
-def cut(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
+def crop_of(photo: Image.Image, geometry: Geometry, crop: int) -> Pixels:
     """The crop of a geometry, mirrored where it says so: uint8 crop x crop x 3."""
     return rescale(photo, geometry.scale, (geometry.top, geometry.left, crop, crop), geometry.flip)
 

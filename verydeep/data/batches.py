@@ -108,7 +108,7 @@ class Batches:
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
-        cut = Cut(augment.cut(photo, geometry, c.crop), geometry, photo.height, photo.width)
+        cut = Cut(augment.crop_of(photo, geometry, c.crop), geometry, photo.height, photo.width)
         return cut.pixels, self.target_of(id, cut), shift
 
     def collate(self, number: int, members: list[Member]) -> Batch:

@@ -9,14 +9,9 @@ HIDDEN = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Sort key in which 2 comes before 10, with the name itself to settle ties."""
-    parts = re.split(r"(\d+)", name)
-    return tuple(by_value(p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p), name
-
-
-def by_value(digits: str) -> tuple[int, int, str]:
-    """Sorts as the number would; int() refuses more than 4,300 digits."""
-    digits = digits.lstrip("0")
-    return 0, len(digits), digits
+    parts = filter(None, re.split(r"(\d+)", name))
+    # Digits by their length first, because int() refuses more than 4,300.
+    return tuple((0, len(n := p.lstrip("0")), n) if p.isdecimal() else (1, 0, p.casefold()) for p in parts), name
 
 
 def is_storable(name: str) -> bool:

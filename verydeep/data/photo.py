@@ -33,7 +33,7 @@ FROM_THE_FAR_END = (1, 3, 4, 6)  # turns after which the first rows come last
 Pixels = npt.NDArray[np.uint8]
 
 
-def read(path: Path, smallest_side: int | None = None) -> Image.Image:
+def from_file(path: Path, smallest_side: int | None = None) -> Image.Image:
     """The photo in a file, as `decode` gives it. Raises PhotoError naming the file."""
     return decode(file_bytes(path), str(path), smallest_side)
 

@@ -8,7 +8,7 @@ from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
-from verydeep.data.split import divide, settle
+from verydeep.data.split import divide, divide_again
 from verydeep.errors import DataError
 
 SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
@@ -36,7 +36,7 @@ def open_data(
         return open_builtin(data.removeprefix("builtin:"), download)
     if hub or is_pattern(data):
         whole = collections.open_hub(data.removeprefix("hub:")) if hub else shards.open_shards(data)
-        return settle(whole, read_places(split)) if split else divide(whole, shares, seed)
+        return divide_again(whole, read_places(split)) if split else divide(whole, shares, seed)
     if not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
     if split:

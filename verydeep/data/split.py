@@ -87,7 +87,7 @@ def fewer(data: DataSet, most: int | None) -> DataSet:
     return replace(data, splits={**data.splits, "train": photos.take(chosen, "train")})
 
 
-def settle(data: DataSet, earlier: dict[str, str]) -> DataSet:
+def divide_again(data: DataSet, earlier: dict[str, str]) -> DataSet:
     """As `divide`, by key -> split of an earlier run; new photos are left out. Raises DataError where one has gone."""
     whole = "all" if "all" in data.splits else "train"
     number = {part: i for i, part in enumerate(PARTS)}

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and read from folders that strangers may have filled."""
 
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -12,17 +13,13 @@ from hashlib import sha256
 from io import BufferedReader
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from verydeep.errors import RunError, VeryDeepError
 
 T = TypeVar("T")
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically fills, with the number of its process
-A_FILE = "a file lies where a folder is wanted; give another --out, or move the file away"
-FOLDER_ADVICE = {
-    errno.EEXIST: A_FILE, errno.ENOTDIR: A_FILE, errno.ENOSPC: "free some space, or give another --out",
-    errno.EACCES: "you may not write there; give another --out, or ask for the permission",
-}  # fmt: skip
+ELSEWHERE = "give another --out, where no file is in the way, and where you have room and may write"
 LONGEST_JSON = 3_000_000  # bytes; read into Python they take up to thirty times as many
 
 
@@ -61,16 +58,12 @@ def write_text(path: Path, text: str) -> None:
 
 def make_folder(folder: Path) -> None:
     """Creates a folder and those above it where there are none, to stay. Raises RunError."""
-    try:
+    with saying(f"{folder} cannot be created", ELSEWHERE):
         new = list(takewhile(lambda f: not f.is_dir(), (folder, *folder.parents)))
         folder.mkdir(parents=True, exist_ok=True)
         for f in new:
             with suppress(PermissionError):  # what may be written but not listed cannot be flushed
                 flush_folder(f.parent)
-    except OSError as e:
-        raise RunError(
-            f"{folder} cannot be created ({e.strerror or e}); {FOLDER_ADVICE.get(e.errno or 0, 'give another --out')}"
-        ) from e
 
 
 def flush_folder(folder: Path) -> None:
@@ -87,6 +80,28 @@ def flush_folder(folder: Path) -> None:
 def at_once(path: str, flags: int) -> int:
     """Opens no link that a stranger laid to a file elsewhere, and waits for no reader of a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def take_lock(file: BinaryIO | int, wait: bool = False) -> bool:
+    """Whether nobody else holds a file's or folder's lock (flock); if so it is held from now on, until it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):  # EWOULDBLOCK, EAGAIN; EACCES
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path, flags: int = os.O_WRONLY | os.O_CREAT, wait: bool = False) -> Iterator[bool]:
+    """Whether a file's lock was free, which then is held inside. It ends with the process too. Raises OSError.
+
+    By default it may be made, and is opened to write, without which network file systems lock nothing.
+    """
+    handle = at_once(str(path), flags)
+    try:
+        yield take_lock(handle, wait)
+    finally:
+        os.close(handle)
 
 
 def append(path: Path, text: str) -> None:

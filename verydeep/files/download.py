@@ -1,19 +1,17 @@
 """A file from one of its addresses: going on where a line broke, and checked before it gets its name (decision 13)."""
 
 import errno
-import fcntl
 import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 from verydeep.errors import VeryDeepError
-from verydeep.files.disk import flush_folder, saying
+from verydeep.files.disk import flush_folder, locked, saying
 from verydeep.progress import Progress
 
 TRIES = 3  # of one address, each going on where the last stopped
@@ -46,7 +44,9 @@ def download(wanted: Wanted, progress: Progress | None = None) -> None:
         raise wanted.kind(f"VERYDEEP_OFFLINE is set and {target} is not there; {by_hand} {' or '.join(wanted.urls)}")
     with saying(f"{target} cannot be written", wanted.elsewhere, wanted.kind):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(wanted):
+        with locked(target.with_name(f".{target.name}.lock")) as ours:
+            if not ours:
+                raise wanted.kind(f"{target} is being fetched by another process; wait for it")
             begun = origin_of(part)[0]
             for url in sorted(wanted.urls, key=lambda url: url != begun):
                 if (wrong := from_address(url, part, wanted, progress or Progress())) is None:
@@ -62,16 +62,6 @@ def download(wanted: Wanted, progress: Progress | None = None) -> None:
     raise wanted.kind(
         f"{target.name} cannot be fetched ({'; '.join(why)}){proxied(wanted.urls)}; {by_hand} one of these addresses"
     )
-
-
-@contextmanager
-def alone(wanted: Wanted) -> Iterator[None]:
-    with wanted.target.with_name(f".{wanted.target.name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise wanted.kind(f"{wanted.target} is being fetched by another process; wait for it") from e
-        yield
 
 
 def from_address(url: str, part: Path, wanted: Wanted, progress: Progress) -> str | None:

@@ -84,7 +84,7 @@ class Classifier(nn.Module):
 
     def crop_of(self, given: object, name: str) -> Tensor:
         """The middle crop, uint8 3 x crop x crop, of a path, Pillow image or uint8 array."""
-        opened = photo.read(Path(given)) if isinstance(given, (str, Path)) else photo.from_memory(given, name)
+        opened = photo.from_file(Path(given)) if isinstance(given, (str, Path)) else photo.from_memory(given, name)
         return torch.tensor(photo.centre_crop(opened, self.contract.test_scale, self.contract.crop)).permute(2, 0, 1)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:

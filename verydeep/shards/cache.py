@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from verydeep.data import photo
 from verydeep.errors import DataError, PhotoError
-from verydeep.files.disk import saying
+from verydeep.files.disk import locked, saying, take_lock
 from verydeep.shards.index import Index, Shard, read_index
 from verydeep.shards.plan import Plan
 from verydeep.shards.store import get, store
@@ -67,7 +67,7 @@ def fetch_index(url: str) -> Index:
         if not final.exists():
             part = final.with_suffix(f".{os.getpid()}.{size or BYTES}.part")
             with part.open("wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                take_lock(file, wait=True)
                 try:
                     get(url, part, lambda path: None if path.stat().st_size else "it is empty")
                     part.replace(final)
@@ -91,8 +91,6 @@ class Cache:
         self.sizes = np.array([shard.bytes for shard in index.shards])
         self.plan: Plan | None = None
         self.busy = threading.Lock()  # held while a thread fetches ahead
-        if unnamed := next((shard.name for shard in index.shards if not shard.sha256), None):
-            raise DataError(f"{url}: the index has no SHA-256 of {unnamed}; write it with 'verydeep pack'")
         self.allow(int(self.sizes.max()), "one shard has")
 
     def allow(self, needed: int, what: str) -> None:
@@ -140,7 +138,7 @@ class Cache:
                 if final.exists():
                     return True
                 file = part.open("ab")
-                ours = locked(file)
+                ours = take_lock(file)
                 if ours and self.make_room(given.bytes, shard, ahead, part):
                     break
                 if ours:
@@ -182,12 +180,8 @@ class Cache:
     def alone(self) -> Iterator[None]:
         """One at a time, over all threads, processes and users that share the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock", os.O_RDONLY | os.O_CREAT, wait=True):  # others may only read it
             yield
-        finally:
-            os.close(handle)
 
     def expect(self, ids: npt.NDArray[np.int64]) -> None:
         """The photos at these positions will be read in this order: begins to fetch their shards."""
@@ -213,20 +207,11 @@ class Cache:
             self.busy.release()
 
 
-def locked(file: BinaryIO | int) -> bool:
-    """Whether nobody else holds a file's or folder's lock; if so it is held from now on."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def removed(path: Path) -> bool:
     """Removes a file unless somebody reads or fills it, or it is another user's."""
     try:
         with path.open("rb") as file:
-            if fine := locked(file):
+            if fine := take_lock(file):
                 path.unlink()
             return fine
     except OSError as e:

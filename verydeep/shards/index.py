@@ -39,7 +39,7 @@ Count = Annotated[int, Within(0)]
 
 
 class Shard(NamedTuple):
-    """One archive: its file's name, bytes and SHA-256, "" where nobody measured it."""
+    """One archive: its file's name, bytes and SHA-256."""
 
     name: str
     bytes: int
@@ -175,7 +175,7 @@ def checked_index(arrays: dict[str, Array], facts: IndexFacts) -> Index:
     need(len({shard.name for shard in shards}) == len(shards), "a shard twice")
     for name, _, sha256 in shards:
         need(re.fullmatch(r"(?!\.)[^/\\\0]+\.tar", name) and is_storable(name), f"a shard called {name!r}")
-        need(re.fullmatch(r"(?:[0-9a-f]{64})?", sha256), "a wrong SHA-256")
+        need(re.fullmatch(r"[0-9a-f]{64}", sha256), "a wrong SHA-256")
     for numbers, end, what in (
         (shard, len(shards), "photos outside the shards"), (values, len(classes), "labels without a class"),
         (boxes.photo, n, "boxes without a photo"), (boxes.label, len(classes), "boxes without a class"),

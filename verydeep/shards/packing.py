@@ -25,9 +25,8 @@ from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import open_data
 from verydeep.errors import ConfigError, DataError, PhotoError
-from verydeep.files.disk import flush_folder, saying
+from verydeep.files.disk import flush_folder, locked, saying
 from verydeep.progress import Progress
-from verydeep.shards.cache import locked
 from verydeep.shards.index import Shard, read_index, save_index
 from verydeep.shards.read import Family, family
 from verydeep.shards.write import Boxed, Writer, index_of
@@ -39,7 +38,7 @@ MB = 10**6
 SPELLED_ALIKE = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
-class Settings(NamedTuple):
+class Packing(NamedTuple):
     """smallest_side: bigger photos are rescaled to it, for speed; shard_mb: where the next shard begins."""
 
     smallest_side: int | None = None
@@ -53,16 +52,14 @@ class PackedPhoto(NamedTuple):
     """A photo as it goes into a shard, with its boxes."""
 
     content: bytes
-    boxes: list[Boxed]
+    boxes: tuple[Boxed, ...]
     rescaled: bool
 
 
 def pack(
-    data: str, out: str, settings: Settings, download: bool = False, progress: Progress | None = None
+    data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
-    if settings.shard_mb < 1 or (settings.smallest_side is not None and settings.smallest_side < 1):
-        raise ConfigError(f"shard_mb, smallest_side: {settings.shard_mb}, {settings.smallest_side}; expected 1 or more")
     if "://" in out:
         raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)
@@ -86,7 +83,7 @@ def summary(record: dict[str, Any]) -> str:
 
 def in_the_way(target: Family) -> list[Path]:
     """Shards that a killed pack had begun to move to their place. Raises DataError for others, or an index."""
-    folder, begun = Path(target.folder), hidden_folder(target) / f"{target.stem}.index"
+    folder, begun = Path(target.folder), target.hidden / f"{target.stem}.index"
     own = {shard.name: shard.bytes for shard in read_index(begun).shards} if begun.exists() else {}
     pattern = re.compile(re.escape(target.stem) + r"(\.index|-?((train|val|test)-)?\d*\.tar)")
     found = sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name)) if folder.is_dir() else []
@@ -95,18 +92,13 @@ def in_the_way(target: Family) -> list[Path]:
     return found
 
 
-def hidden_folder(target: Family) -> Path:
-    return Path(target.folder, f".{target.stem}.packing")
-
-
 @contextmanager
 def working_folder(target: Family) -> Iterator[Path]:
     """An empty folder for this pack alone, which goes when the pack ends. What a killed one left goes at the start."""
-    folder = hidden_folder(target)
+    folder = target.hidden
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not locked(handle):
+    with locked(folder, os.O_RDONLY) as ours:
+        if not ours:
             raise DataError(f"{folder}: another pack is writing these shards; wait, or give another --out")
         for left in [*in_the_way(target), *folder.iterdir()]:
             left.unlink()
@@ -114,11 +106,9 @@ def working_folder(target: Family) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
-def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings, progress: Progress) -> dict[str, Any]:
+def write_shards(data: DataSet, target: Family, folder: Path, settings: Packing, progress: Progress) -> dict[str, Any]:
     """All shards and the index, then moved to their place; returns what was written."""
     n, first, rescaled = sum(map(len, data.splits.values())), 0, 0
     places = np.full((n, 3), -1)  # of each photo that was packed: its shard, offset and size
@@ -163,7 +153,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Settings
 
 def sample_of(photos: Photos, id: int, smallest_side: int | None) -> PackedPhoto:
     """A photo's bytes as they are; with `smallest_side` a bigger one rescaled, as JPEG. Raises PhotoError."""
-    boxes = [(label, *box) for box, label in photos.boxes.get(id, ())]
+    boxes = photos.boxes.get(id, ())
     if smallest_side is not None:
         image = photos.open(id)
         if min(image.size) > smallest_side:
@@ -171,8 +161,8 @@ def sample_of(photos: Photos, id: int, smallest_side: int | None) -> PackedPhoto
             across, down = pixels.shape[1] / image.width, pixels.shape[0] / image.height
             # All colours at full resolution, because they will be rescaled once more.
             Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
-            scaled = [(label, x0 * across, y0 * down, x1 * across, y1 * down) for label, x0, y0, x1, y1 in boxes]
-            return PackedPhoto(out.getvalue(), scaled, True)
+            scaled = (((x0 * across, y0 * down, x1 * across, y1 * down), c) for (x0, y0, x1, y1), c in boxes)
+            return PackedPhoto(out.getvalue(), tuple(scaled), True)
     content = photos.content(id)
     return PackedPhoto(photo.encode(np.asarray(content)) if isinstance(content, Image.Image) else content, boxes, False)
 
@@ -184,11 +174,11 @@ def small_files(classes: tuple[str, ...], photos: Photos, id: int, sample: Packe
     said: dict[str, object] = {"path": record.key, "split": record.split}
     said |= {"label": names[0]} if one_each else {"labels": names}
     if photos.boxes:
-        said["boxes"] = [{"label": classes[label], "box": box} for label, *box in sample.boxes]
+        said["boxes"] = [{"label": classes[label], "box": box} for box, label in sample.boxes]
     return ({"cls": str(record.labels[0]).encode()} if one_each else {}) | {"json": json.dumps(said).encode()}
 
 
-def ending_of(data: DataSet, settings: Settings) -> str:
+def ending_of(data: DataSet, settings: Packing) -> str:
     """The photos' ending, one for all, because `datasets` reads only shards whose photos are called alike: that of
     their names, else jpg. Readers look at the content, not at the name."""
     if settings.smallest_side is not None:

@@ -39,6 +39,11 @@ class Family(NamedTuple):
     def index_path(self) -> str:
         return f"{self.folder}{self.stem}.index"
 
+    @property
+    def hidden(self) -> Path:
+        """Where the shards are written, before they are moved to their folder."""
+        return Path(self.folder, f".{self.stem}.packing")
+
     def shard(self, split: str, number: int) -> str:
         return f"{self.stem}-{'' if split == 'all' else f'{split}-'}{number:0{self.width}d}.tar"
 

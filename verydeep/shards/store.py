@@ -1,16 +1,15 @@
 """Files on an object store, by fsspec: told apart by their URL, fetched whole, tried again when the line breaks."""
 
-import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from verydeep.errors import DataError
+from verydeep.files.download import OF_THE_DISK
 
 TRIES = 5
 PAUSE = 0.5  # seconds before the second try, twice as many before each further one
-HERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what fails is the disk here, and not the store
 
 
 def store(url: str) -> tuple[Any, str]:
@@ -48,7 +47,7 @@ def get(url: str, target: Path, wrong: Callable[[Path], str | None]) -> None:
         except PermissionError as e:
             raise DataError(f"{url} may not be read ({e}); check your access to this store") from e
         except Exception as e:  # every store has errors of its own
-            if isinstance(e, OSError) and e.errno in HERE:
-                raise DataError(f"{target.parent} has no room for {url} ({e.strerror}); set VERYDEEP_DATA") from e
+            if isinstance(e, OSError) and e.errno in OF_THE_DISK:
+                raise DataError(f"{target.parent} cannot hold {url} ({e.strerror}); set VERYDEEP_DATA") from e
             why = f"{type(e).__name__}: {e}".splitlines()[0].removesuffix(": ")
     raise DataError(f"{url} cannot be fetched ({why}), tried {TRIES} times; check the network and the store")

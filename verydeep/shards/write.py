@@ -8,12 +8,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.data.record import DataSet, Names, Photos, compact
+from verydeep.data.record import Box, DataSet, Names, Photos, compact
 from verydeep.errors import DataError
 from verydeep.shards.index import BoxTable, Index, Shard
 from verydeep.shards.read import Family
 
-Boxed = tuple[int, float, float, float, float]  # class, x0, y0, x1, y1
+Boxed = tuple[Box, int]  # and its class
 
 
 class Writer:
@@ -70,13 +70,16 @@ def index_of(
     arrays = [photos.labels for photos in kept if isinstance(photos.labels, np.ndarray)]
     labels = (photos.record(id).labels for photos in kept for id in range(len(photos)))
     boxes = sorted(boxes, key=lambda found: found[0])
-    table = np.array([box for _, box in boxes], np.float64).reshape(-1, 5)
     number = np.cumsum(packed) - 1  # of a photo among those that were packed
+    table = BoxTable(
+        number[[id for id, _ in boxes]], np.array([label for _, (_, label) in boxes], np.int64),
+        np.array([box for _, (box, _) in boxes], np.float64).reshape(-1, 4),
+    )  # fmt: skip
     shard, offset, size = places[packed].T
     return Index(
         data.classes, tuple((photos.split, len(photos)) for photos in kept), shards,
         Names.of(key for photos in kept for key in photos.keys),
         shard.astype(np.int32), offset, size.astype(np.int32),
         np.concatenate(arrays) if len(arrays) == len(kept) else compact(labels),
-        BoxTable(number[[id for id, _ in boxes]], table[:, 0].astype(np.int64), table[:, 1:]), smallest_side,
+        table, smallest_side,
     )  # fmt: skip

@@ -27,9 +27,9 @@ class Pack(Verb):
     SPARES = "--workers 1 reads one photo at a time"
 
     def run(self) -> dict[str, Any]:
-        from verydeep.shards import Settings, pack
+        from verydeep.shards import Packing, pack
 
-        settings = Settings(self.smallest_side, self.shard_mb, self.seed, self.bad_photos, self.workers)
+        settings = Packing(self.smallest_side, self.shard_mb, self.seed, self.bad_photos, self.workers)
         return pack(self.data, self.out, settings, self.download)
 
     def text(self, record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from verydeep.errors import VeryDeepError
 from verydeep.files.disk import flush_folder, locked, saying
+from verydeep.files.package import PACKAGE, from_package
 from verydeep.progress import Progress
 
 TRIES = 3  # of one address, each going on where the last stopped
@@ -69,7 +70,10 @@ def from_address(url: str, part: Path, wanted: Wanted, progress: Progress) -> st
     why = ""
     for _ in range(TRIES):
         try:
-            receive(url, part, wanted, progress)
+            if url.startswith(PACKAGE):
+                from_package(url, part, wanted.most)
+            else:
+                receive(url, part, wanted, progress)
             break
         except urllib.error.HTTPError as e:
             why = f"the server says {e.code} {e.reason}"

@@ -140,6 +140,12 @@ def at_hand(found: Entry) -> Path:
     return found.path
 
 
+def convolutions_at_hand() -> dict[str, str]:
+    """Name -> net of the published nets D and E, without batch normalisation, whose files are here; in their order."""
+    wanted = [e for e in catalogue().values() if e.net in ("D", "E") and not e.batch_norm and not e.builtin]
+    return {e.name: e.net for e in wanted if e.path.is_file() and e.fits(e.path.stat().st_size)}
+
+
 def checked_file(found: Entry) -> Path:
     """The file of a published net, which is that and no other. Raises ModelError."""
     path = at_hand(found)

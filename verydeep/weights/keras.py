@@ -40,7 +40,9 @@ PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
-    """conv1_1.weight <-> block1_conv1/kernel, fc6.bias <-> fc1/bias. These nets have no batch norm."""
+    """Our name -> Keras' layer and parameter: conv1_1.weight -> block1_conv1/kernel. No file has just these keys:
+    `by_layer` makes them of what is read, `write` paths of them; ONNX files of Keras use them too.
+    """
     labels = HEAD | {f"conv{b}_{i}": f"block{b}_conv{i}" for b in range(1, 6) for i in range(1, 5)}
     return {ours: f"{labels[layer]}/{PARAMETERS[p]}" for ours, layer, p in parameters(net, False)}
 

@@ -54,7 +54,10 @@ def list_text(records: list[dict[str, Any]]) -> str:
         net, licence = e.net + " + batch norm" * e.batch_norm, ", or ".join(one.says for one in e.licences)
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.eats, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
-    note = "Checksums and addresses are as their sources state them (--json names them); none was checked by fetching."
+    note = (
+        "Checksums and addresses are as their sources state them (--json names them); of those, only the one of "
+        "oxford-d-convolutions was checked by fetching."
+    )
     return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
+from verydeep.files.disk import read_sealed
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
 from verydeep.weights.descent import descent_of
 from verydeep.weights.eats import ContractWarning
@@ -39,6 +40,7 @@ def verify_model(source: str) -> dict[str, Any]:
     try:
         tensors, known = values_in(file, layout, known)
         checks += judgements(tensors, known)
+        checks += tested(file.with_name("run.json")) if own else []
     except ModelError as e:
         if whole is not False:
             raise
@@ -76,6 +78,12 @@ def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str,
         finite, (learnt, how) = "every value is finite", learnt_or_random(tensors)
     origin = f"it is {known}" if known else str(descent_of(tensors) or NOT_KNOWN)
     return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
+
+
+def tested(run: Path) -> list[tuple[str, bool | None, str]]:
+    """What the test of a run said of its net: weights that are not random may still have learnt nothing of use."""
+    verdict = read_sealed(run).get("verdict") if run.is_file() else None
+    return [("tested", verdict["learnt"], verdict["words"])] if verdict else []
 
 
 def wholeness(

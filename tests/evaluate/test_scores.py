@@ -68,7 +68,7 @@ def test_the_most_confident_mistakes_are_kept_and_of_equal_ones_the_first():
     expected = sorted(((p, i) for i, p in enumerate(wrong[:90].tolist())), reverse=True)[:MISTAKES]
     assert sorted(((p, -i) for p, i, _, _ in scores.mistakes), reverse=True) == expected
     assert {(truth, answer) for _, _, truth, answer in scores.mistakes} == {(1, 0)}
-    scores = counted([[1.0, 0.0]] * 50, [1] * 50)
+    scores = counted([[1.0, 0.0]] * 150, [1] * 150)
     assert sorted(-i for _, i, _, _ in scores.mistakes) == list(range(MISTAKES))
 
 

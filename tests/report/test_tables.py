@@ -26,7 +26,7 @@ def test_an_epoch_whose_speed_is_not_known_shows_none() -> None:
 
 def test_a_result_is_one_row() -> None:
     assert results_rows([RESULT]) == [
-        ("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "-", "-", "-", "4.2", "1.2")
+        ("dense", "256", "yes", "2 x 2", "test", "1,200", "2.50 % (30)", "1.8 to 3.5", "-", "-", "-", "4.2", "1.2")
     ]
 
 
@@ -40,7 +40,7 @@ def test_a_gain_is_against_the_step_before_of_the_same_test_and_of_a_fusion_agai
     }
     fused |= {"crop": None, "mirror": None}
     rows = results_rows([centre, dense, other, fused])
-    assert [(row[7], row[9]) for row in rows] == [("-", "-"), ("+1.50", "-0.25"), ("-", "-"), ("+0.25", "-")]
+    assert [(row[8], row[10]) for row in rows] == [("-", "-"), ("+1.50", "-0.25"), ("-", "-"), ("+0.25", "-")]
     assert rows[2][4] == "test, first 100"
     assert rows[3][:4] == ("both, fused", "256", "differs", "differs")
 

@@ -12,11 +12,13 @@ import torch
 from verydeep.errors import DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
+from verydeep.evaluate.lists import write_lists
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteriors
-from verydeep.evaluate.sample import Sample, check_fusible, class_numbers, photos_for
+from verydeep.evaluate.sample import Sample, check_fusible, class_numbers, folder_of, is_main, photos_for
 from verydeep.evaluate.saving import Saving
 from verydeep.evaluate.views import Protocol, Scales, Step, components, ladder
+from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.weights import load
@@ -74,6 +76,10 @@ def run_through(
                 made_of = [(m, e, s) for m, e in enumerate(entrants) for s in steps]
                 how = {(m, s): results.how_made(e, m, s, settings, found) for m, e, s in made_of}
                 saving.finish(photos.keys, targets[0].numpy(), sample.about(), [e.name for e in entrants], how)
+    for m, e in enumerate(entrants if ranks.first else ()):
+        if isinstance(e.source, Classifier) and (run := folder_of(e.name)) and is_main(sample, run):
+            names = [e.contract.classes[n] for n in numbers[m]]
+            write_lists(run, photos, found.scores[m, steps[-1]], e.contract.classes, names)
     if len(found.skipped) == len(photos):
         raise DataError(f"{sample.data}: none of the {len(photos)} photos of {sample.split} could be read")
     return results.records(entrants, sample, settings, found)
@@ -94,7 +100,7 @@ def saved_entrant(name: str, saved: SavedModel, steps: Sequence[Step], scales: S
             raise ModelError(f"{name} has no posteriors of {saved.name} for {step}; it has {there}")
         views, how = components(step, saved.contract, scales), saved.how[step]._asdict()
         asked = {
-            "scales": tuple(sorted({v.scale for v in views})), "mirror": settings.mirrors(step.protocol),
+            "scales": tuple(sorted({v.scale for v in views})), "mirror": settings.mirrored(step.protocol),
             "average": settings.average, "pooling": settings.pooling or saved.contract.pooling,
         }  # fmt: skip
         if other := next((f for f in asked if how[f] != asked[f]), None):

@@ -21,7 +21,7 @@ from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order
 from verydeep.errors import PhotoError
 from verydeep.evaluate.frames import Frames, LongPhotos, frames, inputs
-from verydeep.evaluate.views import Protocol, View
+from verydeep.evaluate.views import MEANS, Protocol, View
 from verydeep.net.classifier import Classifier, build
 
 CHUNK_PIXELS = 64 << 20  # of photos that are worked on together; their uint8 pixels take three times as many bytes
@@ -62,9 +62,14 @@ class Settings(NamedTuple):
     average: Literal["scores", "posteriors"] = "scores"
     pooling: Literal["up", "down"] | None = None
 
-    def mirrors(self, protocol: Protocol) -> bool:
+    def mirrors(self, view: str) -> bool:
         """As in the paper, but for everyone's centre crop."""
-        return protocol != "centre" if self.mirror is None else self.mirror
+        return view != "centre" if self.mirror is None else self.mirror
+
+    def mirrored(self, protocol: Protocol) -> bool | None:
+        """Whether all views of a protocol are averaged with their mirror images; None where some are."""
+        ways = {self.mirrors(view) for view in MEANS[protocol].views}
+        return ways.pop() if len(ways) == 1 else None
 
 
 @dataclass(frozen=True, eq=False)

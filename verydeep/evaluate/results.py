@@ -11,6 +11,7 @@ import verydeep
 from verydeep.data.source import location
 from verydeep.errors import RunError
 from verydeep.evaluate.classify import Entrant, Tally
+from verydeep.evaluate.judge import by_class, interval
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.sample import Sample
@@ -47,7 +48,7 @@ def how_made(entrant: Entrant, m: int, step: Step, settings: Settings, found: Ta
     pixels = sum(found.spent.pixels[m, v] for v in views)
     seconds = found.spent.waiting + sum(found.spent.seconds[m, v] for v in views)
     return {
-        "scales": sorted({v.scale for v in views}), "mirror": settings.mirrors(step.protocol),
+        "scales": sorted({v.scale for v in views}), "mirror": settings.mirrored(step.protocol),
         "average": settings.average, "pooling": settings.pooling or c.pooling, "long_photos": settings.long_photos,
         "precision": settings.precision, "engine": "torch", "device": settings.device, "version": verydeep.__version__,
         "passes": round(pixels / photos / c.crop**2, 3), "seconds": round(seconds, 2),
@@ -60,7 +61,8 @@ def counted(entrant: Entrant, sample: Sample, found: Tally, m: int, step: Step) 
         **scores.as_dict(), "right": scores.right(), "tested": scores.tested(),
         "skipped": [{"photo": e.photo, "reason": e.reason} for _, e in found.skipped],
         "classes": list(classes), "recall": scores.recall(),
-        "confusion": [[t, a, int(scores.confusion[t, a])] for t, a in scores.confusion.nonzero().tolist()],
+        "confusion": [list(cell) for cell in scores.cells()], "by_class": by_class(scores.cells(), classes),
+        "interval": list(interval(scores.top1_errors, scores.photos)) if scores.photos else None,
         "mistakes": [
             {"id": -id, "photo": keys[-id], "truth": classes[t], "answer": classes[a], "probability": round(p, 4)}
             for p, id, t, a in sorted(scores.mistakes, reverse=True)
@@ -93,7 +95,7 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
     place = hashlib.sha256(location(sample.data).encode(errors="surrogateescape")).hexdigest()[:8]
     contracts = [e.contract for e in entrants]
     extras = {
-        "mirror" if settings.mirrors(step.protocol) else "plain": True,
+        {True: "mirror", False: "plain", None: "mixed"}[settings.mirrored(step.protocol)]: True,
         settings.precision: settings.precision != "fp32",
         "posteriors": settings.average == "posteriors" and MEANS[step.protocol].maps,
         f"pooling-{settings.pooling}": any(settings.pooling not in (None, c.pooling) for c in contracts),

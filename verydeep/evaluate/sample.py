@@ -114,9 +114,23 @@ def check_same(model: str, file: SavedFile, opened: DataSet, sample: Sample) -> 
 
 def run_of(model: str, data: str) -> Path | None:
     """The run that a model is of, a folder or the best.safetensors in it, if DATA is what it was trained on."""
+    run = folder_of(model)
+    return run if run and (run / "split.csv").is_file() and holds(data, run) else None
+
+
+def folder_of(model: str) -> Path | None:
+    """The run folder that a model is or lies in."""
     path = Path(model).expanduser()
     run = path.parent if path.name == "best.safetensors" else path
-    return run if (run / "split.csv").is_file() and (run / "run.json").is_file() and holds(data, run) else None
+    return run if (run / "run.json").is_file() else None
+
+
+def is_main(sample: Sample, run: Path) -> bool:
+    """Whether these are the photos that a run is judged by: of its own data, all of test, or what there is."""
+    own = read_json(run / "run.json")
+    names = own.get("photos", {})
+    split = next((s for s in ("test", "val") if s in names), None)
+    return own.get("location") == location(sample.data) and sample.split == split and sample.limit is None
 
 
 def holds(data: str, run: Path) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verydeep.ranks import Ranks
 
-MISTAKES = 24
+MISTAKES = 100
 TESTED, TOP1, TOP5 = 1, 2, 4  # what is known of a photo: that it was tested, and that its answer was right
 
 
@@ -32,9 +32,12 @@ class Scores:
     mistakes: list[tuple[float, int, int, int]] = field(default_factory=list)  # probability, id, truth, answer
     among: int = 0
     known: Tensor = field(init=False)  # uint8 by photo id
+    answers: Tensor = field(init=False)  # int32 by photo id, and how sure the net was, float32
+    sure: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.known = torch.zeros(self.among, dtype=torch.uint8)
+        self.answers, self.sure = torch.zeros(self.among, dtype=torch.int32), torch.zeros(self.among)
         self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
 
     def add(self, ids: list[int], posteriors: Tensor, targets: Tensor) -> None:
@@ -45,7 +48,9 @@ class Scores:
         self.top1_errors += int(wrong.sum())
         self.top5_errors += int(missed.sum())
         if self.among:
-            self.known[torch.tensor(ids)] = (TESTED + TOP1 * ~wrong + TOP5 * ~missed).to(torch.uint8)
+            at = torch.tensor(ids)
+            self.known[at] = (TESTED + TOP1 * ~wrong + TOP5 * ~missed).to(torch.uint8)
+            self.answers[at], self.sure[at] = best[:, 0].int(), posteriors.amax(1).float()
         self.confusion.view(-1).index_add_(0, targets * self.classes + best[:, 0], torch.ones_like(targets))
         for i in wrong.nonzero().flatten().tolist():
             answer = int(best[i, 0])
@@ -62,8 +67,12 @@ class Scores:
         mistakes = heapq.nlargest(MISTAKES, (tuple(m) for part in ranks.gather(self.mistakes) for m in part))
         total = Scores(self.classes, photos, top1, top5, mistakes, self.among)
         total.confusion = counts[3:].view(self.classes, -1)
-        total.known = ranks.sum(self.known)
+        total.known, total.answers, total.sure = map(ranks.sum, (self.known, self.answers, self.sure))
         return total
+
+    def cells(self) -> list[tuple[int, int, int]]:
+        """(true class, answer, photos) where there are some."""
+        return [(t, a, int(self.confusion[t, a])) for t, a in self.confusion.nonzero().tolist()]
 
     def percent(self, errors: int) -> float | None:
         return round(100 * errors / self.photos, 4) if self.photos else None

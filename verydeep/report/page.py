@@ -14,12 +14,15 @@ from verydeep.data.photo import encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
+from verydeep.evaluate.judge import by_class, cells_of
+from verydeep.evaluate.lists import LISTS
 from verydeep.evaluate.views import MEANS, PROTOCOLS
 from verydeep.files.disk import read_json, write_text
 from verydeep.net.classifier import read_classifier
 from verydeep.net.sizes import sizes
 from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
+from verydeep.report.verdict import main_result, verdict
 from verydeep.run import read_config, read_metrics
 from verydeep.train.remember import finished_at
 from verydeep.words import aligned, several
@@ -50,12 +53,13 @@ def run_facts(run: Path) -> dict[str, Any]:
     config, about, classifier = read_config(run), read_json(run / "run.json"), read_classifier(run / "best.safetensors")
     contract, layers = classifier.contract, sizes(classifier.net)
     results = own_results(run, contract.sha256, about["location"])
+    main = main_result(results) if results else None
     dense = [r["scales"][0] for r in results if r["protocol"] == "dense" and "models" not in r]
     measured, skipped = run / "statistics.json", run / "skipped.csv"
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
         "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run),
-        "results": results, "means": MEANS, **(of_main(results[0], about, run) if results else {}),
+        "results": results, "means": MEANS, **(of_main(main, about, run) if main else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
         "layers": tables.by_column(tables.LAYER, [s._asdict() for s in layers]),
@@ -107,31 +111,23 @@ def learning(run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def of_main(result: dict[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
-    """What the first result shows beside its errors: its mistakes, the matrix of few classes, frequent confusions."""
-    names, cells = result["classes"], confused(result)
+def of_main(result: Mapping[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
+    """What the main result shows: its verdict, mistakes, figures by class, the matrix of few classes, confusions."""
+    names, cells = result["classes"], cells_of(result)
     counts, photos = {(t, a): n for t, a, n in cells}, Counter[int]()
     for t, _, n in cells:
         photos[t] += n
     few = range(len(names) if len(names) <= MOST_CLASSES_IN_MATRIX else 0)
     often = sorted((-n, t, a) for t, a, n in cells if t != a)[:MOST_CONFUSIONS]
     return {
-        "main": result, "pictures": mistake_pictures(result, about, run),
-        "recall": [(names[i], "no photo" if r is None else f"{r:.1f} %") for i, r in enumerate(result["recall"])],
+        "main": result, "verdict": verdict(result), "pictures": mistake_pictures(result, about, run),
+        "by_class": tables.class_table(by_class(cells, names)), "lists": [n for n in LISTS if (run / n).exists()],
         "matrix": [(names[t], [(n := counts.get((t, a), 0), n / max(photos[t], 1)) for a in few]) for t in few],
         "confusions": [(names[t], names[a], -n) for n, t, a in often],
     }  # fmt: skip
 
 
-def confused(result: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """(true class, answer, photos) where there are some; earlier versions kept a matrix, whose sum is the photos."""
-    table, k = result["confusion"], len(result["classes"])
-    if list(map(len, table)) == [k] * k and sum(map(sum, table)) == result["photos"]:
-        return [(t, a, n) for t, row in enumerate(table) for a, n in enumerate(row) if n]
-    return [(t, a, n) for t, a, n in table]
-
-
-def mistake_pictures(result: dict[str, Any], about: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path) -> list[dict[str, Any]]:
     """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:

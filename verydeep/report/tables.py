@@ -4,18 +4,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from verydeep.evaluate.judge import interval
 from verydeep.evaluate.views import MEANS
 from verydeep.paper import STRIDE
-from verydeep.words import aligned
+from verydeep.words import aligned, several
 
 RESULT_COLUMNS = (
-    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "gain", "top-5 error", "gain",
+    "protocol", "Q", "mirror", "class map", "split", "photos", "top-1 error", "95 %", "gain", "top-5 error", "gain",
     "passes", "seconds",
 )  # fmt: skip
-GAIN = (
-    "Gain: points of error less than in the step before, or of a fusion less than its best model alone. "
-    "Passes: what a photo costs, in forward passes of one crop."
-)
+ON_SCREEN = (0, 1, 6, 7, 8, 9)  # which of them fit 80 columns
+LIKELY = "95 %: the interval that the photos tested leave to the true error (Wilson)."
+GAIN = "Gain: points of error less than in the step before, of a fusion less than its best model alone."
+PASSES = "Passes: what a photo costs, in forward passes of one crop."
 MIRROR = {True: "yes", False: "no", None: "differs"}  # None: the models of a fusion differ
 SAME_TEST = ("model", "data", "location", "split", "limit", "photos", "sha256", "average", "pooling", "precision")
 NAMED = 5  # of the skipped photos
@@ -42,7 +43,8 @@ def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]],
             class_map(r), r["split"] + (f", first {r['limit']:,}" if r.get("limit") else ""), f"{r['photos']:,}",
-            rate(r["top1_error"], r["top1_errors"]), gain("top1_error", r, before),
+            rate(r["top1_error"], r["top1_errors"]), likely(r["top1_errors"], r["photos"]),
+            gain("top1_error", r, before),
             rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
             f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
@@ -61,6 +63,11 @@ def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> s
     same = before is not None and all(before.get(name) == result.get(name) for name in SAME_TEST)
     rates = [r[error] for r in result.get("models", [before] if same else []) if r[error] is not None]
     return f"{min(rates) - result[error]:+.2f}" if rates else "-"
+
+
+def likely(errors: int, photos: int) -> str:
+    """Where an error may well lie, in percent."""
+    return "{:.1f} to {:.1f}".format(*interval(errors, photos)) if photos else "-"
 
 
 def rate(percent: float | None, errors: int | None) -> str:
@@ -91,17 +98,29 @@ def epoch_table(epochs: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[
     return titles, [row if k else [*row[:-2], "-", "-"] for row, k in zip(rows, known, strict=True)]
 
 
+def class_table(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Photos, recall, precision and F1 of each class; a dash where there is nothing to divide by."""
+    rates = ("recall", "precision", "f1")
+    rows = [
+        [c["class"], f"{c['photos']:,}", *("-" if c[name] is None else f"{c[name]:.1f} %" for name in rates)]
+        for c in found
+    ]
+    return ["class", "photos", "recall", "precision", "F1"], rows
+
+
 def results_text(results: Sequence[dict[str, Any]]) -> str:
     """The results for a terminal, one block a model."""
     blocks = []
     for model in dict.fromkeys(r["model"] for r in results):
         own = [r for r in results if r["model"] == model]
-        blocks.append(f"{model} on {own[0]['data']}\n{aligned(RESULT_COLUMNS, results_rows(own))}")
+        rows = [[row[i] for i in ON_SCREEN] for row in results_rows(own)]
+        on = f"{model} on {several(own[0]['photos'], 'photos')} ({own[0]['split']}) of {own[0]['data']}"
+        blocks.append(f"{on}\n{aligned([RESULT_COLUMNS[i] for i in ON_SCREEN], rows)}")
         if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):
             more = ", ..." if len(skipped) > NAMED else ""
             first, were = ", ".join(e["photo"] for e in skipped[:NAMED]), "s were" if len(skipped) > 1 else " was"
             blocks.append(f"{len(skipped):,} unreadable photo{were} skipped: {first}{more}")
-    return "\n".join([*blocks, *([GAIN] if len(results) > 1 else [])])
+    return "\n".join([*blocks, *([LIKELY, GAIN] if len(results) > 1 else [LIKELY])])
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,0 +1,30 @@
+"""What a test says in a sentence: how good, how sure, and compared with guessing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from verydeep.evaluate.judge import FEW, cells_of, interval, judged
+
+
+def main_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of a model's results on its own data the one that counts: alone, by the last step of the ladder."""
+    return next((r for r in reversed(results) if "models" not in r and r["data"] == results[0]["data"]), None)
+
+
+def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a result, as plain values: learnt or not, in a sentence or two; nothing where no photo was tested."""
+    photos, errors, classes = result["photos"], result["top1_errors"], result["classes"]
+    if not photos:
+        return {"learnt": None, "words": "no photo was tested"}
+    low, high = interval(errors, photos)
+    judgement = judged(cells_of(result), classes)
+    few = f"Only {photos:,} photos were tested, which tells little. " if photos < FEW else ""
+    words = (
+        f"{few}{100 * errors / photos:.1f} % errors on {photos:,} {result['split']} photos "
+        f"(95 % interval {low:.1f} to {high:.1f} %); guessing would give {judgement.guessing:.1f} %."
+    )
+    doubt = f"Nothing is learnt: {judgement.doubt}. " if judgement.doubt else ""
+    return {
+        "learnt": not judgement.doubt, "words": doubt + words, "error": round(100 * errors / photos, 4),
+        "interval": [low, high], "guessing": judgement.guessing, "protocol": result["protocol"],
+    }  # fmt: skip

@@ -11,6 +11,7 @@ from PIL import Image
 
 from verydeep import verbs
 from verydeep.cli import main, parse, verb_class, verb_names
+from verydeep.errors import ConfigError
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
 TRAIN = ["train", "nowhere", "--out", "x"]
@@ -67,7 +68,7 @@ WRONG = {
     "missing DATA": (["train", "--out", "x"], 2, "required: DATA; see verydeep train --help"),
     "missing RUN": (["train", "photos"], 2, "required: --out;"),
     "missing folder": (TRAIN, 1, "nowhere does not exist; expected a folder"),
-    "unknown recipe": ([*TRAIN, "--recipe", "nope"], 2, "recipe 'nope' is not known; expected one of demo"),
+    "unknown recipe": ([*TRAIN, "--recipe", "nope"], 2, "recipe 'nope' is not known; expected one of auto, demo"),
     "recipe without a name": ([*TRAIN, "--recipe"], 2, "argument --recipe: expected one argument"),
     "two recipes": ([*TRAIN, "--recipe", "small", "--recipe=demo"], 2, "recipe: small and demo are named; give one"),
     "a word for a number": ([*TRAIN, "--epochs", "many"], 2, "epochs: 'many' is not a whole number, 1 or more"),
@@ -86,10 +87,7 @@ WRONG = {
     "one net in a study": (["study", *TRAIN[1:], "--net", "A"], 2, "net: a study trains several; give --nets"),
     "two starts": ([*TRAIN, "--from", "x", "--init_from=y"], 2, "from and init_from: a net starts from one"),
     "two starts by one name": ([*TRAIN, "--from", "y", "--from=z"], 2, "from: y and z are named; give one"),
-    "drops of a recipe": (
-        [*TRAIN, "--from", "builtin:fashion-a", "--recipe", "finetune-features", "--epochs", "2", "--scale", "256"], 2,
-        "[15], which a recipe may have set, must rise and lie between 1 and 1; give --drop_at 1 too",
-    ),
+    "drops beyond the end": ([*TRAIN, "--epochs", "2", "--drop_at", "15"], 2, "[15] must rise and lie between 1 and 1"),
     "nothing left to train": (
         [*TRAIN, "--from", "builtin:fashion-a", "--freeze", "fc8"], 2,
         "freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7",
@@ -212,18 +210,19 @@ def test_python_calls_a_verb_as_the_command_line_does(
     photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import verydeep
-    from verydeep.recipes import layered
-    from verydeep.verbs.evaluate import Evaluate
 
     fields = {"base_width": 4, "fc_width": 8, "crop": 32, "scale": 36, "epochs": 1}
-    record = verydeep.Train(str(photo_folder), out=tmp_path / "a", config=layered("small", **fields)).run()
-    tested = Evaluate([str(tmp_path / "a")], str(photo_folder), protocol=["centre"]).run()  # type: ignore[arg-type]
+    record = verydeep.train(str(photo_folder), recipe="small", out=tmp_path / "a", **fields)  # type: ignore[operator]
+    tested = verydeep.evaluate([str(tmp_path / "a")], str(photo_folder), protocol=["centre"])  # type: ignore[operator]
+    assert verydeep.check(str(photo_folder))["verdict"]["trains"] is True
+    with pytest.raises(ConfigError, match="train: 2 words are given; it takes data"):
+        verydeep.train("a", "b")  # type: ignore[operator]
     assert capsys.readouterr().out == ""
     assert main(["train", str(photo_folder), "--out", str(tmp_path / "b"), *TINY, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert record == json.loads(json.dumps(record))
     assert [r["sha256"] for r in record["results"]] == [r["sha256"] for r in again["results"]]
-    assert tested["results"][0]["top1_errors"] == again["results"][0]["top1_errors"]  # type: ignore[index]
+    assert tested["results"][0]["top1_errors"] == again["results"][0]["top1_errors"]
 
 
 def test_train_evaluate_predict_report(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.config import Config, from_plain, plain
 from verydeep.errors import ConfigError
 from verydeep.fields import explained
+from verydeep.recipes import layered
+from verydeep.run import different_fields
 
 FIELDS = [f.name for f in dataclasses.fields(Config)]
 
@@ -107,7 +109,7 @@ def test_a_near_crop_is_suggested(crop: int, near: int) -> None:
     ],
 )
 def test_drops_beyond_the_epochs_say_what_fits(epochs: int, said: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^drop_at and epochs: \[25\], which a recipe may have set, {said}"):
+    with pytest.raises(ConfigError, match=rf"^drop_at and epochs: \[25\] {said}"):
         Config(epochs=epochs, drop_at=(25,))
     Config(epochs=epochs, drop_at=())
     assert epochs == 1 or Config(epochs=epochs, drop_at=(1 if epochs == 2 else 15,))
@@ -177,3 +179,18 @@ def test_only_some_fields_may_differ_when_a_run_goes_on() -> None:
 
 def test_every_field_is_explained() -> None:
     assert list(explained(Config)) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("batches", "epochs", "repeats"), [(2, 12, 25), (8, 12, 20), (157, 12, 1), (860, 2, 1), (20_000, 1, 1)]
+)
+def test_a_length_in_steps_repeats_few_photos_and_shows_many_less_often(batches, epochs, repeats) -> None:
+    c = Config(steps=1900, epochs=12).lasting(batches)
+    assert (c.epochs, c.repeats) == (epochs, repeats)
+    assert Config(epochs=12).lasting(batches) == Config(epochs=12)
+
+
+def test_drops_move_with_the_epochs_that_another_layer_says() -> None:
+    assert layered("demo", epochs=4).drop_at == (3,)
+    assert layered("demo", epochs=4, drop_at=(1,)).drop_at == (1,)
+    assert layered("demo", epochs=1).drop_at == ()

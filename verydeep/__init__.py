@@ -11,10 +11,14 @@ carries its classes, its mean and its licence. A run is a folder that can be rea
     load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
     load("runs/mine").contract.classes        the names of the K classes
 
-The command line is `verydeep --help`; its verbs are dataclasses, `verydeep.Train("photos", out="runs/mine").run()`.
-Importing this package loads nothing else.
+    verydeep.train("photos", recipe="auto", out="runs/mine")    as the verb of the command line; so are
+    verydeep.check, evaluate, predict, study                    the plain values that --json prints
+
+The command line is `verydeep --help`. Importing this package loads nothing else.
 """
 
+from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -25,13 +29,29 @@ if TYPE_CHECKING:
     from verydeep.net.vgg import VGG
     from verydeep.weights import load
 
+VERBS = ("train", "evaluate", "predict", "study")  # which are rooms too
 PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights"}
+
+
+class Room(ModuleType):
+    """A room that is called as the verb of its name: `verydeep.train(...)` beside `verydeep.train.loop`."""
+
+    def __call__(self, *words: Any, **flags: Any) -> Any:
+        from verydeep.verbs import call
+
+        return call(self.__name__.rpartition(".")[2], *words, **flags)
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
     from importlib.util import find_spec
 
+    if name in VERBS:
+        return import_module(f"verydeep.{name}")
+    if name == "check":
+        from verydeep.verbs import call
+
+        return partial(call, name)
     if name not in PLACES and not (name.istitle() and find_spec(f"verydeep.verbs.{name.lower()}")):
         raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
     return getattr(import_module(PLACES.get(name, f"verydeep.verbs.{name.lower()}")), name)

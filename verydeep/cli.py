@@ -4,14 +4,13 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pkgutil import iter_modules
 
 import verydeep
 from verydeep import verbs
 from verydeep.errors import VeryDeepError
 from verydeep.fields import Parser
-from verydeep.verbs import DATA, MODEL, Verb
+from verydeep.verbs import DATA, MODEL, Verb, verb_class
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,11 +60,6 @@ def fail(message: str, status: int) -> int:
 
 def verb_names() -> list[str]:
     return sorted(module.name for module in iter_modules(verbs.__path__))
-
-
-def verb_class(name: str) -> type[Verb]:
-    kind: type[Verb] = getattr(import_module(f"verydeep.verbs.{name}"), name.capitalize())
-    return kind
 
 
 def usage() -> str:

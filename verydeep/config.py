@@ -5,22 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from verydeep.errors import ConfigError
-from verydeep.fields import kinds_of, known, settle
-from verydeep.files.records import Within
+from verydeep.fields import known, settle
+from verydeep.files.records import Count, Natural, NotNegative, Positive, Share, Some, Within, Workers
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE
 from verydeep.shape import Shape
 
-# What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
-FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
-
-Count = Annotated[int, Within(1)]
-Parts = Annotated[int, Within(1, 1024)]  # each part of a step has a dropout seed of its own
-Workers = Annotated[int, Within(-1)]
-Natural = Annotated[int, Within(0)]
-NotNegative = Annotated[float, Within(0)]
-Positive = Annotated[float, Within(0, above=True)]
-Share = Annotated[float, Within(0, 1, below=True)]
-Some = Annotated[float, Within(0, 1, above=True, below=True)]  # a share that may not be nothing
+MOST_PASSES = 300  # over a few photos, where a training has its length in steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +39,9 @@ class Config:
     init_from: str | None = None
     """Model to start from: a shallower net gives four convolutions and its FC layers, the same net all, both
     their mean (section 3.1)."""
+    level: bool = False
+    """Scale the convolutions of a start so that what each says of photos is of size one, and new layers and usual rates
+    fit it; without new layers behind them the net would say the same (open)."""
     freeze: str | None = None
     """Last layer that keeps the start's weights, with all before it: conv1_1 ... conv5_4, pool1 ... pool5, fc6 or
     fc7 (appendix A)."""
@@ -61,8 +54,12 @@ class Config:
     """RGB shift along the principal components by the root of the eigenvalue, or by all of it (section 3.1)."""
     colour_sigma: NotNegative = 0.1
     """Standard deviation of the RGB shift's random factor (Krizhevsky 2012)."""
-    input_std: Positive = 1.0
-    """Divisor of the pixels less the mean; the paper does not divide, and at 1 a start keeps its own (section 2.1)."""
+    draws: Count | None = None
+    """Different crops of each photo in the whole training, so that what frozen layers make of them is computed once;
+    null: another in every epoch (section 3.1)."""
+    input_std: Positive | Literal["measured"] = 1.0
+    """Divisor of the pixels less the mean: a number, or the spread of the training photos; the paper does not divide,
+    and at 1 a start keeps its own (section 2.1)."""
 
     val_share: Some = 0.1
     """Share of each class held out for validation where DATA has no validation split (open)."""
@@ -78,7 +75,7 @@ class Config:
 
     batch: Count = BATCH
     """Photos per step of gradient descent (section 3.1)."""
-    accumulate: Parts = 1
+    accumulate: Annotated[int, Within(1, 1024)] = 1
     """Parts the batch is worked through in, to save memory; the step stays one (section 3.1)."""
     lr: Positive = LEARNING_RATE
     """Learning rate at the start (section 3.1)."""
@@ -90,12 +87,24 @@ class Config:
     """Factor of the rate for fc8, which is new where the classes are; fine-tuning often gives it 10."""
     momentum: Share = 0.9
     """Momentum of gradient descent (section 3.1)."""
+    nesterov: bool = False
+    """Nesterov's form of momentum (2013)."""
     weight_decay: NotNegative = 5e-4
     """L2 penalty on all weights and biases (section 3.1)."""
+    label_smoothing: Share = 0.0
+    """Share of each target that is spread over all classes (Szegedy 2016)."""
     epochs: Count = 74
     """Passes over the training photos at the most (section 3.1)."""
+    repeats: Count = 1
+    """Times an epoch shows each photo, every time another crop; with few photos validations then tell more (open)."""
+    steps: Count | None = None
+    """About so many steps in all: of few photos `repeats` becomes more, of many `epochs` less; null: no (open)."""
+    schedule: Literal["drops", "one-cycle"] = "drops"
+    """How the rate goes: it drops, or rises over a fifth of all steps and then falls to nothing (Smith 2018)."""
     patience: Count = 5
     """Epochs without improvement of the validation error before the rate drops (open)."""
+    patience_steps: Natural = 0
+    """Steps without improvement that must have passed as well; an epoch of few photos says little (open)."""
     least_gain: NotNegative = 0.1
     """Improvement of the validation top-1 error that counts, in percentage points (open)."""
     drops: Natural = 3
@@ -107,8 +116,8 @@ class Config:
 
     seed: Natural = 0
     """Start of everything random: weights, order, crops, dropout, the split."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a CUDA GPU when there is one."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a CUDA GPU when there is one; mps is Apple's."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto takes bf16 where the hardware multiplies it faster."""
     workers: Workers = -1
@@ -139,6 +148,17 @@ class Config:
         """S as the paper writes it: 256 or [256;512]."""
         return str(self.scale) if isinstance(self.scale, int) else f"[{self.scale[0]};{self.scale[1]}]"
 
+    def lasting(self, batches: int) -> "Config":
+        """With `steps` spelled as repeats and epochs of so many batches a pass; no photo is shown too often."""
+        if self.steps is None:
+            return self
+        steps = min(self.steps, MOST_PASSES * batches)
+        repeats = max(1, round(steps / (self.epochs * batches)))
+        epochs = min(self.epochs, max(1, round(steps / (repeats * batches))))
+        return dataclasses.replace(
+            self, repeats=repeats, epochs=epochs, drop_at=in_proportion(self.drop_at, self.epochs, epochs)
+        )
+
     @property
     def steps_down(self) -> int:
         """Number of drops that the schedule may make."""
@@ -164,11 +184,16 @@ def check_together(c: Config) -> None:
         (not c.freeze or bool(c.init_from),
          f"freeze and init_from: random {c.freeze} would never learn; 'verydeep train --from MODEL' names a start"),
         (list(c.drop_at) == sorted({e for e in c.drop_at if 0 < e < c.epochs}),
-         f"drop_at and epochs: {list(c.drop_at)}, which a recipe may have set, {drops_fitting(c.epochs)}"),
+         f"drop_at and epochs: {list(c.drop_at)} {drops_fitting(c.epochs)}"),
     ]  # fmt: skip
     for holds, message in rules:
         if not holds:
             raise ConfigError(message)
+
+
+def in_proportion(drop_at: tuple[int, ...], epochs: int, others: int) -> tuple[int, ...]:
+    """The epochs after which the rate drops in a training of another length."""
+    return tuple(e for e in sorted({round(e * others / epochs) for e in drop_at}) if 0 < e < others)
 
 
 def drops_fitting(epochs: int) -> str:
@@ -182,11 +207,6 @@ def drops_fitting(epochs: int) -> str:
 def plain(config: Config) -> dict[str, Any]:
     """The configuration as YAML and JSON spell it: pairs are lists."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-
-
-def different_fields(a: Config, b: Config) -> list[str]:
-    """Names of the fields that make two runs two different runs."""
-    return [n for n in kinds_of(Config) if n not in FREE_FIELDS and getattr(a, n) != getattr(b, n)]
 
 
 def from_plain(values: dict[str, Any], where: str) -> Config:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -89,7 +90,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **how)
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        strange = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        near = get_close_matches(strange, self._option_string_actions, 1) if strange else []
+        meant = "".join(f"; did you mean {option}?" for option in near)
+        raise ConfigError(f"{message}{meant}; see {self.prog} --help")
 
     def flag(self, name: str, text: str, required: bool = False, **how: Any) -> None:
         """Underscores may be typed as hyphens, which the help does not repeat."""

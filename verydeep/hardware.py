@@ -17,10 +17,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of malloc.h
 
 
 def device_for(asked: str) -> torch.device:
-    """cpu or cuda; auto takes a CUDA GPU when there is one. Raises ConfigError where the asked one is missing."""
+    """cpu, cuda or mps; auto takes a CUDA GPU when there is one. Raises ConfigError where the asked one is missing."""
     if asked == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: no CUDA GPU can be used here; try --device cpu, or --device auto")
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    if asked == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: no GPU of Apple's can be used here; try --device cpu, or --device auto")
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(asked)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.config import Config, from_plain, plain
 from verydeep.errors import RunError
-from verydeep.fields import yaml_fields
+from verydeep.fields import kinds_of, yaml_fields
 from verydeep.files.disk import (
     append,
     exists,
@@ -33,6 +33,8 @@ from verydeep.files.disk import (
 )
 from verydeep.ranks import ALONE, Ranks
 
+# What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
+FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
 
@@ -118,6 +120,13 @@ def open_run(path: Path, config: Config, ranks: Ranks = ALONE) -> Iterator[Run]:
         yield Run(path)
 
 
+def different_fields(a: Config, b: Config) -> list[str]:
+    """Names of the fields that make two runs two different runs; more epochs do not where no plan depends on them."""
+    laid_out = a.drop_at or a.schedule != "drops" or a.steps or a.epochs > b.epochs
+    free = FREE_FIELDS if laid_out else FREE_FIELDS | {"epochs"}
+    return [n for n in kinds_of(Config) if n not in free and getattr(a, n) != getattr(b, n)]
+
+
 def check_folder(path: Path, config: Config) -> None:
     """Raises RunError for a folder of something else and for a run that was begun with another configuration."""
     names = os.listdir(path) if path.is_dir() else []
@@ -129,9 +138,11 @@ def check_folder(path: Path, config: Config) -> None:
             )
     elif (fields := different_fields(old := read_config(path), config)) and has_state(path):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
+        other = "give another --out"
+        if fields == ["epochs"]:
+            other = f"its rate has a plan for {old.epochs} epochs; 'verydeep train --from {path}' starts from its net"
         raise RunError(
-            f"{path} was begun with another configuration: {changes}; "
-            "repeat the first command to resume, or give another --out"
+            f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or {other}"
         )
 
 

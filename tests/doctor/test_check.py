@@ -111,7 +111,7 @@ def by_id(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_one_of_each_defect_is_found_by_name_and_in_every_form(defects: Path, tmp_path: Path, capsys: Any) -> None:
     page = tmp_path / "page.html"
-    assert main(["check", str(defects), "--json", "--page", str(page)]) == 0
+    assert main(["check", str(defects), "--json", "--page", str(page)]) == 1  # training would stop
     record = json.loads(capsys.readouterr().out)
     found = by_id(record)
     assert set(found) == set(WANTED)

@@ -3,7 +3,7 @@
 import pytest
 
 from verydeep.config import Config
-from verydeep.train.schedule import Schedule, after_epoch
+from verydeep.train.schedule import Schedule, after_epoch, rate_at
 
 
 def follow(errors, **fields):
@@ -61,3 +61,26 @@ def test_drop_at_follows_the_epochs_and_nothing_else():
     assert [rate for rate, *_ in found] == [1e-2] * 2 + [2.5e-3] * 2 + [6.25e-4] * 4
     assert found[2][2] == "drop 1 of 2: rate 0.01 -> 0.0025; epoch 3 is in drop_at"
     assert [ended for *_, ended in found] == [False] * 7 + [True]
+
+
+def test_one_cycle_rises_over_a_fifth_and_falls_to_nothing() -> None:
+    c, s = Config(schedule="one-cycle", lr=0.5, epochs=3), Schedule(0.5)
+    assert rate_at(s, c, 0) == pytest.approx(0.02)
+    assert rate_at(s, c, 0.1) == pytest.approx((0.02 + 0.5) / 2)
+    assert rate_at(s, c, 0.2) == 0.5
+    assert rate_at(s, c, 0.6) == pytest.approx(0.25)  # in the middle of a cosine
+    assert rate_at(s, c, 1 - 1e-6) == pytest.approx(0, abs=1e-9)
+    assert [after_epoch(s, c, epoch, 50.0)[1] for epoch in (1, 2, 3)] == [
+        "",
+        "",
+        "training ends after epoch 3, the last",
+    ]
+    assert rate_at(s, Config(lr=0.5), 0.9) == 0.5
+
+
+def test_a_plateau_of_few_steps_drops_nothing() -> None:
+    c, s = Config(patience=2, patience_steps=30), Schedule(0.1, best=50.0)
+    for epoch in (1, 2):
+        s, why = after_epoch(s, c, epoch, 60.0, steps=10)
+        assert not why
+    assert "drop 1 of 3" in after_epoch(s, c, 3, 60.0, steps=10)[1]

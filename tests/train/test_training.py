@@ -203,7 +203,7 @@ def test_a_resumed_run_tells_the_speed_of_what_it_trained_itself(data, run, caps
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, run, monkeypatch, value):
     factor = [1.0]
 
-    def objective(outputs, targets, weight):
+    def objective(outputs, targets, **how):
         loss, error = cross_entropy(outputs, targets)
         return loss * factor[-1], error
 

@@ -111,8 +111,10 @@ def stop(data, run, step, action=terminate, error=Interrupted, said=None, **chan
         go(data, run, **changes)
 
 
-def fp64(outputs, targets, weight=None):
-    loss = F.cross_entropy(outputs, targets, None if weight is None else weight.double(), reduction="sum")
+def fp64(outputs, targets, weight=None, smoothing=0.0):
+    loss = F.cross_entropy(
+        outputs, targets, None if weight is None else weight.double(), reduction="sum", label_smoothing=smoothing
+    )
     return loss, (outputs.argmax(1) != targets).sum()
 
 

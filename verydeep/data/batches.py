@@ -75,13 +75,18 @@ class Batches:
         self.axes = augment.colour_axes(self.statistics, self.config.colour)
 
     def __len__(self) -> int:
-        return len(bounds(len(self.photos), self.config.batch))
+        return len(bounds(self.shown, self.config.batch))
+
+    @property
+    def shown(self) -> int:
+        """Photos of an epoch, each as often as it is shown."""
+        return len(self.photos) * self.config.repeats
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; bad photos are missing; a rank's part may be empty."""
         c = self.config
-        order = epoch_order(c.seed, epoch, self.photos, c.balance == "sampling")
-        parts = [self.ranks.part(first, end) for first, end in bounds(len(self.photos), c.batch)[start:]]
+        order = epoch_order(c.seed, epoch, self.photos, c.balance == "sampling", c.repeats)
+        parts = [self.ranks.part(first, end) for first, end in bounds(self.shown, c.batch)[start:]]
         own = np.concatenate([np.arange(part.start, part.stop) for part in parts] or [np.arange(0)])
         self.photos.expect(order.ids[own])
 
@@ -105,6 +110,8 @@ class Batches:
 
     def cut(self, epoch: int, order: Order, place: int) -> Member:
         c, id, turn = self.config, int(order.ids[place]), int(order.turns[place])
+        if c.draws:
+            epoch, turn = (epoch * c.repeats + turn) % c.draws, 0
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)

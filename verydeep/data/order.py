@@ -26,8 +26,8 @@ def generator(seed: int, stream: int, epoch: int, id: int, turn: int = 0) -> np.
     return np.random.Generator(np.random.Philox(key=(seed << 2) + stream, counter=[0, turn, epoch, id]))
 
 
-def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False) -> Order:
-    """The photos of an epoch in random order: each once or, balanced, every class equally often.
+def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False, repeats: int = 1) -> Order:
+    """The photos of an epoch in random order, `repeats` times: each once or, balanced, every class equally often.
 
     On a remote store the shards come in random order, one after another, and a photo moves by up to WINDOW places.
     """
@@ -36,13 +36,17 @@ def epoch_order(seed: int, epoch: int, photos: Photos, balanced: bool = False) -
     chosen = Order(every, np.zeros_like(every))
     if balanced:
         chosen = balanced_sample(generator(seed, SAMPLE, epoch, 0), photos.targets())
-    if photos.shards is None:
-        order = random.permutation(len(every))
-    else:
-        place = np.empty_like(every)
-        place[np.argsort(random.permutation(int(photos.shards.max()) + 1)[photos.shards], kind="stable")] = every
-        order = np.argsort(place[chosen.ids] + random.random(len(every)) * WINDOW, kind="stable")
-    return Order(chosen.ids[order], chosen.turns[order])
+    ids, turns = [], []
+    for turn in range(repeats):
+        if photos.shards is None:
+            order = random.permutation(len(every))
+        else:
+            place = np.empty_like(every)
+            place[np.argsort(random.permutation(int(photos.shards.max()) + 1)[photos.shards], kind="stable")] = every
+            order = np.argsort(place[chosen.ids] + random.random(len(every)) * WINDOW, kind="stable")
+        ids.append(chosen.ids[order])
+        turns.append(chosen.turns[order] + turn * (int(chosen.turns.max(initial=0)) + 1))
+    return Order(np.concatenate(ids), np.concatenate(turns))
 
 
 def balanced_sample(random: np.random.Generator, targets: npt.NDArray[np.int64]) -> Order:

@@ -43,6 +43,15 @@ class Within(NamedTuple):
         return " and ".join([low] * (self.low > -math.inf) + [high] * (self.high < math.inf))
 
 
+Count = Annotated[int, Within(1)]
+Workers = Annotated[int, Within(-1)]
+Natural = Annotated[int, Within(0)]
+NotNegative = Annotated[float, Within(0)]
+Positive = Annotated[float, Within(0, above=True)]
+Share = Annotated[float, Within(0, 1, below=True)]
+Some = Annotated[float, Within(0, 1, above=True, below=True)]  # a share that may not be nothing
+
+
 def described(kind: Any) -> str:
     """A kind in the user's words: `a whole number, 1 or more, or null`."""
     inner = get_args(kind)

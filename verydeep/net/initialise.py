@@ -64,6 +64,22 @@ def copy_layers(net: VGG, other: VGG, last: bool = True) -> list[str]:
     return [f"{a} -> {b}" for a, b in pairs]
 
 
+@torch.no_grad()
+def level(net: VGG, x: Tensor) -> None:
+    """Scales the convolutions so that each one's output of normalised crops x has a root mean square of 1.
+
+    Weights are multiplied by the size of what they are given and divided, with their bias, by that of what they make:
+    ReLU and max-pooling let factors through, so all maps stay what they were but for these factors.
+    """
+    names = [layer.name for block in net.blocks for layer in block]
+    found, before = net.taps(x, names), 1.0
+    for name in names:
+        layer, size = getattr(net, name), max(rms(found[name]), 1e-12)
+        layer.weight.mul_(before / size)
+        layer.bias.div_(size)
+        before = size
+
+
 class Gain(NamedTuple):
     """Root mean square of a layer's output before its ReLU, and its ratio to that of the layer before."""
 

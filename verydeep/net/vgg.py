@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verydeep.errors import ConfigError
 from verydeep.net.fast import Convolution
-from verydeep.net.inside import Step, activations, kept_layers
+from verydeep.net.inside import Step, activations, forgetful, kept_layers
 from verydeep.paper import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE, STRIDE, TABLE_1
 from verydeep.shape import Pooling, Shape
 
@@ -60,6 +60,7 @@ class VGG(nn.Module):
         self.dropout, self.round_up = dropout, pooling == "up"
         self.map = self.crop // STRIDE  # side of the last pooled map at crop size
         self.blocks, self.frozen = column(net), tuple[str, ...]()
+        self.still, self.memory = 0, forgetful  # blocks that are all frozen, and what remembers what they say
         with torch.device("meta"):  # where torch's own first weights cost nothing
             channels = 3
             for layer in chain(*self.blocks):
@@ -98,7 +99,11 @@ class VGG(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last pooled map, N x 512 x ~H/32 x ~W/32, of normalised photos, N x 3 x H x W."""
-        for block in self.blocks:
+        x = self.memory(partial(self.through, self.blocks[: self.still]), x) if self.still else x
+        return self.through(self.blocks[self.still :], x)
+
+    def through(self, blocks: list[list[Layer]], x: Tensor) -> Tensor:
+        for block in blocks:
             for layer in block:
                 x = getattr(self, layer.name)(x)
                 if self.batch_norm:
@@ -132,6 +137,7 @@ class VGG(nn.Module):
         self.frozen = kept_layers(self.name, self.tap_names(), last)
         for name in self.frozen:
             getattr(self, name).requires_grad_(False)
+        self.still = sum(block[-1].name in self.frozen for block in self.blocks)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> VGG:

@@ -1,14 +1,16 @@
 """Recipes by name, and a configuration from its layers: defaults < start < recipe < files < words."""
 
+import os
+import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import reduce
 from importlib import resources
-from operator import or_
 from pathlib import Path
 from typing import Any
 
-from verydeep.config import Config, plain
+from verydeep.config import Config, in_proportion, plain
 from verydeep.errors import ConfigError
 from verydeep.fields import known, yaml_fields
 
@@ -17,37 +19,78 @@ FINE_TUNING = ("finetune", "finetune-features")  # random weights learn little a
 SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scale")  # of a net that is fine-tuned
 
 
+AUTO = "auto"  # no file: choose/ does
+
+
 def recipes() -> list[str]:
+    """Names of the files; `auto` is none."""
     names = (f.name for f in resources.files("verydeep.recipes").iterdir())
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def recipe_file(name: str) -> Path:
     if name not in recipes():
-        raise ConfigError(f"recipe {name!r} is not known; expected one of {', '.join(recipes())}, or --config FILE")
+        near = "".join(f"; did you mean {one}?" for one in get_close_matches(name, [AUTO, *recipes()], 1))
+        known = ", ".join([AUTO, *recipes()])
+        raise ConfigError(f"recipe {name!r} is not known; expected one of {known}, or --config FILE{near}")
     return Path(str(resources.files("verydeep.recipes").joinpath(f"{name}.yaml")))
 
 
 def layered(
     recipe: str | None = None, *, files: Sequence[str | Path] = (), start: str | None = None, run: Path | None = None,
-    base: Config = PAPER, **words: Any,
+    base: Config = PAPER, data: str | None = None, time: str = "10m", download: bool = False, **words: Any,
 ) -> Config:  # fmt: skip
     """A configuration: `base`, or the paper's with a recipe; the shape of the net it starts from; recipe; files; words.
+
+    The recipe `auto` looks at DATA and chooses what trains in about this time; a run that goes on keeps its own.
 
     files: YAML, later ones over earlier ones. start: a model to fine-tune, not read where `run` goes on from it.
     Raises ConfigError, and ModelError for a start.
     """
-    named = [recipe_file(recipe)] if recipe else []
-    layers = [file_fields(Path(file)) for file in (*named, *files)] + [known(words, Config)]
+    first = [chosen_for(data, time, run, start, download, words)] if recipe == AUTO else []
+    named = [recipe_file(recipe)] if recipe and not first else []
+    layers = first + [file_fields(Path(file)) for file in (*named, *files)] + [known(words, Config)]
     if start:
         layers = [shape_of(start, run), *layers, {"init_from": start}]
-    merged = reduce(or_, layers, {} if recipe else plain(base))
+    merged = reduce(over, layers, {} if recipe else plain(base))
     if recipe in FINE_TUNING and not merged.get("init_from"):
         raise ConfigError(
             f"recipe: {recipe} is for a start from learnt weights, and none is named; "
             "'verydeep train --from MODEL' names one"
         )
     return Config(**merged)
+
+
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """A layer over another; where it says another number of epochs alone, the rate drops in the same proportion."""
+    drops, epochs, others = below.get("drop_at"), below.get("epochs"), above.get("epochs")
+    if drops and epochs and others and "drop_at" not in above:
+        above = above | {"drop_at": in_proportion(tuple(drops), epochs, others)}
+    return below | above
+
+
+def chosen_for(
+    data: str | None, time: str, run: Path | None, start: str | None, download: bool, words: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields that `auto` chooses for DATA, said in three lines; those of a run that goes on."""
+    from verydeep.run import has_state, read_config
+
+    if data is None or start:
+        what = "chooses the start itself, so name none" if start else "is for 'verydeep train DATA'"
+        raise ConfigError(f"recipe: auto {what}, or name another of {', '.join(recipes())}")
+    if run and has_state(run):
+        return plain(read_config(run))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("recipe: auto measures one machine; let it begin there, then give its config.yaml: --config")
+    from verydeep.choose import choose, seconds_in
+    from verydeep.data.source import open_data
+
+    seconds, c = seconds_in(time), vars(PAPER) | words
+    opened = open_data(data, (c["val_share"], c["test_share"]), c["seed"], download)
+    recipe, fields, lines = choose(opened, seconds, c["device"])
+    for line in lines:
+        print(f"auto: {line}", file=sys.stderr, flush=True)
+    return (file_fields(recipe_file(recipe)) if recipe else {}) | fields
 
 
 def file_fields(file: Path) -> dict[str, Any]:

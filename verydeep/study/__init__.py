@@ -1,8 +1,12 @@
 """The paper's experiment (section 4): plan, rehearse, run, claims, tables, page. The door: what other rooms use."""
 
+import sys
+
+from verydeep import Room
 from verydeep.study.page import study_text as summary
 from verydeep.study.plan import Asked
 from verydeep.study.rehearse import plan_text
 from verydeep.study.run import dry_run, study
 
 __all__ = ["Asked", "dry_run", "plan_text", "study", "summary"]
+sys.modules[__name__].__class__ = Room

@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from verydeep.config import Config
+from verydeep.config import Config, in_proportion
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.views import PROTOCOLS, Protocol, Scales
+from verydeep.evaluate.views import Protocol, Scales
 from verydeep.files.disk import read_sealed
 from verydeep.net.classifier import read_contract
 from verydeep.paper import TABLE_1, TABLE_3
@@ -72,8 +72,7 @@ def stages(asked: Asked, base: Config) -> list[Stage]:
     if base.init_from:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
     epochs = base.epochs if asked.tuning_epochs is None else asked.tuning_epochs
-    drops = sorted({round(e * epochs / base.epochs) for e in base.drop_at})
-    drop_at = tuple(e for e in drops if 0 < e < epochs)
+    drop_at = in_proportion(base.drop_at, base.epochs, epochs)
     tuned = replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=drop_at)
     needed = {*asked.nets, *(["A"] if set(asked.nets) & set(FROM_A) else [])}
     s = base.scale
@@ -158,7 +157,9 @@ def trials(trained: Sequence[Stage], photos: int | None = None, crops: int | Non
         together = tuple(s for s in jittered if s.config.seed == seed)
         if crops is not None:  # the other tests see more photos
             found.append(Trial(together, ("centre", "dense"), "several", photos))
-        found.append(Trial(together, PROTOCOLS, "several", photos if crops is None else crops))
+        found.append(
+            Trial(together, ("centre", "dense", "crops", "both"), "several", photos if crops is None else crops)
+        )
     for s in trained:
         family = [other for other in trained if (other.net, other.config.seed) == (s.net, s.config.seed)]
         if {other.way for other in family} == set(WAYS):

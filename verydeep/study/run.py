@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 import verydeep
-from verydeep.config import Config, different_fields, from_plain, plain
+from verydeep.config import Config, from_plain, plain
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
@@ -31,7 +31,7 @@ from verydeep.paper import TABLE_1
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.report.page import write_report
-from verydeep.run import read_metrics
+from verydeep.run import different_fields, read_metrics
 from verydeep.study.page import write_pages
 from verydeep.study.plan import Asked, Stage, Trial, run_stages, stages, trials
 from verydeep.study.rehearse import rehearse, stage_about

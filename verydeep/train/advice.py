@@ -1,11 +1,15 @@
 """What a training says before its first step: the data, the signal's way through the net, the traps, the time."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from verydeep.config import Config
+from verydeep.data.batches import Batches
 from verydeep.data.record import DataSet
 from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError
+from verydeep.net.classifier import Classifier
 from verydeep.net.initialise import gain_table, gain_warning, gains
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.run import Run
@@ -46,18 +50,23 @@ def say_start(job: Job, statistics: Statistics) -> None:
     if net.frozen:
         trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
         run.say(f"frozen up to {c.freeze}: {trained:,} of {n:,} parameters are trained")
-    first = next(batch for batch in job.batches.epoch(0) if len(batch.targets))
-    some = slice(max(8, SAMPLE_PIXELS // c.crop**2))
-    x, targets = job.classifier.normalise(first.photos[some].to(job.device)), first.targets[some].to(job.device)
+    x, targets = first_crops(job.batches, job.classifier, job.device)
     rows = gains(net, x)
     run.note("gains", gain_table(rows))
     for warning in filter(None, (gain_warning(rows, net.classes), rate_warning(c))):
         run.note("warning", warning)
-    seconds = seconds_a_photo(net, x, targets, job.objective, job.bf16) * len(job.batches.photos) * c.epochs
+    seconds = seconds_a_photo(net, x, targets, job.objective, job.bf16) * job.batches.shown * c.epochs
     epochs = several(c.epochs, "epochs")
     run.say(f"estimated time: {duration(seconds)} for {epochs}, less if the validation error stalls early")
     if seconds > HOUR:
         run.say("that is over an hour; --recipe small trains net A on 64-pixel crops, --recipe demo on 32-pixel ones")
+
+
+def first_crops(batches: Batches, classifier: Classifier, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Normalised crops and targets of the first photos of the first epoch, for a look at the net."""
+    first = next(batch for batch in batches.epoch(0) if len(batch.targets))
+    some = slice(max(8, SAMPLE_PIXELS // batches.config.crop**2))
+    return classifier.normalise(first.photos[some].to(device)), first.targets[some].to(device)
 
 
 def rate_warning(c: Config) -> str | None:
@@ -65,6 +74,8 @@ def rate_warning(c: Config) -> str | None:
 
     A net that starts from another may be fine-tuned at a tenth of it (section 3.1).
     """
+    if c.schedule != "drops":
+        return None
     fitting = LEARNING_RATE * c.batch / BATCH
     if fitting / (40 if c.init_from else 4) <= c.lr <= fitting * 4:
         return None

@@ -14,6 +14,7 @@ from verydeep.config import Config
 from verydeep.data.record import Photos
 from verydeep.errors import DataError
 from verydeep.evaluate.classify import count
+from verydeep.evaluate.judge import judged
 from verydeep.evaluate.passes import Settings
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import Ranks
@@ -23,12 +24,14 @@ from verydeep.train.skipped import Skipped
 WORDS = "top-1 error {train_error:.2f} % training, {val_error:.2f} % validation"
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    outputs: Tensor, targets: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """(loss, top-1 error in percent) of logits N x K, summed over photos: multinomial logistic regression.
 
-    `weight`: of each class, K.
+    `weight`: of each class, K; `smoothing`: share of the target that all classes have alike.
     """
-    loss = F.cross_entropy(outputs.float(), targets, weight, reduction="sum")
+    loss = F.cross_entropy(outputs.float(), targets, weight, reduction="sum", label_smoothing=smoothing)
     return loss, 100 * (outputs.argmax(1) != targets).sum()
 
 
@@ -58,6 +61,9 @@ def validation(
         skipped.unlisted.clear()
         if not scores.photos:
             raise DataError(f"{name}: none of its {len(photos)} validation photos could be read")
-        return 100 * scores.top1_errors / scores.photos, {"val_top5_error": scores.as_dict()["top5_error"]}
+        facts: Facts = {"val_top5_error": scores.as_dict()["top5_error"]}
+        if doubt := judged(scores.cells(), classifier.contract.classes).doubt:
+            facts["doubt"] = doubt
+        return 100 * scores.top1_errors / scores.photos, facts
 
     return validate

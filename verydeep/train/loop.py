@@ -19,17 +19,18 @@ from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run
 from verydeep.train.meter import Meter
-from verydeep.train.schedule import Schedule, after_epoch
+from verydeep.train.schedule import Schedule, after_epoch, rate_at
 from verydeep.train.signals import Signals
 from verydeep.train.state import Counters, restore, save
 from verydeep.train.track import Tracker
 
 RECORDS_AN_EPOCH = 20
 SPEED = "; {photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
+PATIENT = 4  # after this part of the epochs it is said if nothing is learnt
 FAR = 3  # times the loss of guessing, which even new layers seldom pass
 RANK_SEED = 0x9E3779B97F4A7C15  # odd, so that no two ranks share a seed
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # outputs, targets -> loss and error, summed over photos
-Facts = dict[str, float | None]
+Facts = dict[str, float | str | None]  # "doubt", if any, says why nothing seems to be learnt
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,21 @@ class Job:
 def train(job: Job) -> str:
     """Trains from the last saved state, or from the net as it is, to the end of the schedule; returns why it ended."""
     c, run, net = job.config, job.run, job.classifier.net
-    optimizer = torch.optim.SGD(parts(net, c), c.lr, c.momentum, weight_decay=c.weight_decay, fused=True)
+    optimizer = torch.optim.SGD(parts(net, c), c.lr, c.momentum, 0.0, c.weight_decay, c.nesterov, fused=True)
     now, schedule = restore(run.path / "last", net, optimizer) or (Counters(), Schedule(c.lr))
     run.forget_after(now.step, now.epoch)
     together = job.ranks.together(net, job.device)
-    record_every, warned = max(1, len(job.batches) // RECORDS_AN_EPOCH), False
+    record_every, last = max(1, len(job.batches) // RECORDS_AN_EPOCH), len(job.batches) * c.epochs
+    warned, rate = False, schedule.rate
     with Signals(job.ranks) as signals:
         while not now.finished:
             meter, job.batches.waited = Meter(now, job.device), 0.0
             net.train()
-            with job.progress.bar(len(job.batches.photos), f"epoch {now.epoch + 1}/{c.epochs}", now.photos) as advance:
+            with job.progress.bar(job.batches.shown, f"epoch {now.epoch + 1}/{c.epochs}", now.photos) as advance:
                 for batch in job.batches.epoch(now.epoch, now.batch):
                     # Rate
-                    for group in optimizer.param_groups:
-                        group["lr"] = schedule.rate * group["factor"]
+                    rate = rate_at(schedule, c, now.step / last)
+                    set_rate(optimizer, rate)
                     # Forward, backward, step
                     if n := signals.agree(len(batch.targets)):
                         sums = gradients(job, together, batch, now.step, n)
@@ -85,8 +87,7 @@ def train(job: Job) -> str:
                     now = now._replace(batch=batch.number + 1, step=now.step + 1)
                     advance(n, f"loss {meter.shown:.3f}, waiting for photos {meter.waiting(job.batches.waited)}")
                     if n and now.step % record_every == 0:
-                        loss = round(float(sums[0] / sums[2]), 6)  # of this batch alone
-                        job.record({"step": now.step, "epoch": now.epoch + 1, "lr": schedule.rate, "loss": loss})
+                        job.record(step_record(now, rate, sums))
                     # Save
                     if now.step % c.save_every == 0 or signals.stop:
                         now = whole(now, meter, net)
@@ -100,10 +101,10 @@ def train(job: Job) -> str:
                 save(run.path / "last", net, optimizer, now, schedule)
             left = f"saved before a validation in {run.path}; the same command resumes"
             error, facts = job.validate(lambda _, left=left: signals.leave(left))  # type: ignore[misc]
-            job.record(record := epoch_record(now, error, facts, schedule.rate) | speed)
+            job.record(record := epoch_record(now, error, facts, rate) | speed)
             warned = say_epoch(job, record, warned)
             # Schedule
-            schedule, reason = after_epoch(schedule, c, now.epoch + 1, error)
+            schedule, reason = after_epoch(schedule, c, now.epoch + 1, error, len(job.batches))
             ended = reason if schedule.ended else ""
             if reason and not ended:
                 run.note("drop", reason, now.step, now.epoch + 1)
@@ -118,6 +119,11 @@ def train(job: Job) -> str:
             signals.agree()
             signals.leave(f"saved after epoch {now.epoch} in {run.path}; the same command resumes")
     return now.finished
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def parts(net: VGG, c: Config) -> list[dict[str, Any]]:
@@ -175,14 +181,23 @@ def say_epoch(job: Job, record: dict[str, Any], warned: bool) -> bool:
     c, loss = job.config, record["train_loss"]
     head = f"epoch {record['epoch']}/{c.epochs}: loss {loss:.3f}, "
     job.run.say(head + (job.words + SPEED * (record["photos_per_second"] > 0)).format(**record))
-    if warned or loss <= FAR * job.guessing:
-        return warned
-    other = "; from convolutions alone, --recipe finetune-features is gentler" if c.init_from else ""
-    job.run.note(
-        "warning", f"the loss of {loss:.3f} is far above that of guessing, {job.guessing:.3f}; should it not fall, "
-        f"start again with another --out and --lr {c.lr / 10:.2g}{other}", record["step"], record["epoch"],
-    )  # fmt: skip
-    return True
+    doubt = ""
+    if loss > FAR * job.guessing:
+        other = (
+            "; from convolutions alone, --level true makes the usual rates fit" if c.init_from and not c.level else ""
+        )
+        doubt = f"the loss of {loss:.3f} is far above that of guessing, {job.guessing:.3f}; should it not fall, "
+        doubt += f"start again with another --out and --lr {c.lr / 10:.2g}{other}"
+    elif record.get("doubt") and record["epoch"] == -(-c.epochs // PATIENT):
+        doubt = f"nothing is learnt so far: on the validation photos {record['doubt']}"
+    if doubt and not warned:
+        job.run.note("warning", doubt, record["step"], record["epoch"])
+    return warned or bool(doubt)
+
+
+def step_record(now: Counters, rate: float, sums: Tensor) -> dict[str, Any]:
+    loss = round(float(sums[0] / sums[2]), 6)  # of this batch alone
+    return {"step": now.step, "epoch": now.epoch + 1, "lr": rate, "loss": loss}
 
 
 def epoch_record(now: Counters, error: float, facts: Facts, rate: float) -> dict[str, Any]:

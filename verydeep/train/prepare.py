@@ -9,25 +9,28 @@ from pathlib import Path
 import torch
 
 from verydeep.config import Config
-from verydeep.data.batches import Batches, class_of
+from verydeep.data.batches import Batches, bounds, class_of
 from verydeep.data.reading import Room, kept
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import NonFiniteLoss, RankError, RunError
 from verydeep.hardware import device_for, fast_allocation, free_memory, out_of_memory
+from verydeep.net.initialise import level
+from verydeep.net.inside import Memory
 from verydeep.net.vgg import VGG
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run
-from verydeep.train.advice import say_data, say_start
+from verydeep.train.advice import first_crops, say_data, say_start
 from verydeep.train.classes import WORDS, class_weights, cross_entropy, guessing, validation
 from verydeep.train.cost import takes_bf16
 from verydeep.train.loop import Job, train
-from verydeep.train.remember import finished_at, kept_split, remember
+from verydeep.train.remember import ended_early, finished_at, kept_split, remember
 from verydeep.train.skipped import Skipped
 from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
+from verydeep.train.state import reopen
 from verydeep.train.track import tracker
 from verydeep.words import several
 
@@ -44,6 +47,7 @@ def run_training(
     Raises ConfigError, DataError, RunError, NonFiniteLoss, and Interrupted after a signal, with the state saved.
     """
     progress = progress or Progress()
+    device_for(config.device)
     if config.freeze:  # before there is a folder
         VGG(config.net, batch_norm=config.batch_norm, device="meta").freeze(config.freeze)
     with ranks.first_alone():  # which may fetch the data
@@ -53,7 +57,12 @@ def run_training(
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
-        if ended := finished_at(out):
+        if (ended := finished_at(out)) and ended_early(out, config):
+            ranks.gather(None)  # all have looked
+            if run.writes:
+                reopen(out / "last")
+            ranks.gather(None)
+        elif ended:
             run.say(f"{out} is finished: {ended}")
             return ended
         with explained(config, out, ranks):
@@ -94,6 +103,7 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     bf16 = takes_bf16(config, device)
     resumes, room = has_state(run.path), Room(int(config.keep * free_memory() / ranks.on_this_machine))
     photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
+    config = config.lasting(len(bounds(len(photos), config.batch)))
     say_data(run, data)
     eats = inherited(run, start := start_of(config, resumes))
     with ranks.first_alone():
@@ -103,15 +113,20 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
         first_weights(run, classifier, config, start)
     if config.freeze:
         classifier.net.freeze(config.freeze)
+        if config.draws and device.type == "cpu":
+            classifier.net.memory = Memory(room)
     classifier.to(device)
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
     batches = Batches(photos, config, statistics, class_of(photos), skipped, ranks, device.type == "cuda")
     validate = validation(classifier, kept(data.split("val"), room), data.name, config, device, bf16, skipped, ranks)
     weight = class_weights(photos.targets()).to(device) if config.balance == "loss" else None
+    objective = partial(cross_entropy, weight=weight, smoothing=config.label_smoothing)
     track = tracker(config.track if run.writes else "none", run.path)
+    if config.level and not resumes:
+        level(classifier.net, first_crops(batches, classifier, device)[0])
     job = Job(
-        config, run, classifier, batches, partial(cross_entropy, weight=weight), validate, WORDS, device, bf16,
+        config, run, classifier, batches, objective, validate, WORDS, device, bf16,
         progress, track, guessing(classifier), ranks,
     )  # fmt: skip
     if not resumes and run.writes:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from verydeep.config import Config
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location
@@ -11,6 +12,7 @@ from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import machine
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state
+from verydeep.train.schedule import LAST
 from verydeep.train.state import read_state
 
 ARITHMETIC = ("torch", "pillow", "threads", "gpu", "bf16", "ranks")  # what the bits of a result depend on
@@ -61,3 +63,14 @@ def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, obje
 def finished_at(folder: Path) -> str:
     """Why the training in a run folder ended, or '' where it has not."""
     return read_state(folder / "last").counters.finished if has_state(folder) else ""
+
+
+def ended_early(folder: Path, config: Config) -> bool:
+    """Whether a finished run had its last epoch, and more are asked for now."""
+    counters = read_state(folder / "last").counters
+    return counters.finished.endswith(LAST) and config.steps is None and counters.epoch < config.epochs
+
+
+def judge(folder: Path, verdict: dict[str, object]) -> None:
+    """Writes into a run what its test said of it, for whoever verifies its net."""
+    write_sealed(folder / "run.json", read_sealed(folder / "run.json") | {"verdict": verdict})

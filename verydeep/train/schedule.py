@@ -8,6 +8,8 @@ from verydeep.files.records import Within
 from verydeep.words import several
 
 Whole = Annotated[int, Within(0)]
+LAST = ", the last"  # of the reason why a training ends that has had all its epochs
+WARM_UP, LOWEST = 0.2, 0.04  # of one cycle: the share of the steps in which the rate rises, and what it rises from
 
 
 class Schedule(NamedTuple):
@@ -20,19 +22,31 @@ class Schedule(NamedTuple):
     ended: bool = False
 
 
-def after_epoch(s: Schedule, config: Config, epoch: int, error: float) -> tuple[Schedule, str]:
-    """The schedule after epoch number `epoch` (from 1) with its validation error, and the reason of a change or ''."""
+def rate_at(s: Schedule, config: Config, done: float) -> float:
+    """The rate of a step, `done` being the share of all steps before it."""
+    if config.schedule == "drops":
+        return s.rate
+    if done < WARM_UP:
+        return s.rate * (LOWEST + (1 - LOWEST) * done / WARM_UP)
+    return s.rate * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def after_epoch(s: Schedule, config: Config, epoch: int, error: float, steps: int = 1) -> tuple[Schedule, str]:
+    """The schedule after epoch number `epoch` (from 1) of `steps` with its validation error, and the reason of a change
+    or ''."""
     improved = (
         error < s.best and s.best - error >= config.least_gain - 1e-9
     )  # 64.1 - 64.0 is a little less than 0.1 in binary
     s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
     if epoch == config.epochs:
-        return s._replace(ended=True), f"training ends after epoch {epoch}, the last"
+        return s._replace(ended=True), f"training ends after epoch {epoch}{LAST}"
+    if config.schedule != "drops":
+        return s, ""
     if config.drop_at:
         if epoch in config.drop_at:
             return drop(s, config, f"epoch {epoch} is in drop_at")
         return s, ""
-    if s.stalled < config.patience:
+    if s.stalled < config.patience or s.stalled * steps < config.patience_steps:
         return s, ""
     stalled = several(s.stalled, "epochs")
     why = f"the validation error has not fallen {config.least_gain:g} below {s.best:.2f} for {stalled}"

@@ -76,9 +76,11 @@ def statistics_of(run: Run, photos: Photos, config: Config, eats: Inherited | No
 def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited | None) -> Classifier:
     """A new Classifier with its contract; mean, standard deviation and licence are those of its start."""
     red, green, blue = (round(v, 4) for v in statistics.mean)
-    mean, std, origin = (red, green, blue), (config.input_std,) * 3, f"trained by verydeep on {data.name}"
+    spread = max(round(math.sqrt(sum(statistics.eigenvalues) / 3), 4), 1.0)
+    std = (spread if config.input_std == "measured" else config.input_std,) * 3
+    mean, origin = (red, green, blue), f"trained by verydeep on {data.name}"
     if eats:
-        mean, std = eats.mean, eats.std if config.input_std == 1 else std
+        mean, std = eats.mean, eats.std if config.input_std in (1, "measured") else std
         origin = f"{origin}, from a net {eats.origin or 'of unknown origin'}"
     contract = Contract.of(
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,

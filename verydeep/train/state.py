@@ -110,6 +110,14 @@ def read_state(folder: Path) -> State:
         raise RunError(f"{file} describes no state ({str(e)[:100]!r}); {AGAIN}") from e
 
 
+def reopen(folder: Path) -> None:
+    """Lets a run go on that ended with its last epoch. Raises RunError."""
+    state = read_state(folder)
+    counters, schedule = state.counters._replace(finished=""), state.schedule._replace(ended=False)
+    values = {"counters": finite(counters), "schedule": finite(schedule), "sha256": state.sha256}
+    write_sealed(folder / "state.json", values)
+
+
 def finite(record: Counters | Schedule) -> dict[str, Any]:
     """As JSON can hold it: null for no error yet."""
     return {name: None if v == math.inf else v for name, v in record._asdict().items()}

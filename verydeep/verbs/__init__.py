@@ -1,6 +1,6 @@
 """The verbs of the command line, a module each: frozen dataclasses whose fields are their words and flags.
 
-From Python `Train("photos", out="runs/mine").run()` does what `verydeep train photos --out runs/mine` does, returns the
+From Python `verydeep.train("photos", recipe="auto", out="runs/mine")` does what the command line does, returns the
 plain values that `--json` prints, and prints nothing on stdout.
 """
 
@@ -10,6 +10,8 @@ import json
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +19,7 @@ from verydeep.config import Config
 from verydeep.errors import ConfigError
 from verydeep.evaluate.views import MEANS
 from verydeep.fields import Once, Parser, explained, given, settle
-from verydeep.recipes import layered, recipes
+from verydeep.recipes import AUTO, layered, recipes
 
 DATA = (
     "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), shards "
@@ -33,7 +35,7 @@ EVERYWHERE = {  # fields that mean the same in all verbs
     "protocol": f"how a photo is shown, with commas: {', '.join(f'{name} ({m.brief})' for name, m in MEANS.items())}",
 }  # fmt: skip
 FilePath = str | Path
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 BadPhotos = Literal["stop", "skip"]
 
 
@@ -91,7 +93,8 @@ class Trains(Verb):
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.report.tables import results_text
 
-        return f"{results_text(record['results'])}\nthe report: {record['report']}"
+        said = [record["verdict"]["words"]] if "verdict" in record else []
+        return "\n".join([*said, "", results_text(record["results"]), f"the report: {record['report']}"])
 
     @classmethod
     def describe(cls, parser: Parser) -> None:
@@ -99,18 +102,51 @@ class Trains(Verb):
         if cls.STARTS:
             more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
             parser.flag("from", more, action=Once, metavar="MODEL")
-        parser.flag("recipe", f"a named set of fields: {', '.join(recipes())}", action=Once, metavar="NAME")
+        named = [AUTO, *recipes()] if cls.STARTS else recipes()
+        parser.flag("recipe", f"a named set of fields: {', '.join(named)}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
         parser.add_fields(Config, cls.config, explained(Config), cls.REFUSED)
 
     @classmethod
     def asked(cls, found: Namespace) -> Verb:
-        own, words = given(found, cls), given(found, Config)
-        recipe, start = getattr(found, "recipe", None), getattr(found, "from", None)
+        layers = {name: getattr(found, name) for name in ("recipe", "from", "files") if hasattr(found, name)}
+        return cls.of(given(found, cls), given(found, Config), **layers)
+
+    @classmethod
+    def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:
+        """own: its own fields; words: those of the configuration; layers: recipe, from, files. Raises ConfigError."""
+        recipe, start, files = layers.get("recipe"), layers.get("from"), layers.get("files", ())
         if start and "init_from" in words:
             raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
         if refused := next((name for name in cls.REFUSED if name in words), None):
             raise ConfigError(f"{refused}: {cls.REFUSED[refused]}")
-        files, run = getattr(found, "files", ()), Path(own["out"]) if "out" in own else None
-        return cls(**own | {"config": layered(recipe, files=files, start=start, run=run, base=cls.config, **words)})
+        run = Path(own["out"]) if "out" in own else None
+        seen = {name: own[name] for name in ("data", "time", "download") if name in own and cls.STARTS}
+        if "time" in own and recipe != AUTO:
+            raise ConfigError("time: only --recipe auto chooses by the time; give --epochs or --steps")
+        config = layered(recipe, files=files, start=start, run=run, base=cls.config, **seen, **words)
+        return cls(**own | {"config": config})
+
+
+LAYERS = {"recipe": "recipe", "from": "start", "files": "config"}  # of a configuration, and their names in Python
+
+
+def verb_class(name: str) -> type[Verb]:
+    kind: type[Verb] = getattr(import_module(f"verydeep.verbs.{name}"), name.capitalize())
+    return kind
+
+
+def call(verb: str, *words: Any, **flags: Any) -> Any:
+    """What a verb returns for its words and flags; `start` says what the flag --from says. Raises VeryDeepError."""
+    kind = verb_class(verb)
+    known = {f.name: f.kw_only for f in fields(kind)}  # type: ignore[arg-type]  # all verbs are dataclasses
+    positional = [name for name, flag in known.items() if not flag]
+    if len(words) > len(positional):
+        raise ConfigError(f"{verb}: {len(words)} words are given; it takes {', '.join(positional) or 'none'}")
+    own = dict(zip(positional, words, strict=False))
+    if not issubclass(kind, Trains):
+        return kind(**own | flags).run()
+    layers = {name: flags.pop(flag) for name, flag in LAYERS.items() if flag in flags}
+    own |= {name: flags.pop(name) for name in list(flags) if name in known}
+    return kind.of(own, flags, **layers).run()

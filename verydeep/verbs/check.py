@@ -2,7 +2,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-from verydeep.config import Workers
+from verydeep.files.records import Workers
 from verydeep.verbs import FilePath, Verb
 
 
@@ -28,3 +28,6 @@ class Check(Verb):
         from verydeep.doctor import check_text
 
         return check_text(record)
+
+    def show(self, record: dict[str, Any], as_json: bool) -> int:
+        return super().show(record, as_json) or int(not record["verdict"]["trains"])

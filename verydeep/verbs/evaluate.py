@@ -3,9 +3,9 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from verydeep.config import Count, Workers
 from verydeep.errors import LongPhotoError
 from verydeep.evaluate.views import MEANS, Protocol, scales_in
+from verydeep.files.records import Count, Workers
 from verydeep.verbs import BadPhotos, Device, FilePath, Verb
 
 

@@ -1,7 +1,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from verydeep.config import Count, Workers
+from verydeep.files.records import Count, Workers
 from verydeep.verbs import BadPhotos, Verb
 
 

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from verydeep.config import Count, Workers
 from verydeep.errors import ConfigError
+from verydeep.files.records import Count, Workers
 from verydeep.verbs import Device, Verb
 
 if TYPE_CHECKING:

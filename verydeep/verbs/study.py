@@ -2,7 +2,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from verydeep.config import Config, Count, Natural
+from verydeep.config import Config
+from verydeep.files.records import Count, Natural
 from verydeep.recipes import PAPER
 from verydeep.verbs import FilePath, Trains
 

@@ -15,6 +15,8 @@ class Train(Trains):
     _: KW_ONLY
     out: FilePath
     """the run folder; an interrupted one goes on"""
+    time: str = "10m"
+    """about how long --recipe auto may take, its test included, such as 90s, 5m or 2h"""
     download: bool = False
     config: Config = PAPER
 
@@ -26,7 +28,9 @@ class Train(Trains):
         from verydeep.hardware import device_for
         from verydeep.ranks import joined
         from verydeep.report.page import write_report
+        from verydeep.report.verdict import main_result, verdict
         from verydeep.train.prepare import run_training
+        from verydeep.train.remember import judge
 
         out, c = Path(self.out), self.config
         with joined() as ranks:
@@ -40,4 +44,7 @@ class Train(Trains):
             )
             if not ranks.first:
                 return None
-            return {"run": str(out), "ended": ended, "report": str(write_report(out)), "results": results}
+            said = verdict(main_result(results) or results[-1])
+            judge(out, said)
+            page = str(write_report(out))
+            return {"run": str(out), "ended": ended, "verdict": said, "report": page, "results": results}

@@ -1,0 +1,136 @@
+"""`--recipe auto`: what to train, chosen from the photos, the machine and the weights at hand, by a stated rule.
+
+Learnt convolutions at hand: net D (or E) starts from them, block 5 and small FC layers are trained on a few crops of
+each photo, at the largest crop that the photos fill and the time allows. None at hand, or photos too small for them:
+the recipe `modern` from random weights, at as many steps as the time allows.
+"""
+
+import re
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from verydeep.data.record import DataSet, Photos
+from verydeep.errors import ConfigError, PhotoError
+from verydeep.hardware import device_for, fast_allocation, multiplies_bf16
+from verydeep.net.vgg import VGG
+from verydeep.train.classes import cross_entropy
+from verydeep.train.cost import seconds_a_photo
+from verydeep.weights import convolutions_at_hand
+from verydeep.words import duration, several
+
+CROPS = (224, 192, 160, 128, 96, 64)
+TINY = 48  # pixels of the smaller side, below which photos show too little for convolutions learnt at 224
+LOOKED_AT, TRIED = 64, 8  # photos whose sizes are looked at; and of the measured pass
+DRAWS, PASSES = 4, 40  # crops of each photo, and how often it is shown
+BLOCK_5 = 0.27  # of the work of all convolutions: training block 5 of net D, forward and back
+TEST = 4.0  # crops that the centre crop and dense evaluation of a photo cost
+SPARE = 0.8  # share of the time that a choice may be reckoned to take
+STEPS = (300, 6000)  # of training from random weights
+FETCH = "'verydeep weights fetch oxford-d-convolutions' (62 MB)"
+
+
+class Choice(NamedTuple):
+    """A recipe, fields beside it, and three lines: what was seen, what was chosen, what to expect."""
+
+    recipe: str | None
+    fields: dict[str, Any]
+    lines: tuple[str, str, str]
+
+
+def seconds_in(text: str) -> float:
+    """Seconds of `90s`, `5m`, `2h`, or of a number. Raises ConfigError."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", text, re.ASCII)
+    if not found or not (seconds := float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1)):
+        raise ConfigError(f"time: {text[:40]!r} is not understood; expected a length such as 90s, 5m or 2h")
+    return seconds
+
+
+def choose(data: DataSet, seconds: float, device: str = "auto") -> Choice:
+    """What to train on these photos so that it, and its test, take about so many seconds."""
+    train, tested = data.split("train"), sum(len(p) for name, p in data.splits.items() if name != "train")
+    side, (start, net) = median_side(train), next(iter(convolutions_at_hand().items()), ("", ""))
+    there = f"weights at hand: {start}" if start else f"no learnt convolutions at hand, {FETCH} brings some"
+    seen = f"{several(len(train), 'training photos')} of {several(len(data.classes), 'classes')}, "
+    seen += f"smaller side about {side}; {there}"
+    if start and side >= TINY:
+        fields, chose, expect = tuned(len(train), tested, side, seconds, device_for(device))
+        fields |= {"net": net, "init_from": start}
+        return Choice(None, fields, (seen, f"net {net} from {start}, {chose}", expect))
+    fields, chose, expect = anew(len(train), tested, side, seconds, device_for(device))
+    return Choice("modern", fields, (seen, chose, expect))
+
+
+def median_side(photos: Photos) -> int:
+    """The median smaller side of some photos, in pixels; those that cannot be read are passed over."""
+    sides = []
+    for id in range(0, len(photos), max(1, len(photos) // LOOKED_AT)):
+        try:
+            sides.append(min(photos.open(id).size))
+        except PhotoError:
+            continue
+    return int(np.median(sides)) if sides else 0
+
+
+def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
+    """From learnt convolutions: fields, what was chosen, what to expect."""
+    small = pass_seconds(device)
+
+    def cost(crop: int, learnt: float) -> float:
+        """Seconds: the frozen part of each draw, what is trained, and the test."""
+        passes = DRAWS * photos + PASSES * photos * learnt + TEST * tested
+        return passes * small * (crop / CROPS[-1]) ** 2
+
+    ways = [(crop, "pool4", BLOCK_5) for crop in CROPS] + [(CROPS[-1], "pool5", 0.0)]
+    fitting = [way for way in ways if way[0] <= max(CROPS[-1], side)]
+    crop, freeze, learnt = next((w for w in fitting if cost(w[0], w[2]) <= SPARE * seconds), fitting[-1])
+    fields = {
+        "freeze": freeze, "level": True, "draws": DRAWS, "crop": crop, "scale": (crop, crop * 4 // 3),
+        "fc_width": 512, "init": "he", "colour": "off", "batch": 16, "lr": 0.002 if freeze == "pool4" else 0.003,
+        "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": 10, "repeats": PASSES // 10,
+    }  # fmt: skip
+    took = f"about {duration(cost(crop, learnt))} of the {duration(seconds)} it may take (--time)"
+    expect = "a third of the errors that random weights leave, where photos are few"
+    if crop < (largest := fitting[0][0]):
+        expect += f"; a crop of {largest} may be better: --time {cost(largest, BLOCK_5) / SPARE / 60 + 1:.0f}m"
+    return fields, f"frozen up to {freeze}, crop {crop}; {took}", expect
+
+
+def anew(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
+    """From random weights by the recipe `modern`: fields beside it, what was chosen, what to expect."""
+    crop, scale = (32, 36) if side < TINY else (64, (72, 128))
+    net, batch = VGG("A", classes=10, crop=crop, fc_width=512, base_width=32, batch_norm=True), 32
+    x, targets = torch.zeros(batch, 3, crop, crop), torch.zeros(batch, dtype=torch.int64)
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    each = seconds_a_photo(net, x.to(device), targets.to(device), cross_entropy, multiplies_bf16(device))
+    least, most = STEPS
+    wanted = max(least, min(most, 100 * photos // batch))
+    steps = int(max(least, min(wanted, SPARE * (seconds - tested * each) / (batch * each))))
+    fields = {"crop": crop, "scale": scale, "steps": steps}
+    chose = f"net A, half as wide, with batch normalisation, from random weights, crop {crop}, {steps:,} steps; "
+    chose += f"about {duration(batch * each * steps)} of the {duration(seconds)} it may take (--time)"
+    expect = "with a few hundred photos from random weights many errors remain"
+    if photos >= 5_000:
+        expect = "thousands of photos are enough to learn from random weights"
+    elif side >= TINY:
+        expect += f"; learnt convolutions are far better: {FETCH}, then the same command with another --out"
+    return fields, chose, expect
+
+
+def pass_seconds(device: torch.device) -> float:
+    """Seconds of the convolutions of net D for one photo of 64 x 64, measured."""
+    fast_allocation()
+    net = VGG("D", classes=2, crop=CROPS[-1], fc_width=1).to(device).eval()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.zeros(TRIED, 3, CROPS[-1], CROPS[-1], device=device).contiguous(memory_format=torch.channels_last)
+    took = []
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bf16(device)):
+        for _ in range(3):
+            began = time.perf_counter()
+            net.features(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            took.append(time.perf_counter() - began)
+    return min(took) / TRIED

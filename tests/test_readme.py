@@ -71,7 +71,7 @@ def test_commands_for_published_nets_say_what_to_fetch(
     """Blocks of the language console need files that no test has: each is understood up to a net of the catalogue."""
     monkeypatch.setenv("VERYDEEP_WEIGHTS", str(tmp_path))
     commands = [shlex.split(line) for block in blocks("README.md", "console") for line in block.splitlines()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for program, *words in commands:
         assert program == "verydeep"
         if words[:2] == ["weights", "fetch"]:

@@ -96,15 +96,16 @@ class Config:
     epochs: Count = 74
     """Passes over the training photos at the most (section 3.1)."""
     repeats: Count = 1
-    """Times an epoch shows each photo, every time another crop; with few photos validations then tell more (open)."""
+    """Times an epoch shows each photo, every time another crop (open)."""
     steps: Count | None = None
     """About so many steps in all: of few photos `repeats` becomes more, of many `epochs` less; null: no (open)."""
     schedule: Literal["drops", "one-cycle"] = "drops"
-    """How the rate goes: it drops, or rises over a fifth of all steps and then falls to nothing (Smith 2018)."""
+    """How the rate goes: in drops, or up over a fifth of the steps and then down to nothing, where the last epoch counts
+    as the best (Smith 2018)."""
     patience: Count = 5
     """Epochs without improvement of the validation error before the rate drops (open)."""
     patience_steps: Natural = 0
-    """Steps without improvement that must have passed as well; an epoch of few photos says little (open)."""
+    """Steps without improvement that must have passed as well (open)."""
     least_gain: NotNegative = 0.1
     """Improvement of the validation top-1 error that counts, in percentage points (open)."""
     drops: Natural = 3

@@ -58,7 +58,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     measured, skipped = run / "statistics.json", run / "skipped.csv"
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
-        "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run),
+        "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run, config.schedule),
         "results": results, "means": MEANS, **(of_main(main, about, run) if main else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
@@ -92,7 +92,7 @@ def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
     return sorted((r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))), key=place)
 
 
-def learning(run: Path) -> dict[str, Any]:
+def learning(run: Path, schedule: str) -> dict[str, Any]:
     """The epochs of a run and its curves; why the rate dropped, warnings, the gain table, and why training ended."""
     records = list(read_metrics(run / "metrics.jsonl"))
     steps, epochs = [r for r in records if "loss" in r], [r for r in records if "train_loss" in r]
@@ -105,7 +105,7 @@ def learning(run: Path) -> dict[str, Any]:
     said = {"drop": "{}", "warning": "warning: {}"}
     noted = [words.format(r[kind]) for r in records for kind, words in said.items() if kind in r]
     return {
-        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]), "ended": ended,
+        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]) if schedule == "drops" else epochs[-1], "ended": ended,
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": list(dict.fromkeys(noted)),
         "gains": next((r["gains"] for r in records if "gains" in r), ""),
     }  # fmt: skip

@@ -109,7 +109,7 @@ def train(job: Job) -> str:
             if reason and not ended:
                 run.note("drop", reason, now.step, now.epoch + 1)
             # Save
-            if error < now.best_error:
+            if error < now.best_error or c.schedule != "drops":  # one cycle is made for its end
                 now = now._replace(best_error=error)
                 if run.writes:
                     job.classifier.save(run.best)

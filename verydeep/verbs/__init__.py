@@ -138,7 +138,7 @@ def verb_class(name: str) -> type[Verb]:
 
 
 def call(verb: str, *words: Any, **flags: Any) -> Any:
-    """What a verb returns for its words and flags; `start` says what the flag --from says. Raises VeryDeepError."""
+    """What a verb returns for its words and flags; `start` is the model to start from. Raises VeryDeepError."""
     kind = verb_class(verb)
     known = {f.name: f.kw_only for f in fields(kind)}  # type: ignore[arg-type]  # all verbs are dataclasses
     positional = [name for name, flag in known.items() if not flag]

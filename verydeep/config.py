@@ -96,12 +96,12 @@ class Config:
     epochs: Count = 74
     """Passes over the training photos at the most (section 3.1)."""
     repeats: Count = 1
-    """Times an epoch shows each photo, every time another crop (open)."""
+    """Times an epoch shows each photo, always another crop (open)."""
     steps: Count | None = None
     """About so many steps in all: of few photos `repeats` becomes more, of many `epochs` less; null: no (open)."""
     schedule: Literal["drops", "one-cycle"] = "drops"
-    """How the rate goes: in drops, or up over a fifth of the steps and then down to nothing, where the last epoch counts
-    as the best (Smith 2018)."""
+    """How the rate goes: in drops, or up over a fifth of the steps and then down to nothing, whose last epoch is kept
+    (Smith 2018)."""
     patience: Count = 5
     """Epochs without improvement of the validation error before the rate drops (open)."""
     patience_steps: Natural = 0
@@ -113,7 +113,7 @@ class Config:
     drop_factor: Annotated[float, Within(1, above=True)] = 10.0
     """Divisor of the rate at each drop (section 3.1)."""
     drop_at: tuple[int, ...] = ()
-    """Drop after these epochs instead of on the validation error, for short runs of known length."""
+    """Drop after these epochs instead of on the validation error."""
 
     seed: Natural = 0
     """Start of everything random: weights, order, crops, dropout, the split."""

@@ -58,7 +58,8 @@ def run_facts(run: Path) -> dict[str, Any]:
     measured, skipped = run / "statistics.json", run / "skipped.csv"
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
     return {
-        "run": run.resolve().name, "config": config, "about": about, "contract": contract, **learning(run, config.schedule),
+        "run": run.resolve().name, "config": config, "about": about, "contract": contract,
+        **learning(run, config.schedule),
         "results": results, "means": MEANS, **(of_main(main, about, run) if main else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
@@ -105,7 +106,8 @@ def learning(run: Path, schedule: str) -> dict[str, Any]:
     said = {"drop": "{}", "warning": "warning: {}"}
     noted = [words.format(r[kind]) for r in records for kind, words in said.items() if kind in r]
     return {
-        "epochs": epochs, "best": min(epochs, key=lambda r: r["val_error"]) if schedule == "drops" else epochs[-1], "ended": ended,
+        "epochs": epochs, "ended": ended,
+        "best": min(epochs, key=lambda r: r["val_error"]) if schedule == "drops" else epochs[-1],
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": list(dict.fromkeys(noted)),
         "gains": next((r["gains"] for r in records if "gains" in r), ""),
     }  # fmt: skip

@@ -15,7 +15,7 @@ from verydeep.evaluate.classify import Entrant, entrant, tally
 from verydeep.evaluate.lists import write_lists
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteriors
-from verydeep.evaluate.sample import Sample, check_fusible, class_numbers, folder_of, is_main, photos_for
+from verydeep.evaluate.sample import Sample, check_fusible, class_numbers, folder_of, is_main, photos_for, seen_in_training
 from verydeep.evaluate.saving import Saving
 from verydeep.evaluate.views import Protocol, Scales, Step, components, ladder
 from verydeep.net.classifier import Classifier
@@ -51,6 +51,10 @@ def evaluate_models(
         names = ", ".join(dict.fromkeys(e.name for e in entrants))
         note = f"{data} has no splits, so all its photos are tested; {names} may have been trained on some of them"
         print(f"note: {note}", file=sys.stderr)
+    for name in dict.fromkeys(e.name for e in entrants if ranks.first):
+        if seen := seen_in_training(name, sample):
+            note = f"warning: {name} was trained on {seen:,} of these {len(sample.photos):,} photos, so its errors"
+            print(f"{note} and those of a fusion with it are too few", file=sys.stderr)
     progress = progress or Progress("auto" if ranks.first else "none")
     found = run_through(entrants, sample, numbers, settings, save, ranks, progress)
     if ranks.first:

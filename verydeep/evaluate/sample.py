@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from verydeep.contract import class_key
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data, read_places
-from verydeep.errors import DataError
+from verydeep.errors import DataError, VeryDeepError
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.posteriors import SavedFile, SavedModel
 from verydeep.files.disk import read_json
@@ -123,6 +124,28 @@ def folder_of(model: str) -> Path | None:
     path = Path(model).expanduser()
     run = path.parent if path.name == "best.safetensors" else path
     return run if (run / "run.json").is_file() else None
+
+
+def seen_in_training(model: str, sample: Sample) -> int:
+    """How many photos of a test a run elsewhere was trained on, by their paths; 0 where that cannot be told."""
+    run = folder_of(model)
+    own = read_json(run / "run.json").get("location", "") if run else ""
+    if not run or own == location(sample.data) or not Path(own).exists():
+        return 0
+    split = run / "split.csv"
+    try:
+        trained = open_data(own, split=split if split.exists() else None).split("train")
+    except VeryDeepError:
+        return 0
+    theirs = set(paths_of(own, trained))
+    return sum(path in theirs for path in paths_of(sample.data, sample.photos))
+
+
+def paths_of(data: str, photos: Photos) -> Iterator[str]:
+    """Where the photos of a folder or manifest lie."""
+    root = Path(location(data))
+    base = root if root.is_dir() else root.parent
+    return (os.path.normpath(base / key) for key in photos.keys)
 
 
 def is_main(sample: Sample, run: Path) -> bool:

@@ -61,7 +61,8 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, photos: Tensor | Sequence[object]) -> Tensor:
-        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list: paths, Pillow images or uint8 H x W x 3 arrays.
+        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list of photos: paths, bytes or open files of JPEG, PNG
+        and the like, Pillow images, uint8 H x W x 3 arrays.
 
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
@@ -83,8 +84,8 @@ class Classifier(nn.Module):
         return self(photos.to(self.mean.device)).softmax(1).cpu()  # type: ignore[no-any-return]
 
     def crop_of(self, given: object, name: str) -> Tensor:
-        """The middle crop, uint8 3 x crop x crop, of a path, Pillow image or uint8 array."""
-        opened = photo.from_file(Path(given)) if isinstance(given, (str, Path)) else photo.from_memory(given, name)
+        """The middle crop, uint8 3 x crop x crop, of a photo that is given in some way."""
+        opened = photo.opened(given, name)
         return torch.tensor(photo.centre_crop(opened, self.contract.test_scale, self.contract.crop)).permute(2, 0, 1)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:

@@ -124,13 +124,13 @@ class VGG(nn.Module):
     def tap_names(self) -> list[str]:
         return [name for name, _ in steps(self)]
 
-    def taps(self, x: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    def taps(self, x: Tensor, names: str | Iterable[str]) -> dict[str, Tensor]:
         """Activations by name of normalised photos, N x 3 x H x W; the net runs as far as the last of them.
 
         conv3_3 is before its ReLU, relu3_3 after; norm1_1, bn3_3, pool3 follow; fc6, relu6, fc7, relu7, fc8 are
         N x C at crop size and N x C x h x w elsewhere; dropout is off. Raises ConfigError for an unknown name.
         """
-        return activations(self.name, list(steps(self)), x, names)
+        return activations(self.name, list(steps(self)), x, [names] if isinstance(names, str) else names)
 
     def freeze(self, last: str) -> None:
         """All layers up to this one, by a name of `tap_names`, keep weights and statistics and get no gradient."""

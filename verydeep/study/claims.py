@@ -20,7 +20,6 @@ Kind = Literal["fewer", "not fewer"]
 Verdict = Literal["held", "not held", "undecided"]
 LEVEL = 0.05
 EXACT = 1000  # up to so many differing photos the binomial sum is exact
-SEEDS_THAT_AGREE = 3
 WAYS = ("256", "384", JITTER := "[256;512]")  # S in the paper; here S, 1.5 S and [S; 2S] of the recipe's scale
 
 
@@ -104,10 +103,9 @@ class Outcome(NamedTuple):
 
     @property
     def significant(self) -> int:
-        """+1 where second is better, -1 where first is, 0 where that is not decided."""
+        """+1 where second is better, -1 where first is, 0 where that is not decided, as where seeds contradict."""
         sign = (self.second_better > self.first_better) - (self.second_better < self.first_better)
-        agree = len(self.seeds) < SEEDS_THAT_AGREE or all(s == sign for s in self.signs)
-        return sign if self.p < LEVEL and agree else 0
+        return sign if self.p < LEVEL and all(s == sign for s in self.signs) else 0
 
 
 def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcome | None:

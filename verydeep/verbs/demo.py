@@ -40,4 +40,5 @@ class Demo(Trains):
             f"test photo {a['photo']}: {a['answer']} ({100 * a['probability']:.1f} %), in truth {a['truth']}"
             for a in record["answers"]
         ]
-        return "\n".join([super().text(record), *answers])
+        yours = "your own photos, in a folder for each class: verydeep train PHOTOS --recipe auto --out runs/mine"
+        return "\n".join([super().text(record), *answers, yours])

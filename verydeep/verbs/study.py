@@ -19,8 +19,8 @@ class Study(Trains):
     nets: tuple[str, ...] = ("A", "A-LRN", "B", "C", "D", "E")
     """columns of Table 1, or shallow-B, with commas; B to E start from A, so A comes with them"""
     seeds: tuple[Natural, ...] = (0,)
-    """every net is trained once from each, with commas; from three on all must agree before a claim is decided. --seed
-    only draws the split"""
+    """every net is trained once from each, with commas; all must agree before a claim is decided. --seed only
+    draws the split"""
     train_scales: Literal["table3", "first", "all"] = "table3"
     """which S each net is trained at: those of Table 3, only the first, or all three"""
     tuning_epochs: Count | None = None

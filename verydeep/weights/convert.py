@@ -15,7 +15,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
+from verydeep.weights.eats import USUAL, Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
@@ -27,19 +27,18 @@ SAME = 1e-6  # two means that print alike
 
 
 class Toolkit(NamedTuple):
-    """What its nets usually eat, how the names of its files end, and who writes them."""
+    """How the names of its files end, and who writes them."""
 
-    eats: str
     endings: tuple[str, ...]
     write: Callable[[dict[str, Tensor], Path], None]
 
 
 TOOLKITS = {
-    "caffe": Toolkit("bgr-255", (".caffemodel",), caffe.write),
-    "caffe-v1": Toolkit("bgr-255", (".caffemodel",), partial(caffe.write, version="V1")),
-    "keras": Toolkit("bgr-255", (".h5",), keras.write),
-    "torchvision": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write),
-    "timm": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write_timm),
+    "caffe": Toolkit((".caffemodel",), caffe.write),
+    "caffe-v1": Toolkit((".caffemodel",), partial(caffe.write, version="V1")),
+    "keras": Toolkit((".h5",), keras.write),
+    "torchvision": Toolkit((".pth", ".pt", ".safetensors"), torchvision.write),
+    "timm": Toolkit((".pth", ".pt", ".safetensors"), torchvision.write_timm),
 }
 
 
@@ -87,7 +86,7 @@ def convert(
         raise ModelError(
             "net A-LRN normalises its responses, which nets of that layout do not: it would answer otherwise"
         )
-    usual = eats_of(TOOLKITS[to].eats)
+    usual = eats_of(USUAL[to.removesuffix("-v1")])
     wanted = in_order(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}

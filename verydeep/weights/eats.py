@@ -53,6 +53,10 @@ EATS = {
     "rgb-255-rounded": Eats("RGB", times_255((0.48235, 0.45882, 0.40784))),
     "rgb-01": Eats("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
+# What nets of a layout usually eat
+USUAL = {
+    "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
+}  # fmt: skip
 
 
 def eats_of(given: str | Eats) -> Eats:

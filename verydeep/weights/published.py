@@ -38,8 +38,8 @@ def facts_of(e: Entry) -> dict[str, Any]:
         "file": str(e.path), "bytes": e.size, "bytes_exact": e.bytes is not None,
         "at_hand": e.path.is_file() and e.fits(e.path.stat().st_size),
         "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
-        "checksums": {kind: one._asdict() for kind, one in e.checksums.items()},
-        "urls": [one._asdict() for one in e.urls],
+        "checksums": {kind: asdict(one) for kind, one in e.checksums.items()},
+        "urls": [asdict(one) for one in e.urls],
     }  # fmt: skip
 
 

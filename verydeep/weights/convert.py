@@ -15,7 +15,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
-from verydeep.weights.eats import USUAL, Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
+from verydeep.weights.eats import USUAL, Colours, ContractWarning, Eats, eats_in, eats_of, eats_word, shortly
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
@@ -26,23 +26,15 @@ CLOSE = 1e-4  # of the largest value: float32, and a convolution that adds in an
 SAME = 1e-6  # two means that print alike
 
 
-class Toolkit(NamedTuple):
-    """How the names of its files end, and who writes them."""
-
-    endings: tuple[str, ...]
-    write: Callable[[dict[str, Tensor], Path], None]
-
-
-TOOLKITS = {
-    "caffe": Toolkit((".caffemodel",), caffe.write),
-    "caffe-v1": Toolkit((".caffemodel",), partial(caffe.write, version="V1")),
-    "keras": Toolkit((".h5",), keras.write),
-    "torchvision": Toolkit((".pth", ".pt", ".safetensors"), torchvision.write),
-    "timm": Toolkit((".pth", ".pt", ".safetensors"), torchvision.write_timm),
-}
+# Who writes a target, and how the names of its files end
+WRITERS: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], tuple[str, ...]]] = {
+    "caffe": (caffe.write, (".caffemodel",)), "caffe-v1": (partial(caffe.write, version="V1"), (".caffemodel",)),
+    "keras": (keras.write, (".h5",)), "torchvision": (torchvision.write, (".pth", ".pt", ".safetensors")),
+    "timm": (torchvision.write_timm, (".pth", ".pt", ".safetensors")),
+}  # fmt: skip
 
 
-class Report(NamedTuple):
+class Conversion(NamedTuple):
     """What was written, and how far it was found from its source on a random photo, relative to the largest value."""
 
     path: Path
@@ -65,7 +57,7 @@ class Report(NamedTuple):
 def convert(
     source: Path | str | Net, to: Target, out: Path | str, *, eats: str | Eats | None = None,
     keep: bool = False, fold_mean: bool = False,
-) -> Report:  # fmt: skip
+) -> Conversion:  # fmt: skip
     """Writes a net for Caffe (V2 or V1), Keras, torchvision or timm, to eat what nets of that layout usually eat.
 
     source: a model or its path; `eats` says what a foreign file eats, as in `read_foreign`. The source's std is folded
@@ -75,19 +67,17 @@ def convert(
     compared before it gets its name, so that a bad one is never seen. Raises ModelError, ConfigError and RunError.
     """
     path = Path(out)
-    if to not in TOOLKITS:
-        raise ConfigError(f"to: {to!r} is not known; try one of {', '.join(TOOLKITS)}")
-    check_out(source, path, to, TOOLKITS[to].endings)
+    if to not in WRITERS:
+        raise ConfigError(f"to: {to!r} is not known; try one of {', '.join(WRITERS)}")
+    check_out(source, path, to, WRITERS[to][1])
     if keep and fold_mean:
         raise ConfigError("keep and fold_mean: the one leaves conv1_1 as it is, the other changes it; give one of them")
     net = load_or_features(source, eats) if isinstance(source, (str, Path)) else source
     about, tensors = contents(net)
     if about.net == "A-LRN":
-        raise ModelError(
-            "net A-LRN normalises its responses, which nets of that layout do not: it would answer otherwise"
-        )
+        raise ModelError("net A-LRN normalises its responses; nets of that layout do not and would answer otherwise")
     usual = eats_of(USUAL[to.removesuffix("-v1")])
-    wanted = in_order(usual.order, about.mean, about.std) if keep else usual
+    wanted = eats_in(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
@@ -105,7 +95,7 @@ def convert(
     ):
         trial = Path(folder) / path.name  # by whose ending the writers choose the form
         back = written(tensors, to, trial, path, wanted)
-        report = Report(path, to, wanted, folded, *nets_apart(net, back), notes(net, back, path, wanted, usual))
+        report = Conversion(path, to, wanted, folded, *nets_apart(net, back), notes(net, back, path, wanted, usual))
         check_report(report, tensors, contents(back)[1])
         write_atomically(path, trial.replace)
     return report
@@ -141,14 +131,14 @@ def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, eats: 
     if eats.order == "BGR":
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     try:
-        TOOLKITS[to].write(tensors, trial)
+        WRITERS[to][0](tensors, trial)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the source names its classes
             return open_foreign(trial, eats)
     except (ValueError, ModelError) as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
 
-def check_report(report: Report, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     """Raises ModelError where the file holds or computes something else; a folded mean may alter the border.
 
     A bias can be lost among pixels of 0-255 without a trace in the logits, so tensors are compared too.
@@ -179,7 +169,7 @@ def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str
         names = shown(was.left[:3]) + ", ..." * (len(was.left) > 3)
         found.append(f"{several(len(was.left), 'tensors')} of another head left out ({names})")
     with suppress(ConfigError):  # the mean of a net may be one that nobody writes
-        if eats != usual and eats_of(word := spelled(eats)) == eats:
+        if eats != usual and eats_of(word := eats_word(eats)) == eats:
             found.append(f"to use it here: {path}@{word}")
     return tuple(found)
 

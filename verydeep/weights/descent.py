@@ -15,7 +15,7 @@ from verydeep.errors import ModelError
 from verydeep.shape import Pooling
 from verydeep.weights import keras
 from verydeep.weights.catalogue import Entry, catalogue, data
-from verydeep.weights.eats import EATS, ContractWarning, Eats, Order, eats_of, in_order
+from verydeep.weights.eats import EATS, ContractWarning, Eats, Order, eats_in, eats_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
 
@@ -73,7 +73,7 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
                 if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
                     alike = taken == std and not any(name.startswith("bn") for name in tensors)
                     whole = alike and fingerprint(tensors, order) == known.convolutions
-                    return Descent(known.name, in_order(order, mean, taken), whole)
+                    return Descent(known.name, eats_in(order, mean, taken), whole)
     return None
 
 

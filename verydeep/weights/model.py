@@ -7,7 +7,7 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
 from verydeep.weights.eats import EATS, Eats
-from verydeep.weights.read import Net, open_foreign, whole
+from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
 EXPECTED = (
@@ -25,7 +25,7 @@ class Location(NamedTuple):
 
 def load(model: str | Path) -> Classifier:
     """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ConfigError and ModelError."""
-    return whole(load_or_features(model), model)
+    return with_fc(load_or_features(model), model)
 
 
 def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:

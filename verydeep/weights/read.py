@@ -91,10 +91,10 @@ def read_foreign(
     on for any other number. origin and licence go into the contract as they are. Raises ConfigError, and ModelError,
     also for a file without FC layers (read_features reads those).
     """
-    return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
+    return with_fc(open_foreign(Path(path), eats, classes, origin, licence), path)
 
 
-def whole(found: Net, path: Path | str) -> Classifier:
+def with_fc(found: Net, path: Path | str) -> Classifier:
     """Raises ModelError for convolutions alone."""
     if isinstance(found, Features):
         but = f" but {shown(found.left[:3])}" if found.left else ""

@@ -164,9 +164,9 @@ def judgements(results: Results, facts: Facts) -> list[Judgement]:
     """All claims of section 4, each by the protocol of the net that is to be better, the paper's own first."""
     found = []
     for claim in claims():
-        outcomes: dict[str, list[Outcome]] = {}
-        for c in claim.comparisons:
-            outcomes.setdefault(c.second.protocol, []).extend(o for o in [outcome_of(c, results, facts)] if o)
+        outcomes: dict[str, list[Outcome]] = {c.second.protocol: [] for c in claim.comparisons}
+        for made in filter(None, (outcome_of(c, results, facts) for c in claim.comparisons)):
+            outcomes[made.comparison.second.protocol].append(made)
         found.append(Judgement(claim, outcomes, {p: verdict_on(claim.kind, own) for p, own in outcomes.items()}))
     return found
 

@@ -100,11 +100,9 @@ class Entry:
 
     def check(self, path: Path) -> None:
         """Raises ValueError naming a checksum of the file that is not the stated one, and ModelError."""
-        stated = {kind: self.checksums[kind].value for kind in SUMS if kind in self.checksums}
-        sums = digests(path, stated)
-        for kind, value in stated.items():
-            if sums[kind] != value:
-                raise ValueError(f"its {SUMS[kind]} is {sums[kind]}, expected {value}")
+        for kind, found in digests(path, [kind for kind in SUMS if kind in self.checksums]).items():
+            if found != (stated := self.checksums[kind].value):
+                raise ValueError(f"its {SUMS[kind]} is {found}, expected {stated}")
 
 
 @cache

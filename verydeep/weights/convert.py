@@ -83,9 +83,8 @@ def convert(
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
     if "mean" in folded and not fold_mean:
         raise ModelError(
-            f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean to "
-            "fold the difference into conv1_1, which changes what the border sees, or --keep to leave all weights and "
-            "feed the net its own mean"
+            f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean, "
+            "which changes conv1_1 and what the border sees, or --keep, and feed the net its own mean"
         )
     if folded:
         tensors = fold(tensors, about, mean, std)
@@ -154,15 +153,12 @@ def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, 
 
 def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str, ...]:
     """What is not read back from the file as it was in the net, and the word by which it eats here what it should."""
-    was, now = contents(net)[0], contents(back)[0]
-    lost, found = [], []
-    if was.pooling != now.pooling:
-        lost.append(f"the pooling ({was.pooling}; read as {now.pooling})")
+    (was, _), (now, _), found = contents(net), contents(back), []
+    lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
     if isinstance(was, Contract) and isinstance(now, Contract):
-        if was.classes != now.classes:
-            lost.append(f"the names of {several(len(was.classes), 'classes')}")
-        if was.scales != now.scales:
-            lost.append(f"S ([{was.scales[0]};{was.scales[1]}]; read as {now.scales[0]})")
+        lost += [f"the names of {several(len(was.classes), 'classes')}"] if was.classes != now.classes else []
+        low, high = was.scales
+        lost += [f"S ([{low};{high}]; read as {now.scales[0]})"] if was.scales != now.scales else []
     if lost:
         found.append(f"the file does not keep {', '.join(lost)}")
     if isinstance(was, Features) and was.left:

@@ -72,7 +72,6 @@ def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
 @pytest.mark.parametrize(
     ("which", "base", "message"),
     [
-        (Asked(["A", "F"]), PAPER, "nets: 'F'"),
         (Asked([]), PAPER, "nets and seeds"),
         (Asked(["A"], []), PAPER, "nets and seeds"),
         (Asked(["A"], [1, 1]), PAPER, "nets and seeds"),

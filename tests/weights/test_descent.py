@@ -225,7 +225,7 @@ def test_torchs_defaults_play_no_part():
 def test_a_mean_in_the_file_is_no_word_on_the_order_or_the_range(tmp_path):
     tensors = descent_tensors(descendant("torchvision-d"))
     found = Found(tensors, mean=(128.0, 128.0, 128.0))
-    mat = Layout("matconvnet", "mat", "rgb-255", "up")
+    mat = Layout("matconvnet", "mat")
     with said("it was taken to eat RGB, mean 128 128 128, std 58.395 57.12 57.375"):
         eats_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
     with said():

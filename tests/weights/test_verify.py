@@ -118,8 +118,8 @@ def test_eight_digits_in_a_name_are_those_of_the_sha256(capsys, tmp_path, learnt
     for name, status, mark in [
         (f"net-{digits}.pth", 0, "yes  its SHA-256 (first 8 digits) is that in its name"),
         ("net-deadbeef.pth", 1, "NO   its name ends in deadbeef, as torchvision's end in their SHA-256"),
-        ("net-20240612.pth", 0, "-    the file carries no checksum"),
-        (f"net-{digits}0.pth", 0, "-    the file carries no checksum"),
+        ("net-20240612.pth", 0, "-    it carries no checksum"),
+        (f"net-{digits}0.pth", 0, "-    it carries no checksum"),
     ]:  # fmt: skip
         (tmp_path / name).write_bytes(data)
         assert f"whole   {mark}" in said(capsys, "verify", tmp_path / name, status=status).out

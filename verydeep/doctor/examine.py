@@ -18,6 +18,8 @@ from verydeep.doctor.page import write_page
 from verydeep.errors import DataError
 from verydeep.progress import Progress
 from verydeep.report.page import rendered
+from verydeep.run import Run
+from verydeep.train.advice import say_data
 
 
 def check(
@@ -64,11 +66,7 @@ def would_train(data: DataSet, facts: Facts) -> dict[str, Any]:
         if len(data.classes) < 2:
             raise DataError(f"{data.name} has {len(data.classes)} class; expected at least two")
         divided = divide(data, (Config().val_share, Config().test_share), Config().seed)
-        trained = np.bincount(divided.split("train").targets(), minlength=len(data.classes))
-        if not trained.all():
-            raise DataError(f"{data.name}: the class {data.classes[trained.argmin()]!r} has no training photo")
-        if not len(divided.split("val")):
-            raise DataError(f"{data.name} has no validation photos")
+        say_data(Run(Path(), writes=False), divided)
         if len(bad) == len(facts.bad):
             raise DataError(f"{data.name}: none of its {len(bad)} photos can be read")
     except DataError as e:

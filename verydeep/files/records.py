@@ -115,13 +115,17 @@ def is_plain(value: object, kind: Any) -> bool:
 
 
 def record_of(kind: type[T], values: object) -> T:
-    """A dataclass or named tuple of plain values, which are just its fields. Raises ValueError naming the field."""
+    """A dataclass or named tuple of plain values, which are just its fields. Raises ValueError naming the field.
+
+    Those that the class names in MAY_LACK may be left out and are what they are by default.
+    """
     kinds = get_type_hints(kind, include_extras=True)
     if not isinstance(values, Mapping):
         raise ValueError(f"it is {SHORT.repr(values)}, and not an object")
-    if odd := sorted(SHORT.repr(name) for name in values.keys() ^ kinds.keys()):
+    may_lack: set[str] = getattr(kind, "MAY_LACK", set())
+    if odd := sorted(SHORT.repr(name) for name in (values.keys() ^ kinds.keys()) - may_lack):
         raise ValueError(f"the fields are other ones: {', '.join(odd[:5])}")
-    return kind(**{name: field_of(name, values[name], kinds[name]) for name in kinds})
+    return kind(**{name: field_of(name, values[name], kinds[name]) for name in kinds if name in values})
 
 
 def field_of(name: str, value: object, kind: Any) -> Any:

@@ -5,7 +5,7 @@ facts of a stage are its net, its way (what S was in the paper), its seed, its t
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +15,6 @@ from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 
 Facts = Mapping[str, Mapping[str, Any]]  # of a stage, by name
 Results = Sequence[Mapping[str, Any]]
-Pair = tuple[tuple[Any, ...], tuple[Any, ...]]  # fields of two TableRows
 Kind = Literal["fewer", "not fewer"]
 Verdict = Literal["held", "not held", "undecided"]
 LEVEL = 0.05
@@ -131,9 +130,9 @@ def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcom
 class Claim(NamedTuple):
     """A sentence of the paper. kind: `fewer`, that second makes fewer errors, or `not fewer`, that it does not."""
 
-    sentence: str
     section: str
     kind: Kind
+    sentence: str
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -163,9 +162,9 @@ def judgements(results: Results, facts: Facts) -> list[Judgement]:
     """All claims of section 4, each by the protocol of the net that is to be better, the paper's own first."""
     found = []
     for claim in claims():
-        outcomes: dict[str, list[Outcome]] = {}
-        for c in claim.comparisons:
-            outcomes.setdefault(c.second.protocol, []).extend(o for o in [outcome_of(c, results, facts)] if o)
+        outcomes: dict[str, list[Outcome]] = {c.second.protocol: [] for c in claim.comparisons}
+        for made in filter(None, (outcome_of(c, results, facts) for c in claim.comparisons)):
+            outcomes[made.comparison.second.protocol].append(made)
         found.append(Judgement(claim, outcomes, {p: verdict_on(claim.kind, own) for p, own in outcomes.items()}))
     return found
 
@@ -185,36 +184,34 @@ def verdict_on(kind: Kind, outcomes: Sequence[Outcome]) -> Verdict | None:
 
 def claims() -> list[Claim]:
     """Sections 4.1 to 4.4. Where nets are compared, the centre crop is asked as well as the paper's dense test."""
-    depth = pairs("A", "B") + pairs("B", "C") + pairs("C", "D")
     jittered = [net for net, s, *_ in TABLE_3 if s == JITTER]
-    rows: list[tuple[str, Kind, str, Iterable[Pair]]] = [
-        ("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.",
-            pairs("A", "A-LRN")),
-        ("4.1", "fewer", "Depth helps: the error falls from A to B, from B to C and from C to D.", depth),
-        ("4.1", "fewer", "More non-linearity helps: C, with 1x1 layers, is better than B.", pairs("B", "C")),
-        ("4.1", "fewer", "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
-            pairs("C", "D")),
-        ("4.1", "not fewer", "The error saturates at 19 layers: E is no better than D.", pairs("D", "E")),
-        ("4.1", "fewer", "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
-            pairs("shallow-B", "B")),
-        ("4.1", "fewer", "Scale jitter in training helps at a single test scale.",
-            (((n, s, p), (n, JITTER, p)) for n in jittered for p in ("dense", "centre") for s in WAYS[:2])),
-        ("4.2", "fewer", "Several test scales help.",
-            (((n, s, "dense"), (n, s, "dense", True)) for n, s, *_ in TABLE_4)),
-        ("4.3", "fewer", "Dense evaluation and crops together are better than either.",
-            (((n, JITTER, p, True), (n, JITTER, "both", True)) for n in "DE" for p in ("dense", "crops"))),
-        ("4.4", "fewer", "Fusion helps: D and E averaged are better than either.",
-            (((n, JITTER, p, p != "centre"), ("D+E", JITTER, p, p != "centre"))
-             for p in ("dense", "crops", "both", "centre") for n in "DE")),
-    ]  # fmt: skip
     return [
-        Claim(sentence, section, kind, tuple(Comparison(TableRow(*a), TableRow(*b)) for a, b in compared))
-        for section, kind, sentence, compared in rows
-    ]
+        Claim("4.1", "not fewer", "Local response normalisation does not help: A-LRN is no better than A.",
+            pairs("A", "A-LRN")),
+        Claim("4.1", "fewer", "Depth helps: the error falls from A to B, from B to C and from C to D.",
+            (*pairs("A", "B"), *pairs("B", "C"), *pairs("C", "D"))),
+        Claim("4.1", "fewer", "More non-linearity helps: C, with 1x1 layers, is better than B.", pairs("B", "C")),
+        Claim("4.1", "fewer", "Spatial context helps: D, with 3x3 layers, is better than C with 1x1 layers.",
+            pairs("C", "D")),
+        Claim("4.1", "not fewer", "The error saturates at 19 layers: E is no better than D.", pairs("D", "E")),
+        Claim("4.1", "fewer", "Deep with small filters beats shallow with large ones: B is better than shallow-B.",
+            pairs("shallow-B", "B")),
+        Claim("4.1", "fewer", "Scale jitter in training helps at a single test scale.",
+            tuple(Comparison(TableRow(n, s, p), TableRow(n, JITTER, p))
+                for n in jittered for p in ("dense", "centre") for s in WAYS[:2])),
+        Claim("4.2", "fewer", "Several test scales help.",
+            tuple(Comparison(TableRow(n, s, "dense"), TableRow(n, s, "dense", True)) for n, s, *_ in TABLE_4)),
+        Claim("4.3", "fewer", "Dense evaluation and crops together are better than either.",
+            tuple(Comparison(TableRow(n, JITTER, p, True), TableRow(n, JITTER, "both", True))
+                for n in "DE" for p in ("dense", "crops"))),
+        Claim("4.4", "fewer", "Fusion helps: D and E averaged are better than either.",
+            tuple(Comparison(TableRow(n, JITTER, p, p != "centre"), TableRow("D+E", JITTER, p, p != "centre"))
+                for p in ("dense", "crops", "both", "centre") for n in "DE")),
+    ]  # fmt: skip
 
 
-def pairs(first: str, second: str) -> list[Pair]:
+def pairs(first: str, second: str) -> tuple[Comparison, ...]:
     """Two nets at every S that the paper has of both, at one test scale."""
     trained = {(net, s) for net, s, *_ in TABLE_3}
     ways = [s for net, s, *_ in TABLE_3 if net == second and (first == "shallow-B" or (first, s) in trained)]
-    return [((first, s, p), (second, s, p)) for p in ("dense", "centre") for s in ways]
+    return tuple(Comparison(TableRow(first, s, p), TableRow(second, s, p)) for p in ("dense", "centre") for s in ways)

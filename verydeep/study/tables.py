@@ -12,7 +12,7 @@ from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
 Result = Mapping[str, Any]
-Shown = tuple[str, str, bool]  # a column: its title, the protocol, several test scales
+Columns = Mapping[str, tuple[str, bool]]  # title -> the protocol, several test scales
 
 
 class TableLayout(NamedTuple):
@@ -20,29 +20,27 @@ class TableLayout(NamedTuple):
 
     title: str
     main: tuple[str, bool]
-    own: tuple[Shown, ...]
-    paper: tuple[Shown, ...]
+    own: Columns
+    paper: Columns
     paper_scales: str = ""  # title of the column of the paper's S and Q
     fused: bool = False
 
 
-ONE_Q = ("centre crop, one Q", "centre", False)
-LADDER = (ONE_Q, ("dense", "dense", True), ("crops", "crops", True), ("crops and dense", "both", True))
-PAPERS = (("paper: dense", "dense", True), ("paper: crops", "crops", True), ("paper: both", "both", True))
+DENSE, CENTRE, ONE_Q = ("dense", True), ("centre", False), ("dense", False)
+LADDER = {"centre crop, one Q": CENTRE, "dense": DENSE, "crops": ("crops", True), "crops and dense": ("both", True)}
+PAPERS = {"paper: dense": DENSE, "paper: crops": ("crops", True), "paper: both": ("both", True)}
 LAYOUTS = (
-    TableLayout("Table 3: one test scale", ("dense", False),
-        (("centre crop", "centre", False), ("dense", "dense", False)),
-        (("paper: dense", "dense", False),), "paper: S | Q"),
-    TableLayout("Table 4: several test scales", ("dense", True),
-        (ONE_Q, ("dense, one Q", "dense", False), ("dense, all Q", "dense", True)), PAPERS[:1], "paper: Q"),
+    TableLayout("Table 3: one test scale", ONE_Q,
+        {"centre crop": CENTRE, "dense": ONE_Q}, {"paper: dense": ONE_Q}, "paper: S | Q"),
+    TableLayout("Table 4: several test scales", DENSE,
+        {"centre crop, one Q": CENTRE, "dense, one Q": ONE_Q, "dense, all Q": DENSE},
+        {"paper: dense": DENSE}, "paper: Q"),
     TableLayout("Table 5: dense evaluation and crops", ("crops", True), LADDER, PAPERS),
     TableLayout("Table 6: fusion", ("crops", True), LADDER, PAPERS, fused=True),
 )  # fmt: skip
 PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TABLE_3} | {
     TableRow(net, s, "dense", True): ", ".join(map(str, qs)) for net, s, qs, *_ in TABLE_4
 }
-
-
 COMPARED = {
     "first": "{first!s}", "second": "{second!s}", "seeds": "{seeds}", "photos": "{photos:,}",
     "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
@@ -95,13 +93,11 @@ def filled(layout: TableLayout, trained: Sequence[tuple[str, str]], results: Res
         sides = dict.fromkeys(map_side(q, r["crop"], r["pooling"] == "up") for q in r["scales"])
         row = {"net": nets, "train S": str(first["scale"]), "test Q": ", ".join(map(str, r["scales"]))}
         row["class maps" if layout.main[1] else "class map"] = ", ".join(f"{n} x {n}" for n in sides)
-        for title, protocol, several in layout.own:
-            row[title] = rates_text(TableRow(nets, way, protocol, several), main, results, facts)
+        row |= {t: rates_text(TableRow(nets, way, *test), main, results, facts) for t, test in layout.own.items()}
         if layout.paper_scales:
             row[layout.paper_scales] = PAPER_SCALES.get(main, "-")
-        for title, protocol, several in layout.paper:
-            row[title] = " / ".join(map(str, PRINTED.get(TableRow(nets, way, protocol, several), "-")))
-        rows.append(row)
+        printed = {title: PRINTED.get(TableRow(nets, way, *test), "-") for title, test in layout.paper.items()}
+        rows.append(row | {title: " / ".join(map(str, errors)) for title, errors in printed.items()})
     if not rows:
         return None
     photos = " or ".join(f"{n:,}" for n in sorted({r["photos"] for r in mains}))

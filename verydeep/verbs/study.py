@@ -5,6 +5,7 @@ from typing import Any, Literal
 from verydeep.config import Config
 from verydeep.files.records import Count, Natural
 from verydeep.recipes import PAPER
+from verydeep.shape import Net
 from verydeep.verbs import FilePath, Trains
 
 
@@ -16,7 +17,7 @@ class Study(Trains):
     _: KW_ONLY
     out: FilePath
     """the study's folder; an interrupted one goes on, or grows"""
-    nets: tuple[str, ...] = ("A", "A-LRN", "B", "C", "D", "E")
+    nets: tuple[Net, ...] = ("A", "A-LRN", "B", "C", "D", "E")
     """columns of Table 1, or shallow-B, with commas; B to E start from A, so A comes with them"""
     seeds: tuple[Natural, ...] = (0,)
     """every net is trained once from each, with commas; all must agree before a claim is decided. --seed only

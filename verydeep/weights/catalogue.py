@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -21,12 +21,14 @@ CHUNK, ROUNDED = 1 << 20, 1 << 20  # bytes read at once; bytes by which a size t
 LIST = "see 'verydeep weights list'"
 
 
-class Stated(NamedTuple):
+@dataclass(frozen=True)
+class Stated:
     """A checksum or address, who states it, and whether the file was fetched and hashed for this catalogue."""
 
     value: str
     source: str
-    checked: bool
+    checked: bool = False
+    MAY_LACK = {"checked"}
 
 
 class Licence(NamedTuple):
@@ -67,6 +69,7 @@ class Entry:
     batch_norm: bool = False
     scales: tuple[int, int] | None = None
     head: bool = True  # whether the file has FC layers that can be used
+    MAY_LACK = {"urls", "errors", "bytes", "mib", "batch_norm", "scales", "head"}
 
     @property
     def builtin(self) -> bool:
@@ -97,11 +100,9 @@ class Entry:
 
     def check(self, path: Path) -> None:
         """Raises ValueError naming a checksum of the file that is not the stated one, and ModelError."""
-        stated = {kind: self.checksums[kind].value for kind in SUMS if kind in self.checksums}
-        sums = digests(path, stated)
-        for kind, value in stated.items():
-            if sums[kind] != value:
-                raise ValueError(f"its {SUMS[kind]} is {sums[kind]}, expected {value}")
+        for kind, found in digests(path, [kind for kind in SUMS if kind in self.checksums]).items():
+            if found != (stated := self.checksums[kind].value):
+                raise ValueError(f"its {SUMS[kind]} is {found}, expected {stated}")
 
 
 @cache
@@ -113,8 +114,7 @@ def data() -> dict[str, Any]:
 @cache
 def catalogue() -> dict[str, Entry]:
     """Name -> entry, in the order of the file."""
-    usual = {f.name: f.default for f in fields(Entry) if f.default is not MISSING}
-    return {name: record_of(Entry, usual | values | {"name": name}) for name, values in data()["models"].items()}
+    return {name: record_of(Entry, values | {"name": name}) for name, values in data()["models"].items()}
 
 
 def weights_folder() -> Path:

@@ -15,7 +15,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
-from verydeep.weights.eats import Colours, ContractWarning, Eats, eats_of, in_order, shortly, spelled
+from verydeep.weights.eats import USUAL, Colours, ContractWarning, Eats, eats_in, eats_of, eats_word, shortly
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
@@ -26,24 +26,15 @@ CLOSE = 1e-4  # of the largest value: float32, and a convolution that adds in an
 SAME = 1e-6  # two means that print alike
 
 
-class Toolkit(NamedTuple):
-    """What its nets usually eat, how the names of its files end, and who writes them."""
-
-    eats: str
-    endings: tuple[str, ...]
-    write: Callable[[dict[str, Tensor], Path], None]
-
-
-TOOLKITS = {
-    "caffe": Toolkit("bgr-255", (".caffemodel",), caffe.write),
-    "caffe-v1": Toolkit("bgr-255", (".caffemodel",), partial(caffe.write, version="V1")),
-    "keras": Toolkit("bgr-255", (".h5",), keras.write),
-    "torchvision": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write),
-    "timm": Toolkit("rgb-01-std", (".pth", ".pt", ".safetensors"), torchvision.write_timm),
-}
+# Who writes a target, and how the names of its files end
+WRITERS: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], tuple[str, ...]]] = {
+    "caffe": (caffe.write, (".caffemodel",)), "caffe-v1": (partial(caffe.write, version="V1"), (".caffemodel",)),
+    "keras": (keras.write, (".h5",)), "torchvision": (torchvision.write, (".pth", ".pt", ".safetensors")),
+    "timm": (torchvision.write_timm, (".pth", ".pt", ".safetensors")),
+}  # fmt: skip
 
 
-class Report(NamedTuple):
+class Conversion(NamedTuple):
     """What was written, and how far it was found from its source on a random photo, relative to the largest value."""
 
     path: Path
@@ -66,7 +57,7 @@ class Report(NamedTuple):
 def convert(
     source: Path | str | Net, to: Target, out: Path | str, *, eats: str | Eats | None = None,
     keep: bool = False, fold_mean: bool = False,
-) -> Report:  # fmt: skip
+) -> Conversion:  # fmt: skip
     """Writes a net for Caffe (V2 or V1), Keras, torchvision or timm, to eat what nets of that layout usually eat.
 
     source: a model or its path; `eats` says what a foreign file eats, as in `read_foreign`. The source's std is folded
@@ -76,27 +67,24 @@ def convert(
     compared before it gets its name, so that a bad one is never seen. Raises ModelError, ConfigError and RunError.
     """
     path = Path(out)
-    if to not in TOOLKITS:
-        raise ConfigError(f"to: {to!r} is not known; try one of {', '.join(TOOLKITS)}")
-    check_out(source, path, to, TOOLKITS[to].endings)
+    if to not in WRITERS:
+        raise ConfigError(f"to: {to!r} is not known; try one of {', '.join(WRITERS)}")
+    check_out(source, path, to, WRITERS[to][1])
     if keep and fold_mean:
         raise ConfigError("keep and fold_mean: the one leaves conv1_1 as it is, the other changes it; give one of them")
     net = load_or_features(source, eats) if isinstance(source, (str, Path)) else source
     about, tensors = contents(net)
     if about.net == "A-LRN":
-        raise ModelError(
-            "net A-LRN normalises its responses, which nets of that layout do not: it would answer otherwise"
-        )
-    usual = eats_of(TOOLKITS[to].eats)
-    wanted = in_order(usual.order, about.mean, about.std) if keep else usual
+        raise ModelError("net A-LRN normalises its responses; nets of that layout do not and would answer otherwise")
+    usual = eats_of(USUAL[to.removesuffix("-v1")])
+    wanted = eats_in(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
     if "mean" in folded and not fold_mean:
         raise ModelError(
-            f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean to "
-            "fold the difference into conv1_1, which changes what the border sees, or --keep to leave all weights and "
-            "feed the net its own mean"
+            f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean, "
+            "which changes conv1_1 and what the border sees, or --keep, and feed the net its own mean"
         )
     if folded:
         tensors = fold(tensors, about, mean, std)
@@ -106,7 +94,7 @@ def convert(
     ):
         trial = Path(folder) / path.name  # by whose ending the writers choose the form
         back = written(tensors, to, trial, path, wanted)
-        report = Report(path, to, wanted, folded, *nets_apart(net, back), notes(net, back, path, wanted, usual))
+        report = Conversion(path, to, wanted, folded, *nets_apart(net, back), notes(net, back, path, wanted, usual))
         check_report(report, tensors, contents(back)[1])
         write_atomically(path, trial.replace)
     return report
@@ -142,14 +130,14 @@ def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, eats: 
     if eats.order == "BGR":
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     try:
-        TOOLKITS[to].write(tensors, trial)
+        WRITERS[to][0](tensors, trial)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the source names its classes
             return open_foreign(trial, eats)
     except (ValueError, ModelError) as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
 
-def check_report(report: Report, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     """Raises ModelError where the file holds or computes something else; a folded mean may alter the border.
 
     A bias can be lost among pixels of 0-255 without a trace in the logits, so tensors are compared too.
@@ -165,22 +153,19 @@ def check_report(report: Report, meant: dict[str, Tensor], found: dict[str, Tens
 
 def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str, ...]:
     """What is not read back from the file as it was in the net, and the word by which it eats here what it should."""
-    was, now = contents(net)[0], contents(back)[0]
-    lost, found = [], []
-    if was.pooling != now.pooling:
-        lost.append(f"the pooling ({was.pooling}; read as {now.pooling})")
+    (was, _), (now, _), found = contents(net), contents(back), []
+    lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
     if isinstance(was, Contract) and isinstance(now, Contract):
-        if was.classes != now.classes:
-            lost.append(f"the names of {several(len(was.classes), 'classes')}")
-        if was.scales != now.scales:
-            lost.append(f"S ([{was.scales[0]};{was.scales[1]}]; read as {now.scales[0]})")
+        lost += [f"the names of {several(len(was.classes), 'classes')}"] if was.classes != now.classes else []
+        low, high = was.scales
+        lost += [f"S ([{low};{high}]; read as {now.scales[0]})"] if was.scales != now.scales else []
     if lost:
         found.append(f"the file does not keep {', '.join(lost)}")
     if isinstance(was, Features) and was.left:
         names = shown(was.left[:3]) + ", ..." * (len(was.left) > 3)
         found.append(f"{several(len(was.left), 'tensors')} of another head left out ({names})")
     with suppress(ConfigError):  # the mean of a net may be one that nobody writes
-        if eats != usual and eats_of(word := spelled(eats)) == eats:
+        if eats != usual and eats_of(word := eats_word(eats)) == eats:
             found.append(f"to use it here: {path}@{word}")
     return tuple(found)
 

@@ -15,7 +15,7 @@ from verydeep.errors import ModelError
 from verydeep.shape import Pooling
 from verydeep.weights import keras
 from verydeep.weights.catalogue import Entry, catalogue, data
-from verydeep.weights.eats import EATS, ContractWarning, Eats, Order, eats_of, in_order
+from verydeep.weights.eats import EATS, ContractWarning, Eats, Order, eats_in, eats_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
 
@@ -73,7 +73,7 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
                 if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
                     alike = taken == std and not any(name.startswith("bn") for name in tensors)
                     whole = alike and fingerprint(tensors, order) == known.convolutions
-                    return Descent(known.name, in_order(order, mean, taken), whole)
+                    return Descent(known.name, eats_in(order, mean, taken), whole)
     return None
 
 
@@ -120,26 +120,24 @@ class Said(NamedTuple):
 def said_of(
     path: Path, found: Found, layout: Layout, eats: str | Eats | None, entry: Entry | None, origin: str, licence: str
 ) -> Said:
-    """What the user says, the catalogue knows of the file or its first layer, the file tells, or is usual."""
+    """What the user says, the catalogue knows of the file or its first layer, the file tells, or is usual.
+
+    With a ContractWarning where the first layer says something else than the user.
+    """
     pooling = found.pooling or layout.pooling
     if entry:
         eaten, origin = eats_of(entry.eats if eats is None else eats), origin or f"{entry.name}: {entry.origin}"
         classes = imagenets_classes() if entry.head else ()
         return Said(eaten, pooling, origin, licence or entry.licence, classes, entry.scales)
     known = descent_of(found.tensors)
-    eaten = eats_told(path, found, layout, known) if eats is None else eats_given(path, eats_of(eats), known)
-    origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
-    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""), found.classes)
-
-
-def eats_given(path: Path, eats: Eats, known: Descent | None) -> Eats:
-    """What the user says; with a ContractWarning where the first layer says something else."""
-    if known and unlike(eats, known.eats):
+    eaten = eats_told(path, found, layout, known) if eats is None else eats_of(eats)
+    if known and eats is not None and unlike(eaten, known.eats):
         guessed(
-            f"{path} was taken to eat {eats}, as was said, but {known}, which eats {known.eats}; "
+            f"{path} was taken to eat {eaten}, as was said, but {known}, which eats {known.eats}; "
             "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
         )
-    return eats
+    origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
+    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""), found.classes)
 
 
 def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Eats:

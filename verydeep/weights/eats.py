@@ -23,7 +23,7 @@ class Eats(NamedTuple):
 
     def rgb(self) -> tuple[Colours, Colours]:
         """Mean and std as our contracts have them."""
-        return (self.mean, self.std) if self.order == "RGB" else (turned(self.mean), turned(self.std))
+        return (self.mean, self.std) if self.order == "RGB" else (self.mean[::-1], self.std[::-1])
 
     @property
     def name(self) -> str | None:
@@ -33,10 +33,6 @@ class Eats(NamedTuple):
     def __str__(self) -> str:
         named = f"{self.name}: " if self.name else ""
         return f"{named}{self.order}, mean {shortly(self.mean)}, std {shortly(self.std)} of 0-255"
-
-
-def turned(colours: Colours) -> Colours:
-    return colours[2], colours[1], colours[0]
 
 
 def times_255(colours: Colours) -> Colours:
@@ -53,6 +49,10 @@ EATS = {
     "rgb-255-rounded": Eats("RGB", times_255((0.48235, 0.45882, 0.40784))),
     "rgb-01": Eats("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
+# What nets of a layout usually eat
+USUAL = {
+    "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
+}  # fmt: skip
 
 
 def eats_of(given: str | Eats) -> Eats:
@@ -88,12 +88,12 @@ def three(text: str) -> Colours | None:
     return None
 
 
-def in_order(order: Order, mean: Colours, std: Colours) -> Eats:
+def eats_in(order: Order, mean: Colours, std: Colours) -> Eats:
     """For a net that eats this order, with mean and std in RGB as our contracts have them."""
     return Eats(order, *Eats(order, mean, std).rgb())
 
 
-def spelled(eats: Eats) -> str:
+def eats_word(eats: Eats) -> str:
     """As `eats_of` reads it, by name or to the last digit."""
     mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
     return eats.name or f"{eats.order}:{mean}:{std}"

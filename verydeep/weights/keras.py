@@ -154,7 +154,7 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
         else:
             left[path] = thing
     if any(kind == "conv2d" for kind, _ in counted):
-        layers |= in_order({key: counted[key] for key in sorted(counted)})
+        layers |= by_number({key: counted[key] for key in sorted(counted)})
     else:  # some other head on convolutions that have their names
         left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
     named = [(layer, thing) for layer, things in layers.items() for thing in things]
@@ -162,7 +162,7 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
     return unrepeated([*left.items(), *keys])
 
 
-def in_order(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[Any]]:
+def by_number(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[Any]]:
     """The names of layers known by their number only: the net is the one whose widths these are."""
     convolutions = [things for (kind, _), things in counted.items() if kind == "conv2d"]
     dense = {f"dense_{n}": things for (kind, n), things in counted.items() if kind == "dense"}

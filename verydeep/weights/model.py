@@ -7,12 +7,10 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
 from verydeep.weights.eats import EATS, Eats
-from verydeep.weights.read import Net, open_foreign, whole
+from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
-EXPECTED = (
-    "a run folder, a .safetensors file, another toolkit's file, builtin:fashion-a or a name of 'verydeep weights list'"
-)
+EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashion-a, a name of 'verydeep weights list'"
 
 
 class Location(NamedTuple):
@@ -25,7 +23,7 @@ class Location(NamedTuple):
 
 def load(model: str | Path) -> Classifier:
     """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ConfigError and ModelError."""
-    return whole(load_or_features(model), model)
+    return with_fc(load_or_features(model), model)
 
 
 def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:
@@ -34,15 +32,13 @@ def load_or_features(model: str | Path, eats: str | Eats | None = None, start: b
     if said is not None and eats is not None:
         raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
     layout = None if entry else layout_of(path)
-    known = entry is not None or layout == OWN
-    if known and (said is not None or eats is not None):
+    if (entry or layout == OWN) and (said is not None or eats is not None):
         what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
         raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
     if entry:
         path = checked_file(entry)
-        return read_classifier(path) if entry.builtin else open_foreign(path, entry=entry, start=start)
-    if layout is not None and not known:
-        return open_foreign(path, said if eats is None else eats, start=start)
+    if (entry and not entry.builtin) or layout not in (None, OWN):
+        return open_foreign(path, said if eats is None else eats, entry=entry, start=start)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
@@ -84,10 +80,8 @@ def said_at(name: str) -> Location:
     path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
     if at and (found := there(file)):
         if found.entry or Path(file).expanduser().is_dir():
-            raise ConfigError(
-                f"{name[:200]}: @ says what a file of another toolkit eats; {file[:200]} is no such file, "
-                f"so leave @{eats[:80]} out"
-            )
+            what = "@ says what a file of another toolkit eats"
+            raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave @{eats[:80]} out")
         return found._replace(eats=eats)
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]

@@ -43,7 +43,7 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
     return found
 
 
-def fused(net: str, _: bool) -> dict[str, str]:
+def fused_names(net: str, _: bool) -> dict[str, str]:
     """conv1_2.weight <-> features.3.weight: the numbers count a batch norm that is gone."""
     return {ours: theirs for ours, theirs in torchvision.names(net, True).items() if not ours.startswith("bn")}
 
@@ -57,8 +57,8 @@ def read(path: Path) -> Found:
         return from_keras(found)
     # The newer exporter multiplies batch norm into the convolutions, unless told not to, and a net without it is left.
     there = {name for name in found if name.startswith("features.")}
-    gone = any(there == {n for n in fused(net, True).values() if n.startswith("features.")} for net in PLAIN)
-    return torchvision.ours(found, fused if gone else torchvision.names)
+    gone = any(there == {n for n in fused_names(net, True).values() if n.startswith("features.")} for net in PLAIN)
+    return torchvision.ours(found, fused_names if gone else torchvision.names)
 
 
 def form(names: Iterable[str]) -> str:

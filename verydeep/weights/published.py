@@ -15,7 +15,7 @@ from torch import Tensor
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
 from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file, similar
-from verydeep.weights.convert import TOOLKITS, check_out, convert
+from verydeep.weights.convert import WRITERS, check_out, convert
 from verydeep.weights.eats import Eats, shortly
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features, contents, open_foreign
@@ -29,17 +29,17 @@ PIECE = 1 << 22  # values of fc6 that are float64 at a time
 
 def list_published() -> list[dict[str, Any]]:
     """What the catalogue knows, as plain values, and whether each file is at hand."""
-    return [facts_of(e) for e in catalogue().values()]
+    return [listing_of(e) for e in catalogue().values()]
 
 
-def facts_of(e: Entry) -> dict[str, Any]:
+def listing_of(e: Entry) -> dict[str, Any]:
     return {
         "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.eats,
         "file": str(e.path), "bytes": e.size, "bytes_exact": e.bytes is not None,
         "at_hand": e.path.is_file() and e.fits(e.path.stat().st_size),
         "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
-        "checksums": {kind: one._asdict() for kind, one in e.checksums.items()},
-        "urls": [one._asdict() for one in e.urls],
+        "checksums": {kind: asdict(one) for kind, one in e.checksums.items()},
+        "urls": [asdict(one) for one in e.urls],
     }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def fetch_published(name: str) -> dict[str, Any]:
         if e.strongest != "sha256":
             known = f"only the {SUMS[e.strongest]} is known, and it is right" if e.strongest else "no checksum is known"
             print(f"warning: of {path} {known}", file=sys.stderr)
-    return facts_of(e)
+    return listing_of(e)
 
 
 def fetched_text(r: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: 
         return {"file": str(out), "words": "\n".join([str(report), *report.notes])} | figures
     if useless := " and ".join(flag for flag, on in (("fold_mean", fold_mean), ("keep", keep)) if on):
         why = "a safetensors file carries the model's own mean and std"
-        raise ConfigError(f"{useless}: {why}; leave it out, or write another layout: {', '.join(TOOLKITS)}")
+        raise ConfigError(f"{useless}: {why}; leave it out, or write another layout: {', '.join(WRITERS)}")
     check_out(source, out, to, (".safetensors",))
     found = load_or_features(source, eats)
     if isinstance(found, Features):
@@ -105,10 +105,10 @@ def show_model(source: str) -> dict[str, Any]:
     """Contract and tensors of a model with their statistics. Raises ModelError."""
     about, tensors = contents(load_or_features(source))
     contract = {f.name: getattr(about, f.name) for f in fields(about) if f.name != "tensors"}
-    return {"model": source, "contract": contract, "tensors": [statistics_of(n, t) for n, t in tensors.items()]}
+    return {"model": source, "contract": contract, "tensors": [tensor_facts(n, t) for n, t in tensors.items()]}
 
 
-def statistics_of(name: str, tensor: Tensor) -> dict[str, Any]:
+def tensor_facts(name: str, tensor: Tensor) -> dict[str, Any]:
     """In float64, piece by piece; a value that is not finite makes them null."""
     x, n = tensor.flatten(), max(1, tensor.numel())
     mean = float(x.sum(dtype=torch.float64)) / n

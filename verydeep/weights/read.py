@@ -91,19 +91,19 @@ def read_foreign(
     on for any other number. origin and licence go into the contract as they are. Raises ConfigError, and ModelError,
     also for a file without FC layers (read_features reads those).
     """
-    return whole(open_foreign(Path(path), eats, classes, origin, licence), path)
+    return with_fc(open_foreign(Path(path), eats, classes, origin, licence), path)
 
 
-def whole(found: Net, path: Path | str) -> Classifier:
+def with_fc(found: Net, path: Path | str) -> Classifier:
     """Raises ModelError for convolutions alone."""
-    if isinstance(found, Features):
-        but = f" but {shown(found.left[:3])}" if found.left else ""
-        raise ModelError(
-            f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; a net whose FC layers are "
-            "random classifies nothing; 'verydeep train DATA --from FILE' starts from them, in Python "
-            "verydeep.weights.read.read_features reads them"
-        )
-    return found
+    if isinstance(found, Classifier):
+        return found
+    but = f" but {shown(found.left[:3])}" if found.left else ""
+    raise ModelError(
+        f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; "
+        "random FC layers classify nothing; 'verydeep train DATA --from FILE' starts from the convolutions, "
+        "in Python verydeep.weights.read.read_features reads them"
+    )
 
 
 def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: str = "", licence: str = "") -> Features:
@@ -135,9 +135,8 @@ def open_foreign(
     net, features = features_of(path, found.tensors, (), said)
     names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
     if len(names) != net.classes:
-        raise ModelError(
-            f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given for them"
-        )
+        given = f"{several(len(names), 'names')} were given for them"
+        raise ModelError(f"{path} has {several(net.classes, 'classes')}, {given}")
     return features.within(names, net.crop, net.fc_width, said.scales)
 
 
@@ -145,11 +144,8 @@ def names_for(path: Path, outputs: int) -> tuple[str, ...]:
     """`class 0` and on; a thousand are ImageNet's, with a ContractWarning."""
     if outputs != len(imagenets := imagenets_classes()):
         return tuple(f"class {i}" for i in range(outputs))
-    what = (
-        f"{path} names none of its 1,000 outputs; they were taken for ImageNet's classes in the order of the synsets "
-        "(classes= of verydeep.weights.read.read_foreign says others)"
-    )
-    warnings.warn(what, ContractWarning, stacklevel=4)
+    taken = "they were taken for ImageNet's classes in the order of the synsets (classes= of read_foreign says others)"
+    warnings.warn(f"{path} names none of its 1,000 outputs; {taken}", ContractWarning, stacklevel=4)
     return imagenets
 
 

@@ -10,6 +10,7 @@ from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, onnx, torch_file, torchvision
+from verydeep.weights.eats import USUAL
 from verydeep.weights.wire import beginning
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -17,12 +18,19 @@ Origin = Literal["verydeep", "caffe", "matconvnet", "keras", "torchvision", "tim
 
 
 class Layout(NamedTuple):
-    """Whose names a file uses, in which of its forms, and what files of this layout usually eat."""
+    """Whose names a file uses, and in which of its forms; of ONNX the form is whose names they are."""
 
     origin: Origin
     form: str
-    usual: str = ""  # a name in eats.EATS
-    pooling: Pooling = "down"
+
+    @property
+    def usual(self) -> str:
+        """What such nets usually eat, a name in eats.EATS."""
+        return USUAL.get(self.origin) or USUAL.get(self.form, "rgb-01-std")
+
+    @property
+    def pooling(self) -> Pooling:
+        return "up" if self.origin in ("caffe", "matconvnet") else "down"
 
 
 OWN = Layout("verydeep", "safetensors")
@@ -46,14 +54,14 @@ def layout_of(path: Path) -> Layout | None:
         with open_regular(path) as f:
             start = f.read(128)
         if start.startswith(HDF5):
-            return Layout("keras", "h5", "bgr-255")
+            return Layout("keras", "h5")
         if is_mat(start):
-            return Layout("matconvnet", "mat", "rgb-255", "up")
+            return Layout("matconvnet", "mat")
         if start.startswith(torch_file.ZIP):
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
             if "model.weights.h5" in members:
-                return Layout("keras", "archive", "bgr-255")
+                return Layout("keras", "archive")
             return of_torch(path, "pickle") if any(name.endswith("data.pkl") for name in members) else None
         if start.startswith(torch_file.LEGACY):
             return of_torch(path, "pickle")
@@ -69,9 +77,9 @@ def of_torch(path: Path, form: str) -> Layout | None:
     if own:
         return OWN
     if any(name.startswith(tuple(torchvision.TIMM.values())) for name in found):
-        return Layout("timm", form, "rgb-01-std")
+        return Layout("timm", form)
     known = pickled or any(name.startswith("features.") for name in found)
-    return Layout("torchvision", form, "rgb-01-std") if known else None
+    return Layout("torchvision", form) if known else None
 
 
 def of_protobuf(data: memoryview) -> Layout | None:
@@ -80,7 +88,6 @@ def of_protobuf(data: memoryview) -> Layout | None:
     if start.get(1) is True:
         if False not in (start.get(onnx.GRAPH), start.get(onnx.PRODUCER)):
             return None
-        form = onnx.form(onnx.names_in(data))
-        return Layout("onnx", form, "bgr-255" if form == "keras" else "rgb-01-std")
+        return Layout("onnx", onnx.form(onnx.names_in(data)))
     version = next((version for version, (layers, *_) in caffe.LAYER.items() if start.get(layers) is False), None)
-    return Layout("caffe", version, "bgr-255", "up") if version else None
+    return Layout("caffe", version) if version else None

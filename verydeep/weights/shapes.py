@@ -114,14 +114,14 @@ def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
     for n, tensor in tensors.items():
         if tensor.shape != wanted[n]:
             raise ValueError(f"{n} is {tuple(tensor.shape)}, expected {tuple(wanted[n])} in net {name}")
-        if not finite(tensor):
+        if not all_finite(tensor):
             raise ValueError(f"{n} holds a value that is not finite")
         if n.endswith("running_var") and float(tensor.min()) < 0:
             raise ValueError(f"{n} is negative")
     return net
 
 
-def finite(tensor: Tensor) -> bool:
+def all_finite(tensor: Tensor) -> bool:
     """Without a mask of the size of fc6."""
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
 

@@ -4,6 +4,7 @@ torchvision has classifier.N behind them, timm pre_logits.fc1 and fc2, which are
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights import torch_file
-from verydeep.weights.shapes import FC, NORM, Found, Names, describe, finite, rename, without_fc
+from verydeep.weights.shapes import FC, NORM, Found, Names, all_finite, describe, rename, without_fc
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
@@ -33,8 +34,7 @@ def names(net: str, batch_norm: bool, head: Mapping[str, str] = HEAD) -> dict[st
     return found | {f"{fc}.{p}": f"{there}.{p}" for fc, there in head.items() for p in NORM[:2]}
 
 
-def timm_names(net: str, batch_norm: bool) -> dict[str, str]:
-    return names(net, batch_norm, TIMM)
+timm_names = partial(names, head=TIMM)
 
 
 def read(path: Path) -> Found:
@@ -49,7 +49,7 @@ def ours(found: Mapping[str, Tensor], names: Names = names) -> Found:
     """FC layers of NaN, as torchvision ships them with a D of features only, are left out."""
     taken = rename(renewed(found), names)
     fc = [t for n, t in taken.tensors.items() if n.startswith(FC) and t.numel()]
-    if fc and not any(map(finite, fc)):
+    if fc and not any(map(all_finite, fc)):
         return Found(without_fc(taken.tensors), (*taken.left, *(f"{there}.weight" for there in HEAD.values())))
     return taken
 

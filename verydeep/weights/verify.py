@@ -102,8 +102,7 @@ def wholeness(
     if known:
         return True, f"its {SUMS[str(catalogue()[known].strongest)]} is that of {known}"
     if not (m := HASHED.search(file)):
-        why = "the file carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
-        return None, why
+        return None, "it carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
     kind, digits = SUMS["sha256_prefix"], sums["sha256_prefix"]
     if digits == m[1]:
         return True, f"its {kind} is that in its name"

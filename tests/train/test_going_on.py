@@ -11,6 +11,7 @@ from verydeep.files.disk import read_sealed
 from verydeep.train.prepare import run_training
 
 data = tiny.data
+DROPS, CYCLE = {"drop_at": (1,)}, {"schedule": "one-cycle"}
 
 
 def test_a_run_that_had_its_epochs_goes_on_to_what_one_training_gives(data, tmp_path):
@@ -26,7 +27,11 @@ def test_a_run_that_had_its_epochs_goes_on_to_what_one_training_gives(data, tmp_
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [({"drop_at": (1,)}, {"drop_at": (1,)}), ({"schedule": "one-cycle"}, {"schedule": "one-cycle"}), ({}, {"epochs": 1})],
+    [
+        ({"drop_at": (1,)}, {"drop_at": (1,)}),
+        ({"schedule": "one-cycle"}, {"schedule": "one-cycle"}),
+        ({}, {"epochs": 1}),
+    ],
 )
 def test_a_plan_is_not_lengthened_and_nothing_shortened(data, tmp_path, first, then):
     run_training(data, tiny.config(**first), tmp_path / "run")

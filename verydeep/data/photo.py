@@ -224,17 +224,6 @@ def encode(pixels: Pixels, format: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def opened(given: object, name: str) -> Image.Image:
-    """A photo from a path, the bytes of a file, an open file, a Pillow image or a uint8 array. Raises PhotoError."""
-    if isinstance(given, (str, Path)):
-        return from_file(Path(given))
-    if isinstance(given, bytes):
-        return decode(given, name)
-    if callable(read := getattr(given, "read", None)):
-        return decode(read(MAX_BYTES + 1), name)
-    return from_memory(given, name)
-
-
 def from_memory(given: object, name: str) -> Image.Image:
     """A photo from a Pillow image or uint8 H x W x 3 (or H x W, grey). Raises PhotoError."""
     try:

@@ -15,7 +15,15 @@ from verydeep.evaluate.classify import Entrant, entrant, tally
 from verydeep.evaluate.lists import write_lists
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteriors
-from verydeep.evaluate.sample import Sample, check_fusible, class_numbers, folder_of, is_main, photos_for, seen_in_training
+from verydeep.evaluate.sample import (
+    Sample,
+    check_fusible,
+    class_numbers,
+    folder_of,
+    is_main,
+    photos_for,
+    seen_in_training,
+)
 from verydeep.evaluate.saving import Saving
 from verydeep.evaluate.views import Protocol, Scales, Step, components, ladder
 from verydeep.net.classifier import Classifier

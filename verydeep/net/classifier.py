@@ -18,7 +18,7 @@ from verydeep.data import photo
 from verydeep.errors import ModelError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut, write_tensors
-from verydeep.net.pixels import check_pixels
+from verydeep.net.pixels import check_pixels, photo_of
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
@@ -61,8 +61,8 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, photos: Tensor | Sequence[object]) -> Tensor:
-        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list of photos: paths, bytes or open files of JPEG, PNG
-        and the like, Pillow images, uint8 H x W x 3 arrays.
+        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list of photos: paths, bytes or open files of JPEG,
+        PNG and the like, Pillow images, uint8 H x W x 3 arrays.
 
         Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
         """
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
 
     def crop_of(self, given: object, name: str) -> Tensor:
         """The middle crop, uint8 3 x crop x crop, of a photo that is given in some way."""
-        opened = photo.opened(given, name)
+        opened = photo_of(given, name)
         return torch.tensor(photo.centre_crop(opened, self.contract.test_scale, self.contract.crop)).permute(2, 0, 1)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:

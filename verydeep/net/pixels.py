@@ -1,10 +1,13 @@
-"""Raw pixels, and what is most often mistaken for them."""
+"""Raw pixels, what is most often mistaken for them, and photos however they are given."""
 
 import math
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from verydeep.data import photo
 from verydeep.errors import ModelError
 
 WANTED = "uint8 of shape N x 3 x H x W in RGB"
@@ -48,3 +51,14 @@ def other_values(photos: Tensor) -> str:
         (True, "pixels of more than 8 bits; scale them to 0-255 and convert to uint8"),
     )  # fmt: skip
     return f"values from {low:.4g} to {high:.4g} look like {next(what for fits, what in likely if fits)}"
+
+
+def photo_of(given: object, name: str) -> Image.Image:
+    """A photo from a path, the bytes of a file, an open file, a Pillow image or a uint8 array. Raises PhotoError."""
+    if isinstance(given, (str, Path)):
+        return photo.from_file(Path(given))
+    if isinstance(given, bytes):
+        return photo.decode(given, name)
+    if callable(read := getattr(given, "read", None)):
+        return photo.decode(read(photo.MAX_BYTES + 1), name)
+    return photo.from_memory(given, name)

@@ -10,7 +10,7 @@ from verydeep.files.disk import write_text
 from verydeep.report.figures import svg_uri
 from verydeep.report.page import other_fields, rendered
 from verydeep.study import tables
-from verydeep.study.claims import LEVEL, SEEDS_THAT_AGREE, judgements
+from verydeep.study.claims import LEVEL, judgements
 from verydeep.study.figures import over_depth, over_scales
 
 
@@ -41,7 +41,7 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
         "comparisons": [(sentence, tables.comparison_table(own)) for sentence, own in made.items() if own],
-        "made": sum(map(len, made.values())), "level": LEVEL, "least": SEEDS_THAT_AGREE,
+        "made": sum(map(len, made.values())), "level": LEVEL,
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip
 

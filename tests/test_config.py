@@ -191,6 +191,6 @@ def test_a_length_in_steps_repeats_few_photos_and_shows_many_less_often(batches,
 
 
 def test_drops_move_with_the_epochs_that_another_layer_says() -> None:
-    assert layered("demo", epochs=4).drop_at == (3,)
-    assert layered("demo", epochs=4, drop_at=(1,)).drop_at == (1,)
-    assert layered("demo", epochs=1).drop_at == ()
+    assert layered("fashion-mini", epochs=4).drop_at == (3,)
+    assert layered("fashion-mini", epochs=4, drop_at=(1,)).drop_at == (1,)
+    assert layered("fashion-mini", epochs=1).drop_at == ()

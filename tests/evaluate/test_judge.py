@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binom, binomtest
 
-from verydeep.evaluate.judge import by_class, chance, interval, judged, paired
+from verydeep.evaluate.judge import by_class, chance, interval, judged, main_test, paired
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -52,3 +52,10 @@ def test_a_paired_interval_by_hand():
     # a = 12.5, b = 4.5, n = 102: (8 -+ 1.96 * sqrt(17 - 64 / 102)) / 102
     assert paired(12, 4, 100) == pytest.approx((0.07, 15.62), abs=0.011)
     assert paired(5, 5, 100)[0] == -paired(5, 5, 100)[1]
+
+
+def test_a_net_is_judged_by_the_last_test_that_tells_something():
+    assert main_test([("centre", [256], 224), ("dense", [256], 224)]) == 1
+    assert main_test([("centre", [36], 32), ("dense", [36], 32)]) == 0  # one cell
+    assert main_test([("centre", [64], 32), ("dense", [64], 32), ("dense", [60, 64], 32)]) == 1
+    assert main_test([("dense", [36], 32)]) == 0

@@ -27,7 +27,7 @@ def rows(run, name):
 def test_the_lists_say_what_the_net_says(run, photo_folder):
     said, wrong, cells = (rows(run, name) for name in ("predictions", "mistakes", "confusion"))
     classifier = verydeep.load(run)
-    results = [json.loads(file.read_text())["results"][0] for file in (run / "results").glob("*dense*")]
+    results = [json.loads(file.read_text())["results"][0] for file in (run / "results").glob("*centre*")]
     assert len(said) == results[0]["photos"] == 3
     assert [row["photo"] for row in said if row["right"] == "no"].sort() == [row["photo"] for row in wrong].sort()
     assert len(wrong) == results[0]["top1_errors"]

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from verydeep.paper import STRIDE
+
 Z95 = 1.959964  # of a normal distribution, two-sided
 SURE = 0.05  # of a one-sided test
 ONE_ANSWER, MOSTLY = 0.95, 0.9  # shares of the photos: that got the same answer, that are of one class
@@ -82,6 +84,16 @@ def paired(a: int, b: int, photos: int) -> tuple[float, float]:
     a_, b_, n = a + 0.5, b + 0.5, photos + 2
     gain, half = (a_ - b_) / n, Z95 * math.sqrt(max(a_ + b_ - (a_ - b_) ** 2 / n, 0.0)) / n
     return round(100 * (gain - half), 2), round(100 * (gain + half), 2)
+
+
+def main_test(tests: Sequence[tuple[str, Sequence[int], int]]) -> int:
+    """Of tests (protocol, its Q, crop) in the order of the ladder, the place of the one that a net is judged by.
+
+    The last; but where the class map of a crop is one cell, and Q is hardly larger, dense evaluation has nothing to
+    average and shows the net what it was not trained on.
+    """
+    telling = [i for i, (p, q, crop) in enumerate(tests) if p == "centre" or crop > STRIDE or min(q) >= crop + STRIDE]
+    return telling[-1] if telling else len(tests) - 1
 
 
 def cells_of(result: Mapping[str, Any]) -> list[tuple[int, int, int]]:

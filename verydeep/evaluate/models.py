@@ -12,6 +12,7 @@ import torch
 from verydeep.errors import DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
+from verydeep.evaluate.judge import main_test
 from verydeep.evaluate.lists import write_lists
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteriors
@@ -91,7 +92,8 @@ def run_through(
     for m, e in enumerate(entrants if ranks.first else ()):
         if isinstance(e.source, Classifier) and (run := folder_of(e.name)) and is_main(sample, run):
             names = [e.contract.classes[n] for n in numbers[m]]
-            write_lists(run, photos, found.scores[m, steps[-1]], e.contract.classes, names)
+            main = main_test([(s.protocol, [v.scale for v in e.steps[s]], e.contract.crop) for s in steps])
+            write_lists(run, photos, found.scores[m, steps[main]], e.contract.classes, names)
     if len(found.skipped) == len(photos):
         raise DataError(f"{sample.data}: none of the {len(photos)} photos of {sample.split} could be read")
     return results.records(entrants, sample, settings, found)

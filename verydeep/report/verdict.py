@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from verydeep.evaluate.judge import FEW, cells_of, interval, judged
+from verydeep.evaluate.judge import FEW, cells_of, interval, judged, main_test
 
 
 def main_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Of a model's results on its own data the one that counts: alone, by the last step of the ladder."""
-    return next((r for r in reversed(results) if "models" not in r and r["data"] == results[0]["data"]), None)
+    """Of a model's results, alone and on its own data, the one that it is judged by."""
+    own = [r for r in results if "models" not in r and r["data"] == results[0]["data"]]
+    return own[main_test([(r["protocol"], r["scales"], r["crop"]) for r in own])] if own else None
 
 
 def verdict(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Cross-validation: every photo is tested once, and the sums are those of the folds."""
+
+import csv
+import json
+from collections import Counter
+from itertools import chain
+
+import pytest
+
+from verydeep.cli import main
+from verydeep.data.source import open_data
+from verydeep.errors import DataError
+from verydeep.study.folds import fold_splits
+
+TINY = ["--recipe", "small", "--crop", "32", "--scale", "36", "--base_width", "4", "--fc_width", "8", "--epochs", "1"]
+
+
+@pytest.mark.parametrize("folds", [2, 5, 12])
+def test_every_photo_is_tested_once_and_every_class_in_every_fold(photo_folder, folds):
+    data = open_data(str(photo_folder))
+    tested, made = Counter(), fold_splits(data, folds, 0, 0.1)
+    for divided in made:
+        keys = {name: list(photos.keys) for name, photos in divided.splits.items()}
+        assert sorted(chain(*keys.values())) == sorted(data.splits["all"].keys)
+        tested.update(keys["test"])
+        for part in ("train", "val", "test"):
+            assert set(divided.splits[part].targets().tolist()) == {0, 1, 2}
+    assert set(tested.values()) == {1}
+    assert len(tested) == 36
+    sizes = [len(divided.splits["test"]) for divided in made]
+    assert max(sizes) - min(sizes) <= 3
+    again = fold_splits(data, folds, 1, 0.1)
+    assert list(again[0].splits["test"].keys) != list(made[0].splits["test"].keys)
+
+
+def test_what_has_splits_or_too_few_photos_is_refused(photo_folder):
+    with pytest.raises(DataError, match="has splits of its own, train, val"):
+        fold_splits(open_data(str(photo_folder), (0.1, 0.1), 0), 3, 0, 0.1)
+    with pytest.raises(DataError, match=r"the class '1' has 12 photos, too few for 13 folds"):
+        fold_splits(open_data(str(photo_folder)), 13, 0, 0.1)
+
+
+def test_folds_are_trained_tested_and_summed_and_go_on(photo_folder, tmp_path, capsys):
+    words = ["train", str(photo_folder), "--out", str(tmp_path / "cv"), *TINY, "--folds", "3"]
+    assert main([*words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [f["photos"] for f in record["folds"]] == [12, 12, 12]
+    wrong = []
+    for i in (1, 2, 3):
+        with (tmp_path / "cv" / f"fold-{i}" / "mistakes.csv").open(newline="") as f:
+            wrong.append(len(list(csv.DictReader(f))))
+    assert [f["top1_errors"] for f in record["folds"]] == wrong
+    assert record["verdict"]["error"] == pytest.approx(100 * sum(wrong) / 36, abs=1e-3)
+    weights = (tmp_path / "cv" / "fold-2" / "best.safetensors").read_bytes()
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "cv" / "fold-2" / "best.safetensors").read_bytes() == weights
+    assert "% errors on 36 photos, each tested by a net that has not seen it" in said
+    assert said.splitlines()[-2].startswith("all ")

@@ -1,0 +1,109 @@
+"""Cross-validation: so many trainings that every photo is tested once, by a net that has not seen it."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verydeep.data.manifest import write_split
+from verydeep.data.record import DataSet
+from verydeep.data.split import by_class_and_hash, held_out_counts, parted
+from verydeep.errors import DataError
+from verydeep.evaluate.judge import interval
+from verydeep.files.disk import make_folder, write_atomically, write_text
+from verydeep.report.tables import likely, markdown, rate
+from verydeep.words import aligned
+
+COLUMNS = ("fold", "photos", "top-1 error", "95 %")
+
+
+def fold_splits(data: DataSet, folds: int, seed: int, val_share: float) -> list[DataSet]:
+    """The data divided anew for each fold: a part of every class to test on, of the rest a share to validate on.
+
+    Raises DataError for data with splits of its own, and for a class with fewer photos than folds.
+    """
+    if set(data.splits) != {"all"}:
+        raise DataError(
+            f"{data.name} has splits of its own, {', '.join(data.splits)}; folds are drawn from undivided data"
+        )
+    photos = data.splits["all"]
+    targets = photos.targets()
+    counts = np.bincount(targets, minlength=len(data.classes))
+    if counts.min() < max(folds, 3):
+        few = data.classes[int(counts.argmin())]
+        raise DataError(f"{data.name}: the class {few!r} has {counts.min()} photos, too few for {folds} folds")
+    shuffled = by_class_and_hash(photos.keys, targets, f"folds {seed}")
+    turn = np.empty(len(targets), np.int64)  # of each photo in its class
+    turn[shuffled] = np.concatenate([np.arange(n) for n in counts])
+    found = []
+    for fold in range(folds):
+        places = np.where(turn % folds == fold, 2, 0).astype(np.int8)
+        for label, rest in enumerate(counts - np.bincount(targets[places == 2], minlength=len(counts))):
+            val, _ = held_out_counts(int(rest), (val_share, 0.0))
+            own = shuffled[(targets[shuffled] == label) & (places[shuffled] == 0)]
+            places[own[:val]] = 1
+        found.append(parted(data, "all", places))
+    return found
+
+
+def cross_validate(
+    data: DataSet, folds: int, seed: int, val_share: float, out: Path,
+    one: Callable[[Path, Path], dict[str, Any] | None], writes: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains and tests each fold in a run of its own, by `one`, which is given its folder and its manifest; all sums.
+
+    An interrupted one goes on: folds that have ended are not trained again.
+    """
+    made = fold_splits(data, folds, seed, val_share)
+    names = [f"fold-{i}" for i in range(1, folds + 1)]
+    if writes:
+        make_folder(out)
+        for name, divided in zip(names, made, strict=True):
+            if not (out / f"{name}.csv").exists():
+                write_atomically(out / f"{name}.csv", partial(write_split, divided))
+    records = [record for name in names if (record := one(out / name, out / f"{name}.csv")) is not None]
+    if not records:
+        return {}
+    page, found = out / "folds.md", summed(records)
+    write_text(page, markdown(COLUMNS, fold_rows(found)) + "\n")
+    return {"run": str(out), "report": str(page), **found}
+
+
+def summed(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Each fold's errors by the test that it is judged by, and those of all photos together."""
+    tests = [main for r in records for main in [judged_by(r)]]
+    photos, errors = sum(t["photos"] for t in tests), sum(t["top1_errors"] for t in tests)
+    error, guessing = 100 * errors / photos, sum(r["verdict"]["guessing"] for r in records) / len(records)
+    low, high = interval(errors, photos)
+    spread = statistics.stdev(t["top1_error"] for t in tests)
+    doubts = sum(not r["verdict"]["learnt"] for r in records)
+    words = (
+        f"{error:.1f} % errors on {photos:,} photos, each tested by a net that has not seen it (95 % interval {low:.1f} "
+        f"to {high:.1f} %; from fold to fold +- {spread:.1f}); guessing would give {guessing:.1f} %."
+    )
+    said = {"learnt": not doubts, "error": round(error, 4), "interval": [low, high], "guessing": round(guessing, 2)}
+    doubt = f"In {doubts} of {len(records)} folds nothing is learnt. " if doubts else ""
+    rows = [{name: t[name] for name in ("photos", "top1_errors", "top1_error")} for t in tests]
+    return {"verdict": {**said, "words": doubt + words}, "folds": rows}
+
+
+def judged_by(record: dict[str, Any]) -> dict[str, Any]:
+    protocol = record["verdict"]["protocol"]
+    return dict(next(r for r in record["results"] if r["protocol"] == protocol))
+
+
+def fold_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    folds = found["folds"]
+    both = {name: sum(f[name] for f in folds) for name in ("photos", "top1_errors")}
+    total = both | {"top1_error": 100 * both["top1_errors"] / both["photos"]}
+    return [
+        (str(name), f"{f['photos']:,}", rate(f["top1_error"], f["top1_errors"]), likely(f["top1_errors"], f["photos"]))
+        for name, f in [*enumerate(folds, 1), ("all", total)]
+    ]  # fmt: skip
+
+
+def folds_text(record: dict[str, Any]) -> str:
+    return f"{record['verdict']['words']}\n\n{aligned(COLUMNS, fold_rows(record))}\nthe table: {record['report']}"

@@ -33,7 +33,7 @@ VERBS = ("train", "evaluate", "predict", "study")  # which are rooms too
 PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights"}
 
 
-class Room(ModuleType):
+class CalledAsVerb(ModuleType):
     """A room that is called as the verb of its name: `verydeep.train(...)` beside `verydeep.train.loop`."""
 
     def __call__(self, *words: Any, **flags: Any) -> Any:

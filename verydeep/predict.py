@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from verydeep import Room
+from verydeep import CalledAsVerb
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
@@ -18,7 +18,7 @@ from verydeep.evaluate.views import Protocol, Step
 from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.net.classifier import Classifier
 
-sys.modules[__name__].__class__ = Room
+sys.modules[__name__].__class__ = CalledAsVerb
 
 
 class Row(NamedTuple):

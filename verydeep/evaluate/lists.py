@@ -25,12 +25,12 @@ def write_lists(run: Path, photos: Photos, scores: Scores, classes: Sequence[str
     ]
     wrong = sorted((row for row in rows if not right[row[4]]), key=lambda row: row[3], reverse=True)
     cells = [(classes[t], classes[a], n) for t, a, n in scores.cells()]
-    save(run / LISTS[0], HEAD, [(*row[:4], "yes" if right[row[4]] else "no") for row in rows])
-    save(run / LISTS[1], HEAD[:4], [row[:4] for row in wrong])
-    save(run / LISTS[2], ("true class", "answer", "photos"), cells)
+    write_csv(run / LISTS[0], HEAD, [(*row[:4], "yes" if right[row[4]] else "no") for row in rows])
+    write_csv(run / LISTS[1], HEAD[:4], [row[:4] for row in wrong])
+    write_csv(run / LISTS[2], ("true class", "answer", "photos"), cells)
 
 
-def save(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(head)

@@ -2,7 +2,7 @@
 
 import sys
 
-from verydeep import Room
+from verydeep import CalledAsVerb
 from verydeep.study.folds import cross_validate, folds_text
 from verydeep.study.page import study_text as summary
 from verydeep.study.plan import Asked
@@ -10,4 +10,4 @@ from verydeep.study.rehearse import plan_text
 from verydeep.study.run import dry_run, study
 
 __all__ = ["Asked", "cross_validate", "dry_run", "folds_text", "plan_text", "study", "summary"]
-sys.modules[__name__].__class__ = Room
+sys.modules[__name__].__class__ = CalledAsVerb

@@ -81,8 +81,9 @@ def summed(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     spread = statistics.stdev(t["top1_error"] for t in tests)
     doubts = sum(not r["verdict"]["learnt"] for r in records)
     words = (
-        f"{error:.1f} % errors on {photos:,} photos, each tested by a net that has not seen it (95 % interval {low:.1f} "
-        f"to {high:.1f} %; from fold to fold +- {spread:.1f}); guessing would give {guessing:.1f} %."
+        f"{error:.1f} % errors on {photos:,} photos, each tested by a net that has not seen it "
+        f"(95 % interval {low:.1f} to {high:.1f} %; from fold to fold +- {spread:.1f}); guessing would give "
+        f"{guessing:.1f} %."
     )
     said = {"learnt": not doubts, "error": round(error, 4), "interval": [low, high], "guessing": round(guessing, 2)}
     doubt = f"In {doubts} of {len(records)} folds nothing is learnt. " if doubts else ""

@@ -40,7 +40,7 @@ def verify_model(source: str) -> dict[str, Any]:
     try:
         tensors, known = values_in(file, layout, known)
         checks += judgements(tensors, known)
-        checks += tested(file.with_name("run.json")) if own else []
+        checks += tested_in(file.with_name("run.json")) if own else []
     except ModelError as e:
         if whole is not False:
             raise
@@ -80,7 +80,7 @@ def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str,
     return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
 
 
-def tested(run: Path) -> list[tuple[str, bool | None, str]]:
+def tested_in(run: Path) -> list[tuple[str, bool | None, str]]:
     """What the test of a run said of its net: weights that are not random may still have learnt nothing of use."""
     verdict = read_sealed(run).get("verdict") if run.is_file() else None
     return [("tested", verdict["learnt"], verdict["words"])] if verdict else []

@@ -73,3 +73,14 @@ def test_skipped_photos_are_named_once_and_the_first_of_many() -> None:
     assert said("cat/1.jpg") == "1 unreadable photo was skipped: cat/1.jpg"
     assert said("1.jpg", "2.jpg") == "2 unreadable photos were skipped: 1.jpg, 2.jpg"
     assert said(*"abcdefg") == "7 unreadable photos were skipped: a, b, c, d, e, ..."
+
+
+def test_a_gain_on_the_same_photos_has_its_interval_on_the_page_alone() -> None:
+    """Eight photos: three only the second test has right, one only the first. 0.2 -+ 1.96 sqrt(5 - 0.4) / 10."""
+    bits = {"tested": "ff00", "right": {"top1": "8f00", "top5": None}}
+    before = RESULT | bits | {"protocol": "centre"}
+    after = before | {"protocol": "dense", "right": {"top1": "7f00", "top5": None}, "top1_error": 1.0}
+    assert results_rows([before, after])[1][8] == "+1.50 (-22.0 to +62.0)"
+    said = results_text([before, after])
+    assert "+1.50" in said
+    assert "to +62.0" not in said

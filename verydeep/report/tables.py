@@ -4,7 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verydeep.evaluate.judge import interval
+import numpy as np
+import numpy.typing as npt
+
+from verydeep.evaluate.judge import interval, paired
 from verydeep.evaluate.views import MEANS
 from verydeep.paper import STRIDE
 from verydeep.words import aligned, several
@@ -44,7 +47,7 @@ def results_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             r["protocol"] + (", fused" if "models" in r else ""), ", ".join(map(str, r["scales"])), MIRROR[r["mirror"]],
             class_map(r), r["split"] + (f", first {r['limit']:,}" if r.get("limit") else ""), f"{r['photos']:,}",
             rate(r["top1_error"], r["top1_errors"]), likely(r["top1_errors"], r["photos"]),
-            gain("top1_error", r, before),
+            gain("top1_error", r, before) + surely(r, before),
             rate(r["top5_error"], r["top5_errors"]), gain("top5_error", r, before),
             f"{r['passes']:,.1f}" if "passes" in r else "-", f"{r['seconds']:.1f}",
         )
@@ -63,6 +66,23 @@ def gain(error: str, result: dict[str, Any], before: dict[str, Any] | None) -> s
     same = before is not None and all(before.get(name) == result.get(name) for name in SAME_TEST)
     rates = [r[error] for r in result.get("models", [before] if same else []) if r[error] is not None]
     return f"{min(rates) - result[error]:+.2f}" if rates else "-"
+
+
+def surely(result: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """The interval of a gain in top-1 errors, behind it, where both tests know which photos they had right."""
+    if before is None or gain("top1_error", result, before) == "-" or "models" in result:
+        return ""
+    if not all(isinstance(r.get("right"), dict) and r.get("tested") for r in (result, before)):
+        return ""
+    tested, *right = known_bits([result["tested"], result["right"]["top1"], before["right"]["top1"]])
+    second, first = (r[tested] for r in right)
+    low, high = paired(int((second & ~first).sum()), int((first & ~second).sum()), int(tested.sum()))
+    return f" ({low:+.1f} to {high:+.1f})"
+
+
+def known_bits(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
+    """One truth a photo, of the hexadecimal digits of `evaluate.scores.pack`."""
+    return [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool) for text in texts]
 
 
 def likely(errors: int, photos: int) -> str:
@@ -113,7 +133,7 @@ def results_text(results: Sequence[dict[str, Any]]) -> str:
     blocks = []
     for model in dict.fromkeys(r["model"] for r in results):
         own = [r for r in results if r["model"] == model]
-        rows = [[row[i] for i in ON_SCREEN] for row in results_rows(own)]
+        rows = [[row[i].partition(" (+")[0].partition(" (-")[0] for i in ON_SCREEN] for row in results_rows(own)]
         on = f"{model} on {several(own[0]['photos'], 'photos')} ({own[0]['split']}) of {own[0]['data']}"
         blocks.append(f"{on}\n{aligned([RESULT_COLUMNS[i] for i in ON_SCREEN], rows)}")
         if skipped := list({e["photo"]: e for r in own for e in r["skipped"]}.values()):

@@ -120,7 +120,7 @@ class Parser(argparse.ArgumentParser):
             else:
                 text += " (required)" if default is MISSING else f" (default: {spelled(default)})"
                 text = argparse.SUPPRESS if f.name in hidden else text
-                self.flag(f.name, text, default is MISSING, metavar=placeholder(one, f.name))
+                self.flag(f.name, text, default is MISSING, metavar=metavar_of(one, f.name))
 
 
 class Once(argparse.Action):
@@ -132,13 +132,13 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
-def placeholder(kind: Any, name: str) -> str:
-    """What stands for a value in the help."""
+def metavar_of(kind: Any, name: str) -> str:
+    """What the help writes for a value."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"{{{','.join(map(str, inner))}}}"
     if origin in (Annotated, tuple, *UNIONS):
-        return placeholder(inner[0], name) + ",..." * (origin is tuple)
+        return metavar_of(inner[0], name) + ",..." * (origin is tuple)
     return {int: "N", float: "X", bool: "{true,false}"}.get(kind, name.upper())
 
 

@@ -29,7 +29,7 @@ def test_the_lists_say_what_the_net_says(run, photo_folder):
     classifier = verydeep.load(run)
     results = [json.loads(file.read_text())["results"][0] for file in (run / "results").glob("*centre*")]
     assert len(said) == results[0]["photos"] == 3
-    assert [row["photo"] for row in said if row["right"] == "no"].sort() == [row["photo"] for row in wrong].sort()
+    assert sorted(row["photo"] for row in said if row["right"] == "no") == sorted(row["photo"] for row in wrong)
     assert len(wrong) == results[0]["top1_errors"]
     for row in said:
         assert row["photo"].startswith(f"{row['true class']}/")

@@ -12,9 +12,9 @@ from conftest import draw_photo
 
 import verydeep.evaluate.models as models
 from verydeep.cli import main
+from verydeep.evaluate.scores import known_of
 from verydeep.study import plan
 from verydeep.study import run as study_run
-from verydeep.study.claims import known_of
 from verydeep.train import loop
 
 FIELDS = {

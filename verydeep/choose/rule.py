@@ -92,7 +92,7 @@ def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.dev
         "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": 10, "repeats": PASSES // 10,
     }  # fmt: skip
     took = f"about {duration(cost(crop, learnt))} of the {duration(seconds)} it may take (--time)"
-    expect = "a third of the errors that random weights leave, where photos are few"
+    expect = "less than half of the errors that random weights leave, where photos are few"
     if crop < (largest := fitting[0][0]):
         expect += f"; a crop of {largest} may be better: --time {cost(largest, BLOCK_5) / SPARE / 60 + 1:.0f}m"
     return fields, f"frozen up to {freeze}, crop {crop}; {took}", expect

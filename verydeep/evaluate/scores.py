@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,3 +116,9 @@ def unpack(text: str, photos: int) -> npt.NDArray[np.bool_]:
     if not 0 <= len(bits) - photos < 8 or bits[photos:].any():
         raise ValueError(f"{len(text)} hexadecimal digits do not hold the bits of {photos:,} photos")
     return bits[:photos].astype(bool)
+
+
+def known_of(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Truths, texts x photos, of what `pack` packed; of the first photos only where one was."""
+    found = [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)) for text in texts]
+    return np.array([f[: min(map(len, found))] for f in found], bool)

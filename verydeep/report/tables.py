@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from verydeep.evaluate.judge import interval, paired
+from verydeep.evaluate.scores import known_of
 from verydeep.evaluate.views import MEANS
 from verydeep.paper import STRIDE
 from verydeep.words import aligned, several
@@ -74,15 +72,10 @@ def surely(result: dict[str, Any], before: dict[str, Any] | None) -> str:
         return ""
     if not all(isinstance(r.get("right"), dict) and r.get("tested") for r in (result, before)):
         return ""
-    tested, *right = known_bits([result["tested"], result["right"]["top1"], before["right"]["top1"]])
+    tested, *right = known_of([result["tested"], result["right"]["top1"], before["right"]["top1"]])
     second, first = (r[tested] for r in right)
     low, high = paired(int((second & ~first).sum()), int((first & ~second).sum()), int(tested.sum()))
     return f" ({low:+.1f} to {high:+.1f})"
-
-
-def known_bits(texts: Sequence[str]) -> list[npt.NDArray[np.bool_]]:
-    """One truth a photo, of the hexadecimal digits of `evaluate.scores.pack`."""
-    return [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool) for text in texts]
 
 
 def likely(errors: int, photos: int) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 
 Facts = Mapping[str, Mapping[str, Any]]  # of a stage, by name
@@ -55,12 +55,6 @@ def by_seed(row: TableRow, results: Results, facts: Facts) -> dict[int, Mapping[
         if same and alike and own_scale and (seed not in found or r["photos"] > found[seed]["photos"]):
             found[seed] = r
     return dict(sorted(found.items()))
-
-
-def known_of(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Truths, texts x photos, of the hexadecimal digits of numpy.packbits; of the first photos only where one was."""
-    found = [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)) for text in texts]
-    return np.array([f[: min(map(len, found))] for f in found], bool)
 
 
 def mcnemar(a: int, b: int) -> float:

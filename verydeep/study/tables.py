@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
 from verydeep.report.tables import by_column, map_side
-from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed, known_of
+from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
 Result = Mapping[str, Any]

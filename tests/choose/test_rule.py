@@ -75,6 +75,9 @@ def test_tiny_photos_are_learnt_from_random_weights_whatever_is_at_hand(machine)
     found = choose(open_data("builtin:fashion-mini"), 600)
     assert (found.recipe, found.fields["crop"], found.fields["scale"]) == ("modern", 32, 36)
     assert "fetch" not in found.lines[2]
+    steps = choose(open_data("builtin:fashion-mini"), 60).fields["steps"]
+    batch = layered("modern").batch
+    assert 0.75 * 60 < (batch * steps + 2000) * 1e-3 <= 0.85 * 60  # its time, at a thousandth of a second a photo
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5h", 5400), ("20", 20)])

@@ -28,7 +28,7 @@ DRAWS, PASSES = 4, 40  # crops of each photo, and how often it is shown
 BLOCK_5 = 0.27  # of the work of all convolutions: training block 5 of net D, forward and back
 TEST = 4.0  # crops that the centre crop and dense evaluation of a photo cost
 SPARE = 0.8  # share of the time that a choice may be reckoned to take
-STEPS = (300, 6000)  # of training from random weights
+STEPS, BATCH = (300, 6000), 64  # of training from random weights, by the recipe `modern`
 FETCH = "'verydeep weights fetch oxford-d-convolutions' (62 MB)"
 
 
@@ -101,7 +101,7 @@ def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.dev
 def anew(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
     """From random weights by the recipe `modern`: fields beside it, what was chosen, what to expect."""
     crop, scale = (32, 36) if side < TINY else (64, (72, 128))
-    net, batch = VGG("A", classes=10, crop=crop, fc_width=512, base_width=32, batch_norm=True), 32
+    net, batch = VGG("A", classes=10, crop=crop, fc_width=512, base_width=32, batch_norm=True), BATCH
     x, targets = torch.zeros(batch, 3, crop, crop), torch.zeros(batch, dtype=torch.int64)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     each = seconds_a_photo(net, x.to(device), targets.to(device), cross_entropy, multiplies_bf16(device))

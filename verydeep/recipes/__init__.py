@@ -47,9 +47,10 @@ def layered(
     files: YAML, later ones over earlier ones. start: a model to fine-tune, not read where `run` goes on from it.
     Raises ConfigError, and ModelError for a start.
     """
+    words = known(words, Config)
     first = [chosen_for(data, time, run, start, download, words)] if recipe == AUTO else []
     named = [recipe_file(recipe)] if recipe and not first else []
-    layers = first + [file_fields(Path(file)) for file in (*named, *files)] + [known(words, Config)]
+    layers = first + [file_fields(Path(file)) for file in (*named, *files)] + [words]
     if start:
         layers = [shape_of(start, run), *layers, {"init_from": start}]
     merged = reduce(over, layers, {} if recipe else plain(base))

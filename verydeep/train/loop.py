@@ -67,7 +67,7 @@ def train(job: Job) -> str:
     run.forget_after(now.step, now.epoch)
     together = job.ranks.together(net, job.device)
     record_every, last = max(1, len(job.batches) // RECORDS_AN_EPOCH), len(job.batches) * c.epochs
-    warned, rate = False, schedule.rate
+    warned, rate = False, rate_at(schedule, c, max(0, now.step - 1) / last)
     with Signals(job.ranks) as signals:
         while not now.finished:
             meter, job.batches.waited = Meter(now, job.device), 0.0

@@ -54,3 +54,16 @@ def test_a_net_that_learns_nothing_is_said_so_of(data, tmp_path, capsys):
     assert read_sealed(tmp_path / "run" / "run.json")["verdict"] == said
     assert main(["weights", "verify", run]) == 1
     assert "tested  NO   Nothing is learnt" in " ".join(capsys.readouterr().out.split("\n"))
+
+
+@pytest.mark.parametrize("step", [4, 9, 10])
+def test_a_cycle_with_remembered_frozen_layers_goes_on_to_the_bit_with_or_without_room(data, tmp_path, step):
+    """In the middle of an epoch and at its end; `keep` is 0 in the run that is stopped."""
+    run_training(data, tiny.config(epochs=1, batch_norm=False), tmp_path / "start")
+    changes = {
+        "init_from": str(tmp_path / "start"), "freeze": "pool4", "draws": 2, "repeats": 2, "level": True,
+        "schedule": "one-cycle", "nesterov": True, "label_smoothing": 0.1, "init": "he", "colour": "off",
+    }  # fmt: skip
+    reference = tiny.end_of(data, tmp_path / "reference", **changes)
+    tiny.stop(data, tmp_path / "run", step, **changes, keep=0.0)
+    assert tiny.end_of(data, tmp_path / "run", **changes, keep=0.0) == reference

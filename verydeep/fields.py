@@ -90,10 +90,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **how)
 
     def error(self, message: str) -> NoReturn:
-        strange = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
-        near = get_close_matches(strange, self._option_string_actions, 1) if strange else []
-        meant = "".join(f"; did you mean {option}?" for option in near)
-        raise ConfigError(f"{message}{meant}; see {self.prog} --help")
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, with the option that an unknown one may mean."""
+        found, strange = self.parse_known_args(args, namespace)
+        if strange:
+            near = get_close_matches(strange[0].partition("=")[0], self._option_string_actions, 1)
+            meant = "".join(f"; did you mean {option}?" for option in near)
+            self.error(f"unrecognized arguments: {' '.join(strange)}{meant}")
+        return found
 
     def flag(self, name: str, text: str, required: bool = False, **how: Any) -> None:
         """Underscores may be typed as hyphens, which the help does not repeat."""

@@ -62,6 +62,19 @@ def test_learnt_convolutions_at_the_largest_crop_that_fits(machine, photos, seco
     assert ("may be better: --time" in found.lines[2]) == (crop < min(224, side // 32 * 32))
 
 
+def test_many_photos_are_shown_less_often_and_one_pass_is_the_least(machine):
+    machine(1e-3, **{"oxford-d": "D"})
+    fields, chose, _ = rule.tuned(1_000, 100, 300, 600, torch.device("cpu"))
+    assert (fields["epochs"] * fields["repeats"], fields["draws"], fields["crop"]) == (20, 4, 224)
+    fields, chose, _ = rule.tuned(50_000, 5_000, 300, 600, torch.device("cpu"))
+    assert (fields["epochs"] * fields["repeats"], fields["draws"], fields["crop"]) == (3, None, 96)
+    fields, chose, _ = rule.tuned(400_000, 5_000, 300, 600, torch.device("cpu"))
+    assert (fields["epochs"], fields["repeats"], fields["freeze"]) == (1, 1, "pool5")
+    assert "about 7 min of the 10 min" in chose
+    _, chose, _ = rule.tuned(4_000_000, 5_000, 300, 600, torch.device("cpu"))
+    assert "which is more than the 10 min it may take (--time)" in chose
+
+
 def test_without_learnt_convolutions_random_weights_and_what_to_fetch(machine, photos):
     machine(1e-3)
     found = choose(open_data(photos(100), (0.1, 0.1), 0), 600)
@@ -73,7 +86,12 @@ def test_without_learnt_convolutions_random_weights_and_what_to_fetch(machine, p
 def test_tiny_photos_are_learnt_from_random_weights_whatever_is_at_hand(machine):
     machine(1e-3, **{"oxford-d": "D"})
     found = choose(open_data("builtin:fashion-mini"), 600)
-    assert (found.recipe, found.fields["crop"], found.fields["scale"]) == ("modern", 32, 36)
+    assert (found.recipe, found.fields["crop"], found.fields["scale"], found.fields["pooling"]) == (
+        "modern",
+        32,
+        36,
+        "down",
+    )
     assert "fetch" not in found.lines[2]
     steps = choose(open_data("builtin:fashion-mini"), 60).fields["steps"]
     batch = layered("modern").batch

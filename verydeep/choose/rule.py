@@ -24,7 +24,7 @@ from verydeep.words import duration, several
 CROPS = (224, 192, 160, 128, 96, 64)
 TINY = 48  # pixels of the smaller side, below which photos show too little for convolutions learnt at 224
 LOOKED_AT, TRIED = 64, 8  # photos whose sizes are looked at; and of the measured pass
-DRAWS, PASSES = 4, 40  # crops of each photo, and how often it is shown
+DRAWS, SHOWN = 4, (40, 20_000)  # crops of each photo; how often one is shown at most, and all together
 BLOCK_5 = 0.27  # of the work of all convolutions: training block 5 of net D, forward and back
 TEST = 4.0  # crops that the centre crop and dense evaluation of a photo cost
 SPARE = 0.8  # share of the time that a choice may be reckoned to take
@@ -76,22 +76,24 @@ def median_side(photos: Photos) -> int:
 
 def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
     """From learnt convolutions: fields, what was chosen, what to expect."""
-    small = pass_seconds(device)
+    small, often = pass_seconds(device), max(3, min(SHOWN[0], SHOWN[1] // photos))
 
-    def cost(crop: int, learnt: float) -> float:
+    def cost(crop: int, learnt: float, passes: int = often) -> float:
         """Seconds: the frozen part of each draw, what is trained, and the test."""
-        passes = DRAWS * photos + PASSES * photos * learnt + TEST * tested
-        return passes * small * (crop / CROPS[-1]) ** 2
+        passed = min(DRAWS, passes) * photos + passes * photos * learnt + TEST * tested
+        return passed * small * (crop / CROPS[-1]) ** 2
 
-    ways = [(crop, "pool4", BLOCK_5) for crop in CROPS] + [(CROPS[-1], "pool5", 0.0)]
+    ways = [(crop, "pool4", BLOCK_5, often) for crop in CROPS] + [(CROPS[-1], "pool5", 0.0, n) for n in (often, 1)]
     fitting = [way for way in ways if way[0] <= max(CROPS[-1], side)]
-    crop, freeze, learnt = next((w for w in fitting if cost(w[0], w[2]) <= SPARE * seconds), fitting[-1])
+    crop, freeze, learnt, passes = next((w for w in fitting if cost(w[0], *w[2:]) <= SPARE * seconds), fitting[-1])
+    epochs = min(10, passes)  # of several passes each
     fields = {
-        "freeze": freeze, "level": True, "draws": DRAWS, "crop": crop, "scale": (crop, crop * 4 // 3),
+        "freeze": freeze, "level": True, "crop": crop, "scale": (crop, crop * 4 // 3),
         "fc_width": 512, "init": "he", "colour": "off", "batch": 16, "lr": 0.002 if freeze == "pool4" else 0.003,
-        "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": 10, "repeats": PASSES // 10,
+        "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": epochs,
+        "repeats": passes // epochs, "draws": DRAWS if passes > DRAWS else None,
     }  # fmt: skip
-    took = f"about {duration(cost(crop, learnt))} of the {duration(seconds)} it may take (--time)"
+    took = within(cost(crop, learnt, passes), seconds)
     expect = "less than half of the errors that random weights leave, where photos are few"
     if crop < (largest := fitting[0][0]):
         expect += f"; a crop of {largest} may be better: --time {cost(largest, BLOCK_5) / SPARE / 60 + 1:.0f}m"
@@ -108,15 +110,21 @@ def anew(photos: int, tested: int, side: int, seconds: float, device: torch.devi
     least, most = STEPS
     wanted = max(least, min(most, 100 * photos // batch))
     steps = int(max(least, min(wanted, SPARE * (seconds - tested * each) / (batch * each))))
-    fields = {"crop": crop, "scale": scale, "steps": steps}
+    fields = {"crop": crop, "scale": scale, "steps": steps, "pooling": "down" if crop == 32 else "up"}
     chose = f"net A, half as wide, with batch normalisation, from random weights, crop {crop}, {steps:,} steps; "
-    chose += f"about {duration(batch * each * steps)} of the {duration(seconds)} it may take (--time)"
+    chose += within(batch * each * steps, seconds)
     expect = "with a few hundred photos from random weights many errors remain"
     if photos >= 5_000:
         expect = "thousands of photos are enough to learn from random weights"
     elif side >= TINY:
         expect += f"; learnt convolutions are far better: {FETCH}, then the same command with another --out"
     return fields, chose, expect
+
+
+def within(took: float, seconds: float) -> str:
+    """How long it takes, beside how long it may take."""
+    beside = "of" if took <= seconds else "which is more than"
+    return f"about {duration(took)} {beside} the {duration(seconds)} it may take (--time)"
 
 
 def pass_seconds(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from verydeep.errors import ModelError
 from verydeep.files.disk import read_sealed
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
 from verydeep.weights.descent import descent_of
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load, locate
 from verydeep.weights.read import contents, open_foreign, take
 from verydeep.weights.recognise import OWN, Layout, layout_of

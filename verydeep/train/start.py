@@ -1,4 +1,4 @@
-"""Where a net starts: random weights, or another net's with the input it expects (section 3.1, appendix A)."""
+"""Where a net starts: random weights, or another net's with its input (section 3.1, appendix A)."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Published nets by name: what they are, their input, their licences, where they are, what was published of them."""
+"""Published nets by name: what they are, their input and licences, where they are, what was published of them."""
 
 import hashlib
 import os

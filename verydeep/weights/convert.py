@@ -63,8 +63,8 @@ def convert(
     source: a model or its path; `expects`: the input of a foreign net, as in `read_foreign`. The source's std is folded
     into conv1_1 exactly: each weight is its fp64 product rounded once. Another mean can be folded too, with fold_mean,
     but the border is padded with zeros, which then mean another colour; the report has the difference. With keep no
-    weight changes, and the user of the file must subtract the source's mean and divide by its std. The file is read
-    back and compared before it gets its name. Raises ModelError, ConfigError and RunError.
+    weight changes, and who uses the file must normalise by the source's mean and std. The file is read back and
+    compared before it gets its name. Raises ModelError, ConfigError and RunError.
     """
     path = Path(out)
     if to not in WRITERS:
@@ -125,14 +125,14 @@ def fold(tensors: dict[str, Tensor], about: Contract | Features, mean: Colours, 
     return found
 
 
-def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, expects: Input) -> Net:
+def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, its: Input) -> Net:
     """Writes what is to lie at `path` elsewhere, and reads it back from there. Raises ModelError and OSError."""
-    if expects.order == "BGR":
+    if its.order == "BGR":
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     try:
         WRITERS[to][0](tensors, trial)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the source names its classes
-            return open_foreign(trial, expects)
+            return open_foreign(trial, its)
     except (ValueError, ModelError) as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
@@ -151,8 +151,8 @@ def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, 
         )
 
 
-def notes(net: Net, back: Net, path: Path, expects: Input, usual: Input) -> tuple[str, ...]:
-    """What is not read back from the file as it was in the net, and the word that says its input here."""
+def notes(net: Net, back: Net, path: Path, its: Input, usual: Input) -> tuple[str, ...]:
+    """What is not read back from the file as it was in the net, and the word for its input."""
     (was, _), (now, _), found = contents(net), contents(back), []
     lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
     if isinstance(was, Contract) and isinstance(now, Contract):
@@ -165,7 +165,7 @@ def notes(net: Net, back: Net, path: Path, expects: Input, usual: Input) -> tupl
         names = shown(was.left[:3]) + ", ..." * (len(was.left) > 3)
         found.append(f"{several(len(was.left), 'tensors')} of another head left out ({names})")
     with suppress(ConfigError):  # the mean of a net may be one that nobody writes
-        if expects != usual and input_of(word := input_word(expects)) == expects:
+        if its != usual and input_of(word := input_word(its)) == its:
             found.append(f"to use it here: {path}@{word}")
     return tuple(found)
 

@@ -19,7 +19,7 @@ from verydeep.weights.inputs import INPUTS, ContractWarning, Input, Order, input
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
 
-# of the largest value: 16-bit files and values printed with four decimals differ by less, trained ones soon by more
+# of the largest value: 16-bit files and values of four decimals differ by less, trained ones soon by more
 NEAR = 0.005
 ORDERS: tuple[Order, ...] = ("RGB", "BGR")
 
@@ -105,9 +105,6 @@ def fingerprint(tensors: Mapping[str, Tensor], order: str) -> str:
     return found.hexdigest()
 
 
-# What is said of it, by the user, the catalogue, its first layer or itself
-
-
 class Said(NamedTuple):
     expects: Input
     pooling: Pooling
@@ -153,7 +150,7 @@ def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) 
         its = its._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
     told = found.mean and (its.order, its.std) == (usual.order, usual.std)
     outputs = len(found.tensors["fc8.bias"]) if "fc8.bias" in found.tensors else 0
-    # The first layer of a net that was trained on is no proof, as many were fed otherwise; all convolutions are one.
+    # The first layer of a net that was trained on is no proof; all its convolutions are one.
     if not told and not (known and known.whole and outputs in (0, len(imagenet_classes()))):
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
         guessed(

@@ -49,7 +49,7 @@ INPUTS = {
     "rgb-255-rounded": Input("RGB", times_255((0.48235, 0.45882, 0.40784))),
     "rgb-01": Input("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
-# That of nets of a layout
+# Of nets of a layout
 USUAL = {
     "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
 }  # fmt: skip
@@ -89,7 +89,7 @@ def three(text: str) -> Colours | None:
 
 
 def input_in(order: Order, mean: Colours, std: Colours) -> Input:
-    """Of this order, with mean and std in RGB as our contracts have them."""
+    """Of this order, from mean and std in RGB."""
     return Input(order, *Input(order, mean, std).rgb())
 
 

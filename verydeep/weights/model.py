@@ -26,19 +26,19 @@ def load(model: str | Path) -> Classifier:
     return with_fc(load_or_features(model), model)
 
 
-def load_or_features(model: str | Path, expects: str | Input | None = None, start: bool = False) -> Net:
-    """As `load`, but of a foreign file without FC layers its convolutions. `expects`: the NAME of FILE@NAME."""
+def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:
+    """As `load`, but of a foreign file without FC layers its convolutions. `given`: the NAME of FILE@NAME."""
     path, entry, said = locate(model)
-    if said is not None and expects is not None:
+    if said is not None and given is not None:
         raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
     layout = None if entry else layout_of(path)
-    if (entry or layout == OWN) and (said is not None or expects is not None):
+    if (entry or layout == OWN) and (said is not None or given is not None):
         what, flag = entry.name if entry else path, "--expects" if said is None else f"@{said}"
         raise ConfigError(f"expects: {what} carries its contract, which says what it expects; leave {flag} out")
     if entry:
         path = checked_file(entry)
     if (entry and not entry.builtin) or layout not in (None, OWN):
-        return open_foreign(path, said if expects is None else expects, entry=entry, start=start)
+        return open_foreign(path, said if given is None else given, entry=entry, start=start)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)

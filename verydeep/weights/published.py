@@ -55,8 +55,8 @@ def list_text(records: list[dict[str, Any]]) -> str:
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.expects, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
     note = (
-        "Checksums and addresses are as their sources state them (--json names them); of those, only the one of "
-        "oxford-d-convolutions was checked by fetching."
+        "Checksums and addresses are their sources' (--json names them); "
+        "only those of oxford-d-convolutions were checked by fetching."
     )
     return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 

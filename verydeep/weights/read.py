@@ -85,7 +85,7 @@ def read_foreign(
 ) -> Classifier:  # fmt: skip
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
-    expects: the net's input, a name in inputs.INPUTS or an Input; None: what the catalogue knows of a published file or
+    expects: the net's input, a name in INPUTS or an Input; None: what the catalogue knows of a published file or
     its first layer, else what is usual for the layout, with a ContractWarning where that is a guess. classes: their
     names in order; None: the file's, else ImageNet's for a thousand, with a ContractWarning, and `class 0` and on for
     any other number. origin and licence go into the contract as they are. Raises ConfigError, and ModelError,
@@ -117,7 +117,7 @@ def read_features(
 
 
 def open_foreign(
-    path: Path, expects: str | Input | None = None, classes: Sequence[str] | None = None, origin: str = "",
+    path: Path, given: str | Input | None = None, classes: Sequence[str] | None = None, origin: str = "",
     licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False,
 ) -> Net:  # fmt: skip
     """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
@@ -126,7 +126,7 @@ def open_foreign(
     """
     found, layout = take(path)
     known = None if entry == "none" else entry or published_as(path)
-    said = said_of(path, found, layout, expects, known, origin, licence)
+    said = said_of(path, found, layout, given, known, origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
         return features_of(path, found.tensors, found.left, said)[1]
     if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
@@ -177,6 +177,6 @@ def take(path: Path) -> tuple[Found, Layout]:
 
 
 def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
-    """What a net expects and is, and its float32 tensors by our names."""
+    """What a net is, and its float32 tensors by our names."""
     about, tensors = (net, net.tensors) if isinstance(net, Features) else (net.contract, net.net.state_dict())
     return about, {n: t.detach().cpu().float() for n, t in tensors.items() if not n.endswith("num_batches_tracked")}

@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
     @property
     def usual(self) -> str:
-        """The usual input of such nets, a name in inputs.INPUTS."""
+        """The usual input of such nets."""
         return USUAL.get(self.origin) or USUAL.get(self.form, "rgb-01-std")
 
     @property

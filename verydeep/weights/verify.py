@@ -21,7 +21,7 @@ from verydeep.weights.recognise import OWN, Layout, layout_of
 
 HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # torchvision's names; eight decimals may be a date or a step
 NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none that is known"
-CERTAIN = 6.0  # standard errors of a correlation, out of reach for independent weights
+CERTAIN = 6.0  # standard errors of a correlation, beyond independent weights
 ABOVE_EDGE = 1.25  # times the largest singular value of independent weights, which scatters by 10 percent at most
 LARGEST_MATRIX = 1 << 24  # weights: more would take seconds and tell nothing new
 

@@ -2,7 +2,7 @@
 
 verydeep takes a folder of photos, checks it, trains one of the nets of Simonyan & Zisserman, "Very Deep
 Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), tests it, and explains the
-result in a report. Every default is the paper's. A model is one safetensors file that eats raw pixels and
+result in a report. Every default is the paper's. A model is one safetensors file that expects raw pixels and
 carries its classes, its mean and its licence. A run is a folder that can be read, resumed and repeated.
 
     from verydeep import VGG, Classifier, load

@@ -1,4 +1,4 @@
-"""Raw pixels in, posteriors out, one file: what a Classifier eats, answers and writes, and what it refuses."""
+"""Raw pixels in, posteriors out, one file: what a Classifier expects, answers and writes, and what it refuses."""
 
 import hashlib
 import json
@@ -301,7 +301,7 @@ def test_other_tensors_than_the_contracts_are_refused(file, name, change):
 
 def test_safetensors_of_others_are_refused_as_of_unknown_diet(tmp_path):
     safetensors.torch.save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match="what it eats is unknown"):
+    with pytest.raises(ModelError, match="its input is unknown"):
         read_classifier(tmp_path / "x.safetensors")
 
 

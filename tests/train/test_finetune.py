@@ -18,7 +18,7 @@ from verydeep.recipes import recipe_file
 from verydeep.run import Run, read_config
 from verydeep.train.start import SAFE_RATE, Inherited, inherited
 from verydeep.weights import torchvision
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load_or_features
 
 data = tiny.data  # three classes that the start does not know
@@ -59,7 +59,7 @@ def log(run):
     return (run / "log.txt").read_text()
 
 
-def test_the_start_gives_all_but_the_last_layer_and_what_it_eats(data, tmp_path, start):
+def test_the_start_gives_all_but_the_last_layer_and_what_it_expects(data, tmp_path, start):
     job = job_of(data, tmp_path / "run", init_from=start)
     net, contract, given = job.classifier.net, job.classifier.contract, weights(start)
     assert all(torch.equal(t, given[n]) for n, t in net.state_dict().items() if not n.startswith("fc8"))

@@ -148,7 +148,7 @@ def duplicates(facts: Facts, workers: int = -1) -> Groups:
 
 
 def copy_findings(data: DataSet, facts: Facts, groups: Groups, drawn: npt.NDArray[np.int8]) -> list[Finding]:
-    """Copies in several splits and of several labels apart, the rest as exact or near; a group may leak and contradict.
+    """Copies in several splits and of several classes apart, the rest as exact or near; a group may be in both.
 
     `drawn`: where the default split would put each photo, -1 for those of a split that stays.
     """

@@ -27,7 +27,7 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 class Classifier(nn.Module):
-    """A VGG that eats photos as they are: uint8, N x 3 x H x W, RGB, 0-255 (decision 1).
+    """A VGG that takes photos as they are: uint8, N x 3 x H x W, RGB, 0-255 (decision 1).
 
     Mean and standard deviation, in 0-255 units, are buffers of its first step and travel with the weights.
     """
@@ -147,7 +147,7 @@ def read_contract(path: Path) -> Contract:
 def contract_in(path: Path, metadata: dict[str, str]) -> Contract:
     """Of a file's header, checked by its SHA-256."""
     if METADATA not in metadata:
-        raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
+        raise ModelError(f"{path} has no contract, so its input is unknown; expected a file that verydeep saved")
     if metadata != sealed_contract(metadata[METADATA]):
         raise damaged(path, "its contract does not match its SHA-256")
     return from_json(metadata[METADATA], str(path))

@@ -1,4 +1,4 @@
-"""Published nets by name: what they are and eat, their licences, where they are, what was published of them."""
+"""Published nets by name: what they are, their input and licences, where they are, what was published of them."""
 
 import hashlib
 import os
@@ -58,7 +58,7 @@ class Entry:
     name: str
     net: str
     origin: str
-    eats: str
+    expects: str
     licences: tuple[Licence, ...]
     file: str
     checksums: dict[str, Stated]

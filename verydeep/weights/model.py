@@ -6,7 +6,7 @@ from typing import NamedTuple
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier, read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
-from verydeep.weights.eats import EATS, Eats
+from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
@@ -14,11 +14,11 @@ EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashio
 
 
 class Location(NamedTuple):
-    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says it eats."""
+    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says it expects."""
 
     path: Path
     entry: Entry | None = None
-    eats: str | None = None
+    expects: str | None = None
 
 
 def load(model: str | Path) -> Classifier:
@@ -26,19 +26,19 @@ def load(model: str | Path) -> Classifier:
     return with_fc(load_or_features(model), model)
 
 
-def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:
-    """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
+def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:
+    """As `load`, but of a foreign file without FC layers its convolutions. `given`: the NAME of FILE@NAME."""
     path, entry, said = locate(model)
-    if said is not None and eats is not None:
-        raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
+    if said is not None and given is not None:
+        raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
     layout = None if entry else layout_of(path)
-    if (entry or layout == OWN) and (said is not None or eats is not None):
-        what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
-        raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
+    if (entry or layout == OWN) and (said is not None or given is not None):
+        what, flag = entry.name if entry else path, "--expects" if said is None else f"@{said}"
+        raise ConfigError(f"expects: {what} carries its contract, which says what it expects; leave {flag} out")
     if entry:
         path = checked_file(entry)
     if (entry and not entry.builtin) or layout not in (None, OWN):
-        return open_foreign(path, said if eats is None else eats, entry=entry, start=start)
+        return open_foreign(path, said if given is None else given, entry=entry, start=start)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
@@ -50,7 +50,7 @@ def load_start(model: str | Path) -> Net:
 
 
 def locate(model: str | Path) -> Location:
-    """FILE@NAME names a file of another toolkit and what its net eats. Raises ConfigError and ModelError."""
+    """FILE@NAME names a file of another toolkit and what its net expects. Raises ConfigError and ModelError."""
     name = str(model)
     if not name:
         raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
@@ -75,14 +75,14 @@ def there(name: str) -> Location | None:
 
 
 def said_at(name: str) -> Location:
-    """Of FILE@NAME. Raises ConfigError where FILE says itself what it eats, and ModelError where there is none."""
-    file, at, eats = name.rpartition("@")
-    path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
+    """Of FILE@NAME. Raises ConfigError where FILE says itself what it expects, and ModelError where there is none."""
+    file, at, given = name.rpartition("@")
+    path = Path(file if at and (given in INPUTS or ":" in given) else name).expanduser()
     if at and (found := there(file)):
         if found.entry or Path(file).expanduser().is_dir():
-            what = "@ says what a file of another toolkit eats"
-            raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave @{eats[:80]} out")
-        return found._replace(eats=eats)
+            what = "@ says what a file of another toolkit expects"
+            raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave @{given[:80]} out")
+        return found._replace(expects=given)
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
         raise ModelError(f"{name} is not a built-in net; try {' or '.join(known)}")

@@ -65,6 +65,9 @@ class Config:
     """Share of each class held out for validation where DATA has no validation split (open)."""
     test_share: Share = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
+    groups: str | None = None
+    """What keeps photos of one patient or scene in one split: a column of the list, or a regular expression for paths
+    with the group in brackets; null: the column group, patient, subject, scene or video, if there is one (open)."""
     most_photos: Count | None = None
     """Train on at most so many photos, of each class its share, the same for every seed; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"

@@ -6,6 +6,7 @@ from pathlib import Path
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder, split_folders
+from verydeep.data.groups import grouped
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
@@ -19,14 +20,21 @@ EXPECTED = (
 
 
 def open_data(
-    data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None
-) -> DataSet:
+    data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None,
+    groups: str | None = None,
+) -> DataSet:  # fmt: skip
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
-    such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits instead.
-    Raises DataError.
+    such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
+    `split` is a manifest of an earlier run that settles the splits instead. Raises DataError.
     """
+    found = as_given(data, 2 if shares else 1, download, split, groups)
+    return found if split else divide(grouped(found, groups), shares, seed)
+
+
+def as_given(data: str, least: int, download: bool, split: Path | None, groups: str | None) -> DataSet:
+    """The data set of at least so many classes, divided by `split` alone, and its groups by a column."""
     from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
 
     path, hub = Path(data).expanduser(), data.startswith("hub:")
@@ -35,17 +43,17 @@ def open_data(
     if data.startswith("builtin:"):
         return open_builtin(data.removeprefix("builtin:"), download)
     if hub or is_pattern(data):
-        whole = collections.open_hub(data.removeprefix("hub:")) if hub else shards.open_shards(data)
-        return divide_again(whole, read_places(split)) if split else divide(whole, shares, seed)
+        whole = collections.open_hub(data.removeprefix("hub:"), groups) if hub else shards.open_shards(data)
+        return divide_again(whole, read_places(split)) if split else whole
     if not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
     if split:
-        return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
+        return replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
     if path.is_dir():
         parts = collections.ilsvrc_folders(path)
-        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, shares, seed)
+        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
     if path.suffix.lower() in manifest.SUFFIXES:
-        return open_manifest(path, shares, seed)
+        return open_manifest(path, least, groups)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
 
 

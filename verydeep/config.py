@@ -41,7 +41,7 @@ class Config:
     their mean (section 3.1)."""
     level: bool = False
     """Scale the convolutions of a start so that what each says of photos is of size one, and new layers and usual rates
-    fit it; without new layers behind them the net would say the same (open)."""
+    fit it (open)."""
     freeze: str | None = None
     """Last layer that keeps the start's weights, with all before it: conv1_1 ... conv5_4, pool1 ... pool5, fc6 or
     fc7 (appendix A)."""
@@ -66,8 +66,7 @@ class Config:
     test_share: Share = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
     groups: str | None = None
-    """What keeps photos of one patient or scene in one split: a column of the list, or a regular expression for paths
-    with the group in brackets; null: the column group, patient, subject, scene or video, if there is one (open)."""
+    """Photos kept in one split: column of a list, or pattern for paths; null: a column such as patient (open)."""
     most_photos: Count | None = None
     """Train on at most so many photos, of each class its share, the same for every seed; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,7 @@ def open_manifest(path: Path, least: int, groups: str | None = None, root: Path 
     groups: the column that says them, instead of a known one. With `root` the manifest is one that a run wrote about
     the photos there, and names are kept as they are.
     """
-    columns = columns_of_list(path)
-    column = group_column(columns, groups)
-    found = lines_by_photo(path, column, exact=root is not None)
+    found, columns = lines_by_photo(path, groups, exact=root is not None)
     root = root or path.parent
     classes = sorted({label for said in found.values() for label in said.labels}, key=natural)
     if len(classes) < least:
@@ -52,11 +50,11 @@ def open_manifest(path: Path, least: int, groups: str | None = None, root: Path 
         key = next(k for k, said in found.items() if not said.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
     number = {label: i for i, label in enumerate(classes)}
-    parts = {s or "all": photos_of_split(found, s, root, number, bool(column)) for s in ("", *PARTS) if s in splits}
-    return DataSet(str(path), tuple(classes), parts, grouped_by=column, columns=columns)
+    parts = {s or "all": photos_of_split(found, s, root, number) for s in ("", *PARTS) if s in splits}
+    return DataSet(str(path), tuple(classes), parts, False, group_column(columns, groups), columns)
 
 
-def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dict[str, int], grouped: bool) -> Photos:
+def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dict[str, int]) -> Photos:
     """The photos of a split in line order; those without splits in class order, if each has one class."""
     own = [(key, said) for key, said in every.items() if said.split == split]
     if not split and all(len(said.labels) == 1 for _, said in own):
@@ -64,21 +62,23 @@ def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dic
     labels = compact(tuple(number[label] for label in said.labels) for _, said in own)
     boxed = ((i, said.boxes) for i, (_, said) in enumerate(own) if said.boxes)
     boxes = {i: tuple((box, number[label]) for box, label in found) for i, found in boxed}
-    groups = Names.of(said.group for _, said in own) if grouped else None
-    return files(root, split or "all", (key for key, _ in own), labels, boxes, groups)
+    groups = Names.of(said.group for _, said in own) if any(said.group for _, said in own) else None
+    return replace(files(root, split or "all", (key for key, _ in own), labels, boxes), groups=groups)
 
 
-def lines_by_photo(path: Path, column: str, exact: bool) -> dict[str, Lines]:
-    """Path -> what is said of it; unless `exact`, blanks around names do not count, nor how a path is spelled."""
-    found: dict[str, Lines] = {}
+def lines_by_photo(path: Path, groups: str | None, exact: bool) -> tuple[dict[str, Lines], tuple[str, ...]]:
+    """Path -> what is said of it; all columns. Unless `exact`, blanks around names do not count, nor a path's form."""
+    found, columns = dict[str, Lines](), dict[str, Any]()
     for line, row in rows(path):
+        columns.update(row)
+        column = group_column(columns, groups)
         where = f"{path} line {line}"
         key = text_of(row.get("path"), "path", where, exact)
         key = key if exact else os.path.normpath(key)
         given = str(row.get("split") or "").strip().lower()
         if given and given not in SPLIT_NAMES:
             raise DataError(f"{where}: the split is {given!r}, expected train, val or test")
-        group = row.get(column) if column else None
+        group = row.get(column)
         group = str(group) if isinstance(group, (int, float)) else group
         group = "" if group is None or group == "" else text_of(group, column, where, exact)
         said = found.setdefault(key, Lines(SPLIT_NAMES.get(given, ""), group))
@@ -96,7 +96,7 @@ def lines_by_photo(path: Path, column: str, exact: bool) -> dict[str, Lines]:
         said.boxes += tuple(boxes)
     if not found:
         raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")
-    return found
+    return found, tuple(filter(None, columns))
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -122,16 +122,6 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path}: is not a text manifest ({e})") from e
 
 
-def columns_of_list(path: Path) -> tuple[str, ...]:
-    """The names in the header of a CSV file, or of all that the objects of JSON lines say."""
-    found: dict[str, None] = {}
-    for _, row in rows(path):
-        found.update(dict.fromkeys(filter(None, row)))
-        if path.suffix.lower() == ".csv":
-            break
-    return tuple(found)
-
-
 def text_of(value: object, name: str, where: str, exact: bool) -> str:
     if isinstance(value, str) and is_storable(value) and (text := value if exact else value.strip()):
         return text
@@ -151,7 +141,7 @@ def box_of(value: Any, where: str) -> Box:
 
 def write_split(data: DataSet, path: Path) -> None:
     """The splits and groups of a data set as a CSV manifest, so that a run keeps the ones it was trained with."""
-    grouped = any(photos.groups for photos in data.splits.values())
+    grouped = bool(data.grouped_by)
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(("path", "label", "split", *["group"] * grouped))

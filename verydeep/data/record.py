@@ -181,28 +181,23 @@ class Photos:
 
 
 def files(
-    root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None,
-    groups: Names | None = None,
-) -> Photos:  # fmt: skip
+    root: str | os.PathLike[str], split: str, keys: Iterable[str], labels: Labels, boxes: Boxes | None = None
+) -> Photos:
     """Photos in files, by their paths relative to a folder or by absolute ones."""
     place, names = os.path.join(root, ""), Names.of(keys)
-    content = lambda id: photo.file_bytes(Path(place, names[id]))  # noqa: E731
-    return Photos(split, names, labels, content, place, boxes or {}, groups=groups)
+    return Photos(split, names, labels, lambda id: photo.file_bytes(Path(place, names[id])), place, boxes or {})
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Splits that share one list of classes. `held_out` says that the splits were drawn here, not given.
-
-    `grouped_by`: the column or pattern that the groups come from; `columns`: all of the list that was read.
-    """
+    """Splits that share one list of classes. `held_out` says that the splits were drawn here, not given."""
 
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, Photos]
     held_out: bool = False
-    grouped_by: str = ""
-    columns: tuple[str, ...] = ()
+    grouped_by: str = ""  # the column or pattern that the groups come from
+    columns: tuple[str, ...] = ()  # of the list that was read
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:

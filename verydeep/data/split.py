@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
 from itertools import chain, repeat
 
 import numpy as np
@@ -78,23 +77,21 @@ def held_out_counts(n: int, shares: tuple[float, float]) -> tuple[int, int]:
 
 def by_class_and_hash(keys: Names, targets: npt.NDArray[np.int64], start: str) -> npt.NDArray[np.intp]:
     """All positions class by class, each class shuffled by a hash of its photos' keys."""
-    rank = np.frombuffer(b"".join(hashed(start, key) for key in keys), ">u8")
+    begun = f"{start}\0".encode()
+    rank = np.frombuffer(b"".join(hashlib.sha256(begun + key.encode()).digest()[:8] for key in keys), ">u8")
     return np.lexsort((rank, targets))
 
 
-def hashed(start: str, name: str) -> bytes:
-    return hashlib.sha256(f"{start}\0{name}".encode()).digest()[:8]
-
-
 def by_group(photos: Photos, start: str) -> tuple[npt.NDArray[np.int64], Holds]:
-    """(each photo's group, what each group holds), the groups in the order of a hash of their names.
+    """(each photo's group, what each group holds), groups in the order of a hash of their names.
 
-    A photo without a group is one of its own, by its key; if every photo is, the order is that of `by_class_and_hash`.
+    A photo without a group is one of its own, by its key, as all are where there are no groups.
     """
     names = [(name, "" if name else key) for name, key in zip(photos.groups or repeat(""), photos.keys, strict=False)]
-    ranked = sorted(set(names), key=lambda name: (hashed(start, name[0] or name[1]), name))
-    rank = {name: i for i, name in enumerate(ranked)}
-    number, holds = np.array([rank[name] for name in names], np.int64), [Counter[int]() for _ in ranked]
+    unique = list(dict.fromkeys(names))
+    order = by_class_and_hash(Names.of(map("".join, unique)), np.zeros(len(unique), np.int64), start)
+    rank = {unique[i]: n for n, i in enumerate(order.tolist())}
+    number, holds = np.array([rank[name] for name in names]), [Counter[int]() for _ in unique]
     for group, label in zip(number.tolist(), photos.targets().tolist(), strict=True):
         holds[group][label] += 1
     return number, holds
@@ -103,53 +100,35 @@ def by_group(photos: Photos, start: str) -> tuple[npt.NDArray[np.int64], Holds]:
 def together(holds: Holds, wanted: Sequence[Sequence[int]], places: Places) -> Places:
     """Fills val, then test, with whole groups of those at 0, so that each class has about as many photos as wanted.
 
-    At least one group of each class stays, and one for the test where three are there. First, in their order, go the
-    groups that fit. Then, while any brings the shares of its classes nearer to those wanted, the one that does so most;
-    a class of which nothing is held out yet counts as wrong by all of it. What a group gains only falls as others go
-    before it, so one whose gain is still the largest when it is reckoned anew is the best of all.
+    First go the groups that fit, in their order; then those that still bring the shares of their classes nearer to the
+    wanted ones, where a class of which nothing is held out counts as wrong by all of it. One group of each class stays,
+    and of three or more one for the test.
     """
-    photos, left = Counter[int](), Counter[int]()  # of each class, and the groups that hold it
-    for group in np.flatnonzero(places == 0).tolist():
-        photos.update(holds[group])
-        left.update(holds[group].keys())
-    keep = [{c: 1 + any(later[c] > 0 and n > 2 for later in wanted[i:]) for c, n in left.items()} for i in (1, 2)]
+    rest = [holds[group] for group in np.flatnonzero(places == 0).tolist()]
+    photos, left = Counter(chain.from_iterable(own.elements() for own in rest)), Counter(chain.from_iterable(rest))
+    keep = [{c: 1 + (n > 2 and any(w[c] for w in wanted[i:])) for c, n in left.items()} for i in range(1, 3)]
+
+    def fill(part: int, want: Sequence[int]) -> None:
+        short = dict(enumerate(want))
+
+        def gain(group: int) -> float:
+            own = holds[group]
+            if places[group] or any(left[c] <= keep[part - 1][c] for c in own):
+                return 0.0
+            nearer = ((abs(short[c]) - abs(short[c] - n)) / photos[c] for c, n in own.items())
+            return sum(nearer) + sum(short[c] == want[c] > 0 for c in own)
+
+        for fitting in (True, False):
+            for group in sorted(range(len(holds)), key=lambda g: 0 if fitting else -gain(g)):
+                own = holds[group]
+                if gain(group) > ROUNDING and not (fitting and any(n > short[c] for c, n in own.items())):
+                    places[group] = part
+                    left.subtract(own.keys())
+                    short.update({c: short[c] - n for c, n in own.items()})
+
     for part, want in enumerate(wanted, 1):
-        fill(holds, want, places, part, photos, left, keep[part - 1])
+        fill(part, want)
     return places
-
-
-def fill(
-    holds: Holds, want: Sequence[int], places: Places, part: int, photos: Counter[int], left: Counter[int],
-    keep: dict[int, int],
-) -> None:  # fmt: skip
-    """One part of `together`. `left`: the groups of each class at 0, of which so many to `keep` stay there."""
-    short = dict(enumerate(want))  # photos of each class that are still wanted
-
-    def free(group: int) -> bool:
-        return places[group] == 0 and all(left[c] > keep[c] for c in holds[group])
-
-    def gain(group: int) -> float:
-        return sum(
-            (abs(short[c]) - abs(short[c] - n)) / photos[c] + (short[c] == want[c] > 0) for c, n in holds[group].items()
-        )
-
-    def take(group: int) -> None:
-        places[group] = part
-        for c, n in holds[group].items():
-            short[c], left[c] = short[c] - n, left[c] - 1
-
-    for group in range(len(holds)):
-        if free(group) and all(n <= short[c] for c, n in holds[group].items()):
-            take(group)
-    heap = [(-gain(group), group) for group in range(len(holds)) if free(group)]
-    heapify(heap)
-    while heap and heap[0][0] < -ROUNDING:
-        _, group = heappop(heap)
-        if free(group):
-            if heap and (now := -gain(group)) > heap[0][0]:
-                heappush(heap, (now, group))
-            elif gain(group) > ROUNDING:
-                take(group)
 
 
 def dealt(holds: Holds, folds: int) -> npt.NDArray[np.int64]:

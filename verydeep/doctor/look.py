@@ -177,7 +177,7 @@ def copy_findings(data: DataSet, facts: Facts, groups: Groups, drawn: npt.NDArra
 def group_findings(data: DataSet, facts: Facts) -> list[Finding]:
     """Groups with photos in several of the splits that are given."""
     torn = {name: i for i, name in enumerate(torn_groups(data))}
-    names = [name for photos in facts.splits for name in photos.groups or photos.keys] if torn else []
+    names = [name for photos in facts.splits for name in photos.groups or [""] * len(photos)] if torn else []
     ids = sorted((id for id, name in enumerate(names) if name in torn), key=lambda id: (torn[names[id]], id))
     shown = [example(data, facts, id, group=torn[names[id]], words=names[id]) for id in ids[:MOST_EXAMPLES]]
     detail = f"in {several(len(torn), 'groups')} by {data.grouped_by}"

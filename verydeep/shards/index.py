@@ -5,7 +5,7 @@ of the data that was packed, not of the shards, so that ids, keys and splits are
 stranger is checked in full before a number of it is used.
 
     key_block uint8, key_ends int64 N     the keys, each ended by NUL
-    group_block uint8, group_ends int64 N the groups, likewise, where the photos have some
+    group_block, group_ends               the same of the groups, if there are any
     shard int32, offset int64, size int32 N    where each photo's bytes are
     labels int64 N                        or label_ends int64 N behind each photo's, where it may have several or none
     box_photo, box_class int64 B, box_corners float64 B x 4    by rising photo
@@ -114,14 +114,14 @@ class Index:
 
     def cut(self, first: int, end: int) -> tuple[Names, Labels, Boxes, Names | None]:
         """Keys, labels, boxes and groups of the photos first..end; keys without a copy where they are the first."""
-        labels, boxes = self.labels, self.boxes
+        labels, boxes, groups = self.labels, self.boxes, self.groups
         if isinstance(labels, Several):
             labels = labels_between(labels.values, labels.bounds[first : end + 1])
         else:
             labels = labels[first:end].copy()  # torch takes no array that cannot be written
         here = slice(*np.searchsorted(boxes.photo, (first, end)).tolist())
         table = BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here])
-        return between(self.keys, first, end), labels, table, self.groups and between(self.groups, first, end)
+        return between(self.keys, first, end), labels, table, groups and between(groups, first, end)
 
 
 def between(names: Names, first: int, end: int) -> Names:
@@ -203,9 +203,8 @@ def checked_index(arrays: dict[str, Array], facts: IndexFacts) -> Index:
     need(np.isfinite(boxes.corners).all(), "boxes without a place")
     check_keys(keys)
     groups = Names(arrays["group_block"], arrays["group_ends"]) if facts.grouped_by else None
-    if groups:
-        need(len(groups) == n, "groups of other photos")
-        check_keys(groups)
+    need(groups is None or len(groups) == n, "groups of other photos")
+    check_keys(groups or keys)
     labels: Labels = values
     if "label_ends" in arrays:
         bounds = np.concatenate([[0], arrays["label_ends"]])

@@ -76,7 +76,9 @@ def index_of(
         np.array([box for _, (box, _) in boxes], np.float64).reshape(-1, 4),
     )  # fmt: skip
     shard, offset, size = places[packed].T
-    groups = Names.of(name for photos in kept for name in photos.groups or photos.keys) if data.grouped_by else None
+    groups = (
+        Names.of(name for photos in kept for name in photos.groups or [""] * len(photos)) if data.grouped_by else None
+    )
     return Index(
         data.classes, tuple((photos.split, len(photos)) for photos in kept), shards,
         Names.of(key for photos in kept for key in photos.keys),

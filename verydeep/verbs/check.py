@@ -15,8 +15,8 @@ class Check(Verb):
     page: FilePath | None = None
     """write one HTML page with thumbnails there; null: none"""
     groups: str | None = None
-    """what keeps photos in one split: a column of the list, or a regular expression for paths with the group in
-    brackets; null: the column group, patient or the like"""
+    """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
+    null: a column such as group or patient"""
     workers: Workers = -1
     download: bool = False
 

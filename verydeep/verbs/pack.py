@@ -22,8 +22,8 @@ class Pack(Verb):
     bad_photos: BadPhotos = "stop"
     """an unreadable file stops the work, or is skipped; only --smallest_side decodes photos, so check DATA first"""
     groups: str | None = None
-    """what keeps photos in one split: a column of the list, or a regular expression for paths with the group in
-    brackets; null: the column group, patient or the like"""
+    """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
+    null: a column such as group or patient"""
     workers: Workers = -1
     download: bool = False
 

@@ -259,6 +259,22 @@ def test_shards_divide_as_their_photos_do(tmp_path: Path) -> None:
     assert group_lines(packed) == group_lines(data)
 
 
+def test_the_hub_has_groups_too(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    of_patients(tmp_path, "x")
+    rows = {
+        "image": [str(tmp_path / "a0.png")] * 24,
+        "label": [i % 2 for i in range(24)],
+        "patient": [i // 4 or None for i in range(24)],
+    }
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["x", "y"]),
+                                 patient=datasets.Value("int64"))  # fmt: skip
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "hub"))
+    data = open_data(f"hub:{tmp_path / 'hub'}", (0.2, 0.2))
+    (said,) = group_lines(data)
+    assert said.startswith("photos of one 'patient' stay together (20 photos in 5 groups; 4 photos without one")
+
+
 def test_the_doctor_says_what_train_would_do_and_finds_torn_groups(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

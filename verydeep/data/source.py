@@ -29,32 +29,28 @@ def open_data(
     such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
     `split` is a manifest of an earlier run that settles the splits instead. Raises DataError.
     """
-    found = as_given(data, 2 if shares else 1, download, split, groups)
-    return found if split else divide(grouped(found, groups), shares, seed)
-
-
-def as_given(data: str, least: int, download: bool, split: Path | None, groups: str | None) -> DataSet:
-    """The data set of at least so many classes, divided by `split` alone, and its groups by a column."""
     from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
 
-    path, hub = Path(data).expanduser(), data.startswith("hub:")
+    path, hub, least = Path(data).expanduser(), data.startswith("hub:"), 2 if shares else 1
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
     if data.startswith("builtin:"):
-        return open_builtin(data.removeprefix("builtin:"), download)
-    if hub or is_pattern(data):
+        whole = open_builtin(data.removeprefix("builtin:"), download)
+    elif hub or is_pattern(data):
         whole = collections.open_hub(data.removeprefix("hub:"), groups) if hub else shards.open_shards(data)
-        return divide_again(whole, read_places(split)) if split else whole
-    if not path.exists():
+        whole = divide_again(whole, read_places(split)) if split else whole
+    elif not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
-    if split:
-        return replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
-    if path.is_dir():
+    elif split:
+        whole = replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
+    elif path.is_dir():
         parts = collections.ilsvrc_folders(path)
-        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
-    if path.suffix.lower() in manifest.SUFFIXES:
-        return open_manifest(path, least, groups)
-    raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+        whole = collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
+    elif path.suffix.lower() in manifest.SUFFIXES:
+        whole = open_manifest(path, least, groups)
+    else:
+        raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+    return whole if split else divide(grouped(whole, groups), shares, seed)
 
 
 def is_pattern(data: str) -> bool:

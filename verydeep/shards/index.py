@@ -114,20 +114,16 @@ class Index:
 
     def cut(self, first: int, end: int) -> tuple[Names, Labels, Boxes, Names | None]:
         """Keys, labels, boxes and groups of the photos first..end; keys without a copy where they are the first."""
-        labels, boxes, groups = self.labels, self.boxes, self.groups
+        ends, labels, boxes = self.keys.ends, self.labels, self.boxes
+        start = int(ends[first - 1]) + 1 if first else 0
+        keys = Names(self.keys.block[start : int(ends[end - 1]) + 1], ends[first:end] - start if start else ends[:end])
+        groups = self.groups and self.groups.take(np.arange(first, end))
         if isinstance(labels, Several):
             labels = labels_between(labels.values, labels.bounds[first : end + 1])
         else:
             labels = labels[first:end].copy()  # torch takes no array that cannot be written
         here = slice(*np.searchsorted(boxes.photo, (first, end)).tolist())
-        table = BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here])
-        return between(self.keys, first, end), labels, table, groups and between(groups, first, end)
-
-
-def between(names: Names, first: int, end: int) -> Names:
-    start = int(names.ends[first - 1]) + 1 if first else 0
-    ends = names.ends[first:end] - start if start else names.ends[:end]
-    return Names(names.block[start : int(names.ends[end - 1]) + 1], ends)
+        return keys, labels, BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here]), groups
 
 
 def save_index(index: Index, path: Path) -> None:

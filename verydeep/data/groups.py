@@ -58,15 +58,16 @@ def torn_groups(data: DataSet) -> list[str]:
 
 def group_lines(data: DataSet) -> list[str]:
     """What there is to say of groups, and of columns that look like groups or splits and are not used."""
-    lines, by = [], data.grouped_by
+    lines, by = list[str](), data.grouped_by
+    called = repr(by).replace(r"\\", "\\")  # patterns as they were typed
     names = [name for photos in data.splits.values() for name in photos.groups or () if name]
     together, alone = several(len(set(names)), "groups"), sum(map(len, data.splits.values())) - len(names)
     if torn := torn_groups(data):
-        some = f"{len(torn):,} of {together} by {by!r} stand in several splits, {torn[0]!r:.60} for one"
+        some = f"{len(torn):,} of {together} by {called} stand in several splits, {torn[0]!r:.60} for one"
         lines.append(f"warning: {some}: the net is tested on what it has learned, and the error comes out too low")
     elif by:
         rest = f"; {several(alone, 'photos')} without one, each a group of its own" if alone else ""
-        lines.append(f"photos of one {by!r} stay together ({several(len(names), 'photos')} in {together}{rest})")
+        lines.append(f"photos of one {called} stay together ({several(len(names), 'photos')} in {together}{rest})")
     if strange := [c for c in data.columns if c not in (*USED, by) and DOUBTFUL.search(c)]:
         more = f"--groups {strange[0]} keeps photos together by it; a column called split may say train, val and test"
         lines.append(f"warning: the column {strange[0]!r:.60} of {data.name} is not used; {more}")

@@ -164,7 +164,7 @@ def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
     monkeypatch.setattr(passes, "FORWARD_PIXELS", 4 * 32 * 32)
     sizes = []
     score = lambda self, x: sizes.append(tuple(x.shape)) or torch.zeros(len(x), 7, 1, 1)  # noqa: E731
-    monkeypatch.setattr(Classifier, "score_map", score)
+    monkeypatch.setattr(Classifier, "dense", score)
     run(classifier, [noise(40, 40, s) for s in range(3)], scales=(40,), batch=8)
     assert max(n * h * w for n, _, h, w in sizes) <= 4 * 32 * 32
     assert {s[0] for s in sizes if s[2] == 32} == {3, 4}  # 75 crops by four, and three centre crops

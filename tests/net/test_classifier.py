@@ -55,7 +55,7 @@ def test_the_mean_is_subtracted_and_the_rest_divided():
 def test_crop_size_takes_the_fc_form():
     model, x = classifier(), pixels(2, 3, 32, 32)
     assert torch.equal(model(x), model.net(model.normalise(x)))
-    assert torch.equal(model.score_map(x)[:, :, 0, 0], model(x))
+    assert torch.equal(model.dense(x)[:, :, 0, 0], model(x))
 
 
 def test_other_sizes_are_dense_and_averaged_over_space():
@@ -63,7 +63,7 @@ def test_other_sizes_are_dense_and_averaged_over_space():
     scores = model.net.dense(normal(x)).double()
     assert scores.shape == (2, 3, 3, 4)
     assert torch.allclose(model(x).double(), scores.sum((2, 3)) / 12, rtol=1e-4, atol=1e-4)
-    assert torch.equal(model.score_map(x), model.net.dense(model.normalise(x)))
+    assert torch.equal(model.dense(x), model.net.dense(model.normalise(x)))
 
 
 def test_photos_below_the_crop_are_refused():
@@ -370,7 +370,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("photos", "said"), MISTAKES)
 def test_what_is_no_raw_pixels_is_refused_as_what_it_looks_like(photos, said):
     model = classifier()
-    for way in (model, model.score_map, model.predict if len(photos) else model):
+    for way in (model, model.dense, model.predict if len(photos) else model):
         with pytest.raises(ModelError, match=said):
             way(photos)
 

@@ -104,7 +104,7 @@ def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
     @torch.no_grad()
     def score(photos: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return classifier.score_map(photos.to(device, non_blocking=True))
+            return classifier.dense(photos.to(device, non_blocking=True))
 
     return score
 

@@ -48,12 +48,12 @@ class Classifier(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: at crop size the FC form, else dense and averaged."""
-        return self.score_map(photos).mean((2, 3))
+        return self.dense(photos).mean((2, 3))
 
-    def score_map(self, photos: Tensor) -> Tensor:
-        """Float32 class scores, N x K x h x w, of uint8 photos, N x 3 x H x W; h = w = 1 at crop size (section 3.2).
+    def dense(self, photos: Tensor) -> Tensor:
+        """The class score map, float32 N x K x h x w, of whole photos, uint8 N x 3 x H x W (section 3.2).
 
-        In float64 where the weights are.
+        At crop size h = w = 1. In float64 where the weights are.
         """
         x, crop = self.normalise(photos), self.net.crop
         found: Tensor = self.net(x)[:, :, None, None] if x.shape[-2:] == (crop, crop) else self.net.dense(x)

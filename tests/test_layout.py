@@ -19,6 +19,7 @@ FLOW = [
     ("paper", "errors", "words", "__init__"),
     ("progress",),
     ("ranks", "files"),
+    ("near",),
     ("fields", "shape"),
     ("config", "contract"),
     ("run", "hardware"),

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -428,7 +429,8 @@ MISTAKES = [
 @pytest.mark.parametrize(("photos", "said"), MISTAKES)
 def test_what_is_no_raw_pixels_is_refused_as_what_it_looks_like(photos, said):
     model = classifier()
-    for way in (model, model.dense, model.predict if len(photos) else model):
+    whole = partial(model.predict, protocol="dense")
+    for way in (model, model.dense, *[model.predict, whole] * bool(len(photos))):
         with pytest.raises(ModelError, match=said):
             way(photos)
 

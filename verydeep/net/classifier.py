@@ -21,7 +21,7 @@ from verydeep.files.disk import saying, write_atomically
 from verydeep.files.records import Count
 from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut, write_tensors
 from verydeep.near import checked
-from verydeep.net.pixels import both_ways, check_pixels, photo_of, whole_photo
+from verydeep.net.pixels import both_ways, check_pixels, is_long, photo_of, too_long
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
@@ -70,9 +70,7 @@ class Classifier(nn.Module):
     @overload
     def predict(self, photos: Given, protocol: Protocol = ..., *, top: int) -> list[Ranked]: ...
     @torch.no_grad()
-    def predict(
-        self, photos: Given, protocol: Protocol = "centre", top: int | None = None
-    ) -> Tensor | list[Ranked]:  # fmt: skip
+    def predict(self, photos: Given, protocol: Protocol = "centre", top: int | None = None) -> Tensor | list[Ranked]:
         """Posteriors of photos, float32 N x K in [0, 1], each row of sum 1 (section 3.2).
 
         photos: a list of paths, bytes or open files of JPEG, PNG and the like, Pillow images, uint8 H x W x 3 arrays;
@@ -102,6 +100,7 @@ class Classifier(nn.Module):
         if not isinstance(photos, Tensor):
             seen = [self.seen_of(given, f"photo {i}", protocol) for i, given in enumerate(photos, first)]
             photos = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
+        check_pixels(photos)
         photos = photos.to(self.mean.device)
         ways = both_ways(self, photos) if protocol == "dense" else [self(photos)]
         return torch.stack([way.softmax(1) for way in ways]).mean(0).cpu()
@@ -111,7 +110,9 @@ class Classifier(nn.Module):
         opened, scale = photo_of(given, name), self.contract.test_scale
         if protocol == "centre":
             return photo.centre_crop(opened, scale, self.contract.crop)
-        return whole_photo(opened, scale, str(given) if isinstance(given, (str, Path)) else name)
+        if is_long(opened):
+            raise too_long(opened, str(given) if isinstance(given, (str, Path)) else name)
+        return photo.rescale(opened, scale)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Writes one safetensors file, whole or not at all, the contract in its header; dtype float16 halves it."""

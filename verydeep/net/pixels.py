@@ -76,13 +76,6 @@ def too_long(image: Image.Image, name: str) -> LongPhotoError:
     return LongPhotoError(name, f"is {size}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation")
 
 
-def whole_photo(image: Image.Image, smallest_side: int, name: str) -> photo.Pixels:
-    """All of it at smallest side Q, uint8 H x W x 3. Raises LongPhotoError."""
-    if is_long(image):
-        raise too_long(image, name)
-    return photo.rescale(image, smallest_side)
-
-
 def both_ways(score: Callable[[Tensor], Tensor], photos: Tensor) -> tuple[Tensor, Tensor]:
     """What a net says of uint8 photos, N x 3 x H x W, and of their mirror images; small ones go through together."""
     if 2 * photos[:, 0].numel() > FORWARD_PIXELS:

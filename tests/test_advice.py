@@ -49,11 +49,11 @@ def no_photo(*args, **kwargs):
     [
         (["train", MINI, *TINY], "verydeep.net.vgg.VGG.forward", no_memory, "--accumulate"),
         (["study", MINI, *TINY, "--nets", "A", "--dry-run"], "verydeep.net.vgg.VGG.forward", no_memory, "--base_width"),
-        (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.score_map", no_memory, "--batch"),
+        (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.dense", no_memory, "--batch"),
         (["evaluate", FASHION, "PHOTOS"], "PIL.ImageFile.ImageFile.load", no_photo, "--workers"),
         (
             ["predict", FASHION, "PHOTOS"],
-            "verydeep.net.classifier.Classifier.score_map",
+            "verydeep.net.classifier.Classifier.dense",
             no_memory,
             "--protocol centre",
         ),

@@ -7,9 +7,10 @@ carries its classes, its mean and its licence. A run is a folder that can be rea
 
     from verydeep import VGG, Classifier, load
 
-    VGG("D")                                  the net of Table 1, from normalised pixels to logits
-    load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
-    load("runs/mine").contract.classes        the names of the K classes
+    VGG("D")                                         the net of Table 1, from normalised pixels to logits
+    load("runs/mine").predict(["cat.jpg"])           posteriors of photos, N x K
+    load("runs/mine").predict(["cat.jpg"], top=3)    the best classes of each, [[("cat", 0.97), ...]]
+    load("runs/mine").contract.classes               the names of the K classes
 
     verydeep.train("photos", recipe="auto", out="runs/mine")    as the verb of the command line; so are
     verydeep.check, evaluate, predict, study                    the plain values that --json prints

@@ -8,14 +8,14 @@ from verydeep.errors import ConfigError
 from verydeep.fields import known, settle
 from verydeep.files.records import Count, Natural, NotNegative, Positive, Share, Some, Within, Workers
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE
-from verydeep.shape import Shape
+from verydeep.shape import Net, Shape
 
 MOST_PASSES = 300  # over a few photos, where a training has its length in steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    net: Literal["A", "A-LRN", "B", "C", "D", "E", "shallow-B"] = "D"
+    net: Net = "D"
     """Column of Table 1; shallow-B is the net of five 5x5 layers (sections 2.2, 4.1)."""
     crop: int = 224
     """Side of the square the net is trained on, a multiple of 32 (section 2.1)."""

@@ -128,7 +128,7 @@ def test_folders_without_classes_are_explained(tmp_path: Path, names: list[str],
         ("photos.zip", "file of another kind"),
         ("x.csv", "no class folders"),
         ("shards", r"holds shards and no class folders; give .*flowers-\*.tar"),
-        ("builtin:imagenet", "builtin:fashion-mini or builtin:fashion"),
+        ("builtin:imagenet", "builtin:fashion-mini, builtin:fashion"),
     ],
 )
 def test_what_is_no_data_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, message: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from verydeep.data import photo
 from verydeep.errors import DataError
+from verydeep.near import meant
 
 Box = tuple[float, float, float, float]
 Boxes = Mapping[int, tuple[tuple[Box, int], ...]]  # photo -> (box, class), where it has any
@@ -201,7 +202,8 @@ class DataSet:
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:
-            raise DataError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+            more = meant(name, self.splits, f"; it has {', '.join(self.splits)}")
+            raise DataError(f"{self.name} has no split {name!r}{more}")
         return self.splits[name]
 
     def fingerprint(self) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
+from verydeep.near import meant
 from verydeep.net.classifier import Classifier, read_classifier
-from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
+from verydeep.weights.catalogue import Entry, catalogue, checked_file
 from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
@@ -85,5 +86,5 @@ def said_at(name: str) -> Location:
         return found._replace(expects=given)
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
-        raise ModelError(f"{name} is not a built-in net; try {' or '.join(known)}")
-    raise ModelError(f"{path} does not exist; {similar(path.name) or f'expected {EXPECTED}'}")
+        raise ModelError(f"{name} is not a built-in net{meant(name, known, f'; try {known[0]}')}")
+    raise ModelError(f"{path} does not exist{meant(path.name, catalogue(), f'; expected {EXPECTED}')}")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
-from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file, similar
+from verydeep.near import meant
+from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file
 from verydeep.weights.convert import WRITERS, check_out, convert
 from verydeep.weights.inputs import Input, shortly
 from verydeep.weights.model import load_or_features
@@ -64,7 +65,7 @@ def list_text(records: list[dict[str, Any]]) -> str:
 def fetch_published(name: str) -> dict[str, Any]:
     """Fetches a published net that is not at hand, and loads it once. Raises ModelError."""
     if (e := catalogue().get(name)) is None:
-        raise ModelError(f"{name} is not a published net; {similar(name) or LIST}")
+        raise ModelError(f"{name} is not a published net{meant(name, catalogue(), f'; {LIST}')}")
     if not e.path.is_file():
         elsewhere = f"set VERYDEEP_WEIGHTS to a folder with {e.size // MB} MB"
         urls = tuple(url.value for url in e.urls)

@@ -85,7 +85,7 @@ def test_fetch_brings_a_file_with_its_licence_and_says_if_its_checksum_is_weak(c
     object.__setattr__(e, "checksums", stated)
     for _ in range(2):  # the second time it is at hand
         found = said(capsys, "fetch", "torchvision-a")
-        assert f"torchvision-a is in {e.path}; licence: BSD 3-Clause (torchvision's own" in found.out
+        assert f"torchvision-a is at hand, in {e.path}\nlicence: BSD 3-Clause (torchvision's own" in found.out
         known = f"only the {SUMS[kind]} is known, and it is right" if kind else "no checksum is known"
         assert found.err == ("" if kind == "sha256" else f"warning: of {e.path} {known}\n")
         path.unlink(missing_ok=True)

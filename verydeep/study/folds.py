@@ -74,7 +74,10 @@ def cross_validate(
         if (record := one(out / name, out / f"{name}.csv")) is not None:
             records.append(record)
             test = judged_by(record)
-            print(f"fold {number} of {folds}: {rate(test['top1_error'], test['top1_errors'])} errors", file=sys.stderr)
+            print(
+                f"fold {number} of {folds}: top-1 error {rate(test['top1_error'], test['top1_errors'])}",
+                file=sys.stderr,
+            )
     if not records:
         return {}
     page, found = out / "folds.md", summed(records)

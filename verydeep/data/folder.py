@@ -1,102 +1,102 @@
-"""A folder of class folders, with or without train, val and test."""
+"""A folder of class folders, with or without train, val and test, or one that a list beside the photos tells of."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from verydeep.data import photo
-from verydeep.data.naming import is_hidden, is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, files
+from verydeep.config import Level
+from verydeep.data.layout import layout
+from verydeep.data.levels import Unlabelled
+from verydeep.data.manifest import SUFFIXES, open_manifest
+from verydeep.data.naming import is_hidden
+from verydeep.data.record import DataSet, Names, Photos, files
+from verydeep.data.tree import Tree, listed, passed_over, photo_names, tree_of
 from verydeep.errors import DataError
 from verydeep.words import several
 
+ANSWERS = ("sample", "submission", "test")  # in names of lists that do not label photos to train on
 
-def open_folder(root: Path, least: int) -> DataSet:
+
+def open_folder(root: Path, least: int, classes: Level | None = None, groups: str | None = None) -> DataSet:
     """A folder of so many class folders at least, or of train/, val/, test/ folders of them, undivided.
 
     Raises DataError where no class can be found, or where a folder beside train/ would be passed over.
     """
-    parts = split_folders(root) or {"all": root}
-    whole = "all" if "all" in parts else "train"
-    found = {name: class_names(d, root, least if name == whole else 1) for name, d in parts.items()}
-    classes = list(found[whole])
-    for name, own in found.items():
-        if strange := next((c for c in own if c not in found[whole]), None):
-            raise DataError(f"{parts[name]} has the class {strange!r}; expected only those of {parts[whole]}")
-    splits = {name: labelled(root, name, own, classes) for name, own in found.items()}
-    return DataSet(str(root), tuple(classes), splits)
+    tree, reasons = tree_of(root), list[str]()
+    try:
+        found = layout(tree, least, classes)
+    except Unlabelled as e:
+        if by_list := open_list(root, tree, least, groups, reasons):
+            return by_list[1]
+        raise DataError("; ".join([str(e), *reasons])) from e
+    whole = "all" if "all" in found.photos else "train"
+    names, notes = list(found.photos[whole]), found.notes
+    if by_list := open_list(root, tree, least, groups, reasons):
+        path, data = by_list
+        if len(names) < 2:
+            return data
+        if set(data.classes) != set(names):
+            words = f"warning: {path.name} names other classes than the folders and is not used"
+            notes = [*notes, f"{words}; give {path} as DATA to take its own"]
+    for split, own in found.photos.items():
+        if strange := next((c for c in own if c not in found.photos[whole]), None):
+            there, known = (found.levels[s].path if s in found.levels else root for s in (split, whole))
+            raise DataError(f"{there} has the class {strange!r}; expected only those of {known}")
+    splits = {split: labelled(root, split, own, names) for split, own in found.photos.items()}
+    return DataSet(str(root), tuple(names), splits, notes=tuple(notes))
 
 
-def split_folders(root: Path) -> dict[str, Path]:
-    """Split -> its folder, which holds folders ("train" is also a vehicle); empty where the folders are classes."""
-    parts, here = dict[str, Path](), folders(root)
-    for d in here:
-        if d.name.lower() in SPLIT_NAMES and folders(d):
-            twin = parts.setdefault(SPLIT_NAMES[d.name.lower()], d)
-            if twin != d:
-                raise DataError(f"{root} has both {twin.name} and {d.name}, which mean the same split; keep one")
-    if parts and "train" not in parts:
-        names = ", ".join(d.name for d in parts.values())
-        raise DataError(f"{root} has {names} but no train folder; expected train/, and val/ or test/")
-    if parts and (other := next((d for d in here if d not in parts.values() and photo_names(d, root)), None)):
+def open_list(
+    root: Path, tree: Tree, least: int, groups: str | None, reasons: list[str]
+) -> tuple[Path, DataSet] | None:
+    """The one list in the folder, or in a folder of it, that names photos there; else why not, if lists are there.
+
+    Raises DataError for several.
+    """
+    good = dict[Path, DataSet]()
+    for place in (tree, *tree.below.values()):
+        for path in sorted(Path(place.path).iterdir()) if SUFFIXES & place.others.keys() else ():
+            strange = is_hidden(path.name) or any(word in path.stem.lower() for word in ANSWERS)
+            if path.suffix.lower() not in SUFFIXES or strange:
+                continue
+            try:
+                data = open_manifest(path, least, groups)
+            except DataError as e:
+                reasons.append(f"the list beside them cannot be taken: {e}")
+                continue
+            first = next(iter(data.splits.values()))
+            if os.path.exists(first.name(0)):
+                good[path] = data
+            else:
+                reasons.append(f"the list {path} names {first.keys[0]!r:.100}, which is not there")
+    if len(good) > 1:
+        names = listed([path.name for path in good], 5)
         raise DataError(
-            f"{root} has photos in {other.name}, which is no split of class folders like {parts['train'].name}; "
-            f"expected train/, val/ and test/ and no other photos, so move {other.name} elsewhere"
+            f"{root} has several lists of its photos ({names}); give one as DATA, such as {next(iter(good))}"
         )
-    return parts
+    for path, data in good.items():
+        inside, splits = os.path.relpath(path.parent, root), dict[str, Photos]()
+        for split, photos in data.splits.items():
+            keys = (os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
+            splits[split] = replace(photos, keys=Names.of(keys), place=os.path.join(root, ""))
+        notes = [f"the classes come from {path.name}, the list beside the photos", *data.notes]
+        if (left := len(tree) - sum(map(len, splits.values()))) > 0:
+            notes.append(f"warning: {several(left, 'photos')} in the folder are not in {path.name} and are passed over")
+        return path, replace(data, name=str(root), splits=splits, notes=tuple(notes))
+    return None
 
 
-def folders(root: Path) -> list[Path]:
-    return sorted((d for d in root.iterdir() if d.is_dir() and not is_hidden(d.name)), key=lambda d: natural(d.name))
-
-
-def class_names(folder: Path, root: Path, at_least: int) -> dict[str, Names]:
+def class_names(folder: Path, root: Path, notes: list[str]) -> dict[str, Names]:
     """Class name -> paths relative to root, both in natural order. Hidden and empty folders are no classes."""
-    classes = {d.name: paths for d in folders(folder) if (paths := photo_names(d, root))}
-    if len(classes) >= at_least:
-        return classes
-    if classes:
-        what = f"has only one class folder with photos ({next(iter(classes))})"
-    elif loose := sum(p.suffix.lower() in photo.SUFFIXES for p in folder.iterdir()):
-        raise DataError(
-            f"{folder} holds {several(loose, 'photos')} but no class folders; put the photos of each class into a "
-            "folder of its name, or give a manifest (CSV: path,label)"
-        )
-    elif index := next(folder.glob("[!.]*.index"), None):
-        raise DataError(f"{folder} holds shards and no class folders; give {index.with_suffix('')}-*.tar")
-    else:
-        hidden = sum(is_hidden(p.name) for p in folder.iterdir())
-        what = "has no class folders with photos"
-        what += f" ({hidden} hidden files and folders are passed over)" if hidden else ""
-    raise DataError(f"{folder} {what}; expected at least two folders, each named after a class and holding its photos")
+    tree = tree_of(folder, f"{folder.relative_to(root)}/").opened()
+    notes += passed_over(tree.full.values(), "below the class folders are")
+    return {name: photo_names(own) for name, own in tree.full.items()}
 
 
 def labelled(root: Path, split: str, found: Mapping[str, Names], classes: Sequence[str]) -> Photos:
     """The photos of a split in class order."""
     labels = np.repeat(np.arange(len(classes)), [len(found.get(name, ())) for name in classes])
     return files(root, split, (key for name in classes if name in found for key in found[name]), labels)
-
-
-def photo_names(folder: Path, root: Path) -> Names:
-    """Photo files at any depth below a class folder, relative to root, in natural order."""
-    found = sorted(visible_photos(str(folder), os.path.relpath(folder, root)), key=natural)
-    if strange := next((p for p in found if not is_storable(p)), None):
-        raise DataError(f"{root}: the name {strange!a} is not UTF-8; rename it")
-    return Names.of(found)
-
-
-def visible_photos(folder: str, prefix: str) -> Iterator[str]:
-    """Paths of photo files, without a Path or a system call for each; links to folders are not followed."""
-    below = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                below.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in photo.SUFFIXES and entry.is_file():
-                yield f"{prefix}/{entry.name}"
-    for name in below:
-        yield from visible_photos(os.path.join(folder, name), f"{prefix}/{name}")

@@ -1,5 +1,6 @@
 """What a run remembers of itself: its data, its split, what it was made with, and whether it has ended."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from verydeep.config import Config
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location
+from verydeep.data.tree import listed
 from verydeep.errors import RunError
+from verydeep.evaluate.sample import holds, paths_of
 from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import machine
 from verydeep.ranks import ALONE, Ranks
@@ -22,9 +25,23 @@ def kept_split(out: Path, data: str) -> Path | None:
     """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
     if not has_state(out) or not (out / "run.json").exists():
         return None
-    if (old := read_sealed(out / "run.json").get("location")) != location(data):
+    old, split = read_sealed(out / "run.json").get("location"), out / "split.csv"
+    if not split.exists():
+        return None
+    if old != location(data) and not holds(data, out):
         raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
-    return out / "split.csv" if (out / "split.csv").exists() else None
+    return split
+
+
+def moved(old: str, where: str, data: DataSet) -> bool:
+    """Whether the photos of a run lie elsewhere now: no longer where they were, or there too, of the same sizes."""
+    if not (os.path.isabs(old) and os.path.isabs(where)):
+        return False
+    pairs = (zip(paths_of(old, p), paths_of(where, p), strict=True) for p in data.splits.values())
+    try:
+        return not os.path.exists(old) or all(os.path.getsize(a) == os.path.getsize(b) for own in pairs for a, b in own)
+    except OSError:
+        return False
 
 
 def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
@@ -45,9 +62,18 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
         return
     old = read_sealed(file)
     warn_of_other_machine(run, old.get("made_with", {}), made_with)
-    if old.get("fingerprint") != found["fingerprint"]:
+    began, same = str(old.get("location")), old.get("fingerprint") == found["fingerprint"]
+    if began != where and not (same and moved(began, where, data)):
+        raise RunError(f"{run.path} was begun on {began}, not on {where}; give another --out")
+    if not same:
         photos = f"{old.get('photos')} then, {found['photos']} now"
-        raise RunError(f"{run.path} was begun with other photos ({photos}); restore them, or give another --out")
+        if new := [c for c in data.classes if c not in old.get("classes", ())]:
+            photos += f", and new classes, {listed(new)}"
+        again = f"restore them, or train anew on all that is there now: 'verydeep train {where} --out ANOTHER'"
+        raise RunError(f"{run.path} was begun with other photos ({photos}); {again}")
+    if began != where:
+        run.say(f"the photos of this run lie in {where} now, under the same names; it was begun on {began}")
+        write_sealed(file, old | {"location": where, "data": data.name})
 
 
 def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:

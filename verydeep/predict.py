@@ -43,7 +43,7 @@ def photos_in(given: Iterable[str]) -> list[str]:
             found.append(name)
             continue
         tree = tree_of(path)
-        for line in passed_over([tree], f"in {name} are"):
+        for line in passed_over([tree], f"in {name}"):
             print(line, file=sys.stderr)
         if not len(tree):
             raise DataError(f"{name} holds no photos; expected files named {', '.join(sorted(photo.SUFFIXES))}")

@@ -22,8 +22,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verydeep.data import builtin, folder
-from verydeep.data.layout import Layout
+from verydeep.collections import folder
+from verydeep.collections.layout import Layout
+from verydeep.data import builtin
 from verydeep.data.manifest import write_split
 from verydeep.data.naming import natural
 from verydeep.data.record import DataSet, Names, Photos
@@ -198,7 +199,7 @@ def test_no_message_names_an_option_that_some_verb_lacks() -> None:
     """
     texts = [
         node.value
-        for file in Path(folder.__file__).parent.glob("*.py")
+        for file in (*Path(folder.__file__).parent.glob("*.py"), *Path(builtin.__file__).parent.glob("*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]

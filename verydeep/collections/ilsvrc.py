@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from verydeep.collections.folder import class_names, labelled
 from verydeep.data import photo
-from verydeep.data.folder import class_names, labelled
 from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden, natural
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, files
 from verydeep.data.tree import folders

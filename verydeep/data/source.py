@@ -6,15 +6,12 @@ from pathlib import Path
 from verydeep.config import Level
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
-from verydeep.data.folder import open_folder
 from verydeep.data.groups import grouped
-from verydeep.data.layout import layout
-from verydeep.data.levels import Unlabelled
 from verydeep.data.manifest import open_manifest
 from verydeep.data.packed import check_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
-from verydeep.data.tree import listed, tree_of
+from verydeep.data.tree import listed
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -67,7 +64,7 @@ def undivided(data: str, path: Path, least: int, download: bool, groups: str | N
         raise DataError(f"{data} does not exist; {EXPECTED}")
     if path.is_dir():
         parts = collections.ilsvrc_folders(path)
-        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, least, classes, groups)
+        return collections.open_ilsvrc(path, parts) if parts else collections.open_folder(path, least, classes, groups)
     if path.suffix.lower() in manifest.SUFFIXES:
         return open_manifest(path, least, groups)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
@@ -101,10 +98,7 @@ def photo_folders(root: Path, classes: Level | None = None) -> tuple[dict[str, P
 
     if parts := collections.ilsvrc_folders(root):
         return parts, collections.LISTS
-    try:
-        return {split: Path(tree.path) for split, tree in layout(tree_of(root), 1, classes).levels.items()}, ()
-    except Unlabelled:
-        return {}, ()
+    return collections.folder_levels(root, classes), ()
 
 
 def read_places(split: Path) -> dict[str, str]:

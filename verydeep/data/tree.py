@@ -113,14 +113,12 @@ def passed_over(trees: Iterable[Tree], what: str) -> list[str]:
     lines = []
     if n := strange.total():
         kinds = ", ".join(f"{k} {ending or 'without an ending'}" for ending, k in strange.most_common(3))
-        more = f"{what} not read ({kinds}{', ...' if len(strange) > 3 else ''})"
+        some = f"{several(n, 'files')} {what} ({kinds}{', ...' if len(strange) > 3 else ''})"
         read = ", ".join(sorted(photo.SUFFIXES))
-        lines.append(f"warning: {several(n, 'files')} {more}; convert photos among them to one of {read}")
+        lines.append(f"warning: passed over: {some}; what of them are photos, convert to one of {read}")
     if links:
-        lines.append(
-            f"warning: {several(len(links), 'links')} to folders {what} not followed ({listed(links)}); "
-            "copy there what they lead to"
-        )
+        some = f"{several(len(links), 'links')} to folders {what} ({listed(links)})"
+        lines.append(f"warning: passed over: {some}; copy there what they lead to")
     return lines
 
 

@@ -121,7 +121,7 @@ def folder_findings(root: Path, classes: Level | None = None) -> list[Finding]:
 
 
 def entries_in(folder: str | Path, deep: bool = False) -> Iterator[tuple[str, str]]:
-    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/folder.py sees it."""
+    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/tree.py sees it."""
     below = []
     with os.scandir(folder) as found:
         for entry in found:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from verydeep.collections.layout import layout
+from verydeep.collections.levels import Unlabelled
 from verydeep.config import Level
-from verydeep.data.layout import layout
-from verydeep.data.levels import Unlabelled
 from verydeep.data.manifest import SUFFIXES, open_manifest
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet, Names, Photos, files
@@ -89,10 +89,18 @@ def open_list(
     return None
 
 
+def folder_levels(root: Path, classes: Level | None) -> dict[str, Path]:
+    """Split -> the folder of its class folders; none where a list says the classes. Raises DataError."""
+    try:
+        return {split: Path(tree.path) for split, tree in layout(tree_of(root), 1, classes).levels.items()}
+    except Unlabelled:
+        return {}
+
+
 def class_names(folder: Path, root: Path, notes: list[str]) -> dict[str, Names]:
     """Class name -> paths relative to root, both in natural order. Hidden and empty folders are no classes."""
     tree = tree_of(folder, f"{folder.relative_to(root)}/").opened()
-    notes += passed_over(tree.full.values(), "below the class folders are")
+    notes += passed_over(tree.full.values(), "below the class folders")
     return {name: photo_names(own) for name, own in tree.full.items()}
 
 

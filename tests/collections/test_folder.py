@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from verydeep.cli import main
-from verydeep.data.layout import split_meant
+from verydeep.collections.layout import split_meant
 from verydeep.data.record import DataSet
 from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
@@ -91,6 +91,10 @@ def test_folders_that_repeat_are_never_classes(tmp_path: Path, names: tuple[str,
     for shares in (SHARES, None):
         with pytest.raises(DataError, match=r"splits or folds; .*mv '.*' .*train'.*--classes leaf .*--classes top"):
             open_data(str(tmp_path), shares)
+    (deeper := tmp_path.with_name(f"{tmp_path.name} deeper")).mkdir()
+    with pytest.raises(DataError, match="splits or folds"):  # each in a folder of its own
+        open_data(str(grow(deeper, *within(*(f"{name}/images" for name in names)))), SHARES)
+    assert open_data(str(deeper), classes="leaf").classes == ("cat", "dog")
     together = open_data(str(tmp_path), classes="leaf")
     assert (together.classes, len(together.split("all"))) == (("cat", "dog"), 16 * len(names))
     assert open_data(str(tmp_path), classes="top").classes == tuple(sorted(names))
@@ -141,6 +145,13 @@ def test_a_list_beside_flat_folders_is_taken(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text(text)
     with pytest.raises(DataError, match=r"several lists of its photos \(labels.csv, more.csv\); give one"):
         open_data(str(tmp_path))
+
+
+def test_classes_in_file_names_of_one_folder_are_asked_for(tmp_path: Path) -> None:
+    names = [f"images/{c}_{i}.png" for c in ("Abyssinian", "great_pyrenees") for i in range(4)]
+    with pytest.raises(DataError, match=r"only one class.*if Abyssinian, great_pyrenees, .* add --classes names"):
+        open_data(str(grow(tmp_path, *names)), SHARES)
+    assert open_data(str(tmp_path), SHARES, classes="names").classes == ("Abyssinian", "great_pyrenees")
 
 
 def test_a_list_in_the_one_folder_of_photos(tmp_path: Path) -> None:
@@ -235,6 +246,9 @@ def test_a_copy_of_the_data_in_itself_is_passed_over(tmp_path: Path) -> None:
     grow(tmp_path, "data/cat/another.png")
     with pytest.raises(DataError, match=r"data holds folders called like those beside it \(cat, dog\), with other pho"):
         open_data(str(tmp_path))
+    loose = grow(tmp_path / "loose", *within("pets"), "logo.png")
+    with pytest.raises(DataError, match=f"only one class .*if the classes are in it, give {loose / 'pets'}"):
+        open_data(str(loose), SHARES)
     splits = grow(tmp_path / "splits", *within("train", "val"), *within("x/train", "x/val"))
     assert sum(map(len, keys(open_data(str(splits))).values())) == 32
 
@@ -280,10 +294,10 @@ def test_what_is_passed_over_is_told_by_every_verb(
     untidy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {
-        "warning: 4 files below the class folders are not read (2 .heic, 1 .pdf, 1 links to nothing)",
-        "warning: 1 link to folders below the class folders are not followed (cat/more)",
-        "warning: 1 photo beside the class folders (loose.png) have no class and are passed over",
-        "warning: 1 folder without photos (owl) is no class",
+        "warning: passed over: 4 files below the class folders (2 .heic, 1 .pdf, 1 links to nothing); what of them are",
+        "warning: passed over: 1 link to folders below the class folders (cat/more); copy there what they lead to",
+        "warning: passed over: 1 photo beside the class folders (loose.png); move each into the folder of its class",
+        "warning: passed over: 1 folder without photos (owl)",
     }
     run = str(tmp_path / "run")
     for words in (
@@ -295,7 +309,7 @@ def test_what_is_passed_over_is_told_by_every_verb(
         shown = "".join(capsys.readouterr())
         assert {line for line in expected if line not in shown} == set(), words
     assert main(["predict", run, str(untidy / "cat")]) == 0
-    assert "warning: 3 files in" in capsys.readouterr().err
+    assert "warning: passed over: 3 files in" in capsys.readouterr().err
 
 
 def test_texts_beside_photos_are_not_told(tmp_path: Path) -> None:

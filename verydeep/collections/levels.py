@@ -25,7 +25,7 @@ class Unlabelled(DataError):
 
 def repeated(tops: Mapping[str, Tree]) -> list[str]:
     """Names of folders that stand in several of these, where most do: then these are splits or folds, no classes."""
-    inner = {name: set(tree.full) for name, tree in tops.items() if tree.full}
+    inner = {name: own for name, tree in tops.items() if (own := set(below_lone(tree).full))}
     often = Counter(name for own in inner.values() for name in own)
     again = sorted((name for name, n in often.items() if n > 1), key=natural)
     outside = sum(len(tree.photos) for tree in tops.values())
@@ -33,14 +33,19 @@ def repeated(tops: Mapping[str, Tree]) -> list[str]:
     return again if mostly and len(often) > 1 and 2 * len(again) >= len(often) else []
 
 
+def below_lone(tree: Tree) -> Tree:
+    """The folder, or the one that all its photos lie in, unless it holds them itself."""
+    while len(full := tree.full) == 1 and not tree.photos and next(iter(full.values())).full:
+        tree = next(iter(full.values()))
+    return tree
+
+
 def check_classes(level: Tree, classes: Level | None, split: bool) -> None:
     """Raises DataError where no classes are to be seen, or the folders may be something else."""
     full, where = level.full, level.path
     if not full and (split or level.photos):
-        words = repeated_words(level.photos)
-        hint = f"; if {listed(words)}, the words before the numbers, are the classes, add --classes names"
-        how = hint if words else ADVICE
-        raise Unlabelled(f"{where} holds {several(len(level.photos), 'photos')} but no class folders{how}")
+        some = several(len(level.photos), "photos")
+        raise Unlabelled(f"{where} holds {some} but no class folders{names_hint(level.photos) or ADVICE}")
     if not full:
         raise Unlabelled(f"{where} {instead_of_folders(level)}")
     if not classes and (again := repeated(full)):
@@ -51,6 +56,23 @@ def check_classes(level: Tree, classes: Level | None, split: bool) -> None:
             f"--classes leaf if {some} are the classes, whatever they lie in, or --classes top if {first} and "
             f"{second} are"
         )
+
+
+def names_hint(names: Names) -> str:
+    words = repeated_words(names)
+    return f"; if {listed(words)}, the words before the numbers, are the classes, add --classes names" if words else ""
+
+
+def one_class(level: Tree, found: Mapping[str, Names]) -> str:
+    """What is wrong with a folder of fewer classes than are needed, and what to type."""
+    if not found:
+        return "holds no photos called like cat.0 or dog_001, so --classes names finds no class"
+    (name, names), *_ = found.items()
+    inner = level.full.get(name)
+    hint = names_hint(names) or (
+        f"; if the classes are in it, give {inner.path}" if inner and len(inner.full) > 1 else ""
+    )
+    return f"has only one class folder with photos ({listed([name])}); {EXPECTED}{hint}"
 
 
 def instead_of_folders(level: Tree) -> str:
@@ -118,15 +140,14 @@ def by_file_name(level: Tree) -> dict[str, Names]:
 def leftovers(here: Tree, levels: Mapping[str, Tree], classes: Level | None) -> list[str]:
     """What is passed over, where the folders are known."""
     if classes == "names":
-        return passed_over(levels.values(), "beside the photos are")
+        return passed_over(levels.values(), "beside the photos")
     tops = [tree for level in levels.values() for tree in level.full.values()]
-    lines = passed_over(tops, "below the class folders are")
+    lines = passed_over(tops, "below the class folders")
     loose = [tree.key + name for tree in {id(t): t for t in (here, *levels.values())}.values() for name in tree.photos]
     if loose:
-        words = f"warning: {several(len(loose), 'photos')} beside the class folders ({listed(loose)}) have no class"
-        lines.append(f"{words} and are passed over; move each into the folder of its class")
+        some = f"{several(len(loose), 'photos')} beside the class folders ({listed(loose)})"
+        lines.append(f"warning: passed over: {some}; move each into the folder of its class")
     levels_of = {id(level): level for level in levels.values()}.values()
     if empty := [tree.key[:-1] for lv in levels_of for name, tree in lv.below.items() if name not in lv.full]:
-        n = several(len(empty), "folders")
-        lines.append(f"warning: {n} without photos ({listed(empty)}) {'is' if len(empty) == 1 else 'are'} no class")
+        lines.append(f"warning: passed over: {several(len(empty), 'folders')} without photos ({listed(empty)})")
     return lines

@@ -6,17 +6,17 @@ What is plain is understood and said, the rest is refused with what to type.
 import re
 from typing import NamedTuple
 
-from verydeep.config import Level
-from verydeep.data.levels import (
-    EXPECTED,
+from verydeep.collections.levels import (
     Found,
     Unlabelled,
     by_file_name,
     check_classes,
     classes_in,
     leftovers,
+    one_class,
     repeated,
 )
+from verydeep.config import Level
 from verydeep.data.naming import natural
 from verydeep.data.record import Names
 from verydeep.data.tree import Tree, listed, passed_over, photo_names
@@ -50,7 +50,7 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     if not parts and (among := splits_in_classes(here)):
         notes.append(f"each class folder is divided by the folders in it, {', '.join(among)}")
         photos = {split: {c: photo_names(*trees) for c, trees in own.items()} for split, own in among.items()}
-        return Layout(photos, {"all": here}, notes + passed_over([here], "below the class folders are"))
+        return Layout(photos, {"all": here}, notes + passed_over([here], "below the class folders"))
     whole = "train" if parts else "all"
     levels = {whole: entered(parts["train"], notes) if parts else here}
     names = set(levels[whole].full)
@@ -62,8 +62,7 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
         trees = classes_in(levels, whole, classes, notes)
         found = {split: {c: photo_names(*own[c]) for c in sorted(own, key=natural)} for split, own in trees.items()}
     if len(found[whole]) < least:
-        only = f"has only one class folder with photos ({listed([*found[whole]])}); {EXPECTED}"
-        raise Unlabelled(f"{levels[whole].path} {only if found[whole] else 'holds no photos called like cat.0'}")
+        raise Unlabelled(f"{levels[whole].path} {one_class(levels[whole], found[whole])}")
     for split in [s for s in parts if s != whole]:
         own, tree = set(found[split]), parts[split]
         if not own or (len(own) == 1 and not own & set(found[whole])):

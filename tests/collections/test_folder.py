@@ -141,9 +141,9 @@ def test_a_list_beside_flat_folders_is_taken(tmp_path: Path) -> None:
     assert (data.classes, sorted(keys(data)["all"])) == (("cat", "dog"), names)
     assert data.split("all").open(3).size == (40, 40)
     assert "the classes come from labels.csv, the list beside the photos" in said(data)
-    assert "warning: 2 photos in the folder are not in labels.csv and are passed over" in said(data)
+    assert "warning: passed over: 2 photos in the folder that are not in labels.csv" in said(data)
     (tmp_path / "more.csv").write_text(text)
-    with pytest.raises(DataError, match=r"several lists of its photos \(labels.csv, more.csv\); give one"):
+    with pytest.raises(DataError, match=r"the lists labels.csv, more.csv name its photos: give one of them as DATA"):
         open_data(str(tmp_path))
 
 
@@ -315,6 +315,20 @@ def test_what_is_passed_over_is_told_by_every_verb(
 def test_texts_beside_photos_are_not_told(tmp_path: Path) -> None:
     grow(tmp_path, *PETS, "cat/notes.txt", "dog/labels.json", "cat/1.xml", ".hidden/1.png", "dog/Thumbs.db")
     assert said(open_data(str(tmp_path), SHARES)) == ""
+
+
+def test_classes_may_be_links_and_class_folders_may_hold_lists(tmp_path: Path) -> None:
+    grow(tmp_path / "all", *PETS, "cat/list.csv", "dog/list.csv", "owl/1.heic")
+    for c in ("cat", "dog"):
+        names = "".join(f"{i}.png,{'odd' if i % 2 else 'even'}\n" for i in range(8))
+        (tmp_path / "all" / c / "list.csv").write_text(f"path,label\n{names}")
+    assert "passed over: 1 file below the class folders (1 .heic)" in said(open_data(str(tmp_path / "all"), SHARES))
+    for split in ("train", "test"):
+        (tmp_path / "some" / split).mkdir(parents=True)
+        for c in ("cat", "dog"):
+            (tmp_path / "some" / split / c).symlink_to(tmp_path / "all" / c)
+    data = open_data(str(tmp_path / "some"))
+    assert (data.classes, {s: len(p) for s, p in data.splits.items()}) == (("cat", "dog"), {"train": 16, "test": 16})
 
 
 def test_names_with_dots_in_the_shards_of_others_are_told(tmp_path: Path) -> None:

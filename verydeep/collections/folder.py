@@ -1,7 +1,7 @@
 """A folder of class folders, with or without train, val and test, or one that a list beside the photos tells of."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,15 +29,16 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     try:
         found = layout(tree, least, classes)
     except Unlabelled as e:
-        if by_list := open_list(root, tree, least, groups, reasons):
-            return by_list[1]
-        raise DataError("; ".join([str(e), *reasons])) from e
+        lists = lists_in(root, (tree, *tree.below.values()), least, groups, reasons)
+        if len(lists) == 1:
+            return by_list(root, tree, *lists.popitem())
+        some = f"; the lists {listed([path.name for path in lists])} name its photos: give one of them as DATA"
+        raise DataError("; ".join([str(e) + some * bool(lists), *reasons])) from e
     whole = "all" if "all" in found.photos else "train"
     names, notes = list(found.photos[whole]), found.notes
-    if by_list := open_list(root, tree, least, groups, reasons):
-        path, data = by_list
+    for path, data in lists_in(root, (tree,), least, groups, reasons).items():
         if len(names) < 2:
-            return data
+            return by_list(root, tree, path, data)
         if set(data.classes) != set(names):
             words = f"warning: {path.name} names other classes than the folders and is not used"
             notes = [*notes, f"{words}; give {path} as DATA to take its own"]
@@ -49,15 +50,12 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     return DataSet(str(root), tuple(names), splits, notes=tuple(notes))
 
 
-def open_list(
-    root: Path, tree: Tree, least: int, groups: str | None, reasons: list[str]
-) -> tuple[Path, DataSet] | None:
-    """The one list in the folder, or in a folder of it, that names photos there; else why not, if lists are there.
-
-    Raises DataError for several.
-    """
+def lists_in(
+    root: Path, places: Iterable[Tree], least: int, groups: str | None, reasons: list[str]
+) -> dict[Path, DataSet]:
+    """The lists in these folders that name photos there; of others the reasons why not."""
     good = dict[Path, DataSet]()
-    for place in (tree, *tree.below.values()):
+    for place in places:
         for path in sorted(Path(place.path).iterdir()) if SUFFIXES & place.others.keys() else ():
             strange = is_hidden(path.name) or any(word in path.stem.lower() for word in ANSWERS)
             if path.suffix.lower() not in SUFFIXES or strange:
@@ -72,21 +70,19 @@ def open_list(
                 good[path] = data
             else:
                 reasons.append(f"the list {path} names {first.keys[0]!r:.100}, which is not there")
-    if len(good) > 1:
-        names = listed([path.name for path in good], 5)
-        raise DataError(
-            f"{root} has several lists of its photos ({names}); give one as DATA, such as {next(iter(good))}"
-        )
-    for path, data in good.items():
-        inside, splits = os.path.relpath(path.parent, root), dict[str, Photos]()
-        for split, photos in data.splits.items():
-            keys = (os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
-            splits[split] = replace(photos, keys=Names.of(keys), place=os.path.join(root, ""))
-        notes = [f"the classes come from {path.name}, the list beside the photos", *data.notes]
-        if (left := len(tree) - sum(map(len, splits.values()))) > 0:
-            notes.append(f"warning: {several(left, 'photos')} in the folder are not in {path.name} and are passed over")
-        return path, replace(data, name=str(root), splits=splits, notes=tuple(notes))
-    return None
+    return good
+
+
+def by_list(root: Path, tree: Tree, path: Path, data: DataSet) -> DataSet:
+    """The data set of a list, as one of the folder."""
+    inside, splits = os.path.relpath(path.parent, root), dict[str, Photos]()
+    for split, photos in data.splits.items():
+        keys = (os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
+        splits[split] = replace(photos, keys=Names.of(keys), place=os.path.join(root, ""))
+    notes = [f"the classes come from {path.name}, the list beside the photos", *data.notes]
+    if (left := len(tree) - sum(map(len, splits.values()))) > 0:
+        notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {path.name}")
+    return replace(data, name=str(root), splits=splits, notes=tuple(notes))
 
 
 def folder_levels(root: Path, classes: Level | None) -> dict[str, Path]:

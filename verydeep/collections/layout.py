@@ -78,6 +78,9 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
 def entered(tree: Tree, notes: list[str]) -> Tree:
     """The folder, or the one that all lies in: flower_photos/ alone holds no class, but the classes."""
     inner = tree.opened()
+    for name, below in inner.below.items():
+        if split_meant(name) or len(inner.below) == 1:
+            below.opened()  # classes may be links, and there may be nothing else
     while len(full := inner.full) == 1 and not inner.photos:
         only = next(iter(full.values())).opened()
         if split_meant(only.name) or only.photos:

@@ -100,8 +100,8 @@ def classes_in(levels: dict[str, Tree], whole: str, classes: Level | None, notes
                 f"--classes leaf makes classes of the {len(leaves[whole])} folders that photos lie in ({some})"
             )
         return {split: {name: [tree] for name, tree in level.full.items()} for split, level in levels.items()}
-    for key, tree in leaves[whole].items():
-        if inner := next((t for t in leaves[whole].values() if t is not tree and t.key.startswith(key)), None):
+    for tree in leaves[whole].values():
+        if inner := next(iter(tree.full.values()), None):
             raise DataError(
                 f"{tree.path} holds photos, and so does {inner.name} in it, so --classes leaf cannot tell which is "
                 "the class; move those photos, or give --classes top"
@@ -141,7 +141,7 @@ def leftovers(here: Tree, levels: Mapping[str, Tree], classes: Level | None) -> 
     """What is passed over, where the folders are known."""
     if classes == "names":
         return passed_over(levels.values(), "beside the photos")
-    tops = [tree for level in levels.values() for tree in level.full.values()]
+    tops = [tree for level in levels.values() for tree in level.below.values()]
     lines = passed_over(tops, "below the class folders")
     loose = [tree.key + name for tree in {id(t): t for t in (here, *levels.values())}.values() for name in tree.photos]
     if loose:

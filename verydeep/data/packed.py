@@ -4,7 +4,7 @@ import os
 import tarfile
 from collections import Counter
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden
@@ -30,13 +30,13 @@ def check_packed(data: str, path: Path) -> None:
 def holds_folders(path: Path) -> bool:
     """Whether a tar holds photos in folders, without the small files that stand beside each photo in a shard."""
     try:
-        with tarfile.open(path) as archive:
-            names = [PurePosixPath(member.name) for member in islice(archive, 200) if member.isfile()]
+        with tarfile.open(path, "r:") as archive:
+            names = [os.path.splitext(member.name) for member in islice(archive, 200) if member.isfile()]
     except (tarfile.TarError, OSError, ValueError):
         return False
-    photos = [name for name in names if name.suffix.lower() in photo.SUFFIXES]
-    beside = {name.with_suffix("") for name in names if name.suffix.lower() not in photo.SUFFIXES}
-    return any(len(name.parts) > 1 for name in photos) and not beside & {name.with_suffix("") for name in photos}
+    photos = {name for name, ending in names if ending.lower() in photo.SUFFIXES}
+    beside = {name for name, ending in names if ending.lower() not in photo.SUFFIXES}
+    return any("/" in name.removeprefix("./") for name in photos) and not beside & photos
 
 
 def photos_packed(folder: Path) -> Counter[str]:

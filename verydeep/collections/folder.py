@@ -1,6 +1,7 @@
 """A folder of class folders, with or without train, val and test, or one that a list beside the photos tells of."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from verydeep.data.tree import Tree, listed, passed_over, photo_names, tree_of
 from verydeep.errors import DataError
 from verydeep.words import several
 
-ANSWERS = ("sample", "submission", "test")  # in names of lists that do not label photos to train on
+ANSWERS = re.compile(r"sample|submission|(?<![a-z])test(?:ing)?(?![a-z])")  # lists that label no photos to train on
 
 
 def open_folder(root: Path, least: int, classes: Level | None = None, groups: str | None = None) -> DataSet:
@@ -57,7 +58,7 @@ def lists_in(
     good = dict[Path, DataSet]()
     for place in places:
         for path in sorted(Path(place.path).iterdir()) if SUFFIXES & place.others.keys() else ():
-            strange = is_hidden(path.name) or any(word in path.stem.lower() for word in ANSWERS)
+            strange = is_hidden(path.name) or ANSWERS.search(path.stem.lower())
             if path.suffix.lower() not in SUFFIXES or strange:
                 continue
             try:

@@ -80,4 +80,4 @@ class Evaluate(Verb):
         from verydeep.report.tables import results_text
         from verydeep.report.verdict import doubts
 
-        return "\n".join([*doubts(record["results"]), results_text(record["results"])])
+        return "\n".join([results_text(record["results"]), *doubts(record["results"])])

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
-from verydeep.config import Config, from_plain, plain
+from verydeep.config import Config, Level, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.fields import kinds_of, yaml_fields
 from verydeep.files.disk import (
@@ -145,6 +145,11 @@ def check_folder(path: Path, config: Config) -> None:
         raise RunError(
             f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or {other}"
         )
+
+
+def level_of(path: Path) -> Level | None:
+    """Where the run's DATA has its classes; null where that is plain, or nothing says it."""
+    return read_config(path).classes if exists(path / "config.yaml") else None
 
 
 def judged_by(model: str | Path) -> Literal["centre", "dense"]:

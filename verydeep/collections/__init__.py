@@ -1,6 +1,7 @@
-"""Other people's layouts of data. The door: what other rooms use."""
+"""Layouts of data: folders as people bring them, and other people's. The door: what other rooms use."""
 
+from verydeep.collections.folder import folder_levels, open_folder
 from verydeep.collections.hub import open_hub
 from verydeep.collections.ilsvrc import LISTS, ilsvrc_folders, open_ilsvrc
 
-__all__ = ["LISTS", "ilsvrc_folders", "open_hub", "open_ilsvrc"]
+__all__ = ["LISTS", "folder_levels", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc"]

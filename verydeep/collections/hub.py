@@ -4,8 +4,8 @@ The library maps its tables into memory; photos are taken from them as bytes and
 """
 
 import os
-import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from verydeep.data import photo
 from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
+from verydeep.data.packed import lost_words, photos_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
@@ -39,7 +40,9 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     except ImportError as e:
         raise DataError(f"{where} needs the library of the hub ({e}); pip install 'verydeep[data]'") from e
     with quietly(datasets):
-        tables = by_split(tables_of(datasets, name, where), where)
+        found, packed = tables_of(datasets, name, where)
+        tables = by_split(found, where)
+        notes = lost_words(packed, sum(map(len, tables.values())))
     tables = {split: table for split, table in tables.items() if len(table)}
     if not tables:
         raise DataError(f"{where} has no photos")
@@ -47,7 +50,9 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     image, label = image_column(datasets, features, where), label_column(features, where)
     group = group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
-    coded = {split: found for split, found in coded.items() if any(v is not None for v in found[0])}
+    for split in [s for s, (values, _) in coded.items() if all(v is None for v in values)]:
+        notes.append(f"warning: the split {split} has {several(len(tables[split]), 'photos')} without labels; left out")
+        del coded[split]
     if not coded:
         raise DataError(f"{where}: none of its photos has a label")
     classes = getattr(feature_at(features, label), "names", None) or sorted(
@@ -68,7 +73,7 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         if group:
             names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())
             splits[split] = replace(splits[split], groups=Names.of(name.replace("\0", "") for name in names))
-    return DataSet(where, tuple(classes), splits, grouped_by=group, columns=tuple(features))
+    return DataSet(where, tuple(classes), splits, grouped_by=group, columns=tuple(features), notes=tuple(notes))
 
 
 @contextmanager
@@ -90,16 +95,16 @@ def quietly(datasets: Any) -> Iterator[None]:
             module.enable_progress_bars()
 
 
-def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
-    """Split -> table, as the data set calls its splits. Never runs code of the data set."""
-    folder = Path(name).expanduser()
+def tables_of(datasets: Any, name: str, where: str) -> tuple[dict[str, Any], Counter[str]]:
+    """(split -> table, as the data set calls its splits; what its archives hold). Never runs code of the data set."""
+    folder, packed = Path(name).expanduser(), Counter[str]()
     if not folder.is_dir() and name.startswith((".", "/", "~")):
         raise DataError(f"{where}: {name} does not exist; expected a folder, or OWNER/NAME from the hub")
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             found = datasets.load_from_disk(str(folder))
         elif folder.is_dir():
-            check_archives(folder)
+            packed = photos_packed(folder)
             found = datasets.load_dataset(str(folder))
         else:
             owner, _, config = name.partition(":")
@@ -110,17 +115,7 @@ def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
             f"{where} cannot be opened ({reason}); expected a folder that `datasets` reads, or OWNER/NAME[:CONFIG]"
         ) from e
     parts = dict(found) if isinstance(found, dict) else {str(found.split or "train"): found}
-    return {split: table if table._indices is None else table.flatten_indices() for split, table in parts.items()}
-
-
-def check_archives(folder: Path) -> None:
-    """The library would unpack a sparse file to whatever size a stranger's archive claims for it. Raises ValueError."""
-    for path in folder.rglob("*.tar"):
-        with tarfile.open(path, "r:") as archive:
-            while member := archive.next():
-                archive.members.clear()  # type: ignore[attr-defined]  # or it would keep an object for each
-                if member.issparse():
-                    raise ValueError(f"{path.name} holds a sparse file, {member.name!r}, which is no photo")
+    return {s: t if t._indices is None else t.flatten_indices() for s, t in parts.items()}, packed
 
 
 def by_split(parts: dict[str, Any], where: str) -> dict[str, Any]:

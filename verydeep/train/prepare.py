@@ -52,7 +52,9 @@ def run_training(
         VGG(config.net, batch_norm=config.batch_norm, device="meta").freeze(config.freeze)
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
-        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
+        opened = open_data(
+            data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
+        )
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
@@ -63,7 +65,8 @@ def run_training(
                 reopen(out / "last")
             ranks.gather(None)
         elif ended:
-            run.say(f"{out} is finished: {ended}")
+            for line in (*opened.notes, f"{out} is finished: {ended}"):
+                run.say(line)
             return ended
         with explained(config, out, ranks):
             job = prepare(run, opened, config, progress, ranks)

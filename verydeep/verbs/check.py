@@ -2,6 +2,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from verydeep.config import Level
 from verydeep.files.records import Workers
 from verydeep.verbs import FilePath, Verb
 
@@ -17,6 +18,8 @@ class Check(Verb):
     groups: str | None = None
     """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
     null: a column such as group or patient"""
+    classes: Level | None = None
+    """classes are the folders at the top, those that photos lie in, or words of file names; null: what is plain"""
     workers: Workers = -1
     download: bool = False
 
@@ -25,7 +28,8 @@ class Check(Verb):
     def run(self) -> dict[str, Any]:
         from verydeep.doctor import check
 
-        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None, groups=self.groups)
+        page = Path(self.page) if self.page else None
+        return check(self.data, self.download, self.workers, page, groups=self.groups, classes=self.classes)
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.doctor import check_text

@@ -3,6 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from verydeep.config import Config
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
@@ -48,6 +50,14 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
     if old.get("fingerprint") != found["fingerprint"]:
         photos = f"{old.get('photos')} then, {found['photos']} now"
         raise RunError(f"{run.path} was begun with other photos ({photos}); restore them, or give another --out")
+
+
+def threads_of(folder: Path) -> int | None:
+    """With how many threads a run was begun, on which its bits depend, if this machine has them."""
+    if not has_state(folder) or not (folder / "run.json").exists():
+        return None
+    begun = read_sealed(folder / "run.json").get("made_with", {}).get("threads")
+    return begun if isinstance(begun, int) and 1 <= begun <= torch.get_num_threads() else None
 
 
 def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:

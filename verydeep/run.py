@@ -35,7 +35,7 @@ from verydeep.files.disk import (
 from verydeep.ranks import ALONE, Ranks
 
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
-FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
+FREE_FIELDS = frozenset({"threads", "workers", "save_every", "track", "bad_photos", "keep"})
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
 

@@ -4,6 +4,8 @@ import os
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from verydeep.config import Config
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
@@ -80,6 +82,14 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
     if (began := old.get("location")) != where:
         run.say(f"the photos of this run lie in {where} now, under the same names; it was begun on {began}")
         write_sealed(file, old | {"location": where, "data": data.name})
+
+
+def threads_of(folder: Path) -> int | None:
+    """With how many threads a run was begun, on which its bits depend, if this machine has them."""
+    if not has_state(folder) or not (folder / "run.json").exists():
+        return None
+    begun = read_sealed(folder / "run.json").get("made_with", {}).get("threads")
+    return begun if isinstance(begun, int) and 1 <= begun <= torch.get_num_threads() else None
 
 
 def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:

@@ -21,6 +21,7 @@ FLOW = [
     ("ranks", "files"),
     ("near",),
     ("fields", "shape", "together"),
+    ("colours",),
     ("config", "contract"),
     ("run", "hardware"),
     ("data",),

@@ -144,11 +144,11 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
     full = saved(SMOOTH, "JPEG", progressive=True, subsampling=0)
     return {
         "empty": (b"", "is empty"),
-        "html": (b"<!doctype html><p>404", "is not a JPEG"),
-        "pdf": (b"%PDF-1.7\n%\xe2\xe3", "is not a JPEG"),
+        "html": (b"<!doctype html><p>404", "is a web page"),
+        "pdf": (b"%PDF-1.7\n%\xe2\xe3", "is a PDF"),
         "zeros": (bytes(4096), "is not a JPEG"),
         "text": (b"a cat, I promise\n", "is not a JPEG"),
-        "drawing": (saved(SMOOTH, "EPS"), "is not a JPEG"),
+        "drawing": (saved(SMOOTH, "EPS"), "is a PostScript"),
         "begun": (b"\xff\xd8", "is not a JPEG"),
         "65,500 png": (png(65_500, 65_500, rows=b""), "240 MB"),
         "65,500 jpeg": (claims(jpeg, 65_500, 65_500), "240 MB"),

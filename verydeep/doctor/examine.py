@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.colours import PLAINLY, Reading
 from verydeep.config import Config
 from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
@@ -25,10 +26,11 @@ from verydeep.train.advice import say_data
 
 def check(
     data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None,
-    groups: str | None = None,
+    groups: str | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
-    opened, began = open_data(data, download=download, groups=groups), time.perf_counter()
+    began = time.perf_counter()
+    opened = open_data(data, download=download, groups=groups).read_as(reading)
     total = sum(map(len, opened.splits.values()))
     with (progress or Progress()).bar(total, "looking at photos") as advance:
         facts = facts_of(opened, advance, workers)

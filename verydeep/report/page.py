@@ -134,7 +134,8 @@ def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path
     """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
-        photos = open_data(result["location"], split=kept if own and kept.exists() else None).split(result["split"])
+        data = open_data(result["location"], split=kept if own and kept.exists() else None)
+        photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
     return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]

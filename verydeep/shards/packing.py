@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from verydeep.colours import PLAINLY, Reading
 from verydeep.data import photo
 from verydeep.data.groups import group_lines
 from verydeep.data.order import epoch_order
@@ -59,16 +60,19 @@ class PackedPhoto(NamedTuple):
 
 def pack(
     data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None,
-    groups: str | None = None,
+    groups: str | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
-    """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
+    """Packs DATA into the shards that the pattern `out` names, rescaled photos with their colours read as `reading`.
+
+    Raises ConfigError, and DataError with nothing left.
+    """
     if "://" in out:
         raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)
     if target.listed is not None or out.endswith(".index"):
         raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
-    opened = open_data(data, download=download, groups=groups)
+    opened = open_data(data, download=download, groups=groups).read_as(reading)
     with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
         return write_shards(opened, target, folder, settings, progress or Progress())
 

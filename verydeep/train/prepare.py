@@ -53,6 +53,7 @@ def run_training(
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
         opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
+        opened = opened.read_as(config.reading)
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():

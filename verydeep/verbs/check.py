@@ -2,12 +2,13 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from verydeep.colours import Reading
 from verydeep.files.records import Workers
 from verydeep.verbs import FilePath, Verb
 
 
 @dataclass(frozen=True)
-class Check(Verb):
+class Check(Reading, Verb):
     """say what is wrong with the photos of DATA, and what will be done about it"""
 
     data: str
@@ -25,7 +26,8 @@ class Check(Verb):
     def run(self) -> dict[str, Any]:
         from verydeep.doctor import check
 
-        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None, groups=self.groups)
+        page = Path(self.page) if self.page else None
+        return check(self.data, self.download, self.workers, page, groups=self.groups, reading=self.reading)
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.doctor import check_text

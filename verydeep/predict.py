@@ -63,7 +63,7 @@ def predictions(
     settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
     found = answers(
         [entrant("", classifier, [step], "single")],
-        lambda id: photo.from_file(Path(paths[id]), reading=contract.reading), range(len(paths)), settings,
+        lambda id: photo.from_file(Path(paths[id]), reading=classifier.contract.reading), range(len(paths)), settings,
         workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0

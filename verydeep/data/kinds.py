@@ -54,7 +54,7 @@ def is_heic(data: bytes) -> bool:
     brands = {data[i : i + 4] for i in range(8, size, 4)}
     if brands & {b"avif", b"avis"}:
         if not features.check("avif"):
-            raise Refused("is an AVIF photo; pip install --upgrade Pillow reads it")
+            raise Refused("is an AVIF photo; pip install -U Pillow reads it")
         return False
     if not brands & HEIC:
         return False

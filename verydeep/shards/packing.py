@@ -62,10 +62,7 @@ def pack(
     data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None,
     groups: str | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
-    """Packs DATA into the shards that the pattern `out` names, rescaled photos with their colours read as `reading`.
-
-    Raises ConfigError, and DataError with nothing left.
-    """
+    """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if "://" in out:
         raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
     target = family(out)

@@ -202,7 +202,11 @@ def test_no_message_names_an_option_that_some_verb_lacks() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     assert len(texts) > 100
-    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {"--download", "--groups", "--range"}
+    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {
+        "--download",
+        "--groups",
+        "--range",
+    }
 
 
 def test_photos_stand_in_the_order_that_is_promised(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def check_cost(image: ImageFile.ImageFile, data: bytes, hidden: int, part: int =
     if image.format == "WEBP":
         hidden += 12 * pixels  # two canvases and their copy
     elif image.format in ("AVIF", "HEIF"):
-        hidden += (6 if is_plain(data) else 16) * pixels
+        hidden += (11 if is_plain(data) else 32) * pixels // 2
     elif image.format == "PPM" and image.tile[0].codec_name != "raw":
         if max(pixels * len(image.getbands()), len(data) // 4) > MAX_SPELLED:
             raise Refused(

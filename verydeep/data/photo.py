@@ -69,12 +69,14 @@ def decode(data: bytes, name: str, smallest_side: int | None = None, reading: Re
     """
     try:
         check_size(len(data))
+        found = None
         try:
-            stored, orientation = stored_pixels(data, smallest_side, reading)
+            found = stored_pixels(data, smallest_side, reading)
         except OSError:
             if not lacks_end(data):
                 raise
-            stored, orientation = stored_pixels(with_end(data), smallest_side, reading)
+        stored, orientation = found or stored_pixels(with_end(data), smallest_side, reading)
+        del found
         rgb = to_rgb(stored, reading)
         del stored  # there is room for two copies, and turning makes one
         return upright(rgb, orientation)
@@ -124,9 +126,10 @@ def with_end(data: bytes) -> bytes:
     if limits.hidden_memory(data):  # several scans, of which any may lack
         raise OSError("the file ends within its pixels")
     sums = []
-    for tail in (b"", FILLER):  # which would show in pixels that lack
+    for tail in (b"", FILLER):  # shown where pixels lack
         image = stored_pixels(data + tail + END, FULL_ENOUGH)[0]
         sums.append([zlib.crc32(image.crop(box).tobytes()) for box in strips(image)])
+        del image
     if sums[0] != sums[1]:
         raise OSError("the file ends within its pixels")
     return data + END

@@ -126,7 +126,7 @@ def with_end(data: bytes) -> bytes:
     if limits.hidden_memory(data):  # several scans, of which any may lack
         raise OSError("the file ends within its pixels")
     sums = []
-    for tail in (b"", FILLER):  # shown where pixels lack
+    for tail in (b"", FILLER):  # seen where pixels lack
         image = stored_pixels(data + tail + END, FULL_ENOUGH)[0]
         sums.append([zlib.crc32(image.crop(box).tobytes()) for box in strips(image)])
         del image

@@ -226,6 +226,6 @@ class DataSet:
                 digest.update(labels.astype("<i8").tobytes())
             else:
                 digest.update(repr(list(labels)).encode())
-            if not self.splits[name].in_memory and self.splits[name].reading != BEFORE:
+            if self.splits[name].reading != BEFORE:
                 digest.update(f"\n{self.splits[name].reading.flags}".encode())
         return digest.hexdigest()

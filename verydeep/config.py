@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from verydeep.colours import Reading
 from verydeep.errors import ConfigError
-from verydeep.fields import known, settle
+from verydeep.fields import known
 from verydeep.files.records import Count, Natural, NotNegative, Positive, Share, Some, Within, Workers
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.shape import Net, Shape
@@ -16,7 +17,7 @@ MOST_PASSES = 300  # over a few photos, where a training has its length in steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Reading):
     net: Net = "D"
     """Column of Table 1; shallow-B is the net of five 5x5 layers (sections 2.2, 4.1)."""
     crop: int = 224
@@ -140,7 +141,7 @@ class Config:
     """Where metrics go besides metrics.jsonl; tensorboard needs the extra 'track'."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        super().__post_init__()
         check_together(self)
 
     def shape(self, classes: int) -> Shape:

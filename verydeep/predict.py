@@ -66,8 +66,9 @@ def predictions(
     step, fast = Step(protocol), multiplies_bf16(place)
     settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
     found = answers(
-        [entrant("", classifier, [step], "single")], lambda id: photo.from_file(Path(paths[id])), range(len(paths)),
-        settings, workers=workers_for(workers, False), on_bad=on_bad, batches=1,
+        [entrant("", classifier, [step], "single")],
+        lambda id: photo.from_file(Path(paths[id]), reading=classifier.contract.reading), range(len(paths)), settings,
+        workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0
     for ids, [by_step] in found:

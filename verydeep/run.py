@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from verydeep.colours import BEFORE
 from verydeep.config import Config, Level, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.fields import kinds_of, yaml_fields
@@ -142,6 +143,8 @@ def check_folder(path: Path, config: Config) -> None:
         other = "give another --out"
         if fields == ["epochs"]:
             other = f"its rate has a plan for {old.epochs} epochs; 'verydeep train --from {path}' starts from its net"
+        if fields == ["colour_profiles"]:
+            other = f"add --colour_profiles {old.colour_profiles}"
         raise RunError(
             f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or {other}"
         )
@@ -176,6 +179,6 @@ def read_config(path: Path) -> Config:
     except ValueError as e:
         raise RunError(f"{file} {e}; the run folder is damaged") from e
     try:
-        return from_plain(values, str(file))
+        return from_plain({"colour_profiles": BEFORE.colour_profiles} | values, str(file))
     except (ValueError, OverflowError) as e:  # a number of a thousand digits, which Python does not even print
         raise RunError(f"{file} holds a number out of range; the run folder is damaged") from e

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.colours import PLAINLY, Reading
 from verydeep.config import Config, Level
 from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
@@ -26,10 +27,10 @@ from verydeep.train.advice import say_data
 
 def check(
     data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None,
-    groups: str | None = None, classes: Level | None = None,
+    groups: str | None = None, classes: Level | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
-    opened = open_data(data, download=download, groups=groups, classes=classes)
+    opened = open_data(data, download=download, groups=groups, classes=classes).read_as(reading)
     began = time.perf_counter()
     total = sum(map(len, opened.splits.values()))
     with (progress or Progress()).bar(total, "looking at photos") as advance:

@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.colours import Reading
 from verydeep.config import Level
 from verydeep.contract import class_key
 from verydeep.data.record import DataSet, Photos
@@ -82,7 +84,19 @@ def photos_for(
             )
     for name, file in saved:
         check_same(name, file, opened[first], sample)
-    return opened[first], sample
+    return opened[first], sample._replace(photos=replace(sample.photos, reading=reading_of(entrants)))
+
+
+def reading_of(entrants: Sequence[Entrant]) -> Reading:
+    """How the models that see the photos were trained to. Raises DataError where they differ."""
+    readings = {e.contract.reading: e.name for e in entrants if not isinstance(e.source, SavedModel)}
+    if len(readings) > 1:
+        (one, first), (other, second) = list(readings.items())[:2]
+        raise DataError(
+            f"{first} reads photos with {one.flags}, {second} with {other.flags}; save the posteriors of "
+            "each by 'verydeep evaluate MODEL DATA --save FILE' and give both files"
+        )
+    return next(iter(readings), Reading())
 
 
 def default_split(data: DataSet) -> str:

@@ -93,6 +93,7 @@ def chosen_for(
     opened = open_data(
         data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"], classes=c["classes"]
     )
+    opened = opened.read_as(Config(**c).reading)
     recipe, fields, lines = choose(opened, seconds, c["device"], folds)
     for line in lines:
         print(f"auto: {line}", file=sys.stderr, flush=True)

@@ -135,7 +135,8 @@ def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
         drawn = kept if own and kept.exists() else None
-        photos = open_data(result["location"], split=drawn, classes=level_of(run)).split(result["split"])
+        data = open_data(result["location"], split=drawn, classes=level_of(run))
+        photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
     return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from verydeep.colours import PLAINLY, Reading
 from verydeep.config import Level
 from verydeep.data import photo
 from verydeep.data.groups import group_lines
@@ -61,7 +62,7 @@ class PackedPhoto(NamedTuple):
 
 def pack(
     data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None,
-    groups: str | None = None, classes: Level | None = None,
+    groups: str | None = None, classes: Level | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if "://" in out:
@@ -70,7 +71,7 @@ def pack(
     if target.listed is not None or out.endswith(".index"):
         raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
-    opened = open_data(data, download=download, groups=groups, classes=classes)
+    opened = open_data(data, download=download, groups=groups, classes=classes).read_as(reading)
     with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
         return write_shards(opened, target, folder, settings, progress or Progress())
 

@@ -99,6 +99,7 @@ def prepare_study(
     photos = open_data(
         data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
     )
+    photos = photos.read_as(config.reading)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
     about = {
         "format": FORMAT, "version": verydeep.__version__, "data": data, "location": location(data),

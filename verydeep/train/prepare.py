@@ -55,6 +55,7 @@ def run_training(
         opened = open_data(
             data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
         )
+        opened = opened.read_as(config.reading)
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run, computing(config.threads or threads_of(out), run.say):
         with ranks.first_alone():

@@ -2,13 +2,14 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from verydeep.colours import Reading
 from verydeep.config import Level
 from verydeep.files.records import Workers
 from verydeep.verbs import FilePath, Verb
 
 
 @dataclass(frozen=True)
-class Check(Verb):
+class Check(Reading, Verb):
     """say what is wrong with the photos of DATA, and what will be done about it"""
 
     data: str
@@ -29,7 +30,10 @@ class Check(Verb):
         from verydeep.doctor import check
 
         page = Path(self.page) if self.page else None
-        return check(self.data, self.download, self.workers, page, groups=self.groups, classes=self.classes)
+        return check(
+            self.data, self.download, self.workers, page, groups=self.groups, classes=self.classes,
+            reading=self.reading,
+        )  # fmt: skip
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.doctor import check_text

@@ -281,7 +281,7 @@ def test_a_taxonomy_is_told_and_chosen_from(tmp_path: Path, folders: list[str]) 
 
 @pytest.fixture
 def untidy(tmp_path: Path) -> Path:
-    root = grow(tmp_path / "untidy", *PETS, "cat/1.heic", "cat/2.HEIC", "cat/3.pdf", "dog/0.txt", "dog/0.xml")
+    root = grow(tmp_path / "untidy", *PETS, "cat/1.psd", "cat/2.HEIC", "cat/3.pdf", "dog/0.txt", "dog/0.xml")
     grow(tmp_path / "elsewhere", "9.png")
     (root / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
@@ -294,7 +294,7 @@ def test_what_is_passed_over_is_told_by_every_verb(
     untidy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {
-        "warning: passed over: 4 files below the class folders (2 .heic, 1 .pdf, 1 links to nothing); what of them are",
+        "warning: passed over: 4 files below the class folders (2 .psd, 1 .pdf, 1 links to nothing); what of them are",
         "warning: passed over: 1 link to folders below the class folders (cat/more); copy there what they lead to",
         "warning: passed over: 1 photo beside the class folders (loose.png); move each into the folder of its class",
         "warning: passed over: 1 folder without photos (owl)",
@@ -318,11 +318,11 @@ def test_texts_beside_photos_are_not_told(tmp_path: Path) -> None:
 
 
 def test_classes_may_be_links_and_class_folders_may_hold_lists(tmp_path: Path) -> None:
-    grow(tmp_path / "all", *PETS, "cat/list.csv", "dog/list.csv", "owl/1.heic")
+    grow(tmp_path / "all", *PETS, "cat/list.csv", "dog/list.csv", "owl/1.psd")
     for c in ("cat", "dog"):
         names = "".join(f"{i}.png,{'odd' if i % 2 else 'even'}\n" for i in range(8))
         (tmp_path / "all" / c / "list.csv").write_text(f"path,label\n{names}")
-    assert "passed over: 1 file below the class folders (1 .heic)" in said(open_data(str(tmp_path / "all"), SHARES))
+    assert "passed over: 1 file below the class folders (1 .psd)" in said(open_data(str(tmp_path / "all"), SHARES))
     for split in ("train", "test"):
         (tmp_path / "some" / split).mkdir(parents=True)
         for c in ("cat", "dog"):

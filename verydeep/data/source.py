@@ -3,19 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
-from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.groups import grouped
-from verydeep.data.manifest import open_manifest
+from verydeep.data.manifest import open_split, split_rows
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
 from verydeep.errors import DataError
 
 SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
 EXPECTED = (
-    "expected a folder of class folders, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini or hub:NAME"
+    "expected a folder of class folders, a manifest (.csv, .tsv, .json, .jsonl), shards (photos-*.tar, here or on an "
+    "object store), builtin:fashion-mini or hub:NAME"
 )
 
 
@@ -42,12 +41,12 @@ def open_data(
     elif not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
     elif split:
-        whole = replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
+        whole = replace(open_split(split, least, path if path.is_dir() else path.parent), name=data)
     elif path.is_dir():
         parts = collections.ilsvrc_folders(path)
         whole = collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
-    elif path.suffix.lower() in manifest.SUFFIXES:
-        whole = open_manifest(path, least, groups)
+    elif path.suffix.lower() in collections.LIST_SUFFIXES:
+        whole = collections.open_list(path, least, groups)
     else:
         raise DataError(f"{data} is a file of another kind; {EXPECTED}")
     return whole if split else divide(grouped(whole, groups), shares, seed)
@@ -68,7 +67,7 @@ def photo_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 def read_places(split: Path) -> dict[str, str]:
     """Key -> split, from the split.csv of a run. Raises DataError."""
-    places = {row["path"]: str(row.get("split")) for _, row in manifest.rows(split)}
+    places = {row["path"]: str(row.get("split")) for _, row in split_rows(split)}
     if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
         raise DataError(f"{split} names no splits; the run folder is damaged")
     return places

@@ -281,7 +281,7 @@ def test_a_taxonomy_is_told_and_chosen_from(tmp_path: Path, folders: list[str]) 
 
 @pytest.fixture
 def untidy(tmp_path: Path) -> Path:
-    root = grow(tmp_path / "untidy", *PETS, "cat/1.psd", "cat/2.HEIC", "cat/3.pdf", "dog/0.txt", "dog/0.xml")
+    root = grow(tmp_path / "untidy", *PETS, "cat/1.psd", "cat/2.PSD", "cat/3.pdf", "dog/0.txt", "dog/0.xml")
     grow(tmp_path / "elsewhere", "9.png")
     (root / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     (root / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")

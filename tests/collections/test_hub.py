@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from verydeep.cli import main
+from verydeep.data.groups import group_lines
 from verydeep.data.naming import natural
 from verydeep.data.source import open_data
 from verydeep.errors import DataError, PhotoError
@@ -163,6 +164,34 @@ def test_parquet(tmp_path: Path) -> None:
     assert train.targets().tolist() == [0, 1, 2, 0, 1, 2]
     with ThreadPoolExecutor(8) as pool:  # the table is read by many threads at once
         assert list(pool.map(lambda i: train.open(i % ROWS).width, range(300))) == [20 + i % ROWS for i in range(300)]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_folder_with_metadata(name: str, tmp_path: Path) -> None:
+    """Texts have a newer type there; a class with its number beside it is one class; splits are told of."""
+
+    def opened(*columns: str, **words: str) -> Any:
+        rows = [{"file_name": f"{i}.png", **{c: words.get(c, "{c}").format(c="bac"[i % 3], n=i % 3) for c in columns}}
+                for i in range(ROWS)]  # fmt: skip
+        text = "\n".join(map(json.dumps, rows))
+        if name == "metadata.csv":
+            text = "\n".join(",".join(row) for row in (rows[0], *(row.values() for row in rows)))
+        folder = tmp_path / "_".join(columns)
+        folder.mkdir()
+        (folder / name).write_text(text + "\n")
+        for i in range(ROWS):
+            (folder / f"{i}.png").write_bytes(photo(i))
+        return open_data(f"hub:{folder}")
+
+    for columns in (("label",), ("breed",), ("Species",), ("class_id", "class"), ("label", "split")):
+        found = opened(*columns, class_id="{n}", split="train")
+        assert [found.classes[t] for t in found.split("train").targets()] == list("bacbac")
+        said = "\n".join(group_lines(found))
+        assert ("the classes are those of 'class'; 'class_id' says the same" in said) == ("class" in columns)
+        assert ("the column 'split' of hub:" in said) == ("split" in columns)
+    assert opened("target", target="{n}.0").classes == ("0", "1", "2")
+    with pytest.raises(DataError, match=r"2 columns of classes \(category, breed\); expected"):
+        opened("category", "breed", category="x{n}", breed="y")
 
 
 COLUMNS = {

@@ -3,5 +3,9 @@
 from verydeep.collections.folder import folder_levels, open_folder
 from verydeep.collections.hub import open_hub
 from verydeep.collections.ilsvrc import LISTS, ilsvrc_folders, open_ilsvrc
+from verydeep.collections.lists import open_list
+from verydeep.collections.table import LIST_SUFFIXES
 
-__all__ = ["LISTS", "folder_levels", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc"]
+__all__ = [
+    "LISTS", "LIST_SUFFIXES", "folder_levels", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc", "open_list",
+]  # fmt: skip

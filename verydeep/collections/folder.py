@@ -10,8 +10,9 @@ import numpy as np
 
 from verydeep.collections.layout import layout
 from verydeep.collections.levels import Unlabelled
+from verydeep.collections.lists import open_list
+from verydeep.collections.table import LIST_SUFFIXES
 from verydeep.config import Level
-from verydeep.data.manifest import SUFFIXES, open_manifest
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet, Names, Photos, files
 from verydeep.data.tree import Tree, listed, passed_over, photo_names, tree_of
@@ -57,12 +58,12 @@ def lists_in(
     """The lists in these folders that name photos there; of others the reasons why not."""
     good = dict[Path, DataSet]()
     for place in places:
-        for path in sorted(Path(place.path).iterdir()) if SUFFIXES & place.others.keys() else ():
+        for path in sorted(Path(place.path).iterdir()) if LIST_SUFFIXES & place.others.keys() else ():
             strange = is_hidden(path.name) or ANSWERS.search(path.stem.lower())
-            if path.suffix.lower() not in SUFFIXES or strange:
+            if path.suffix.lower() not in LIST_SUFFIXES or strange:
                 continue
             try:
-                data = open_manifest(path, least, groups)
+                data = open_list(path, least, groups)
             except DataError as e:
                 reasons.append(f"the list beside them cannot be taken: {e}")
                 continue

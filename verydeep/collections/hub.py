@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.collections.columns import FLAGS, one_of, whole_numbers
+from verydeep.collections.table import meaning_of, named_as
 from verydeep.data import photo
 from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
@@ -23,7 +25,7 @@ from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
-LABELS = ("label", "labels", "class", "cls", "target", "fine_label")  # names of a column that is no ClassLabel
+WORDED = ("string", "large_string", "int", "uint", "float")  # types of labels that are no ClassLabel
 IMAGES = ("image", "img", "photo")
 CHUNK = 1 << 16
 
@@ -47,7 +49,7 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     if not tables:
         raise DataError(f"{where} has no photos")
     features = next(iter(tables.values())).features
-    image, label = image_column(datasets, features, where), label_column(features, where)
+    image, (label, notes) = image_column(datasets, features, where), class_path(features, tables, where)
     group = group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
     for split in [s for s, (values, _) in coded.items() if all(v is None for v in values)]:
@@ -55,14 +57,17 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         del coded[split]
     if not coded:
         raise DataError(f"{where}: none of its photos has a label")
-    classes = getattr(feature_at(features, label), "names", None) or sorted(
-        {str(v) for values, _ in coded.values() for v in values if v is not None}, key=natural
-    )
+    classes, as_class = getattr(feature_at(features, label), "names", None), dict[str, str]()
+    if not classes:
+        as_class = whole_numbers({str(v) for values, _ in coded.values() for v in values if v is not None})
+        classes = sorted(set(as_class.values()), key=natural)
     if strange := next((c for c in classes if not is_storable(c)), None):
         raise DataError(f"{where}: the class {strange!a} is not UTF-8")
     number, splits = {c: i for i, c in enumerate(classes)}, {}
     for split, (values, codes) in coded.items():
-        targets = np.array([-1 if v is None else number.get(str(v), -1) for v in values], np.int64)[codes]
+        targets = np.array(
+            [-1 if v is None else number.get(as_class.get(str(v), str(v)), -1) for v in values], np.int64
+        )[codes]
         if bad := int((targets < 0).sum()):
             lack, it = ("has", "it") if bad == 1 else ("have", "them")
             raise DataError(
@@ -73,7 +78,14 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         if group:
             names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())
             splits[split] = replace(splits[split], groups=Names.of(name.replace("\0", "") for name in names))
-    return DataSet(where, tuple(classes), splits, grouped_by=group, columns=tuple(features), notes=tuple(notes))
+    unused = [c for c in features if meaning_of(c) in ("split", *FLAGS)]
+    notes += [
+        f"warning: the column {c!r} of {where} is not used; that of a list, such as FOLDER/metadata.csv as DATA, is"
+        for c in unused
+    ]
+    return DataSet(
+        where, tuple(classes), splits, False, group, tuple(features), tuple(notes), (image, label[0], *unused)
+    )
 
 
 @contextmanager
@@ -143,16 +155,26 @@ def image_column(datasets: Any, features: dict[str, Any], where: str) -> str:
     return chosen[0]
 
 
-def label_column(features: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards."""
+def class_path(features: dict[str, Any], tables: dict[str, Any], where: str) -> tuple[tuple[str, ...], list[str]]:
+    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards.
+
+    And what there is to say of it.
+    """
     given = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
     if len(given) == 1:
-        return (given[0],)
-    paths = [] if given else [("json", name) for name in LABELS]
-    for path in [*paths, *((name,) for name in LABELS)]:
-        if path[-1] in given or getattr(feature_at(features, path), "dtype", "").startswith(("string", "int")):
-            return path
-    what = f"{len(given)} columns of classes ({', '.join(given)})" if given else "no column of classes"
+        return (given[0],), []
+    json = features.get("json")
+    for within, there in ((("json",), json if isinstance(json, dict) and not given else {}), ((), features)):
+        typed = [n for n in there if getattr(feature_at(features, (*within, n)), "dtype", "").startswith(WORDED)]
+        names = given or named_as(typed, "label")
+        if len(names) == 1 or (names and within):
+            return (*within, names[0]), []
+        if names:
+            columns = (table.data.table.select(names).group_by(names).aggregate([]) for table in tables.values())
+            label, said = one_of(names, {tuple(map(str, row.values())) for own in columns for row in own.to_pylist()})
+            if label:
+                return (label,), [said]
+    what = f"{len(names)} columns of classes ({', '.join(names)})" if names else "no column of classes"
     flat = list(features) == ["image"]
     hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
     raise DataError(

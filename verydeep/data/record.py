@@ -205,6 +205,7 @@ class DataSet:
     grouped_by: str = ""  # the column or pattern that the groups come from
     columns: tuple[str, ...] = ()  # of the list that was read
     notes: tuple[str, ...] = ()  # how DATA was understood, and what is passed over, a line each
+    used: tuple[str, ...] = ()  # of its columns, those that mean something here
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:

@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from verydeep.config import Level
-from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
 from verydeep.data.groups import grouped
-from verydeep.data.manifest import open_manifest
+from verydeep.data.manifest import open_split, split_rows
 from verydeep.data.packed import check_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
@@ -17,8 +16,8 @@ from verydeep.words import several
 
 SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
 EXPECTED = (
-    "expected a folder of class folders, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini or hub:NAME"
+    "expected a folder of class folders, a manifest (.csv, .tsv, .json, .jsonl), shards (photos-*.tar, here or on an "
+    "object store), builtin:fashion-mini or hub:NAME"
 )
 
 
@@ -42,7 +41,7 @@ def open_data(
         if split and not data.startswith("builtin:"):
             return with_news(divide_again(whole, read_places(split)), whole)
         return whole if split else divide(grouped(whole, groups), shares, seed)
-    kept = replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
+    kept = replace(open_split(split, least, path if path.is_dir() else path.parent), name=data)
     try:
         return with_news(kept, undivided(data, path, 1, download, groups, classes))
     except DataError as e:
@@ -65,8 +64,8 @@ def undivided(data: str, path: Path, least: int, download: bool, groups: str | N
     if path.is_dir():
         parts = collections.ilsvrc_folders(path)
         return collections.open_ilsvrc(path, parts) if parts else collections.open_folder(path, least, classes, groups)
-    if path.suffix.lower() in manifest.SUFFIXES:
-        return open_manifest(path, least, groups)
+    if path.suffix.lower() in collections.LIST_SUFFIXES:
+        return collections.open_list(path, least, groups)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")
 
 
@@ -103,7 +102,7 @@ def photo_folders(root: Path, classes: Level | None = None) -> tuple[dict[str, P
 
 def read_places(split: Path) -> dict[str, str]:
     """Key -> split, from the split.csv of a run. Raises DataError."""
-    places = {row["path"]: str(row.get("split")) for _, row in manifest.rows(split)}
+    places = {row["path"]: str(row.get("split")) for _, row in split_rows(split)}
     if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
         raise DataError(f"{split} names no splits; the run folder is damaged")
     return places

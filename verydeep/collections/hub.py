@@ -171,7 +171,7 @@ def class_path(features: dict[str, Any], tables: dict[str, Any], where: str) -> 
     json = features.get("json")
     for within, there in ((("json",), json if isinstance(json, dict) and not given else {}), ((), features)):
         typed = [n for n in there if getattr(feature_at(features, (*within, n)), "dtype", "").startswith(WORDED)]
-        names = given or named_as(typed, "label")
+        names = given if given and not within else named_as(typed, "label")
         if len(names) == 1 or (names and within):
             return (*within, names[0]), []
         if names:
@@ -182,6 +182,8 @@ def class_path(features: dict[str, Any], tables: dict[str, Any], where: str) -> 
     what = f"{len(names)} columns of classes ({', '.join(names)})" if names else "no column of classes"
     flat = list(features) == ["image"]
     hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
+    if names:
+        hint = f"; with `datasets`: rename_column({names[0]!r}, 'label').save_to_disk('FOLDER'), then hub:./FOLDER"
     raise DataError(
         f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
     )

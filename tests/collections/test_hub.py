@@ -239,7 +239,10 @@ WRONG: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "no image": ({"train": {"right": (number, [1] * 6), **labelled}}, "has 0 image columns"),
     "two images": ({"train": {"left": (datasets.Image(), [None] * 6), **labelled}}, "has 2 image columns"),
     "no label": ({"train": {"size": (number, [1] * 6)}}, "has no column of classes; expected one ClassLabel"),
-    "two labels": ({"train": {"kind": label(), "breed": label()}}, r"has 2 columns of classes \(kind, breed\)"),
+    "two labels": (
+        {"train": {"kind": label(), "breed": label([0, 1, 2, 2, 1, 0])}},
+        r"has 2 columns of classes \(kind, breed\)",
+    ),
     "a label missing": ({"train": {"label": label([0, 1, -1, 0, 1, 2])}}, "1 photo of the split 'train' has no label"),
     "no label at all": ({"train": {"label": label([-1] * 6)}}, "none of its photos has a label"),
     "another split": ({"train": labelled, "extra": labelled}, "the split 'extra' beside train"),

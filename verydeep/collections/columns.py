@@ -137,6 +137,8 @@ def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
     if len(rest) < 2 or (len(rest) > MOST_KEYS and not table.cells):
         return ()
     for _, row in table.rows(rest):
+        if table.cells and None in row:  # a row that is cut short
+            return ()
         good = [ok and as_flag(value) is not None for ok, value in zip(good, row, strict=True)]
         if not any(good):
             return ()

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.collections.columns import FLAGS, one_of, whole_numbers
-from verydeep.collections.table import meaning_of, named_as
+from verydeep.collections.classes import class_path, feature_at
+from verydeep.collections.columns import FLAGS, whole_numbers
+from verydeep.collections.table import meaning_of
 from verydeep.data import photo
 from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
@@ -25,7 +26,6 @@ from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
-WORDED = ("string", "large_string", "int", "uint", "float")  # types of labels that are no ClassLabel
 IMAGES = ("image", "img", "photo")
 CHUNK = 1 << 16
 
@@ -153,39 +153,6 @@ def image_column(datasets: Any, features: dict[str, Any], where: str) -> str:
         columns = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
         raise DataError(f"{where} has {len(found)} image columns; expected one, or one called image ({columns})")
     return chosen[0]
-
-
-def class_path(features: dict[str, Any], tables: dict[str, Any], where: str) -> tuple[tuple[str, ...], list[str]]:
-    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards.
-
-    And what there is to say of it.
-    """
-    given = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    if len(given) == 1:
-        return (given[0],), []
-    json = features.get("json")
-    for within, there in ((("json",), json if isinstance(json, dict) and not given else {}), ((), features)):
-        typed = [n for n in there if getattr(feature_at(features, (*within, n)), "dtype", "").startswith(WORDED)]
-        names = given or named_as(typed, "label")
-        if len(names) == 1 or (names and within):
-            return (*within, names[0]), []
-        if names:
-            columns = (table.data.table.select(names).group_by(names).aggregate([]) for table in tables.values())
-            label, said = one_of(names, {tuple(map(str, row.values())) for own in columns for row in own.to_pylist()})
-            if label:
-                return (label,), [said]
-    what = f"{len(names)} columns of classes ({', '.join(names)})" if names else "no column of classes"
-    flat = list(features) == ["image"]
-    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
-    raise DataError(
-        f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
-    )
-
-
-def feature_at(features: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        features = features.get(name) if isinstance(features, dict) else None
-    return features
 
 
 def coded_labels(table: Any, path: tuple[str, ...]) -> tuple[list[Any], npt.NDArray[np.int64]]:

@@ -60,7 +60,7 @@ def torn_groups(data: DataSet) -> list[str]:
 
 def group_lines(data: DataSet) -> list[str]:
     """What there is to say of groups, and of columns that look like groups or splits and are not used."""
-    lines, by = list(data.notes), data.grouped_by
+    lines, by = list[str](), data.grouped_by
     called = repr(by).replace(r"\\", "\\")  # patterns as they were typed
     names = [name for photos in data.splits.values() for name in photos.groups or () if name]
     together, alone = several(len(set(names)), "groups"), sum(map(len, data.splits.values())) - len(names)

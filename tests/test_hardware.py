@@ -37,7 +37,7 @@ def test_as_many_threads_as_are_free_or_asked_for(monkeypatch, two_threads, free
     with hardware.computing(asked, lines.append):
         assert torch.get_num_threads() == used
     assert torch.get_num_threads() == 2
-    assert bool(lines) == said == any("--threads 2 takes all" in line for line in lines)
+    assert bool(lines) == said == any("'train --threads 2' takes all" in line for line in lines)
 
 
 def test_a_number_in_the_environment_is_a_choice(monkeypatch, two_threads):

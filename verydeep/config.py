@@ -128,7 +128,7 @@ class Config(Reading):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto takes bf16 where that is faster."""
     threads: Count | None = None
-    """Threads that compute on the CPU; without it as many as the machine has free when a run begins."""
+    """Threads that compute on the CPU; null: as many as the machine has free when a run begins."""
     workers: Workers = -1
     """Threads that decode photos; -1 chooses, 0 decodes in the training thread."""
     reduced: bool = True

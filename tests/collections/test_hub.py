@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from verydeep.cli import main
-from verydeep.data.groups import group_lines
 from verydeep.data.naming import natural
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.errors import DataError, PhotoError
 
@@ -186,7 +186,7 @@ def test_a_folder_with_metadata(name: str, tmp_path: Path) -> None:
     for columns in (("label",), ("breed",), ("Species",), ("class_id", "class"), ("label", "split")):
         found = opened(*columns, class_id="{n}", split="train")
         assert [found.classes[t] for t in found.split("train").targets()] == list("bacbac")
-        said = "\n".join(group_lines(found))
+        said = "\n".join(data_lines(found))
         assert ("the classes are those of 'class'; 'class_id' says the same" in said) == ("class" in columns)
         assert ("the column 'split' of hub:" in said) == ("split" in columns)
     assert opened("target", target="{n}.0").classes == ("0", "1", "2")

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from verydeep.cli import main
-from verydeep.data.groups import group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.errors import DataError
 
@@ -65,7 +65,7 @@ def notes_of(path: str, truth: dict[str, str] | None = None) -> str:
     if "all" not in data.splits:
         assert open_data(path, split=kept).fingerprint() == data.fingerprint()
     kept.unlink()
-    return "\n".join(group_lines(data))
+    return "\n".join(data_lines(data))
 
 
 def refused(path: str) -> str:
@@ -270,7 +270,7 @@ def test_a_flag_alone(here: Path) -> None:
 def test_numbers_of_folds_are_no_splits(here: Path, header: str) -> None:
     data = open_data(file(here, split_by(header, "0", "1", "2")))
     assert list(data.splits) == ["all"]
-    (said,) = group_lines(data)
+    (said,) = data_lines(data)
     assert re.match(f"warning: the column '{header}' .*not used", said)
 
 
@@ -293,7 +293,7 @@ def test_a_split_beside_others_is_the_split(here: Path) -> None:
 def test_groups_in_other_spellings(here: Path, column: str) -> None:
     data = open_data(file(here, split_by(column, "a", "b", "c")))
     assert data.grouped_by == column
-    assert len(group_lines(data)) == 1
+    assert len(data_lines(data)) == 1
 
 
 # Labels
@@ -394,7 +394,7 @@ def test_a_photo_that_two_names_fit_is_refused(tmp_path: Path) -> None:
 def test_some_photos_that_are_missing_are_counted(tmp_path: Path) -> None:
     grow(tmp_path / "images")
     data = open_data(file(tmp_path, listed() + "gone.jpg,cat\n"))
-    assert "warning: 1 of 25 photos were not found, gone.jpg for one" in "\n".join(group_lines(data))
+    assert "warning: 1 of 25 photos were not found, gone.jpg for one" in "\n".join(data_lines(data))
 
 
 @pytest.mark.parametrize(("row", "looked"), [("imgs/{}.gif,{}", "imgs/0000.gif"), ("{}.png,{}", "0000.png")])
@@ -469,4 +469,4 @@ def test_kaggles_pair_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["evaluate", out, path]) == 0
     capsys.readouterr()
     assert main(["check", path, "--json"]) == 0
-    assert "columns: path is 'id', label is 'breed'" in json.loads(capsys.readouterr().out)["groups"]
+    assert "columns: path is 'id', label is 'breed'" in json.loads(capsys.readouterr().out)["notes"]

@@ -17,6 +17,7 @@ from verydeep.cli import main
 from verydeep.data.groups import LONGEST_PATTERN, group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet, Names, Photos
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.data.split import divide
 from verydeep.errors import DataError
@@ -163,7 +164,7 @@ def test_another_column_is_warned_of_and_used_when_it_is_asked_for(tmp_path: Pat
     assert said.startswith("warning: the column 'PatientNr'")
     assert "--groups PatientNr" in said
     assert group_lines(open_data(path, (0.2, 0.2), groups="PatientNr"))[0].startswith("photos of one 'PatientNr'")
-    assert group_lines(open_data(manifest(tmp_path / "b", "path,label,is_valid", "a.png,x,0", "b.png,y,1")))
+    assert data_lines(open_data(manifest(tmp_path / "b", "path,label,is_valid", "a.png,x,0", "b.png,y,1")))
     assert not group_lines(open_data(manifest(tmp_path / "c", "path,label,width", "a.png,x,0", "b.png,y,1")))
 
 

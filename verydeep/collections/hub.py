@@ -49,7 +49,8 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     if not tables:
         raise DataError(f"{where} has no photos")
     features = next(iter(tables.values())).features
-    image, (label, notes) = image_column(datasets, features, where), class_path(features, tables, where)
+    image, (label, said) = image_column(datasets, features, where), class_path(features, tables, where)
+    notes += said
     group = group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
     for split in [s for s, (values, _) in coded.items() if all(v is None for v in values)]:

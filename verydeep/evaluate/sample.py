@@ -84,13 +84,13 @@ def photos_for(
             )
     for name, file in saved:
         check_same(name, file, opened[first], sample)
-    return opened[first], sample._replace(photos=replace(sample.photos, reading=reading_of(entrants)))
+    return opened[first], sample._replace(photos=replace(sample.photos, reading=reading_of(entrants, sample.photos)))
 
 
-def reading_of(entrants: Sequence[Entrant]) -> Reading:
-    """How the models that see the photos were trained to. Raises DataError where they differ."""
+def reading_of(entrants: Sequence[Entrant], photos: Photos) -> Reading:
+    """How the models that see the photos were trained to read files. Raises DataError where they differ."""
     readings = {e.contract.reading: e.name for e in entrants if not isinstance(e.source, SavedModel)}
-    if len(readings) > 1:
+    if len(readings) > 1 and not photos.in_memory:
         (one, first), (other, second) = list(readings.items())[:2]
         raise DataError(
             f"{first} reads photos with {one.flags}, {second} with {other.flags}; save the posteriors of "

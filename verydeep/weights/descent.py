@@ -137,7 +137,7 @@ def said_of(
             "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
         )
     origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
-    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""), found.classes)
+    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""))
 
 
 def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Eats:

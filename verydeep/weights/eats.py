@@ -52,6 +52,7 @@ EATS = {
 # What nets of a layout usually eat
 USUAL = {
     "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
+    "caffe's names": "bgr-255",
 }  # fmt: skip
 
 

@@ -13,12 +13,18 @@ from verydeep.weights.recognise import OWN, layout_of, recognise
 EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashion-a, a name of 'verydeep weights list'"
 
 
+# of a folder: what is taken before all else, and what files of weights end in
+USUALLY = ("model.safetensors", "pytorch_model.bin", "model.weights.h5")
+ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".keras", ".onnx", ".caffemodel", ".mat")
+
+
 class Location(NamedTuple):
-    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says it eats."""
+    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says of it."""
 
     path: Path
     entry: Entry | None = None
     eats: str | None = None
+    key: str = ""  # which net of a file of several
 
 
 def load(model: str | Path) -> Classifier:
@@ -28,17 +34,19 @@ def load(model: str | Path) -> Classifier:
 
 def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:
     """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
-    path, entry, said = locate(model)
+    path, entry, said, key = locate(model)
     if said is not None and eats is not None:
         raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
     layout = None if entry else layout_of(path)
     if (entry or layout == OWN) and (said is not None or eats is not None):
         what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
         raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
+    if key and (entry or layout == OWN):
+        raise ConfigError(f"{model} names a net within a file, but {entry.name if entry else path} is one net; leave #{key} out")
     if entry:
         path = checked_file(entry)
     if (entry and not entry.builtin) or layout not in (None, OWN):
-        return open_foreign(path, said if eats is None else eats, entry=entry, start=start)
+        return open_foreign(path, said if eats is None else eats, entry=entry, start=start, key=key)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
@@ -66,24 +74,41 @@ def there(name: str) -> Location | None:
     if entry and (entry.builtin or not path.exists()):
         return Location(entry.path, entry)
     if path.is_dir():
-        if (best := path / "best.safetensors").exists():
-            return Location(best)
-        begun = (path / "config.yaml").exists()
-        state = "has no best.safetensors yet: its first epoch is not done" if begun else "is not a run folder"
-        raise ModelError(f"{path} {state}; expected {EXPECTED}")
+        return Location(within_folder(path))
     return Location(path) if path.exists() else None
 
 
+def within_folder(path: Path) -> Path:
+    """The best of a run, or the one file of weights that a folder holds, as hubs lay it out. Raises ModelError."""
+    if (best := path / "best.safetensors").exists():
+        return best
+    if (path / "config.yaml").exists():
+        raise ModelError(f"{path} has no best.safetensors yet: its first epoch is not done; expected {EXPECTED}")
+    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
+    usual = [file for file in files if file.name in USUALLY]
+    if len(found := usual[:1] or files) == 1:
+        return found[0]
+    several = f"holds {len(files)} files of weights; give one, such as {files[0]}" if files else "is not a run folder"
+    raise ModelError(f"{path} {several}; expected {EXPECTED}")
+
+
 def said_at(name: str) -> Location:
-    """Of FILE@NAME. Raises ConfigError where FILE says itself what it eats, and ModelError where there is none."""
-    file, at, eats = name.rpartition("@")
-    path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
-    if at and (found := there(file)):
-        if found.entry or Path(file).expanduser().is_dir():
-            what = "@ says what a file of another toolkit eats"
-            raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave @{eats[:80]} out")
-        return found._replace(eats=eats)
+    """Of FILE#KEY, FILE@NAME, and both. Raises ConfigError for a published net, and ModelError where there is none."""
+    key, file, eats = "", name, None
+    for _ in range(2):
+        at, mark = max((file.rfind(mark), mark) for mark in "#@")
+        if at <= 0:
+            break
+        file, said = file[:at], file[at + 1 :]
+        key, eats = (said, eats) if mark == "#" else (key, said)
+        if found := there(file):
+            if found.entry:
+                what = "# and @ say something of a file of another toolkit"
+                raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave {name[at:][:80]} out")
+            return found._replace(eats=eats, key=key)
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
         raise ModelError(f"{name} is not a built-in net; try {' or '.join(known)}")
+    file, at, eats = name.rpartition("@")
+    path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
     raise ModelError(f"{path} does not exist; {similar(path.name) or f'expected {EXPECTED}'}")

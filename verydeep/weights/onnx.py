@@ -17,7 +17,7 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
-from verydeep.weights.shapes import PLAIN, Found, parameters, rename, unrepeated
+from verydeep.weights.shapes import Found, parameters, rename, unrepeated
 from verydeep.weights.wire import array, budget, last_text, message, numbers
 
 PRODUCER, GRAPH, INITIALISER = 2, 7, 5  # of the model, of the model, of the graph
@@ -43,11 +43,6 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
     return found
 
 
-def fused_names(net: str, _: bool) -> dict[str, str]:
-    """conv1_2.weight <-> features.3.weight: the numbers count a batch norm that is gone."""
-    return {ours: theirs for ours, theirs in torchvision.names(net, True).items() if not ours.startswith("bn")}
-
-
 def read(path: Path) -> Found:
     found = unrepeated(initialisers(mapped(path), Beside(path)))
     names = form(found)
@@ -55,10 +50,7 @@ def read(path: Path) -> Found:
         return rename({re.sub(r"^vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
     if names == "keras":
         return from_keras(found)
-    # The newer exporter multiplies batch norm into the convolutions, unless told not to, and a net without it is left.
-    there = {name for name in found if name.startswith("features.")}
-    gone = any(there == {n for n in fused_names(net, True).values() if n.startswith("features.")} for net in PLAIN)
-    return torchvision.ours(found, fused_names if gone else torchvision.names)
+    return torchvision.ours(found)
 
 
 def form(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
 from verydeep.shape import Pooling
-from verydeep.weights import caffe, keras, matconvnet, onnx, torchvision
+from verydeep.weights import caffe, checkpoint, keras, matconvnet, onnx
 from verydeep.weights.catalogue import Entry, published_as
 from verydeep.weights.descent import Said, imagenets_classes, said_of
 from verydeep.weights.eats import Colours, ContractWarning, Eats
@@ -23,10 +23,10 @@ from verydeep.weights.recognise import OWN, Layout, recognise
 from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
 from verydeep.words import several
 
-READERS: dict[str, tuple[Callable[[Path], Found], str]] = {
+READERS: dict[str, tuple[Callable[..., Found], str]] = {
     "caffe": (caffe.read, "a Caffe model"), "matconvnet": (matconvnet.read, "a MatConvNet file"),
     "keras": (keras.read, "a Keras file"), "onnx": (onnx.read, "an ONNX model"),
-    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (torchvision.read_timm, "a file of timm"),
+    "torchvision": (checkpoint.read, "a file of PyTorch"), "timm": (checkpoint.read, "a file of timm"),
 }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ class Features:
 
 
 Net = Classifier | Features
+FC8 = ("fc8.weight", "fc8.bias")
 
 
 def read_foreign(
@@ -116,13 +117,15 @@ def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: s
 
 def open_foreign(
     path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "",
-    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False,
+    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False, key: str = "",
 ) -> Net:  # fmt: skip
     """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
 
-    With start, a file with another head gives its convolutions, with a ContractWarning.
+    With start, a file with another head gives its convolutions, with a ContractWarning. key: of several nets in it,
+    which. What was understood of a file that holds more than a net is said in one ContractWarning.
     """
-    found, layout = take(path)
+    found, layout = take(path, key)
+    understood = [f"its net is {path.name}#{found.inside}"] * bool(found.inside and not key)
     said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
         return features_of(path, found.tensors, found.left, said)[1]
@@ -132,12 +135,35 @@ def open_foreign(
             raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
         warnings.warn(f"only the convolutions are taken: {why}", ContractWarning, stacklevel=4)
         return features_of(path, without_fc(found.tensors), found.left, said)[1]
-    net, features = features_of(path, found.tensors, (), said)
-    names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
+    tensors = found.tensors
+    if single := len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
+        tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}
+        understood.append("its one output is a sigmoid's, the second of two classes")
+    net, features = features_of(path, tensors, (), said)
+    told, where = classes_told(found, net.classes, single)
+    if classes is None and where:
+        understood.append(f"its classes are those of its {where}")
+    if understood:
+        warnings.warn(f"{path}: {'; '.join(understood)}", ContractWarning, stacklevel=4)
+    names = pair(tuple(classes), single) if classes is not None else told or said.classes or names_for(path, net.classes)
     if len(names) != net.classes:
         given = f"{several(len(names), 'names')} were given for them"
         raise ModelError(f"{path} has {several(net.classes, 'classes')}, {given}")
     return features.within(names, net.crop, net.fc_width, said.scales)
+
+
+def pair(names: tuple[str, ...], single: bool) -> tuple[str, ...]:
+    """Of the one class that a net with one output tells from all else."""
+    return (f"not {names[0]}", names[0]) if single and len(names) == 1 else names
+
+
+def classes_told(found: Found, outputs: int, single: bool) -> tuple[tuple[str, ...], str]:
+    """The names that the file gives its classes, and where. Raises ModelError where it gives two sets of them."""
+    fits = [(where, names) for where, given in found.classes if len(names := pair(given, single)) == outputs]
+    if len({names for _, names in fits}) > 1:
+        places = " and ".join(where for where, _ in fits[:3])
+        raise ModelError(f"{places} of one file name its classes differently; in Python read_foreign(FILE, classes=[...])")
+    return (fits[0][1], fits[0][0]) if fits else ((), "")
 
 
 def names_for(path: Path, outputs: int) -> tuple[str, ...]:
@@ -163,14 +189,17 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
     )
 
 
-def take(path: Path) -> tuple[Found, Layout]:
-    """The tensors of a file, whosever it is. Raises ModelError."""
+def take(path: Path, key: str = "") -> tuple[Found, Layout]:
+    """The tensors of a file, whosever it is; key: of several nets in it, which. Raises ModelError."""
     layout = recognise(path)
     if layout == OWN:
         raise ModelError(f"{path} is a model of verydeep, whose contract is in it; load it with verydeep.load")
     read, what = READERS[layout.origin]
+    if key and read is not checkpoint.read:
+        raise ModelError(f"{path} is {what}, which holds one net; leave #{key[:60]} out")
     with reading(path, what):
-        return read(path), layout
+        found = read(path, key) if key else read(path)
+        return found._replace(classes=found.classes + checkpoint.classes_beside(path)), layout
 
 
 def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:

@@ -9,8 +9,9 @@ from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.shape import Pooling
-from verydeep.weights import caffe, onnx, torch_file, torchvision
+from verydeep.weights import caffe, checkpoint, onnx, torch_file, torchvision
 from verydeep.weights.eats import USUAL
+from verydeep.weights.torch_file import contents_of
 from verydeep.weights.wire import beginning
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -26,7 +27,7 @@ class Layout(NamedTuple):
     @property
     def usual(self) -> str:
         """What such nets usually eat, a name in eats.EATS."""
-        return USUAL.get(self.origin) or USUAL.get(self.form, "rgb-01-std")
+        return USUAL.get(self.form) or USUAL.get(self.origin, "rgb-01-std")
 
     @property
     def pooling(self) -> Pooling:
@@ -34,6 +35,16 @@ class Layout(NamedTuple):
 
 
 OWN = Layout("verydeep", "safetensors")
+SAVED = "torch.save(net.state_dict(), 'x.pth')"
+# What is known and not read: (how it begins, a member of its archive, what it is, what to do)
+OTHERS = (
+    (b"PK", "/code/", "TorchScript", "in Python: torch.save(torch.jit.load(FILE).state_dict(), 'x.pth')"),
+    (b"PK", "serialized_", "a program of torch.export", "save the net it was made of: " + SAVED),
+    (b"PK", "models/", "a program of torch.export", "save the net it was made of: " + SAVED),
+    (b"PK", ".npy", "a .npz of NumPy, which names no net", "load its arrays into one, then " + SAVED),
+    (b"\x93NUMPY", "", "an array of NumPy, which names no net", "load its arrays into one, then " + SAVED),
+    (b"\x80", "", "a plain pickle, which runs what it likes when it is loaded", SAVED),
+)  # fmt: skip
 
 
 def recognise(path: Path) -> Layout:
@@ -42,10 +53,22 @@ def recognise(path: Path) -> Layout:
         if path.is_file() and not path.stat().st_size:
             raise ModelError(f"{path} is empty; fetch or write it again")
         raise ModelError(
-            f"{path} is no file that can be read; expected a model of verydeep, a .caffemodel, a MatConvNet "
-            ".mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth or .safetensors of torchvision or timm, or an .onnx"
+            f"{path} is {other(path) or 'no file that can be read'}; expected a model of verydeep, a .caffemodel, a "
+            "MatConvNet .mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth, .ckpt or .safetensors of PyTorch, or "
+            "an .onnx"
         )
     return layout
+
+
+def other(path: Path) -> str:
+    """What is known of a file that is not read, and what to do; empty where nothing is."""
+    with suppress(OSError, ValueError, zipfile.BadZipFile), open_regular(path) as f:
+        start = f.read(8)
+        members = [""] if start[:2] != b"PK" else zipfile.ZipFile(f).namelist()
+        for begins, inside, what, do in OTHERS:
+            if start.startswith(begins) and any(inside in name for name in members):
+                return f"{what} (what to do: {do})"
+    return ""
 
 
 def layout_of(path: Path) -> Layout | None:
@@ -62,24 +85,24 @@ def layout_of(path: Path) -> Layout | None:
                 members = archive.namelist()
             if "model.weights.h5" in members:
                 return Layout("keras", "archive")
-            return of_torch(path, "pickle") if any(name.endswith("data.pkl") for name in members) else None
-        if start.startswith(torch_file.LEGACY):
+            pickled = any(name.endswith("data.pkl") for name in members) and not any("/code/" in m for m in members)
+            return of_torch(path, "pickle") if pickled else None
+        if torch_file.MAGIC in start[:40]:
             return of_torch(path, "pickle")
-        return of_torch(path, "safetensors") if start[8:9] == b"{" else of_protobuf(mapped(path))
+        if start[8:9] == b"{":
+            return OWN if torch_file.is_ours(path) else of_torch(path, "safetensors")
+        return None if start.startswith(b"\x80") else of_protobuf(mapped(path))
     return None
 
 
-def of_torch(path: Path, form: str) -> Layout | None:
-    """By the names in it; a pickle that cannot be walked through is refused when it is read."""
-    found, own, pickled = set[str](), False, form == "pickle"
+def of_torch(path: Path, form: str) -> Layout:
+    """By the names in it; a file that cannot be walked through is refused when it is read."""
+    names = list[str]()
     with suppress(Exception):
-        found, own = torch_file.names_in(path, pickled)
-    if own:
-        return OWN
-    if any(name.startswith(tuple(torchvision.TIMM.values())) for name in found):
+        names = [name for _, value in checkpoint.values_in(contents_of(path)) for name in checkpoint.tensors_of(value)[0]]
+    if any(torchvision.TIMM["fc6"] in name for name in names):
         return Layout("timm", form)
-    known = pickled or any(name.startswith("features.") for name in found)
-    return Layout("torchvision", form) if known else None
+    return Layout("torchvision", "caffe's names" if any("conv1_1" in name for name in names) else form)
 
 
 def of_protobuf(data: memoryview) -> Layout | None:

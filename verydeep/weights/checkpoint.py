@@ -1,0 +1,130 @@
+"""The one net among all that a training saved, and the names of its classes.
+
+Trainers wrap a state dict ({"model_state_dict": ...}), keep several (state_dict, state_dict_ema) or save whole modules.
+torchvision.py finds the nets in each mapping of tensors by their first convolution.
+"""
+
+import json
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from verydeep.files.disk import LONGEST_JSON, read_text
+from verydeep.weights.pickles import Named
+from verydeep.weights.shapes import Found, Unlike, no_net
+from verydeep.weights.torch_file import Piece, contents_of
+from verydeep.weights.torchvision import Candidate, judged, nets_in, only
+
+DEEPEST, MOST_TENSORS = 40, 100_000  # of what a file holds
+CLASS_KEYS = (
+    "class_to_idx", "class_names", "classes", "idx_to_class", "id2label", "label2id", "label_names", "categories",
+)  # fmt: skip
+# What a module may consist of beside the layers that are judged by their tensors
+PASSING = {
+    "Conv2d", "Linear", "BatchNorm2d", "ReLU", "MaxPool2d", "AdaptiveAvgPool2d", "Dropout", "Dropout2d", "Flatten",
+    "Identity", "Softmax", "LogSoftmax",
+}  # fmt: skip
+Classes = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def read(path: Path, key: str = "") -> Found:
+    """The net of a file of PyTorch; key: which, where there are several. Raises Unlike and ValueError."""
+    nets, said, why = dict[Any, tuple[Candidate, dict[str, Piece]]](), list[tuple[str, Any]](), list[ValueError]()
+    for place, value in values_in(contents_of(path)):
+        if isinstance(value, Named) and "qtensor" in value.name:
+            raise Unlike("its weights are quantised; save the net as it was before")
+        if place.rpartition(".")[2] in CLASS_KEYS:
+            said.append((place, value))
+        pieces, strange = tensors_of(value)
+        try:
+            found = nets_in(pieces) if pieces else []
+        except ValueError as e:
+            why.append(e)
+            continue
+        for net in found:
+            net = net._replace(key=".".join(filter(None, (place, net.key))), left=(*net.left, *strange))
+            nets.setdefault(tuple(pieces[name].where for name in net.taken.values()), (net, pieces))  # not twice
+    if not nets:  # that layers are lacking says more than that there are none
+        raise next((e for e in why if not isinstance(e, Unlike)), why[0] if why else no_net(()))
+    chosen = only([net for net, _ in nets.values()], key)
+    pieces = next(pieces for net, pieces in nets.values() if net is chosen)
+    taken = {ours: pieces[name] for ours, name in chosen.taken.items()}
+    if sum(2 * math.prod(piece.shape) for piece in taken.values()) > path.stat().st_size:
+        raise ValueError("its tensors are larger than the file")
+    found_in = judged({ours: piece.load() for ours, piece in taken.items()}, chosen)
+    return found_in._replace(classes=tuple((place, names) for place, value in said if (names := names_in(value))))
+
+
+def values_in(value: Any) -> Iterator[tuple[str, Any]]:
+    """(where, mapping or object) of all that a file holds, the outermost first; modules as wholes."""
+    ahead, seen = deque([("", value, 0)]), set[int]()
+    while ahead:
+        place, value, depth = ahead.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield place, value
+        if depth < DEEPEST and not (isinstance(value, Named) and "_modules" in value.held):
+            below = [*value.args, *value.items, value.held] if isinstance(value, Named) else value
+            named = below.items() if isinstance(below, dict) else (("", one) for one in below)
+            inner = ((name, one) for name, one in named if type(one) in (dict, list, tuple, Named))
+            ahead += [(".".join(filter(None, (place, str(name)))), one, depth + 1) for name, one in inner]
+
+
+def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
+    """The tensors of a mapping by name, or of a whole module with those below it, and its layers that no VGG has."""
+    if isinstance(value, dict):
+        return multiplied({n: t for n, t in value.items() if isinstance(n, str) and isinstance(t, Piece)}), []
+    found, strange, ahead = dict[str, Piece](), list[str](), [("", value)]
+    while ahead and len(found) < MOST_TENSORS:
+        prefix, module = ahead.pop()
+        if isinstance(module, Named) and isinstance(below := module.held.get("_modules"), dict):
+            if not below and (kind := module.name.split(" ")[-1]) not in PASSING:
+                strange.append(f"layer {kind}")
+            ahead += [(f"{prefix}{name}.", one) for name, one in below.items()]
+            for held in (module.held.get(key) for key in ("_parameters", "_buffers")):
+                tensors = held.items() if isinstance(held, dict) else ()
+                found |= {f"{prefix}{name}": t for name, t in tensors if isinstance(t, Piece)}
+    return multiplied(found), strange
+
+
+def multiplied(pieces: dict[str, Piece]) -> dict[str, Piece]:
+    """Pruned weights: what torch.nn.utils.prune keeps of weight, weight_orig and weight_mask, is their product."""
+    for name in [n.removesuffix("_orig") for n in pieces if n.endswith("_orig")]:
+        if (mask := pieces.get(f"{name}_mask")) and mask.shape == (weight := pieces[f"{name}_orig"]).shape:
+            load = partial(product, weight, mask)
+            pieces = {n: p for n, p in pieces.items() if n not in (f"{name}_orig", f"{name}_mask")}
+            pieces[name] = Piece(weight.shape, (weight.where, mask.where), load)
+    return pieces
+
+
+def product(a: Piece, b: Piece) -> Tensor:
+    return a.load().mul_(b.load())
+
+
+def names_in(value: Any) -> tuple[str, ...]:
+    """Names of classes in order, of a list of them, or of a mapping from or to their numbers; else none."""
+    value = (value.held or value.items) if isinstance(value, Named) else value
+    with suppress(ValueError, TypeError):
+        if isinstance(value, dict):
+            numbered = all(type(v) is int for v in value.values())
+            there = {v: k for k, v in value.items()} if numbered else {int(k): v for k, v in value.items()}
+            value = [there.get(i) for i in range(len(value))]
+        if isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value):
+            return tuple(value)
+    return ()
+
+
+def classes_beside(path: Path) -> Classes:
+    """What a config.json in the same folder names, as hubs and trainers write it."""
+    with suppress(OSError, ValueError, RecursionError):
+        told = json.loads(read_text(path.with_name("config.json"), LONGEST_JSON))
+        named = [(f"config.json's {key}", names_in(told[key])) for key in CLASS_KEYS if key in told]
+        return tuple((key, names) for key, names in named if names)
+    return ()

@@ -62,17 +62,17 @@ PLAIN = replace(MODERN, batch_norm=False, init="he", lr=0.02, weight_decay=0.001
 WAYS = {"paper": PAPER, "modern": MODERN, "modern without batch norm: He, 0.02, decay 0.001": PLAIN} | {
     f"{name} {key} {value}": replace(way, **{key: value})
     for name, way, changes in (
-        ("paper, but", PAPER, {
-            "batch_norm": [True], "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "cycle"], "lr": [0.01],
-            "nesterov": [True], "smoothing": [0.1], "dropout": [0.2], "unit": [True], "flip": ["turns"], "erase": [0.5],
-            "average": [0.998],
-        }),
         ("modern, but", MODERN, {
             "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "drops"], "lr": [0.05], "nesterov": [False],
             "weight_decay": [5e-4], "smoothing": [0.0], "dropout": [0.5], "unit": [False], "flip": ["turns", "never"],
             "erase": [0.5], "average": [0.998],
         }),
         ("without batch norm,", PLAIN, {"init": ["glorot", "orthogonal", "lsuv"], "clip": [1.0], "dropout": [0.0]}),
+        ("paper, but", PAPER, {
+            "batch_norm": [True], "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "cycle"], "lr": [0.01],
+            "nesterov": [True], "smoothing": [0.1], "dropout": [0.2], "unit": [True], "flip": ["turns"], "erase": [0.5],
+            "average": [0.998],
+        }),
     )
     for key, values in changes.items()
     for value in values

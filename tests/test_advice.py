@@ -27,7 +27,7 @@ MET_BY = {
     "shards": DATA, "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
     "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
     "weights": (*MODEL, "weights convert"),
-    **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone says what is eaten
+    **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone has --expects
     "weights/published.py": ("weights list",), "verbs/weights.py": ("weights convert",),
     "files": ("pack", *TRAINING),  # make_folder is also called for the results of `evaluate`, in a run that is there
 } | {f"verbs/{name}.py": (name,) for name in verb_names() if name != "weights"}  # fmt: skip
@@ -49,11 +49,11 @@ def no_photo(*args, **kwargs):
     [
         (["train", MINI, *TINY], "verydeep.net.vgg.VGG.forward", no_memory, "--accumulate"),
         (["study", MINI, *TINY, "--nets", "A", "--dry-run"], "verydeep.net.vgg.VGG.forward", no_memory, "--base_width"),
-        (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.score_map", no_memory, "--batch"),
+        (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.dense", no_memory, "--batch"),
         (["evaluate", FASHION, "PHOTOS"], "PIL.ImageFile.ImageFile.load", no_photo, "--workers"),
         (
             ["predict", FASHION, "PHOTOS"],
-            "verydeep.net.classifier.Classifier.score_map",
+            "verydeep.net.classifier.Classifier.dense",
             no_memory,
             "--protocol centre",
         ),

@@ -12,6 +12,7 @@ from PIL import Image
 from verydeep import verbs
 from verydeep.cli import main, parse, verb_class, verb_names
 from verydeep.errors import ConfigError
+from verydeep.fields import Parser
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36", "--epochs", "1"]
 TRAIN = ["train", "nowhere", "--out", "x"]
@@ -36,6 +37,7 @@ class Fly(Verb):
     def text(self, record):
         return f"flown {record['how']} {record['where']}"
 '''
+VERBS = [*([verb] for verb in verb_names()), *(["weights", v] for v in verb_class("weights").own())]
 PREDICT = ["predict", "builtin:fashion-a", "x.png"]
 
 
@@ -47,9 +49,7 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
     assert all(verb in done.stdout for verb in verb_names())
 
 
-@pytest.mark.parametrize(
-    "words", [*([verb] for verb in verb_names()), *(["weights", v] for v in verb_class("weights").own())]
-)
+@pytest.mark.parametrize("words", VERBS)
 def test_every_verb_explains_itself_and_what_null_means(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([*words, "--help"])
@@ -111,7 +111,7 @@ WRONG = {
     "no classes wanted": ([*PREDICT, "--top", "0"], 2, "top: '0' is not a whole number, 1 or more"),
     "not a run": (["report", "nowhere"], 1, "nowhere is not a run folder"),
     "no verb of weights": (["weights"], 2, "required: VERB; see verydeep weights --help"),
-    "no such verb of weights": (["weights", "lift"], 2, "invalid choice: 'lift' (choose from"),
+    "no such verb of weights": (["weights", "lift"], 2, "'lift' is not a verb of weights; did you mean list?"),
 }  # fmt: skip
 
 
@@ -184,6 +184,24 @@ def test_a_wrong_file_is_named(text: str, said: str, tmp_path: Path, capsys: pyt
     (tmp_path / "own.yaml").write_text(text)
     assert main([*TRAIN, "--config", str(tmp_path / "own.yaml")]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_hyphens_and_underscores_are_alike_in_every_option(words: list[str]) -> None:
+    kind = verb_class(words[0])
+    kind = kind.own()[words[1]] if words[1:] else kind
+    kind.describe(parser := Parser(prog="verydeep"))
+    takes = {option: action for action in parser._actions for option in action.option_strings}
+    assert "--json" in takes
+    for option in filter(lambda option: "_" in option, takes):
+        assert not takes[option].required, "each spelling would be"
+        for action in parser._actions:
+            action.required = False
+        value = [] if takes[option].nargs == 0 else ["false"]
+        for spelled in (option, f"--{option[2:].replace('_', '-')}"):
+            found = vars(parser.parse_args([spelled, *value]))
+            assert found == {takes[option].dest: "false" if value else True}, spelled
+    assert not [option for option in takes if "-" in option[2:] and f"--{option[2:].replace('-', '_')}" not in takes]
 
 
 def test_json_stands_before_or_behind_a_verb_of_weights(capsys: pytest.CaptureFixture[str]) -> None:

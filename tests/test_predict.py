@@ -4,9 +4,12 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from verydeep import load
 from verydeep.errors import DataError
@@ -47,6 +50,22 @@ def test_the_answers_are_those_of_the_library(photo_folder: Path, monkeypatch: p
     for row, posteriors in zip(predictions(classifier, paths, top=10), expected, strict=True):
         assert [p for _, p in row.classes] == pytest.approx(posteriors.sort(descending=True).values.tolist(), abs=1e-5)
         assert row.classes[0][0] == classifier.contract.classes[int(posteriors.argmax())]
+
+
+@pytest.mark.parametrize("protocol", ["centre", "dense"])
+def test_both_protocols_answer_from_python_as_the_verb_does(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch, protocol: Literal["centre", "dense"]
+) -> None:
+    """To the bit, photo by photo: where photos of one size go through together, sums are rounded otherwise."""
+    monkeypatch.setattr("verydeep.predict.multiplies_bf16", lambda device: False)  # the library computes in fp32
+    classifier = load("builtin:fashion-a")
+    for path in photos_in([str(photo_folder)])[::9]:
+        (row,) = predictions(classifier, [path], 10, protocol)
+        ways = path, Path(path), Path(path).read_bytes(), Image.open(path), np.asarray(Image.open(path))
+        assert all(classifier.predict([way], protocol, top=10) == [row.classes] for way in ways)
+    posteriors = classifier.predict(paths := photos_in([str(photo_folder)]), protocol)
+    for row, found in zip(predictions(classifier, paths, 1, protocol), posteriors, strict=True):
+        assert row.classes == [(classifier.contract.classes[int(found.argmax())], pytest.approx(float(found.max())))]
 
 
 def test_the_net_in_the_box_knows_clothes() -> None:

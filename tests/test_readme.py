@@ -89,6 +89,18 @@ def test_the_links_lead_somewhere() -> None:
         assert not [link for link in links if not (page.parent / link).exists()], page
 
 
+@pytest.mark.parametrize("page", ["docs/tour.md", "docs/tour.zh.md"])
+def test_the_python_of_the_tour_runs_and_prints_what_stands_below_it(
+    page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripts = blocks(page, "python")
+    assert len(scripts) == 7
+    for script in scripts:
+        exec(compile(script, page, "exec"), {})
+        told = re.findall(r"^# (\w[\w-]+ [\d.]+ \S+|Geometry\(.*?\))", script, re.MULTILINE)
+        assert not set(told) - set(capsys.readouterr().out.splitlines()), script
+
+
 def test_each_number_of_a_decision_is_used_once() -> None:
     numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))

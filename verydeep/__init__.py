@@ -2,14 +2,15 @@
 
 verydeep takes a folder of photos, checks it, trains one of the nets of Simonyan & Zisserman, "Very Deep
 Convolutional Networks for Large-Scale Image Recognition" (arXiv 1409.1556), tests it, and explains the
-result in a report. Every default is the paper's. A model is one safetensors file that eats raw pixels and
+result in a report. Every default is the paper's. A model is one safetensors file that expects raw pixels and
 carries its classes, its mean and its licence. A run is a folder that can be read, resumed and repeated.
 
     from verydeep import VGG, Classifier, load
 
-    VGG("D")                                  the net of Table 1, from normalised pixels to logits
-    load("runs/mine").predict(["cat.jpg"])    posteriors of photos, N x K
-    load("runs/mine").contract.classes        the names of the K classes
+    VGG("D")                                         the net of Table 1, from normalised pixels to logits
+    load("runs/mine").predict(["cat.jpg"])           posteriors of photos, N x K
+    load("runs/mine").predict(["cat.jpg"], top=3)    the best classes of each, [[("cat", 0.97), ...]]
+    load("runs/mine").contract.classes               the names of the K classes
 
     verydeep.train("photos", recipe="auto", out="runs/mine")    as the verb of the command line; so are
     verydeep.check, evaluate, predict, study                    the plain values that --json prints

@@ -8,8 +8,9 @@ from pkgutil import iter_modules
 
 import verydeep
 from verydeep import verbs
-from verydeep.errors import VeryDeepError
+from verydeep.errors import ConfigError, VeryDeepError
 from verydeep.fields import Parser
+from verydeep.near import meant
 from verydeep.verbs import DATA, MODEL, Verb, verb_class
 
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"verydeep {verydeep.__version__}")
         return 0
     if words[0] not in verb_names():
-        return fail(f"verydeep: {words[0]!r} is not a verb; expected one of {', '.join(verb_names())}", 2)
+        return fail(f"verydeep: {words[0]!r} is not a verb{meant(words[0], verb_names())}", 2)
     spares = Verb.SPARES
     try:
         from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
@@ -77,5 +78,8 @@ def parse(words: Sequence[str]) -> tuple[Verb, bool]:
     kind = verb_class(words[0])
     parser = Parser(prog=f"verydeep {words[0]}", description=kind.__doc__)
     kind.describe(parser)
+    own, word = kind.own(), next((word for word in words[1:] if not word.startswith("-")), "")
+    if own and word and word not in own:
+        raise ConfigError(f"{word!r} is not a verb of {words[0]}{meant(word, own)}")
     found = parser.parse_args(words[1:])
     return kind.asked(found), hasattr(found, "json")

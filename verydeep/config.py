@@ -8,14 +8,14 @@ from verydeep.errors import ConfigError
 from verydeep.fields import known, settle
 from verydeep.files.records import Count, Natural, NotNegative, Positive, Share, Some, Within, Workers
 from verydeep.paper import BATCH, LEARNING_RATE, STRIDE
-from verydeep.shape import Shape
+from verydeep.shape import Net, Shape
 
 MOST_PASSES = 300  # over a few photos, where a training has its length in steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    net: Literal["A", "A-LRN", "B", "C", "D", "E", "shallow-B"] = "D"
+    net: Net = "D"
     """Column of Table 1; shallow-B is the net of five 5x5 layers (sections 2.2, 4.1)."""
     crop: int = 224
     """Side of the square the net is trained on, a multiple of 32 (section 2.1)."""
@@ -40,8 +40,7 @@ class Config:
     """Model to start from: a shallower net gives four convolutions and its FC layers, the same net all, both
     their mean (section 3.1)."""
     level: bool = False
-    """Scale the convolutions of a start so that what each says of photos is of size one, and new layers and usual rates
-    fit it; without new layers behind them the net would say the same (open)."""
+    """Scale a start's convolutions so that each says values of size one, as new layers fit (open)."""
     freeze: str | None = None
     """Last layer that keeps the start's weights, with all before it: conv1_1 ... conv5_4, pool1 ... pool5, fc6 or
     fc7 (appendix A)."""
@@ -65,10 +64,12 @@ class Config:
     """Share of each class held out for validation where DATA has no validation split (open)."""
     test_share: Share = 0.1
     """Share of each class held out for the test where DATA has no splits at all (open)."""
+    groups: str | None = None
+    """Photos kept in one split, by a column or pattern of paths; null: group, patient ... (open)."""
     most_photos: Count | None = None
     """Train on at most so many photos, of each class its share, the same for every seed; for short studies (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"
-    """An unreadable photo stops the work and is named, or is skipped, counted and listed."""
+    """An unreadable photo stops the work, or is skipped, counted and listed."""
 
     balance: Literal["none", "loss", "sampling"] = "none"
     """Rare classes count as much as frequent ones: by weights in the loss, or by more frequent photos (open)."""
@@ -96,7 +97,7 @@ class Config:
     epochs: Count = 74
     """Passes over the training photos at the most (section 3.1)."""
     repeats: Count = 1
-    """Times an epoch shows each photo, always another crop (open)."""
+    """Times an epoch shows each photo, in new crops (open)."""
     steps: Count | None = None
     """About so many steps in all: of few photos `repeats` becomes more, of many `epochs` less; null: no (open)."""
     schedule: Literal["drops", "one-cycle"] = "drops"

@@ -1,4 +1,4 @@
-"""What a model eats and what it answers, as data that travels inside its file (decision 1 of docs/decisions)."""
+"""What a model expects and what it answers, as data that travels inside its file (decision 1 of docs/decisions)."""
 
 from __future__ import annotations
 

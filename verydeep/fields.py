@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,8 @@ import yaml
 
 from verydeep.errors import ConfigError
 from verydeep.files.disk import read_text
-from verydeep.files.records import UNIONS, described, field_of, taken
+from verydeep.files.records import UNIONS, described, taken
+from verydeep.near import checked, choice_meant, meant
 
 LONGEST_YAML = 16_000  # bytes; a configuration is a tenth of that, and the parser takes a second for it
 
@@ -50,11 +50,9 @@ def known(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The values, if each is of a field of the dataclass and of its kind. Raises ConfigError."""
     kinds = kinds_of(kind)
     if unknown := sorted(str(name) for name in set(values) - set(kinds)):
-        raise ConfigError(f"unknown fields {', '.join(unknown)}; 'verydeep train --help' lists the known ones")
-    try:
-        return {name: field_of(name, value, kinds[name]) for name, value in values.items()}
-    except ValueError as e:
-        raise ConfigError(str(e)) from e
+        more = meant(unknown[0], kinds, "; 'verydeep train --help' lists the known ones")
+        raise ConfigError(f"unknown fields {', '.join(unknown)}{more}")
+    return {name: checked(name, value, kinds[name]) for name, value in values.items()}
 
 
 class WithoutAliases(yaml.SafeLoader):
@@ -96,9 +94,8 @@ class Parser(argparse.ArgumentParser):
         """As argparse, with the option that an unknown one may mean."""
         found, strange = self.parse_known_args(args, namespace)
         if strange:
-            near = get_close_matches(strange[0].partition("=")[0], self._option_string_actions, 1)
-            meant = "".join(f"; did you mean {option}?" for option in near)
-            self.error(f"unrecognized arguments: {' '.join(strange)}{meant}")
+            near = meant(strange[0].partition("=")[0], self._option_string_actions, "")
+            self.error(f"unrecognized arguments: {' '.join(strange)}{near}")
         return found
 
     def flag(self, name: str, text: str, required: bool = False, **how: Any) -> None:
@@ -163,8 +160,8 @@ def given(found: argparse.Namespace, kind: type) -> dict[str, Any]:
             try:
                 values[name] = taken(worded(words, one) if isinstance(words, str) else words, one)
             except ValueError as e:
-                commas = ", with commas between" if "tuple" in str(one) else ""
-                raise ConfigError(f"{name}: {str(words)[:60]!r} is not {described(one)}{commas}") from e
+                more = ", with commas between" * ("tuple" in str(one)) + choice_meant(words, one)
+                raise ConfigError(f"{name}: {str(words)[:60]!r} is not {described(one)}{more}") from e
     return values
 
 

@@ -17,6 +17,7 @@ TABLE_1: dict[str, tuple[str, str, str, str, str]] = {
     "E":         ("3-64 x2",  "3-128 x2",  "3-256 x4",       "3-512 x4",       "3-512 x4"),
     "shallow-B": ("5-64",     "5-128",     "5-256",          "5-512",          "5-512"),
 }  # fmt: skip
+ALSO_CALLED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # by others, after the layers with weights
 
 # Parameters with biases at 1,000 classes, and 10^9 multiply-adds at 224x224 (computed; the paper rounds
 # the first to millions in Table 2 and does not print the second).

@@ -16,7 +16,7 @@ from verydeep.evaluate.classify import answers, entrant
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import Protocol, Step
 from verydeep.hardware import device_for, multiplies_bf16
-from verydeep.net.classifier import Classifier
+from verydeep.net.classifier import Classifier, ranked
 
 sys.modules[__name__].__class__ = CalledAsVerb
 
@@ -52,8 +52,7 @@ def predictions(
     workers: int = -1,
 ) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
-    contract, place = classifier.contract, device_for(device)
-    ready: dict[int, Row] = {}
+    place, ready = device_for(device), dict[int, Row]()
 
     def on_bad(id: int, e: PhotoError) -> None:
         advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
@@ -66,9 +65,8 @@ def predictions(
     )  # fmt: skip
     upcoming = 0
     for ids, [by_step] in found:
-        best = by_step[step].topk(min(top, len(contract.classes)))
-        for id, values, classes in zip(ids, best.values.tolist(), best.indices.tolist(), strict=True):
-            ready[id] = Row(paths[id], [(contract.classes[c], p) for c, p in zip(classes, values, strict=True)])
+        for id, best in zip(ids, ranked(by_step[step], classifier.contract.classes, top), strict=True):
+            ready[id] = Row(paths[id], best)
         while upcoming in ready:
             yield ready.pop(upcoming)
             upcoming += 1

@@ -2,26 +2,17 @@
 
 from dataclasses import dataclass
 from operator import index
-from typing import Annotated, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 from verydeep.errors import ConfigError
-from verydeep.files.records import Within, field_of
+from verydeep.files.records import Within
+from verydeep.near import checked
 from verydeep.paper import STRIDE, TABLE_1
 
-
-class OneOf(NamedTuple):
-    """Bounds of text, as `Within` of a number."""
-
-    names: tuple[str, ...]
-
-    def holds(self, value: str) -> bool:
-        return value in self.names
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(self.names)}"
-
-
-Net = Annotated[str, OneOf(tuple(TABLE_1))]
+if TYPE_CHECKING:
+    Net = str
+else:
+    Net = Literal[tuple(TABLE_1)]
 Size = Annotated[int, Within(1, 1 << 16)]  # pixels or channels
 Pooling = Literal["up", "down"]
 
@@ -43,10 +34,7 @@ class Shape:
             value = getattr(self, name)
             if not isinstance(value, bool) and hasattr(value, "__index__"):
                 value = index(value)  # numpy's whole numbers are as good
-            try:
-                object.__setattr__(self, name, field_of(name, value, kind))
-            except ValueError as e:
-                raise ConfigError(str(e)) from e
+            object.__setattr__(self, name, checked(name, value, kind))
         if self.crop % STRIDE:
             nearest = max(STRIDE, round(self.crop / STRIDE) * STRIDE)
             raise ConfigError(

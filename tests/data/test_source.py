@@ -128,7 +128,7 @@ def test_folders_without_classes_are_explained(tmp_path: Path, names: list[str],
         ("photos.zip", "file of another kind"),
         ("x.csv", "no class folders"),
         ("shards", r"holds shards and no class folders; give .*flowers-\*.tar"),
-        ("builtin:imagenet", "builtin:fashion-mini or builtin:fashion"),
+        ("builtin:imagenet", "builtin:fashion-mini, builtin:fashion"),
     ],
 )
 def test_what_is_no_data_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, message: str) -> None:
@@ -193,7 +193,7 @@ def test_a_photo_of_many_labels_is_read_in_time_that_grows_with_them(tmp_path: P
 
 
 def test_no_message_names_an_option_that_some_verb_lacks() -> None:
-    """DATA is opened by train, study, evaluate, check and pack; all of them have --download and no other option."""
+    """DATA is opened by train, study, evaluate, check and pack, with --download; but for evaluate they say groups."""
     texts = [
         node.value
         for file in Path(folder.__file__).parent.glob("*.py")
@@ -201,7 +201,7 @@ def test_no_message_names_an_option_that_some_verb_lacks() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     assert len(texts) > 100
-    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {"--download"}
+    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {"--download", "--groups"}
 
 
 def test_photos_stand_in_the_order_that_is_promised(tmp_path: Path) -> None:

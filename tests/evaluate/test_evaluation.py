@@ -45,6 +45,7 @@ def run(classifier, photos, steps=ALL, scales="single", **settings):
 )
 def test_every_step_is_what_a_slow_loop_over_crops_finds(monkeypatch, average, pooling, mirror, most):
     monkeypatch.setattr(passes, "FORWARD_PIXELS", most)
+    monkeypatch.setattr("verydeep.net.pixels.FORWARD_PIXELS", most)
     classifier, how = made(scales=(33, 45)), {"average": average, "pooling": pooling}
     found = run(classifier, PHOTOS, LADDER, "several", precision="fp64", mirror=mirror, **how)
     for step in LADDER:
@@ -162,9 +163,10 @@ def test_photos_of_mixed_sizes_are_answered_once_each_and_as_if_alone(classifier
 
 def test_no_forward_pass_is_larger_than_its_bounds(classifier, monkeypatch):
     monkeypatch.setattr(passes, "FORWARD_PIXELS", 4 * 32 * 32)
+    monkeypatch.setattr("verydeep.net.pixels.FORWARD_PIXELS", 4 * 32 * 32)
     sizes = []
     score = lambda self, x: sizes.append(tuple(x.shape)) or torch.zeros(len(x), 7, 1, 1)  # noqa: E731
-    monkeypatch.setattr(Classifier, "score_map", score)
+    monkeypatch.setattr(Classifier, "dense", score)
     run(classifier, [noise(40, 40, s) for s in range(3)], scales=(40,), batch=8)
     assert max(n * h * w for n, _, h, w in sizes) <= 4 * 32 * 32
     assert {s[0] for s in sizes if s[2] == 32} == {3, 4}  # 75 crops by four, and three centre crops

@@ -18,9 +18,7 @@ with atheris.instrument_imports(include=["verydeep", "csv", "json"]):
     from verydeep.errors import VeryDeepError
 
 FOLDER = Path(tempfile.mkdtemp())
-WAYS = [
-    (suffix, shares, root) for suffix in (".csv", ".jsonl") for shares in (None, (0.1, 0.1)) for root in (None, FOLDER)
-]
+WAYS = [(suffix, least, root) for suffix in (".csv", ".jsonl") for least in (1, 2) for root in (None, FOLDER)]
 SEEDS = (
     b"path,label\na.jpg,cat\nb.jpg,dog\n",
     b'\xef\xbb\xbfpath,label,split,box\n"a,\n.jpg",cat,train,0 0 5 5\n'
@@ -28,14 +26,16 @@ SEEDS = (
     b'{"path": "a.jpg", "label": "cat"}\n{"path": "b.jpg", "labels": ["dog", "cat"]}\n',
     b'{"path": "a", "label": "c", "split": "train", "boxes": [{"label": "d", "box": [0, 0, 1, 1]}]}\n'
     b'{"path": "b", "label": "d", "split": "val", "box": [0, 0, 2, 2]}\n',
+    b"path,label,patient\na.jpg,cat,7\nb.jpg,dog,\n",
+    b'{"path": "a", "label": "c", "group": 7}\n{"path": "b", "label": "d", "group": null, "fold": 1}\n',
 )
 
 
 def read(data: bytes) -> None:
-    suffix, shares, root = WAYS[data[0] % len(WAYS)] if data else WAYS[0]
+    suffix, least, root = WAYS[data[0] % len(WAYS)] if data else WAYS[0]
     path = FOLDER / f"x{suffix}"
     path.write_bytes(data[1:])
-    found = open_manifest(path, shares, 0, root)
+    found = open_manifest(path, least, root=root)
     for photos in found.splits.values():
         assert len(photos.keys) == len(photos)
     assert found.fingerprint()

@@ -1,4 +1,4 @@
-"""Raw pixels in, posteriors out, one file: what a Classifier eats, answers and writes, and what it refuses."""
+"""Raw pixels in, posteriors out, one file: what a Classifier expects, answers and writes, and what it refuses."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 import verydeep
 from verydeep.contract import Contract
-from verydeep.errors import ConfigError, ModelError, PhotoError
+from verydeep.errors import ConfigError, LongPhotoError, ModelError, PhotoError
 from verydeep.files.tensors import LONGEST_HEADER, checksum, write_tensors
 from verydeep.net.classifier import METADATA, SEAL, build, read_classifier
 from verydeep.net.initialise import initialise
@@ -35,6 +36,13 @@ def classifier(net="A", **changes):
     made = build(Contract(**(values | changes)))
     initialise(made.net, "he")
     return made.eval()
+
+
+def doubtful():
+    """One whose posteriors are not 0 and 1."""
+    made = classifier()
+    made.net.fc8.weight.data *= 0.03
+    return made
 
 
 def pixels(*shape, seed=0):
@@ -55,7 +63,7 @@ def test_the_mean_is_subtracted_and_the_rest_divided():
 def test_crop_size_takes_the_fc_form():
     model, x = classifier(), pixels(2, 3, 32, 32)
     assert torch.equal(model(x), model.net(model.normalise(x)))
-    assert torch.equal(model.score_map(x)[:, :, 0, 0], model(x))
+    assert torch.equal(model.dense(x)[:, :, 0, 0], model(x))
 
 
 def test_other_sizes_are_dense_and_averaged_over_space():
@@ -63,7 +71,7 @@ def test_other_sizes_are_dense_and_averaged_over_space():
     scores = model.net.dense(normal(x)).double()
     assert scores.shape == (2, 3, 3, 4)
     assert torch.allclose(model(x).double(), scores.sum((2, 3)) / 12, rtol=1e-4, atol=1e-4)
-    assert torch.equal(model.score_map(x), model.net.dense(model.normalise(x)))
+    assert torch.equal(model.dense(x), model.net.dense(model.normalise(x)))
 
 
 def test_photos_below_the_crop_are_refused():
@@ -94,7 +102,58 @@ def test_listed_photos_are_rescaled_to_the_middle_scale_and_cropped():
     array = pixels(80, 120, 3).numpy()
     rescaled = np.asarray(Image.fromarray(array).resize((60, 40), Image.Resampling.BILINEAR))  # Q = (36 + 44) / 2
     crop = torch.tensor(rescaled[4:36, 14:46]).permute(2, 0, 1)[None]
-    assert torch.allclose(classifier().predict([array]), classifier().predict(crop), atol=1e-2)
+    assert torch.allclose(doubtful().predict([array]), doubtful().predict(crop), atol=1e-2)
+
+
+def test_dense_shows_the_whole_photo_and_its_mirror_image():
+    """A list at the middle scale, a tensor as it is; by hand, in fp64."""
+    model, array = doubtful(), pixels(80, 120, 3).numpy()
+    rescaled = np.asarray(Image.fromarray(array).resize((60, 40), Image.Resampling.BILINEAR))  # Q = (36 + 44) / 2
+    whole = torch.tensor(rescaled).permute(2, 0, 1)[None]
+    scores = [model.net.dense(normal(x)).double().mean((2, 3)) for x in (whole, whole.flip(3))]
+    expected = (scores[0].softmax(1) + scores[1].softmax(1)) / 2
+    assert not torch.allclose(scores[0].softmax(1), expected, atol=1e-3)
+    for photos in ([array], whole):
+        assert torch.allclose(model.predict(photos, protocol="dense").double(), expected, atol=1e-5)
+    large = torch.cat([whole] * 2).repeat(1, 1, 30, 40)  # 2 x 2.9 megapixels: each way goes through alone
+    ways = [model(large[:1]).softmax(1), model(large[:1].flip(3)).softmax(1)]
+    assert torch.allclose(model.predict(large, "dense"), ((ways[0] + ways[1]) / 2).expand(2, 3), atol=1e-6)
+
+
+def test_top_names_the_most_probable_classes():
+    model, x = doubtful().train(), pixels(3, 3, 32, 32)
+    posteriors = model.predict(x)
+    for top in (1, 2, 3, 9):
+        found = model.predict(x, top=top)
+        assert model.training
+        assert len(found) == 3
+        for named, row in zip(found, posteriors.tolist(), strict=True):
+            assert named == sorted(zip(CLASSES, row, strict=True), key=lambda one: -one[1])[:top]
+    assert model.predict([], top=2) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"protocol": "ten"}, "protocol: 'ten' is not one of centre, dense"),
+        ({"protocol": None}, "protocol: None is not one of centre, dense"),
+        ({"protocol": "crops"}, "protocol: 'crops' is not one of centre, dense"),
+        *(({"top": top}, f"top: {top!r} is not a whole number, 1 or more$") for top in (0, -1)),
+        *(({"top": top}, f"top: {top!r} is not a whole number$") for top in (2.0, True, "3")),
+    ],
+)
+def test_a_wrong_protocol_or_top_is_named_before_any_work(asked, said):
+    with pytest.raises(ConfigError, match=said):
+        classifier().predict(["missing.png"], **asked)
+
+
+def test_a_photo_too_long_for_dense_is_named(tmp_path):
+    Image.new("RGB", (330, 40)).save(tmp_path / "long.png")
+    said = "{}: is 330 x 40, longer than 8:1, too long for dense evaluation"
+    for photo, name in ((tmp_path / "long.png", "long.png"), (np.zeros((40, 330, 3), np.uint8), "photo 1")):
+        with pytest.raises(LongPhotoError, match=said.format(name)):
+            classifier().predict([Image.new("RGB", (40, 320)), photo], "dense")
+        assert classifier().predict([photo]).shape == (1, 3)
 
 
 def test_a_bad_photo_is_named(tmp_path):
@@ -301,7 +360,7 @@ def test_other_tensors_than_the_contracts_are_refused(file, name, change):
 
 def test_safetensors_of_others_are_refused_as_of_unknown_diet(tmp_path):
     safetensors.torch.save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match="what it eats is unknown"):
+    with pytest.raises(ModelError, match="its input is unknown"):
         read_classifier(tmp_path / "x.safetensors")
 
 
@@ -370,7 +429,8 @@ MISTAKES = [
 @pytest.mark.parametrize(("photos", "said"), MISTAKES)
 def test_what_is_no_raw_pixels_is_refused_as_what_it_looks_like(photos, said):
     model = classifier()
-    for way in (model, model.score_map, model.predict if len(photos) else model):
+    whole = partial(model.predict, protocol="dense")
+    for way in (model, model.dense, *[model.predict, whole] * bool(len(photos))):
         with pytest.raises(ModelError, match=said):
             way(photos)
 

@@ -5,9 +5,13 @@ import json
 from collections import Counter
 from itertools import chain
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from verydeep.cli import main
+from verydeep.data.record import DataSet, Names, Photos
 from verydeep.data.source import open_data
 from verydeep.errors import DataError
 from verydeep.study.folds import fold_splits
@@ -31,6 +35,32 @@ def test_every_photo_is_tested_once_and_every_class_in_every_fold(photo_folder, 
     assert max(sizes) - min(sizes) <= 3
     again = fold_splits(data, folds, 1, 0.1)
     assert list(again[0].splits["test"].keys) != list(made[0].splits["test"].keys)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 6), min_size=5, max_size=25), min_size=1, max_size=3), st.integers(2, 5))
+def test_groups_stay_whole_in_folds_of_balanced_classes(sizes, folds):
+    rows = [(f"{c}/{g}/{i}", c, f"{c}-{g}") for c, own in enumerate(sizes) for g, n in enumerate(own) for i in range(n)]
+    keys, labels, groups = zip(*rows, strict=True)
+    photos = Photos("all", Names.of(keys), np.array(labels), lambda id: b"", groups=Names.of(groups))
+    made = fold_splits(DataSet("x", tuple("abc"[: len(sizes)]), {"all": photos}, grouped_by="g"), folds, 0, 0.2)
+    tested = Counter()
+    for divided in made:
+        tested.update(divided.split("test").keys)
+        sides = {(group, split) for split, own in divided.splits.items() for group in own.groups}
+        assert len(sides) == len(set(groups))
+        for c, own in enumerate(sizes):
+            held = {split: int((part.targets() == c).sum()) for split, part in divided.splits.items()}
+            assert min(held[split] for split in ("train", "val", "test")) > 0
+            assert abs(held["test"] - sum(own) / folds) <= max(own)
+    assert tested == Counter(keys)
+
+
+def test_a_class_in_fewer_groups_than_folds_is_refused(photo_folder):
+    grouped = open_data(str(photo_folder), groups=r"\d+/[0-2]")  # of each class 1, 10, 11 are one group
+    with pytest.raises(DataError, match=r"the class '1' stands in 10 groups by .*, too few for 11 folds"):
+        fold_splits(grouped, 11, 0, 0.1)
+    assert len(fold_splits(grouped, 10, 0, 0.1)) == 10
 
 
 def test_what_has_splits_or_too_few_photos_is_refused(photo_folder):

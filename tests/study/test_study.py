@@ -138,7 +138,7 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
     [
         (["--momentum", "0.5"], 1, "is another study: momentum (0.9 then, 0.5 now)"),
         (["--tuning_epochs", "1"], 1, "is another study: tuning_epochs (None then, 1 now)"),
-        (["--nets", "A,Z"], 2, "nets: 'A,Z' is not a list of values, each some text, one of A, A-LRN,"),
+        (["--nets", "A,Z"], 2, "nets: 'A,Z' is not a list of values, each one of A, A-LRN,"),
         (["--net", "D"], 2, "net: a study trains several"),
         (["--seeds", "one"], 2, "seeds: 'one' is not a list of whole numbers"),
         (["--crops_photos", "0"], 2, "crops_photos: '0' is not a whole number, 1 or more"),

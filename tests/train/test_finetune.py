@@ -18,7 +18,7 @@ from verydeep.recipes import recipe_file
 from verydeep.run import Run, read_config
 from verydeep.train.start import SAFE_RATE, Inherited, inherited
 from verydeep.weights import torchvision
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load_or_features
 
 data = tiny.data  # three classes that the start does not know
@@ -59,7 +59,7 @@ def log(run):
     return (run / "log.txt").read_text()
 
 
-def test_the_start_gives_all_but_the_last_layer_and_what_it_eats(data, tmp_path, start):
+def test_the_start_gives_all_but_the_last_layer_and_what_it_expects(data, tmp_path, start):
     job = job_of(data, tmp_path / "run", init_from=start)
     net, contract, given = job.classifier.net, job.classifier.contract, weights(start)
     assert all(torch.equal(t, given[n]) for n, t in net.state_dict().items() if not n.startswith("fc8"))
@@ -152,11 +152,11 @@ def test_each_part_takes_its_factor_of_the_rate_by_hand(data, tmp_path, start):
         assert torch.allclose(found[name] - p, expected - p, rtol=1e-2, atol=1e-7), name
 
 
-FREEZABLE = "layers are conv1_1, pool1, .*, pool5, fc6, fc7$"
+FREEZABLE = "expected one of conv1_1, pool1, .*, pool5, fc6, fc7$"
 REFUSED = [
     ({"freeze": "conv9_9"}, f"^freeze: 'conv9_9' is no layer of net A; {FREEZABLE}"),
-    ({"freeze": "POOL3"}, "^freeze: 'POOL3' is no layer of net A; try pool3$"),
-    ({"freeze": "conv3_3"}, "^freeze: 'conv3_3' is no layer of net A; try conv3_[12]$"),
+    ({"freeze": "POOL3"}, r"^freeze: 'POOL3' is no layer of net A; did you mean pool3\?$"),
+    ({"freeze": "conv3_3"}, r"^freeze: 'conv3_3' is no layer of net A; did you mean conv3_[12]\?$"),
     ({"freeze": "fc8"}, "^freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7"),
     ({"freeze": "pool3", "init_from": ""}, "^freeze and init_from"),
     ({"lr_last": 0.0}, "^lr_last: 0.0"),

@@ -6,7 +6,7 @@ import toy
 
 from verydeep.errors import ModelError
 from verydeep.weights import caffe, wire
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.read import read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_and_is_what_the_other_encoder_reads(tmp_path, v
 def test_the_net_answers_as_an_fp64_caffe_on_bgr_pixels(tmp_path):
     made = toy.net("A")
     path = toy.put(tmp_path / "x", toy.caffe_v1(toy.tensors(made)))
-    with pytest.warns(ContractWarning, match=r"was taken to eat bgr-255.*eats="):
+    with pytest.warns(ContractWarning, match=r"is assumed to expect bgr-255.*expects="):
         classifier = read_foreign(path)
     photos = toy.photo()
     with torch.no_grad():

@@ -16,7 +16,7 @@ from verydeep.contract import Contract, class_key
 from verydeep.errors import ConfigError, ModelError
 from verydeep.weights import catalogue, torchvision
 from verydeep.weights.catalogue import Stated, digests, whose
-from verydeep.weights.eats import EATS, Eats, eats_of, eats_word
+from verydeep.weights.inputs import INPUTS, Input, input_of, input_word
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features
 
@@ -35,7 +35,7 @@ def test_every_entry_says_what_it_is_and_who_says_so(name):
     """Called checked is what was fetched, from the package index alone, and torchvision's names carry the first digits
     of their SHA-256."""
     e = ENTRIES[name]
-    assert (e.net in paper.TABLE_1, e.eats in EATS, bool(e.origin), bool(e.licences)) == (True, True, True, True)
+    assert (e.net in paper.TABLE_1, e.expects in INPUTS, bool(e.origin), bool(e.licences)) == (True, True, True, True)
     assert all(one.says and one.source for one in e.licences)
     stated = (*e.checksums.values(), *e.urls)
     assert all(one.source and one.checked == (e.builtin or name == PACKAGED) for one in stated)
@@ -103,7 +103,8 @@ def entry_of(monkeypatch, name, path, kind, **facts):
 def listed(cache, monkeypatch):
     """torchvision-a, if its file were a toy that is in the cache: the toy, and the entry."""
     cache.mkdir()
-    contract = Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", *EATS["rgb-01-std"].rgb(), (36, 36))
+    mean, std = INPUTS["rgb-01-std"].rgb()
+    contract = Contract("A", tuple(map(str, range(1000))), 32, 8, 2, False, "down", mean, std, (36, 36))
     made = toy.drawn(contract)
     torchvision.write(made.net.state_dict(), path := cache / "toy.safetensors")
     return made, entry_of(monkeypatch, "torchvision-a", path, "sha256", bytes=path.stat().st_size, scales=(40, 80))
@@ -133,7 +134,7 @@ def test_a_published_file_is_known_by_its_content_whatever_its_name(listed, tmp_
         verydeep.load(renamed)
 
 
-def test_what_the_user_says_a_published_file_eats_leaves_the_rest_of_its_contract(listed):
+def test_what_the_user_says_a_published_file_expects_leaves_the_rest_of_its_contract(listed):
     _, e = listed
     known, said = verydeep.load(e.path).contract, verydeep.load(f"{e.path}@BGR:1,2,3").contract
     assert said == replace(known, mean=(3.0, 2.0, 1.0), std=(1.0, 1.0, 1.0))
@@ -164,22 +165,22 @@ def test_only_files_of_a_published_size_are_hashed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("BGR:103.939,116.779,123.68", Eats("BGR", (103.939, 116.779, 123.68))),
-        ("RGB:1,2,3:4,5,6", Eats("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))),
-        ("rgb:0,0,0:255,255,255", EATS["rgb-01"]),
-        ("Rgb:0,0,0:255,255,255", EATS["rgb-01"]),
-        (odd := Eats("RGB", (0.5, -1.0, 300.0), (1.0, 1.0, 400.0)), odd),  # Python may say anything
+        ("BGR:103.939,116.779,123.68", Input("BGR", (103.939, 116.779, 123.68))),
+        ("RGB:1,2,3:4,5,6", Input("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))),
+        ("rgb:0,0,0:255,255,255", INPUTS["rgb-01"]),
+        ("Rgb:0,0,0:255,255,255", INPUTS["rgb-01"]),
+        (odd := Input("RGB", (0.5, -1.0, 300.0), (1.0, 1.0, 400.0)), odd),  # Python may say anything
     ],
 )
-def test_what_a_net_eats_can_be_written_out(given, expected):
-    assert eats_of(given) == expected
+def test_what_a_net_expects_can_be_written_out(given, expected):
+    assert input_of(given) == expected
 
 
 NOT_KNOWN = r"'{}' is not known; try one of bgr-255, .* or ORDER:mean:std of 0-255"
 NOT_UNDERSTOOD = "'{}' is not understood; write ORDER:mean:std of 0-255, such as"
 OF_0_TO_1 = "looks like 0-1; multiply by 255: {}$"
 NO_WORDS = ("bgr", "RGB", "", "rgb-1")
-NOT_EATEN = (
+NOT_EXPECTED = (
     "GBR:1,2,3", "RGB:1,2", "RGB:1,2,nan", "RGB:nan,2,3", "RGB:1,2,256", "RGB:-1,2,3", "RGB:1,2,3:0,1,1",
     "RGB:1,2,3:1,1,255.5", "RGB:1,2,3:inf,1,1", "RGB:1,2,3:", "RGB:1,2,3:1,1,1:1",
 )  # fmt: skip
@@ -193,19 +194,19 @@ RECKONED = {
     ("given", "message"),
     [
         *((word, NOT_KNOWN.format(word)) for word in NO_WORDS),
-        *((word, NOT_UNDERSTOOD.format(word)) for word in NOT_EATEN),
+        *((word, NOT_UNDERSTOOD.format(word)) for word in NOT_EXPECTED),
         *((word, OF_0_TO_1.format(of_255)) for word, of_255 in RECKONED.items()),
     ],
 )
-def test_what_a_net_cannot_eat_is_told_how_to_write_it(given, message):
+def test_what_a_net_cannot_expect_is_told_how_to_write_it(given, message):
     with pytest.raises(ConfigError, match=message):
-        eats_of(given)
+        input_of(given)
 
 
-def test_what_a_net_eats_is_spelled_to_the_last_digit():
-    for eats in (*EATS.values(), Eats("BGR", (1 / 3, 255.0, 1e-9), (1e-20, 0.1, 1 / 7))):
-        assert eats_of(eats_word(eats)) == eats
-    assert eats_word(Eats("RGB", (73.04, 73.04, 1.0))) == "RGB:73.04,73.04,1:1,1,1"
+def test_what_a_net_expects_is_spelled_to_the_last_digit():
+    for expects in (*INPUTS.values(), Input("BGR", (1 / 3, 255.0, 1e-9), (1e-20, 0.1, 1 / 7))):
+        assert input_of(input_word(expects)) == expects
+    assert input_word(Input("RGB", (73.04, 73.04, 1.0))) == "RGB:73.04,73.04,1:1,1,1"
 
 
 def test_a_damaged_file_is_no_model(listed):

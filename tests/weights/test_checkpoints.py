@@ -25,7 +25,7 @@ from torch.nn.utils import prune
 from verydeep.cli import main
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import Classifier
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load
 
 State = dict[str, Tensor]

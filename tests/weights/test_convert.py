@@ -17,16 +17,16 @@ from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
 from verydeep.weights import convert as module
 from verydeep.weights.convert import WRITERS, Target, convert
-from verydeep.weights.eats import EATS, USUAL
+from verydeep.weights.inputs import INPUTS, USUAL
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 
 OTHER_ENDINGS = {"keras": "x.weights.h5", "timm": "x.safetensors"}
 NAMES = {to: f"x{endings[0]}" for to, (_, endings) in WRITERS.items()} | OTHER_ENDINGS
 
 
-def classifier(eats: str, batch_norm: bool = False, name: str = "D", **facts: Any) -> Classifier:
+def classifier(expects: str, batch_norm: bool = False, name: str = "D", **facts: Any) -> Classifier:
     sizes = (toy.CROP, toy.FC_WIDTH, toy.BASE_WIDTH)
-    contract = Contract(name, tuple("abcde"), *sizes, batch_norm, "down", *EATS[eats].rgb(), (73, 73))
+    contract = Contract(name, tuple("abcde"), *sizes, batch_norm, "down", *INPUTS[expects].rgb(), (73, 73))
     return Classifier(toy.net(name, batch_norm), replace(contract, **facts)).eval()
 
 
@@ -46,15 +46,16 @@ def spoilt_writer(monkeypatch: pytest.MonkeyPatch, to: str, **changes: Tensor) -
 
 
 @pytest.mark.parametrize("to", get_args(Target))
-@pytest.mark.parametrize("eats", EATS)
-def test_kept_weights_come_back_bit_for_bit(tmp_path, to, eats):
-    source = classifier(eats)
+@pytest.mark.parametrize("expects", INPUTS)
+def test_kept_weights_come_back_bit_for_bit(tmp_path, to, expects):
+    source = classifier(expects)
     report = convert(source, to, tmp_path / NAMES[to], keep=True)
     assert (report.folded, report.inside, report.border, report.outputs) == ((), 0.0, 0.0, 0.0)
-    back = read_foreign(report.path, report.eats)
+    back = read_foreign(report.path, report.expects)
     for name, t in source.state_dict().items():
         assert torch.equal(back.state_dict()[name], t), name
-    assert (report.eats.order, back.contract.mean) == (EATS[USUAL[to.removesuffix("-v1")]].order, source.contract.mean)
+    assert report.expects.order == INPUTS[USUAL[to.removesuffix("-v1")]].order
+    assert back.contract.mean == source.contract.mean
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -65,7 +66,7 @@ def test_std_is_folded_exactly(tmp_path, batch_norm):
     assert report.folded == ("std",)
     assert max(report.inside, report.border, report.outputs) < 1e-5
     back = read_foreign(report.path, "rgb-01-std")
-    stds = torch.tensor([EATS["rgb-01-std"].std, (1.0, 2.0, 4.0)], dtype=torch.float64)
+    stds = torch.tensor([INPUTS["rgb-01-std"].std, (1.0, 2.0, 4.0)], dtype=torch.float64)
     expected = source.net.conv1_1.weight.double()
     for c, factor in enumerate(stds[0] / stds[1]):
         assert torch.equal(back.net.conv1_1.weight[:, c], (expected[:, c] * factor).float())
@@ -82,7 +83,7 @@ def test_another_mean_is_folded_only_on_request_as_reckoned_by_hand(tmp_path):
     assert report.inside < 1e-5 < 1e-2 < min(report.border, report.outputs)
     assert convert(source, "caffe", tmp_path / "x.caffemodel", fold_mean=True).folded == ("std", "mean")
     made, old_std = toy.net("D").double(), source.contract.std
-    mean, std = EATS["rgb-01-std"].rgb()
+    mean, std = INPUTS["rgb-01-std"].rgb()
     with torch.no_grad():
         for out in range(toy.BASE_WIDTH):
             for c in range(3):
@@ -97,9 +98,9 @@ def test_features_stay_features(tmp_path):
     weights = {n: t for n, t in toy.tensors(toy.net("D")).items() if not n.startswith("fc")}
     path = toy.put(tmp_path / "first.caffemodel", toy.caffe_v2(weights))
     for to in get_args(Target):
-        report = convert(path, to, tmp_path / NAMES[to], eats="bgr-255", keep=True)
+        report = convert(path, to, tmp_path / NAMES[to], expects="bgr-255", keep=True)
         assert report.outputs == 0.0
-        back = open_foreign(report.path, report.eats)
+        back = open_foreign(report.path, report.expects)
         assert isinstance(back, Features)
         toy.same(back.tensors, weights | {"conv1_1.weight": weights["conv1_1.weight"].flip(1)})
 
@@ -138,10 +139,10 @@ def test_a_bad_file_never_gets_its_name(tmp_path, monkeypatch, to, spoilt):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_right_weights_that_eat_otherwise_are_not_right(tmp_path, monkeypatch):
+def test_the_right_weights_that_expect_otherwise_are_not_right(tmp_path, monkeypatch):
     """The same bits, but read back as a net of the target's mean with another std."""
     right = module.open_foreign
-    monkeypatch.setattr(module, "open_foreign", lambda path, eats: right(path, eats._replace(std=(1.0, 1.0, 1.001))))
+    monkeypatch.setattr(module, "open_foreign", lambda path, its: right(path, its._replace(std=(1.0, 1.0, 1.001))))
     with pytest.raises(ModelError, match="other numbers in no tensor"):
         convert(classifier("rgb-255-rounded"), "caffe", tmp_path / "x.caffemodel", fold_mean=True)
     assert not list(tmp_path.iterdir())
@@ -150,14 +151,14 @@ def test_the_right_weights_that_eat_otherwise_are_not_right(tmp_path, monkeypatc
 def test_features_are_compared_to_their_end(tmp_path, monkeypatch):
     made = toy.net("D", True)
     path = features_file(made, tmp_path / "x.pth")
-    report = convert(path, "torchvision", tmp_path / "y.pth", eats="rgb-255-rounded", fold_mean=True)
+    report = convert(path, "torchvision", tmp_path / "y.pth", expects="rgb-255-rounded", fold_mean=True)
     assert report.folded == ("std", "mean")
     found = read_features(report.path, "rgb-01-std").tensors
     behind = [n for n in toy.tensors(made) if n[:2] != "fc"][2:]
     toy.same({n: found[n] for n in behind}, {n: made.state_dict()[n] for n in behind})
     spoilt_writer(monkeypatch, "torchvision", bn5_3__bias=made.bn5_3.bias + 1)
     with pytest.raises(ModelError, match=r"is not what its source is .*other numbers in bn5_3\.bias"):
-        convert(path, "torchvision", tmp_path / "z.pth", eats="rgb-255-rounded", fold_mean=True)
+        convert(path, "torchvision", tmp_path / "z.pth", expects="rgb-255-rounded", fold_mean=True)
     assert not (tmp_path / "z.pth").exists()
 
 

@@ -18,8 +18,8 @@ from verydeep.weights import descent
 from verydeep.weights import verify_model as verified
 from verydeep.weights.catalogue import catalogue, data
 from verydeep.weights.convert import convert
-from verydeep.weights.descent import descent_of, eats_told, fingerprint, first_layers
-from verydeep.weights.eats import EATS, ContractWarning
+from verydeep.weights.descent import descent_of, fingerprint, first_layers, input_told
+from verydeep.weights.inputs import INPUTS, ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
@@ -76,7 +76,7 @@ def test_every_first_layer_is_of_the_catalogue_and_has_a_source():
         assert known["source"]
         assert [len(known[c]) for c in "RGB"] == [9, 9, 9]
         assert (known.get("biases") is None) == (name == "torchvision-e")
-        assert catalogue()[name].eats in EATS
+        assert catalogue()[name].expects in INPUTS
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -88,7 +88,7 @@ def test_a_net_that_was_trained_on_is_fed_like_its_start(tmp_path, name, turned)
     if turned:
         made.conv1_1.weight.data = made.conv1_1.weight.data.flip(1)
     path = saved(made, tmp_path / "x.pth")
-    with said(f"its first layer is {name}'s, and it was taken to eat"):
+    with said(f"its first layer is {name}'s, and it is assumed to expect"):
         classifier = read_foreign(path)
     found = classifier.net.taps(classifier.normalise(photo), ["conv1_1"])["conv1_1"]
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
@@ -101,8 +101,8 @@ def test_a_net_that_was_trained_on_is_fed_like_its_start(tmp_path, name, turned)
 def test_sixteen_bits_are_enough(tmp_path, name, dtype):
     found = descent_of(descent_tensors(descendant(name).to(dtype).float()))
     assert found
-    assert (found.name, found.eats.order, found.whole) == (name, PUBLISHED[name][0], False)
-    assert found.eats.mean == pytest.approx(PUBLISHED[name][1])
+    assert (found.name, found.expects.order, found.whole) == (name, PUBLISHED[name][0], False)
+    assert found.expects.mean == pytest.approx(PUBLISHED[name][1])
 
 
 @pytest.mark.parametrize(("percent", "known"), [(0.4, True), (0.7, False)])
@@ -138,7 +138,7 @@ def test_a_range_that_was_folded_into_conv1_1_is_found(tmp_path, name, divisors)
     taken = divisors[::-1] if order == "BGR" else divisors
     with torch.no_grad():
         made.conv1_1.weight *= torch.tensor(taken).view(3, 1, 1) / torch.tensor(std).view(3, 1, 1)
-    with said(f"its first layer is {name}'s, and it was taken to eat"):
+    with said(f"its first layer is {name}'s, and it is assumed to expect"):
         classifier = read_foreign(saved(made, tmp_path / "x.pth"))
     assert classifier.contract.std == pytest.approx(divisors)
     found = classifier.net.taps(classifier.normalise(photo), ["conv1_1"])["conv1_1"]
@@ -153,11 +153,11 @@ def test_without_biases_nothing_folded_is_found():
     assert descent_of(tensors | {"conv1_1.weight": folded}) is None
 
 
-def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path):
+def test_what_we_folded_for_another_layout_expects_what_is_usual_there(tmp_path):
     """Means that differ by rounding hardly change the biases, so that the first layer may be known or not."""
     path, out, photo = saved(descendant("torchvision-d"), tmp_path / "x.pth"), tmp_path / "x.caffemodel", toy.photo(32)
     convert(before := read_foreign(path, "rgb-01-std"), "caffe", out, fold_mean=True)
-    with said("it was taken to eat bgr-255: BGR"):
+    with said("it is assumed to expect bgr-255: BGR"):
         after = read_foreign(out)
     assert after.contract.mean == (123.68, 116.779, 103.939)
     torch.testing.assert_close(after(photo), before(photo), rtol=1e-3, atol=1e-2)
@@ -169,28 +169,28 @@ def test_what_we_folded_for_another_layout_eats_what_is_usual_there(tmp_path):
 
 def test_a_word_against_the_first_layer_is_taken_with_a_warning(tmp_path):
     path = saved(descendant("oxford-d"), tmp_path / "x.pth")
-    with said("as was said, but its first layer is oxford-d's, which eats bgr-255: BGR"):
+    with said("as was said, but its first layer is oxford-d's, which expects bgr-255: BGR"):
         assert read_foreign(path, "rgb-01").contract.std == (255.0, 255.0, 255.0)
-    with said("was taken to eat rgb-255: RGB"):
+    with said("is assumed to expect rgb-255: RGB"):
         read_foreign(path, "rgb-255")
-    with said("was taken to eat BGR, mean 0 0 0"):
+    with said("is assumed to expect BGR, mean 0 0 0"):
         read_foreign(path, "BGR:0,0,0")
     with said():
         read_foreign(path, "BGR:104,117,124")  # the same mean, rounded
 
 
-@pytest.mark.parametrize("eats", [None, "rgb-01-std"])
-def test_a_thousand_outputs_without_names_are_imagenets(tmp_path, eats):
+@pytest.mark.parametrize("expects", [None, "rgb-01-std"])
+def test_a_thousand_outputs_without_names_are_imagenets(tmp_path, expects):
     path = saved(descendant("torchvision-e", classes=1000), tmp_path / "x.pth")
     guesses = ["x.pth names none of its 1,000 outputs; they were taken for ImageNet's classes"]
-    with said(*guesses) if eats else said("its first layer is torchvision-e's", *guesses):
-        contract = read_foreign(path, eats).contract
+    with said(*guesses) if expects else said("its first layer is torchvision-e's", *guesses):
+        contract = read_foreign(path, expects).contract
     assert contract.classes == tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())
     with said():
         assert read_foreign(path, "rgb-01-std", [f"mine {i}" for i in range(1000)]).contract.classes[0] == "mine 0"
     with said():
         read_features(path, "rgb-01-std")  # whose outputs are nobody's
-    with said("it was taken to eat rgb-01-std"):
+    with said("it is assumed to expect rgb-01-std"):
         assert read_foreign(saved(descendant("torchvision-e", classes=999), path)).contract.classes[0] == "class 0"
 
 
@@ -226,10 +226,10 @@ def test_a_mean_in_the_file_is_no_word_on_the_order_or_the_range(tmp_path):
     tensors = descent_tensors(descendant("torchvision-d"))
     found = Found(tensors, mean=(128.0, 128.0, 128.0))
     mat = Layout("matconvnet", "mat")
-    with said("it was taken to eat RGB, mean 128 128 128, std 58.395 57.12 57.375"):
-        eats_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
+    with said("it is assumed to expect RGB, mean 128 128 128, std 58.395 57.12 57.375"):
+        input_told(tmp_path / "x.mat", found, mat, descent_of(tensors))
     with said():
-        assert eats_told(tmp_path / "x.mat", found, mat, None).std == (1, 1, 1)
+        assert input_told(tmp_path / "x.mat", found, mat, None).std == (1, 1, 1)
 
 
 @pytest.fixture
@@ -247,14 +247,14 @@ def test_all_convolutions_below_a_thousand_outputs_are_a_published_net(tmp_path,
     with said("names none of its 1,000 outputs"):
         assert read_foreign(saved(all_known, tmp_path / "x.pth")).contract.mean == (123.68, 116.779, 103.939)
     tensors = descent_tensors(all_known)
-    assert descent_of(tensors) == ("oxford-d", EATS["bgr-255"], True)
-    assert descent_of(tensors | {"bn1_1.weight": torch.ones(16)}) == ("oxford-d", EATS["bgr-255"], False)
+    assert descent_of(tensors) == ("oxford-d", INPUTS["bgr-255"], True)
+    assert descent_of(tensors | {"bn1_1.weight": torch.ones(16)}) == ("oxford-d", INPUTS["bgr-255"], False)
 
 
 def test_all_convolutions_of_a_published_net_need_no_warning(tmp_path, all_known):
     made = VGG("D", classes=3, crop=32, fc_width=8, base_width=16).eval()
     made.load_state_dict(made.state_dict() | {n: t for n, t in all_known.state_dict().items() if n.startswith("conv")})
-    with said("its convolutions are oxford-d's, and it was taken to eat"):  # a head of one's own may eat otherwise
+    with said("its convolutions are oxford-d's, and it is assumed to expect"):  # a new head may not
         read_foreign(path := saved(made, tmp_path / "x.pth"))
     state = {n: t for n, t in toy.torchvision_state(made).items() if n.startswith("features")}
     torch.save(state, path)

@@ -17,7 +17,7 @@ from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier
 from verydeep.weights import keras as ours
 from verydeep.weights.convert import convert
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -180,7 +180,7 @@ def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path, form, nest
     path = saved(vgg(first=(before,)), tmp_path / form)
     with pytest.raises(ModelError, match="layer Rescaling"):
         read_foreign(path, "bgr-255")
-    with pytest.raises(ModelError, match=r"layer Rescaling, which changes what its convolutions eat; say .*@NAME"):
+    with pytest.raises(ModelError, match=r"layer Rescaling, which changes the input of its convolutions; say .*@NAME"):
         read_features(path)
     assert read_features(path, "bgr-255").net == "D"
 

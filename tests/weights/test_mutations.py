@@ -126,9 +126,9 @@ def write_full(kind: str, folder: Path) -> None:
     torch.manual_seed(0)
     made = VGG("D", classes=toy.CLASSES if kind.endswith("mat") else 1000).eval()
     written(kind, folder, made).rename(path := folder / "full")
-    classifier, eats = open_foreign(path, "rgb-255"), toy.tensors(made)
+    classifier, expected = open_foreign(path, "rgb-255"), toy.tensors(made)
     assert isinstance(classifier, Classifier)
-    toy.same({n: t for n, t in classifier.net.state_dict().items() if not n.endswith("tracked")}, eats)
+    toy.same({n: t for n, t in classifier.net.state_dict().items() if not n.endswith("tracked")}, expected)
 
 
 def peak() -> int:

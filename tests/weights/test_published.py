@@ -135,7 +135,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
     made, e = listed
     out = tmp_path / "out.safetensors"
     words = said(capsys, "convert", e.path, "--to", "safetensors", out).out
-    assert "1,000 classes, eats rgb-01-std: RGB, mean 123.675 116.28 103.53" in words
+    assert "1,000 classes, expects rgb-01-std: RGB, mean 123.675 116.28 103.53" in words
     found = verydeep.load(out)
     assert found.contract.licence == e.licence
     assert found.contract.classes[1] == "n01443537 goldfish, Carassius auratus"
@@ -152,19 +152,19 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         ("", 2, "required: VERB"),
         ("fly", 2, "'fly'"),
         ("fetch x", 1, "x is not a published net; see 'verydeep weights list'"),
-        ("fetch oxfrod-d", 1, "published nets of a similar name are oxford-d, oxford-e: see 'verydeep weights list'"),
-        ("show oxfrod-d", 1, "oxfrod-d does not exist; published nets of a similar name are oxford-d, oxford-e: see"),
+        ("fetch oxfrod-d", 1, "oxfrod-d is not a published net; did you mean oxford-d?"),
+        ("show oxfrod-d", 1, "oxfrod-d does not exist; did you mean oxford-d?"),
         ("convert NET x.safetensors", 2, "--to"),
         ("convert NET x.h5 --to safetensors", 2, "must end in .safetensors"),
-        ("convert NET x.safetensors --to safetensors --eats bgr-255", 2, "carries its contract"),
+        ("convert NET x.safetensors --to safetensors --expects bgr-255", 2, "carries its contract"),
         ("convert NET x.pth --to torchvision", 1, "give --fold-mean"),
         ("convert NET x.safetensors --to safetensors --keep --fold-mean", 2, "fold_mean and keep: a"),
         ("convert NET x.safetensors --to safetensors --keep", 2, "weights: keep: a safetensors file"),
-        ("convert torchvision-a x.pth --to timm --eats bgr-255", 2, "carries its contract, which says what it eats"),
-        ("convert run x.pth --to torchvision --eats bgr-255", 2, "carries its contract"),
+        ("convert torchvision-a x.pth --to timm --expects bgr-255", 2, "contract, which says what it expects"),
+        ("convert run x.pth --to torchvision --expects bgr-255", 2, "carries its contract"),
         ("convert builtin:b x.pth --to torchvision", 1, "builtin:b is not a built-in net; try builtin:fashion-a"),
         ("convert NET no/x.safetensors --to safetensors", 1, "as there is no folder no; make it first"),
-        ("convert rubbish.pth@rgb-01 x.pth --to timm --eats rgb-01", 2, "give one of @NAME and --eats"),
+        ("convert rubbish.pth@rgb-01 x.pth --to timm --expects rgb-01", 2, "give one of @NAME and --expects"),
         ("show ''", 1, "the name of the model is empty; expected a run folder"),
         ("show rubbish.pth@bgr-255", 1, "rubbish.pth is no file that can be read; expected a model of verydeep"),
         ("show nowhere@home", 1, "weights: nowhere@home does not exist"),
@@ -172,8 +172,8 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         ("show begun", 1, "begun has no best.safetensors yet: its first epoch is not done"),
         ("verify torchvision-d@bgr-255", 2, "torchvision-d is no such file, so leave @bgr-255 out"),
         ("show NET@bgr-255", 2, "builtin:fashion-a is no such file, so leave @bgr-255 out"),
-        ("show run/best.safetensors@rgb-255", 2, "carries its contract, which says what it eats; leave @rgb-255 out"),
-        ("show run@RGB:1,2,3", 2, "carries its contract, which says what it eats; leave @RGB:1,2,3 out"),
+        ("show run/best.safetensors@rgb-255", 2, "contract, which says what it expects; leave @rgb-255 out"),
+        ("show run@RGB:1,2,3", 2, "contract, which says what it expects; leave @RGB:1,2,3 out"),
         ("show empty", 1, "toolkit's file, builtin:fashion-a, a name of"),
     ],
 )

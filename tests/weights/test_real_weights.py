@@ -22,7 +22,7 @@ from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
 from verydeep.weights import keras
 from verydeep.weights.convert import Target, convert
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -93,7 +93,7 @@ def test_they_are_the_published_ones_and_known_as_such_without_a_word(path):
     for layer, (weight, bias) in PRINTED.items():
         assert features.tensors[f"{layer}.weight"].flatten()[0].item() == pytest.approx(weight, rel=1e-6)
         assert features.tensors[f"{layer}.bias"][0].item() == pytest.approx(bias, rel=1e-6)
-    with pytest.warns(ContractWarning, match="its convolutions are oxford-d's, which eats bgr-255"):
+    with pytest.warns(ContractWarning, match="its convolutions are oxford-d's, which expects bgr-255"):
         read_features(path, "rgb-01")  # as the package feeds them
 
 
@@ -102,7 +102,7 @@ def test_every_format_gives_the_same_bits_back(path, tmp_path):
     for to in get_args(Target):
         report = convert(source, to, out := tmp_path / NAMES[to], keep=True)
         assert max(report.inside, report.border, report.outputs) == 0.0
-        back = open_foreign(out, report.eats)
+        back = open_foreign(out, report.expects)
         assert isinstance(back, Features)
         toy.same(back.tensors, source.tensors)
         out.unlink()

@@ -15,7 +15,7 @@ from torch import nn
 from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
 from verydeep.weights import checkpoint, torch_file, torchvision
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load
 from verydeep.weights.read import read_features, read_foreign
 from verydeep.weights.recognise import recognise
@@ -177,9 +177,9 @@ def test_longer_pickles_are_not_walked_through(tmp_path, monkeypatch):
 
 def test_what_python_is_told_to_say_works(tmp_path):
     torch.save(toy.torchvision_state(toy.net("A")), path := tmp_path / "x.pth")
-    with pytest.warns(ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load.*eats= of read_foreign"):
+    with pytest.warns(ContractWarning, match=r"write x\.pth@NAME, also in verydeep\.load.*expects= of read_foreign"):
         load(path)
-    assert load(f"{path}@rgb-255").contract == read_foreign(path, eats="rgb-255").contract
+    assert load(f"{path}@rgb-255").contract == read_foreign(path, expects="rgb-255").contract
     torch.save({n: t for n, t in toy.torchvision_state(toy.net("A")).items() if n.startswith("features")}, path)
     with pytest.raises(ModelError, match=r"in Python verydeep\.weights\.read\.read_features reads them"):
         load(f"{path}@rgb-255")

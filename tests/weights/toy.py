@@ -40,7 +40,7 @@ def photo(crop: int = CROP, count: int = 2) -> Tensor:
 
 
 def caffe_pixels(photos: Tensor) -> Tensor:
-    """RGB photos as the paper's nets eat them: float64, colours turned by hand, the mean subtracted."""
+    """RGB photos as the paper's nets expect them: float64, colours turned by hand, the mean subtracted."""
     return photos.double()[:, [2, 1, 0]] - torch.tensor(CAFFE_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
 
 

@@ -8,6 +8,7 @@ import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verydeep.data import photo
+from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
@@ -25,10 +27,11 @@ IMAGES = ("image", "img", "photo")
 CHUNK = 1 << 16
 
 
-def open_hub(name: str) -> DataSet:
+def open_hub(name: str, groups: str | None = None) -> DataSet:
     """The data set of a folder, or OWNER/NAME or OWNER/NAME:CONFIG from the hub, undivided. Raises DataError.
 
-    A split without labels, as many tests are, is left out. Only names that are no folder touch the network.
+    groups: the column that says them, if it is not a known one. A split without labels, as many tests are, is left out.
+    Only names that are no folder touch the network.
     """
     where = f"hub:{name}"
     try:
@@ -42,6 +45,7 @@ def open_hub(name: str) -> DataSet:
         raise DataError(f"{where} has no photos")
     features = next(iter(tables.values())).features
     image, label = image_column(datasets, features, where), label_column(features, where)
+    group = group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
     coded = {split: found for split, found in coded.items() if any(v is not None for v in found[0])}
     if not coded:
@@ -61,7 +65,10 @@ def open_hub(name: str) -> DataSet:
                 f"remove {it}, or save the data set without {it}"
             )
         splits[split] = photos_in_table(where, name, split, tables[split], image, targets)
-    return DataSet(where, tuple(classes), splits)
+        if group:
+            names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())
+            splits[split] = replace(splits[split], groups=Names.of(name.replace("\0", "") for name in names))
+    return DataSet(where, tuple(classes), splits, grouped_by=group, columns=tuple(features))
 
 
 @contextmanager

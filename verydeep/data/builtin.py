@@ -21,6 +21,7 @@ from PIL import Image
 from verydeep.data.record import DataSet, Names, Photos
 from verydeep.errors import DataError
 from verydeep.files.download import MB, Wanted, download
+from verydeep.near import meant
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SIZES = {
@@ -46,7 +47,8 @@ Bytes = npt.NDArray[np.uint8]
 def open_builtin(name: str, download: bool = False) -> DataSet:
     """A built-in data set by name. Raises DataError for another name or where its files are not at hand."""
     if name not in SIZES:
-        raise DataError(f"builtin:{name} is not known; try builtin:{' or builtin:'.join(SIZES)}")
+        known = [f"builtin:{one}" for one in SIZES]
+        raise DataError(f"builtin:{name} is not a built-in data set{meant(name, known)}")
     if name == "fashion-mini":
         file = io.BytesIO(resources.files("verydeep.data").joinpath("fashion-mini.npz").read_bytes())
         with np.load(file, allow_pickle=False) as stored:

@@ -8,26 +8,25 @@ import numpy as np
 
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, Shares, files
-from verydeep.data.split import divide
+from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos, files
 from verydeep.errors import DataError
 from verydeep.words import several
 
 
-def open_folder(root: Path, shares: Shares, seed: int) -> DataSet:
-    """A folder of class folders, or of train/, val/, test/ folders of class folders, held out of as `divide` does.
+def open_folder(root: Path, least: int) -> DataSet:
+    """A folder of so many class folders at least, or of train/, val/, test/ folders of them, undivided.
 
     Raises DataError where no class can be found, or where a folder beside train/ would be passed over.
     """
     parts = split_folders(root) or {"all": root}
     whole = "all" if "all" in parts else "train"
-    found = {name: class_names(d, root, 2 if shares and name == whole else 1) for name, d in parts.items()}
+    found = {name: class_names(d, root, least if name == whole else 1) for name, d in parts.items()}
     classes = list(found[whole])
     for name, own in found.items():
         if strange := next((c for c in own if c not in found[whole]), None):
             raise DataError(f"{parts[name]} has the class {strange!r}; expected only those of {parts[whole]}")
     splits = {name: labelled(root, name, own, classes) for name, own in found.items()}
-    return divide(DataSet(str(root), tuple(classes), splits), shares, seed)
+    return DataSet(str(root), tuple(classes), splits)
 
 
 def split_folders(root: Path) -> dict[str, Path]:

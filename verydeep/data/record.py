@@ -17,6 +17,7 @@ from PIL import Image
 
 from verydeep.data import photo
 from verydeep.errors import DataError
+from verydeep.near import meant
 
 Box = tuple[float, float, float, float]
 Boxes = Mapping[int, tuple[tuple[Box, int], ...]]  # photo -> (box, class), where it has any
@@ -125,8 +126,8 @@ class Photos:
     """One split: labelled photos by position.
 
     `content` gives a photo's file as bytes, or the photo itself where it is in memory; `place` stands before its key in
-    errors. On a remote store, whose shards are best read one after another, `shards` gives each photo's, and `expect`
-    is told which photos will be asked for, in their order.
+    errors. `groups`: of each photo the name of those it belongs with, or ''. On a remote store, whose shards are best
+    read one after another, `shards` gives each photo's, and `expect` is told which photos will be asked for, in order.
     """
 
     split: str
@@ -138,6 +139,7 @@ class Photos:
     in_memory: bool = False
     shards: npt.NDArray[np.int64] | None = None
     expect: Callable[[npt.NDArray[np.int64]], None] = field(default=lambda ids: None, repr=False)
+    groups: Names | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -171,7 +173,7 @@ class Photos:
         shards = None if self.shards is None else self.shards[ids]
         return Photos(
             split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes,
-            self.in_memory, shards, lambda chosen: self.expect(ids[chosen]),
+            self.in_memory, shards, lambda chosen: self.expect(ids[chosen]), self.groups and self.groups.take(ids),
         )  # fmt: skip
 
     def in_turn(self) -> npt.NDArray[np.int64]:
@@ -195,10 +197,13 @@ class DataSet:
     classes: tuple[str, ...]
     splits: Mapping[str, Photos]
     held_out: bool = False
+    grouped_by: str = ""  # the column or pattern that the groups come from
+    columns: tuple[str, ...] = ()  # of the list that was read
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:
-            raise DataError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
+            more = meant(name, self.splits, f"; it has {', '.join(self.splits)}")
+            raise DataError(f"{self.name} has no split {name!r}{more}")
         return self.splits[name]
 
     def fingerprint(self) -> str:

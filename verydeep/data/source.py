@@ -6,6 +6,7 @@ from pathlib import Path
 from verydeep.data import manifest
 from verydeep.data.builtin import open_builtin
 from verydeep.data.folder import open_folder, split_folders
+from verydeep.data.groups import grouped
 from verydeep.data.manifest import open_manifest
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
@@ -19,34 +20,37 @@ EXPECTED = (
 
 
 def open_data(
-    data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None
-) -> DataSet:
+    data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None,
+    groups: str | None = None,
+) -> DataSet:  # fmt: skip
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
-    such photos are one split named `all`. `split` is a manifest of an earlier run that settles the splits instead.
-    Raises DataError.
+    such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
+    `split` is a manifest of an earlier run that settles the splits instead. Raises DataError.
     """
     from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
 
-    path, hub = Path(data).expanduser(), data.startswith("hub:")
+    path, hub, least = Path(data).expanduser(), data.startswith("hub:"), 2 if shares else 1
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
     if data.startswith("builtin:"):
-        return open_builtin(data.removeprefix("builtin:"), download)
-    if hub or is_pattern(data):
-        whole = collections.open_hub(data.removeprefix("hub:")) if hub else shards.open_shards(data)
-        return divide_again(whole, read_places(split)) if split else divide(whole, shares, seed)
-    if not path.exists():
+        whole = open_builtin(data.removeprefix("builtin:"), download)
+    elif hub or is_pattern(data):
+        whole = collections.open_hub(data.removeprefix("hub:"), groups) if hub else shards.open_shards(data)
+        whole = divide_again(whole, read_places(split)) if split else whole
+    elif not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
-    if split:
-        return replace(open_manifest(split, shares, seed, root=path if path.is_dir() else path.parent), name=data)
-    if path.is_dir():
+    elif split:
+        whole = replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
+    elif path.is_dir():
         parts = collections.ilsvrc_folders(path)
-        return collections.open_ilsvrc(path, parts) if parts else open_folder(path, shares, seed)
-    if path.suffix.lower() in manifest.SUFFIXES:
-        return open_manifest(path, shares, seed)
-    raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+        whole = collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
+    elif path.suffix.lower() in manifest.SUFFIXES:
+        whole = open_manifest(path, least, groups)
+    else:
+        raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+    return whole if split else divide(grouped(whole, groups), shares, seed)
 
 
 def is_pattern(data: str) -> bool:

@@ -1,23 +1,29 @@
-"""Splits that are drawn here: photos held out for validation and the test, by class."""
+"""Splits that are drawn here: photos held out for validation and the test, by class, and those of a group together."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.data.record import DataSet, Names, Shares
+from verydeep.data.record import DataSet, Names, Photos, Shares
 from verydeep.errors import DataError
 
 PARTS = ("train", "val", "test")
+Places = npt.NDArray[np.int8]  # of photos or groups: 0, 1 or 2, as in PARTS
+ROUNDING = 1e-9  # of a sum of shares
+Holds = list[Counter[int]]  # of each group the photos of each class
 
 
 def divide(data: DataSet, shares: Shares, seed: int) -> DataSet:
     """Holds shares = (val, test) of every class out of photos without splits, or val's out of train without val.
 
     A class with two photos gives one for validation, a larger one at least one for each share above 0. A photo's place
-    depends on the seed and its own key, so adding photos moves few others. What is divided comes in natural class
-    order. Without shares nothing is held out. Raises DataError.
+    depends on the seed and its own key, so adding photos moves few others. Groups go whole, by their names instead of
+    keys. What is divided comes in natural class order. Without shares nothing is held out. Raises DataError.
     """
     whole = "all" if "all" in data.splits else "train"
     if shares is None or "val" in data.splits or whole not in data.splits:
@@ -26,15 +32,16 @@ def divide(data: DataSet, shares: Shares, seed: int) -> DataSet:
     if not isinstance(photos.labels, np.ndarray):
         raise DataError(f"{data.name}: photos with several labels cannot be divided by class; add a split column")
     held_out = shares if whole == "all" else (shares[0], 0.0)
-    places = drawn(photos.keys, photos.labels, len(data.classes), held_out, seed)
+    places = drawn(photos, len(data.classes), held_out, seed)
     if not (places == 1).any():
         raise DataError(
-            f"{data.name} has at most one photo a class to divide; at least two are needed, for train and val"
+            f"{data.name} has at most one {'group' if photos.groups else 'photo'} a class to divide; "
+            "at least two are needed, for train and val"
         )
     return parted(data, whole, places)
 
 
-def parted(data: DataSet, whole: str, places: npt.NDArray[np.int8]) -> DataSet:
+def parted(data: DataSet, whole: str, places: Places) -> DataSet:
     """The photos of a split by their places in PARTS, each part in class order; the other splits stay."""
     photos = data.splits[whole]
     by_class = np.argsort(photos.targets(), kind="stable")
@@ -43,14 +50,16 @@ def parted(data: DataSet, whole: str, places: npt.NDArray[np.int8]) -> DataSet:
     return replace(data, splits=splits | {s: p for s, p in data.splits.items() if s != whole}, held_out=True)
 
 
-def drawn(
-    keys: Names, targets: npt.NDArray[np.int64], classes: int, shares: tuple[float, float], seed: int
-) -> npt.NDArray[np.int8]:
-    """0, 1 or 2 for each photo: train, val or test."""
-    shuffled = by_class_and_hash(keys, targets, str(seed))
-    places, first = np.zeros(len(keys), np.int8), 0
-    for n in np.bincount(targets, minlength=classes).tolist():
-        val, test = held_out_counts(n, shares)
+def drawn(photos: Photos, classes: int, shares: tuple[float, float], seed: int) -> Places:
+    """Where each photo goes."""
+    targets = photos.targets()
+    counts = [held_out_counts(n, shares) for n in np.bincount(targets, minlength=classes).tolist()]
+    if photos.groups:
+        number, holds = by_group(photos, str(seed))
+        return together(holds, list(zip(*counts, strict=True)), np.zeros(len(holds), np.int8))[number]
+    shuffled = by_class_and_hash(photos.keys, targets, str(seed))
+    places, first = np.zeros(len(targets), np.int8), 0
+    for n, (val, test) in zip(np.bincount(targets, minlength=classes).tolist(), counts, strict=True):
         places[shuffled[first : first + val]] = 1
         places[shuffled[first + val : first + val + test]] = 2
         first += n
@@ -71,6 +80,77 @@ def by_class_and_hash(keys: Names, targets: npt.NDArray[np.int64], start: str) -
     begun = f"{start}\0".encode()
     rank = np.frombuffer(b"".join(hashlib.sha256(begun + key.encode()).digest()[:8] for key in keys), ">u8")
     return np.lexsort((rank, targets))
+
+
+def by_group(photos: Photos, start: str) -> tuple[npt.NDArray[np.int64], Holds]:
+    """(each photo's group, what each group holds), groups in the order of a hash of their names.
+
+    A photo without a group is one of its own, by its key, as all are where there are no groups.
+    """
+    names = [(name, "" if name else key) for name, key in zip(photos.groups or repeat(""), photos.keys, strict=False)]
+    unique = list(dict.fromkeys(names))
+    order = by_class_and_hash(Names.of(map("".join, unique)), np.zeros(len(unique), np.int64), start)
+    rank = {unique[i]: n for n, i in enumerate(order.tolist())}
+    number, holds = np.array([rank[name] for name in names]), [Counter[int]() for _ in unique]
+    for group, label in zip(number.tolist(), photos.targets().tolist(), strict=True):
+        holds[group][label] += 1
+    return number, holds
+
+
+def together(holds: Holds, wanted: Sequence[Sequence[int]], places: Places) -> Places:
+    """Fills val, then test, with whole groups of those at 0, so that each class has about as many photos as wanted.
+
+    First go the groups that fit, in their order; then those that still bring the shares of their classes nearer to the
+    wanted ones, where a class of which nothing is held out counts as wrong by all of it. One group of each class stays,
+    and of three or more one for the test.
+    """
+    rest = [holds[group] for group in np.flatnonzero(places == 0).tolist()]
+    photos, left = Counter(chain.from_iterable(own.elements() for own in rest)), Counter(chain.from_iterable(rest))
+    keep = [{c: 1 + (n > 2 and any(w[c] for w in wanted[i:])) for c, n in left.items()} for i in range(1, 3)]
+
+    def fill(part: int, want: Sequence[int]) -> None:
+        short = dict(enumerate(want))
+
+        def gain(group: int) -> float:
+            own = holds[group]
+            if places[group] or any(left[c] <= keep[part - 1][c] for c in own):
+                return 0.0
+            nearer = ((abs(short[c]) - abs(short[c] - n)) / photos[c] for c, n in own.items())
+            return sum(nearer) + sum(short[c] == want[c] > 0 for c in own)
+
+        for fitting in (True, False):
+            for group in sorted(range(len(holds)), key=lambda g: 0 if fitting else -gain(g)):
+                own = holds[group]
+                if gain(group) > ROUNDING and not (fitting and any(n > short[c] for c, n in own.items())):
+                    places[group] = part
+                    left.subtract(own.keys())
+                    short.update({c: short[c] - n for c, n in own.items()})
+
+    for part, want in enumerate(wanted, 1):
+        fill(part, want)
+    return places
+
+
+def dealt(holds: Holds, folds: int) -> npt.NDArray[np.int64]:
+    """The fold of each group: the largest groups first, each to the fold with the least of its classes so far.
+
+    Two groups of each class stay outside a fold, to train and validate on, where so many are there. Of equal folds the
+    smallest takes it; photos that all stand alone are dealt in turn, class by class.
+    """
+    photos = Counter(chain.from_iterable(own.elements() for own in holds))
+    groups = Counter(chain.from_iterable(holds))
+    held, within = [Counter[int]() for _ in range(folds)], [Counter[int]() for _ in range(folds)]  # the same, by fold
+    found, totals = np.zeros(len(holds), np.int64), [own.total() for own in holds]
+    alone = max(totals) == 1
+    for group in sorted(range(len(holds)), key=lambda g: -totals[g]):
+        items = holds[group].items()
+        shares = [sum(n * own[c] / photos[c] ** 2 for c, n in items) for own in held]
+        full = [any(own[c] > groups[c] - 3 for c in holds[group]) for own in within]
+        fold = min(range(folds), key=lambda f: (full[f], shares[f], 0 if alone else held[f].total(), f))
+        found[group] = fold
+        held[fold].update(holds[group])
+        within[fold].update(holds[group].keys())
+    return found
 
 
 def fewer(data: DataSet, most: int | None) -> DataSet:

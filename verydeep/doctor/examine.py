@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from verydeep.config import Config
+from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
 from verydeep.doctor.census import class_findings, folder_findings, percentile_table, photos_by_class, size_table
 from verydeep.doctor.findings import KINDS
-from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, photo_findings
+from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, group_findings, photo_findings
 from verydeep.doctor.page import write_page
 from verydeep.errors import DataError
 from verydeep.progress import Progress
@@ -23,23 +24,26 @@ from verydeep.train.advice import say_data
 
 
 def check(
-    data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+    data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None,
+    groups: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
-    opened, began = open_data(data, download=download), time.perf_counter()
+    opened, began = open_data(data, download=download, groups=groups), time.perf_counter()
     total = sum(map(len, opened.splits.values()))
     with (progress or Progress()).bar(total, "looking at photos") as advance:
         facts = facts_of(opened, advance, workers)
     looked = time.perf_counter() - began
     found = photo_findings(opened, facts) + class_findings(opened)
     found += copy_findings(opened, facts, duplicates(facts, workers), drawn_by_default(opened))
+    found += group_findings(opened, facts)
     if (root := Path(data).expanduser()).is_dir() and not data.startswith(("builtin:", "hub:")):
         found += folder_findings(root)
     by_split = photos_by_class(opened).items()
     classes = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {
         "data": opened.name, "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": classes, "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
+        "classes": classes, "groups": group_lines(opened),
+        "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
         "sizes": size_table(facts), "verdict": would_train(opened, facts),
         "seconds": round(time.perf_counter() - began, 2), "photos_per_second": round(total / max(looked, 1e-9), 1),
     }  # fmt: skip
@@ -55,7 +59,7 @@ def drawn_by_default(data: DataSet) -> npt.NDArray[np.int8]:
     photos = data.splits.get(whole)
     if photos is not None and "val" not in data.splits and isinstance(photos.labels, np.ndarray):
         shares = (Config().val_share, Config().test_share if whole == "all" else 0.0)
-        places[whole] = drawn(photos.keys, photos.labels, len(data.classes), shares, Config().seed)
+        places[whole] = drawn(photos, len(data.classes), shares, Config().seed)
     return np.concatenate(list(places.values()))
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
 from verydeep.data import photo
+from verydeep.data.groups import torn_groups
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.doctor.alike import FINE, Groups, Ids, Thumb, copies, look, thumb
@@ -148,7 +149,7 @@ def duplicates(facts: Facts, workers: int = -1) -> Groups:
 
 
 def copy_findings(data: DataSet, facts: Facts, groups: Groups, drawn: npt.NDArray[np.int8]) -> list[Finding]:
-    """Copies in several splits and of several labels apart, the rest as exact or near; a group may leak and contradict.
+    """Copies in several splits and of several classes apart, the rest as exact or near; a group may be in both.
 
     `drawn`: where the default split would put each photo, -1 for those of a split that stays.
     """
@@ -171,3 +172,13 @@ def copy_findings(data: DataSet, facts: Facts, groups: Groups, drawn: npt.NDArra
         if which:
             found.append(finding(name, len(photos), shown, detail, len(which)))
     return found
+
+
+def group_findings(data: DataSet, facts: Facts) -> list[Finding]:
+    """Groups with photos in several of the splits that are given."""
+    torn = {name: i for i, name in enumerate(torn_groups(data))}
+    names = [name for photos in facts.splits for name in photos.groups or [""] * len(photos)] if torn else []
+    ids = sorted((id for id, name in enumerate(names) if name in torn), key=lambda id: (torn[names[id]], id))
+    shown = [example(data, facts, id, group=torn[names[id]], words=names[id]) for id in ids[:MOST_EXAMPLES]]
+    detail = f"in {several(len(torn), 'groups')} by {data.grouped_by}"
+    return [finding("torn-groups", len(ids), shown, detail, len(torn))] if torn else []

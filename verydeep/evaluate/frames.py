@@ -9,8 +9,8 @@ from PIL import Image
 
 from verydeep.data import photo
 from verydeep.data.photo import Pixels
-from verydeep.errors import LongPhotoError
 from verydeep.evaluate.views import VIEWS, View
+from verydeep.net.pixels import is_long, too_long
 from verydeep.paper import STRIDE
 
 LongPhotos = Literal["stop", "middle"]
@@ -39,10 +39,9 @@ def frames(image: Image.Image, wanted: Collection[tuple[View, int]], long_photos
     net sees never depends on what else is asked. Of a photo beyond 8:1, which could fill the memory, dense evaluation
     takes the middle 8:1 part with `middle`, else raises LongPhotoError.
     """
-    long = max(image.size) > photo.MAX_ASPECT * min(image.size)
+    long = is_long(image)
     if long and long_photos == "stop" and any(VIEWS[view.name] is None for view, _ in wanted):
-        size = f"{image.width} x {image.height}"
-        raise LongPhotoError("", f"is {size}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation")
+        raise too_long(image, "")
     needed = {frame_of(view, crop, long) for view, crop in wanted}
     return Frames((image.height, image.width), {frame: pixels(image, frame) for frame in needed})
 

@@ -23,10 +23,10 @@ from verydeep.errors import PhotoError
 from verydeep.evaluate.frames import Frames, LongPhotos, frames, inputs
 from verydeep.evaluate.views import MEANS, Protocol, View
 from verydeep.net.classifier import Classifier, build
+from verydeep.net.pixels import FORWARD_PIXELS, both_ways
 
 CHUNK_PIXELS = 64 << 20  # of photos that are worked on together; their uint8 pixels take three times as many bytes
 CHUNK_BATCHES = 4
-FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 bytes a pixel and map
 
 Scorer = Callable[[Tensor], Tensor]  # uint8 N x 3 x H x W -> float32 N x C x h x w, on whatever device
 OnBad = Callable[[int, PhotoError], None]
@@ -104,7 +104,7 @@ def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
     @torch.no_grad()
     def score(photos: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return classifier.score_map(photos.to(device, non_blocking=True))
+            return classifier.dense(photos.to(device, non_blocking=True))
 
     return score
 
@@ -209,10 +209,5 @@ def reduced(net: Shown, photos: Tensor, seen: Seen, mirror: bool) -> Tensor:
     """The values of uint8 inputs n x 3 x H x W, averaged with those of their mirror images, on the CPU."""
     if not mirror:
         return net.reduce(net.score(photos), seen).cpu()
-    if 2 * photos[:, 0].numel() <= FORWARD_PIXELS:  # the weights are then prepared once
-        maps = net.score(torch.cat([photos, photos.flip(3)])).chunk(2)
-        ways = [net.reduce(maps[0], seen), net.reduce(maps[1], seen._replace(mirrored=True))]
-    else:
-        ways = [net.reduce(net.score(photos), seen)]
-        ways.append(net.reduce(net.score(photos.flip(3)), seen._replace(mirrored=True)))
-    return ((ways[0] + ways[1]) / 2).cpu()
+    maps, mirrored = both_ways(net.score, photos)
+    return ((net.reduce(maps, seen) + net.reduce(mirrored, seen._replace(mirrored=True))) / 2).cpu()

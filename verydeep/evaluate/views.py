@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError
+from verydeep.near import meant
 
+SCALES = ("single", "several")
 Scales = Literal["single", "several"] | tuple[int, ...]
 MOST_SCALES, LARGEST_SCALE = 32, 2048  # a photo of 8:1 at Q = 2048 has 34 megapixels, which take a net 9 GB
 
@@ -91,14 +93,14 @@ class Step(NamedTuple):
 
 def scales_in(text: str) -> Scales:
     """`single`, `several`, or smallest sides Q separated by commas. Raises ConfigError."""
-    if text == "single" or text == "several":
+    if text in SCALES:
         return text  # type: ignore[return-value]
     given = text.split(",")
     digits = all(w.isascii() and w.isdigit() and len(w) < 6 for w in given)
     if len(given) > MOST_SCALES or not digits or not all(0 < int(w) <= LARGEST_SCALE for w in given):
         raise ConfigError(
-            f"scales: {text[:60]!r} is not understood; "
-            f"expected single, several, or up to {MOST_SCALES} numbers such as 256,384,512"
+            f"scales: {text[:60]!r} is not understood"
+            + meant(text, SCALES, f"; expected single, several, or up to {MOST_SCALES} numbers such as 256,384,512")
         )
     return tuple(map(int, given))
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import safetensors
@@ -17,17 +18,22 @@ from verydeep.contract import Contract, from_json, to_json
 from verydeep.data import photo
 from verydeep.errors import ModelError
 from verydeep.files.disk import saying, write_atomically
+from verydeep.files.records import Count
 from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut, write_tensors
-from verydeep.net.pixels import check_pixels, photo_of
+from verydeep.near import checked
+from verydeep.net.pixels import both_ways, check_pixels, is_long, photo_of, too_long
 from verydeep.net.vgg import VGG
 
 METADATA, SEAL = "verydeep", "verydeep_sha256"  # the contract, and the SHA-256 of its text
 AT_ONCE = 32  # photos of a list that go through together
 FLOATS = ("F32", "F16", "BF16")
+Protocol = Literal["centre", "dense"]
+Given = Tensor | Sequence[object]
+Ranked = list[tuple[str, float]]  # classes with their posteriors
 
 
 class Classifier(nn.Module):
-    """A VGG that eats photos as they are: uint8, N x 3 x H x W, RGB, 0-255 (decision 1).
+    """A VGG that takes photos as they are: uint8, N x 3 x H x W, RGB, 0-255 (decision 1).
 
     Mean and standard deviation, in 0-255 units, are buffers of its first step and travel with the weights.
     """
@@ -48,45 +54,65 @@ class Classifier(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """Float32 logits, N x K, of uint8 photos, N x 3 x H x W: at crop size the FC form, else dense and averaged."""
-        return self.score_map(photos).mean((2, 3))
+        return self.dense(photos).mean((2, 3))
 
-    def score_map(self, photos: Tensor) -> Tensor:
-        """Float32 class scores, N x K x h x w, of uint8 photos, N x 3 x H x W; h = w = 1 at crop size (section 3.2).
+    def dense(self, photos: Tensor) -> Tensor:
+        """The class score map, float32 N x K x h x w, of whole photos, uint8 N x 3 x H x W (section 3.2).
 
-        In float64 where the weights are.
+        At crop size h = w = 1. In float64 where the weights are.
         """
         x, crop = self.normalise(photos), self.net.crop
         found: Tensor = self.net(x)[:, :, None, None] if x.shape[-2:] == (crop, crop) else self.net.dense(x)
         return found if found.dtype == torch.float64 else found.float()
 
+    @overload
+    def predict(self, photos: Given, protocol: Protocol = ..., top: None = None) -> Tensor: ...
+    @overload
+    def predict(self, photos: Given, protocol: Protocol = ..., *, top: int) -> list[Ranked]: ...
     @torch.no_grad()
-    def predict(self, photos: Tensor | Sequence[object]) -> Tensor:
-        """Posteriors, float32 N x K, of uint8 N x 3 x H x W or a list of photos: paths, bytes or open files of JPEG,
-        PNG and the like, Pillow images, uint8 H x W x 3 arrays.
+    def predict(self, photos: Given, protocol: Protocol = "centre", top: int | None = None) -> Tensor | list[Ranked]:
+        """Posteriors of photos, float32 N x K in [0, 1], each row of sum 1 (section 3.2).
 
-        Listed photos are rescaled to smallest side Q = S and cropped in the middle. Raises PhotoError naming a bad one.
+        photos: a list of paths, bytes or open files of JPEG, PNG and the like, Pillow images, uint8 H x W x 3 arrays;
+        each is rescaled to smallest side Q = S. `centre` shows the middle crop, `dense` the whole photo and its mirror
+        image, whose posteriors are averaged. Or a tensor, uint8 N x 3 x H x W, which is shown as it is.
+        top: instead, for each photo its so many best classes, [(name, posterior), ...], the most probable first.
+        Raises ConfigError, ModelError for other tensors, PhotoError naming a bad photo, LongPhotoError one beyond 8:1.
         """
         if isinstance(photos, (str, Path)):
             raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [path]")
         if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
             raise ModelError("predict takes a list of photos, not a single one; give [photo]")
+        checked("protocol", protocol, Protocol)
+        if top is not None:
+            checked("top", top, Count)
+        at_once = AT_ONCE if isinstance(photos, Tensor) or protocol == "centre" else 1  # whole photos differ in size
         was_training = self.training
         self.eval()
         try:
-            parts = [self.posteriors_of(photos[i : i + AT_ONCE], i) for i in range(0, len(photos), AT_ONCE)]
+            parts = [self.posteriors_of(photos[i : i + at_once], i, protocol) for i in range(0, len(photos), at_once)]
         finally:
             self.train(was_training)
-        return torch.cat(parts) if parts else torch.empty(0, len(self.contract.classes))
+        found = torch.cat(parts) if parts else torch.empty(0, len(self.contract.classes))
+        return found if top is None else ranked(found, self.contract.classes, top)
 
-    def posteriors_of(self, photos: Tensor | Sequence[object], first: int) -> Tensor:
+    def posteriors_of(self, photos: Given, first: int, protocol: Protocol) -> Tensor:
         if not isinstance(photos, Tensor):
-            photos = torch.stack([self.crop_of(p, f"photo {i}") for i, p in enumerate(photos, first)])
-        return self(photos.to(self.mean.device)).softmax(1).cpu()  # type: ignore[no-any-return]
+            seen = [self.seen_of(given, f"photo {i}", protocol) for i, given in enumerate(photos, first)]
+            photos = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
+        check_pixels(photos)
+        photos = photos.to(self.mean.device)
+        ways = both_ways(self, photos) if protocol == "dense" else [self(photos)]
+        return torch.stack([way.softmax(1) for way in ways]).mean(0).cpu()
 
-    def crop_of(self, given: object, name: str) -> Tensor:
-        """The middle crop, uint8 3 x crop x crop, of a photo that is given in some way."""
-        opened = photo_of(given, name)
-        return torch.tensor(photo.centre_crop(opened, self.contract.test_scale, self.contract.crop)).permute(2, 0, 1)
+    def seen_of(self, given: object, name: str, protocol: Protocol) -> photo.Pixels:
+        """What the net sees of a photo that is given in some way, uint8 H x W x 3."""
+        opened, scale = photo_of(given, name), self.contract.test_scale
+        if protocol == "centre":
+            return photo.centre_crop(opened, scale, self.contract.crop)
+        if is_long(opened):
+            raise too_long(opened, str(given) if isinstance(given, (str, Path)) else name)
+        return photo.rescale(opened, scale)
 
     def save(self, path: Path | str, dtype: torch.dtype | None = None) -> None:
         """Writes one safetensors file, whole or not at all, the contract in its header; dtype float16 halves it."""
@@ -102,6 +128,13 @@ class Classifier(nn.Module):
                 f"the names of the {len(contract.classes):,} classes are too long for a model file; shorten them"
             )
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
+
+
+def ranked(posteriors: Tensor, classes: Sequence[str], top: int) -> list[Ranked]:
+    """The classes of each photo from the most probable on, at most so many, of posteriors N x K."""
+    best = posteriors.topk(min(top, len(classes)))
+    numbered = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [[(classes[c], p) for c, p in zip(*row, strict=True)] for row in numbered]
 
 
 def build(contract: Contract, device: torch.device | str | None = None, drawn: bool = True) -> Classifier:
@@ -147,7 +180,7 @@ def read_contract(path: Path) -> Contract:
 def contract_in(path: Path, metadata: dict[str, str]) -> Contract:
     """Of a file's header, checked by its SHA-256."""
     if METADATA not in metadata:
-        raise ModelError(f"{path} has no contract, so what it eats is unknown; expected a file that verydeep saved")
+        raise ModelError(f"{path} has no contract, so its input is unknown; expected a file that verydeep saved")
     if metadata != sealed_contract(metadata[METADATA]):
         raise damaged(path, "its contract does not match its SHA-256")
     return from_json(metadata[METADATA], str(path))

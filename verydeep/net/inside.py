@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from verydeep.data.reading import Room
 from verydeep.errors import ConfigError
+from verydeep.near import meant
 
 Step = tuple[str, Callable[[Tensor], Tensor]]  # a layer's name, and what it makes of the one before
 FC = ("fc6", "relu6", "fc7", "relu7", "fc8")
@@ -19,7 +19,7 @@ def activations(net: str, steps: Sequence[Step], x: Tensor, names: Iterable[str]
     """Those of the named steps of a net, in the order asked for; nothing behind the last of them is computed."""
     wanted, known = list(names), [name for name, _ in steps]
     if unknown := sorted(set(wanted) - set(known)):
-        raise ConfigError(f"{net} has no layer {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ConfigError(f"net {net} has no layer {', '.join(unknown)}{meant(unknown[0], known)}")
     found = dict.fromkeys(wanted, x)
     for name, step in steps[: max((known.index(name) + 1 for name in wanted), default=0)]:
         x = step(x)
@@ -33,10 +33,8 @@ def kept_layers(net: str, names: Sequence[str], last: str) -> tuple[str, ...]:
     if last == "fc8":
         raise ConfigError(f"freeze: fc8 is the last layer of net {net}, so nothing would be left to train; try fc7")
     if last not in names:
-        near = get_close_matches(last.lower(), names[:-1], 1, 0.8)
         there = [n for n in names[:-1] if n.startswith(("conv", "pool", "fc"))]
-        hint = f"try {near[0]}" if near else f"layers are {', '.join(there)}"
-        raise ConfigError(f"freeze: {last!r} is no layer of net {net}; {hint}")
+        raise ConfigError(f"freeze: {last!r} is no layer of net {net}{meant(last, there)}")
     layers = [n for n in names[: names.index(last) + 1] if n.startswith(("conv", "fc"))]
     return tuple(n for n in names if n.replace("bn", "conv") in layers)
 

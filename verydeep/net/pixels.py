@@ -1,6 +1,7 @@
 """Raw pixels, what is most often mistaken for them, and photos however they are given."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from verydeep.data import photo
-from verydeep.errors import ModelError
+from verydeep.errors import LongPhotoError, ModelError
 
 WANTED = "uint8 of shape N x 3 x H x W in RGB"
+FORWARD_PIXELS = 4 << 20  # in one forward pass: block 1 of net D takes 256 bytes a pixel and map
 
 
 def check_pixels(photos: Tensor) -> None:
@@ -62,3 +64,21 @@ def photo_of(given: object, name: str) -> Image.Image:
     if callable(read := getattr(given, "read", None)):
         return photo.decode(read(photo.MAX_BYTES + 1), name)
     return photo.from_memory(given, name)
+
+
+def is_long(image: Image.Image) -> bool:
+    """Whether a photo is beyond 8:1 and might, whole, fill the memory."""
+    return max(image.size) > photo.MAX_ASPECT * min(image.size)
+
+
+def too_long(image: Image.Image, name: str) -> LongPhotoError:
+    size = f"{image.width} x {image.height}"
+    return LongPhotoError(name, f"is {size}, longer than {photo.MAX_ASPECT}:1, too long for dense evaluation")
+
+
+def both_ways(score: Callable[[Tensor], Tensor], photos: Tensor) -> tuple[Tensor, Tensor]:
+    """What a net says of uint8 photos, N x 3 x H x W, and of their mirror images; small ones go through together."""
+    if 2 * photos[:, 0].numel() > FORWARD_PIXELS:
+        return score(photos), score(photos.flip(3))
+    photos, mirrored = score(torch.cat([photos, photos.flip(3)])).chunk(2)  # the weights are prepared once
+    return photos, mirrored

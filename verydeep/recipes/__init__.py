@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import reduce
 from importlib import resources
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from verydeep.config import Config, in_proportion, plain
 from verydeep.errors import ConfigError
 from verydeep.fields import known, yaml_fields
+from verydeep.near import meant
 
 PAPER = Config()
 FINE_TUNING = ("finetune", "finetune-features")  # random weights learn little at their rates
@@ -30,9 +30,9 @@ def recipes() -> list[str]:
 
 def recipe_file(name: str) -> Path:
     if name not in recipes():
-        near = "".join(f"; did you mean {one}?" for one in get_close_matches(name, [AUTO, *recipes()], 1))
-        known = ", ".join([AUTO, *recipes()])
-        raise ConfigError(f"recipe {name!r} is not known; expected one of {known}, or --config FILE{near}")
+        known = [AUTO, *recipes()]
+        near = meant(name, known, f"; expected one of {', '.join(known)}, or --config FILE")
+        raise ConfigError(f"recipe {name!r} is not known{near}")
     return Path(str(resources.files("verydeep.recipes").joinpath(f"{name}.yaml")))
 
 
@@ -87,7 +87,7 @@ def chosen_for(
     from verydeep.data.source import open_data
 
     seconds, c = seconds_in(time), vars(PAPER) | words
-    opened = open_data(data, (c["val_share"], c["test_share"]), c["seed"], download)
+    opened = open_data(data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"])
     recipe, fields, lines = choose(opened, seconds, c["device"])
     for line in lines:
         print(f"auto: {line}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ of the data that was packed, not of the shards, so that ids, keys and splits are
 stranger is checked in full before a number of it is used.
 
     key_block uint8, key_ends int64 N     the keys, each ended by NUL
+    group_block, group_ends               the same of the groups, if there are any
     shard int32, offset int64, size int32 N    where each photo's bytes are
     labels int64 N                        or label_ends int64 N behind each photo's, where it may have several or none
     box_photo, box_class int64 B, box_corners float64 B x 4    by rising photo
@@ -31,9 +32,11 @@ ENTRY = "verydeep_shards"  # of the header's metadata
 LONGEST_HEADER = 64 << 20
 TYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "F64": np.float64}
 COLUMNS = {
-    "key_block": "U8", "key_ends": "I64", "shard": "I32", "offset": "I64", "size": "I32",
+    "key_block": "U8", "key_ends": "I64", "group_block": "U8", "group_ends": "I64",
+    "shard": "I32", "offset": "I64", "size": "I32",
     "labels": "I64", "label_ends": "I64", "box_photo": "I64", "box_class": "I64", "box_corners": "F64",
 }  # fmt: skip
+OPTIONAL = ("label_ends", "group_block", "group_ends")
 Array = npt.NDArray[Any]
 Count = Annotated[int, Within(0)]
 
@@ -54,8 +57,11 @@ class Column(NamedTuple):
     data_offsets: tuple[Count, Count]
 
 
-class IndexFacts(NamedTuple):
+@dataclass(frozen=True)
+class IndexFacts:
     """What the header says beside the arrays. `smallest_side`: bigger photos were rescaled to it."""
+
+    MAY_LACK = {"grouped_by"}
 
     format: Literal[1]
     version: str
@@ -64,6 +70,7 @@ class IndexFacts(NamedTuple):
     splits: tuple[tuple[Literal["all", "train", "val", "test"], Annotated[int, Within(1)]], ...]
     smallest_side: Annotated[int | None, Within(0)]
     shards: tuple[tuple[str, Count, str], ...]
+    grouped_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +109,21 @@ class Index:
     labels: Labels
     boxes: BoxTable = field(default_factory=BoxTable)
     smallest_side: int | None = None
+    groups: Names | None = None
+    grouped_by: str = ""
 
-    def cut(self, first: int, end: int) -> tuple[Names, Labels, Boxes]:
-        """Keys, labels and boxes of the photos first..end; keys without a copy where they are the first."""
+    def cut(self, first: int, end: int) -> tuple[Names, Labels, Boxes, Names | None]:
+        """Keys, labels, boxes and groups of the photos first..end; keys without a copy where they are the first."""
         ends, labels, boxes = self.keys.ends, self.labels, self.boxes
         start = int(ends[first - 1]) + 1 if first else 0
         keys = Names(self.keys.block[start : int(ends[end - 1]) + 1], ends[first:end] - start if start else ends[:end])
+        groups = self.groups and self.groups.take(np.arange(first, end))
         if isinstance(labels, Several):
             labels = labels_between(labels.values, labels.bounds[first : end + 1])
         else:
             labels = labels[first:end].copy()  # torch takes no array that cannot be written
         here = slice(*np.searchsorted(boxes.photo, (first, end)).tolist())
-        return keys, labels, BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here])
+        return keys, labels, BoxTable(boxes.photo[here] - first, boxes.label[here], boxes.corners[here]), groups
 
 
 def save_index(index: Index, path: Path) -> None:
@@ -129,10 +139,12 @@ def save_index(index: Index, path: Path) -> None:
         arrays |= {"labels": index.labels.values, "label_ends": index.labels.bounds[1:]}
     else:
         arrays["labels"] = index.labels
+    if index.groups:
+        arrays |= {"group_block": index.groups.block, "group_ends": index.groups.ends}
     facts = {
         "format": 1, "version": verydeep.__version__, "photos": len(index.keys), "classes": index.classes,
         "splits": index.splits, "smallest_side": index.smallest_side, "shards": index.shards,
-    }  # fmt: skip
+    } | ({"grouped_by": index.grouped_by} if index.groups else {})  # fmt: skip
     save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {ENTRY: json.dumps(facts)})
 
 
@@ -153,7 +165,7 @@ def columns_of(file: memoryview) -> tuple[dict[str, Array], IndexFacts]:
     header, data = json.loads(bytes(file[8 : 8 + length])), np.frombuffer(file, np.uint8)[8 + length :]
     facts = record_of(IndexFacts, json.loads(header["__metadata__"][ENTRY]))
     arrays = {}
-    for name in [name for name in COLUMNS if name in header or name != "label_ends"]:
+    for name in [name for name in COLUMNS if name in header or name not in OPTIONAL]:
         column = record_of(Column, header[name])
         need(column.dtype == COLUMNS[name], f"{name} is of type {column.dtype}")
         arrays[name] = data[slice(*column.data_offsets)].view(TYPES[column.dtype]).reshape(column.shape)
@@ -186,13 +198,19 @@ def checked_index(arrays: dict[str, Array], facts: IndexFacts) -> Index:
     need((np.diff(boxes.photo) >= 0).all() and boxes.corners.shape[1] == 4, "boxes out of order")
     need(np.isfinite(boxes.corners).all(), "boxes without a place")
     check_keys(keys)
+    groups = Names(arrays["group_block"], arrays["group_ends"]) if facts.grouped_by else None
+    need(groups is None or len(groups) == n, "groups of other photos")
+    check_keys(groups or keys)
     labels: Labels = values
     if "label_ends" in arrays:
         bounds = np.concatenate([[0], arrays["label_ends"]])
         need((bounds[1:] >= bounds[:-1]).all() and bounds[-1] == len(values), "labels of other photos")
         labels = Several(values, bounds)
     need(len(labels) == n, "labels of other photos")
-    return Index(classes, facts.splits, shards, keys, shard, offset, size, labels, boxes, facts.smallest_side)
+    where = shard, offset, size
+    return Index(
+        classes, facts.splits, shards, keys, *where, labels, boxes, facts.smallest_side, groups, facts.grouped_by
+    )
 
 
 def check_keys(keys: Names) -> None:

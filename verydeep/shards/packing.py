@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from verydeep.data import photo
+from verydeep.data.groups import group_lines
 from verydeep.data.order import epoch_order
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
@@ -57,8 +58,9 @@ class PackedPhoto(NamedTuple):
 
 
 def pack(
-    data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None
-) -> dict[str, Any]:
+    data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None,
+    groups: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if "://" in out:
         raise ConfigError(f"out: {out} is on a store; pack into a folder here and copy all files, the index last")
@@ -66,7 +68,7 @@ def pack(
     if target.listed is not None or out.endswith(".index"):
         raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
-    opened = open_data(data, download=download)
+    opened = open_data(data, download=download, groups=groups)
     with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
         return write_shards(opened, target, folder, settings, progress or Progress())
 
@@ -77,6 +79,7 @@ def summary(record: dict[str, Any]) -> str:
     lines = [f"{several(len(record['shards']), 'shards')}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
         lines.append(f"rescaled to smallest side {record['smallest_side']}: {several(record['rescaled'], 'photos')}")
+    lines += record["groups"]
     lines += [f"skipped: {e['photo']}: {e['reason']}" for e in record["skipped"]]
     return "\n".join([*lines, f"the index: {record['index']}"])
 
@@ -146,7 +149,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Packing,
     return {
         "data": data.name, "index": target.index_path, "shards": [str(final / shard.name) for shard in shards],
         "bytes": sum(shard.bytes for shard in shards), "photos": dict(index.splits), "classes": len(data.classes),
-        "smallest_side": settings.smallest_side, "rescaled": rescaled,
+        "smallest_side": settings.smallest_side, "rescaled": rescaled, "groups": group_lines(data),
         "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
     }  # fmt: skip
 
@@ -175,6 +178,8 @@ def small_files(classes: tuple[str, ...], photos: Photos, id: int, sample: Packe
     said |= {"label": names[0]} if one_each else {"labels": names}
     if photos.boxes:
         said["boxes"] = [{"label": classes[label], "box": box} for box, label in sample.boxes]
+    if photos.groups and photos.groups[id]:
+        said["group"] = photos.groups[id]
     return ({"cls": str(record.labels[0]).encode()} if one_each else {}) | {"json": json.dumps(said).encode()}
 
 

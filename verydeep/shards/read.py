@@ -77,13 +77,14 @@ def open_shards(data: str) -> DataSet:
     source = Cache(asked.folder, found) if remote else Local(asked.folder, found)
     counted = zip(found.splits, accumulate(n for _, n in found.splits), strict=True)
     splits = {split: photos_between(data, source, split, end - n, end) for (split, n), end in counted}
-    return DataSet(data, found.classes, splits)
+    return DataSet(data, found.classes, splits, grouped_by=found.grouped_by)
 
 
 def photos_between(data: str, source: Cache | Local, split: str, first: int, end: int) -> Photos:
     """A split. On an object store a photo knows its shard, because those are best read one after another."""
-    keys, labels, boxes = source.index.cut(first, end)
-    photos = Photos(split, keys, labels, lambda id: source.read(first + id, f"{data}: {keys[id]}"), f"{data}: ", boxes)
+    keys, labels, boxes, groups = source.index.cut(first, end)
+    content = lambda id: source.read(first + id, f"{data}: {keys[id]}")  # noqa: E731
+    photos = Photos(split, keys, labels, content, f"{data}: ", boxes, groups=groups)
     if isinstance(source, Local):
         return photos
     shards = source.index.shard[first:end].astype(np.int64)

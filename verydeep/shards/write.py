@@ -76,10 +76,13 @@ def index_of(
         np.array([box for _, (box, _) in boxes], np.float64).reshape(-1, 4),
     )  # fmt: skip
     shard, offset, size = places[packed].T
+    groups = (
+        Names.of(name for photos in kept for name in photos.groups or [""] * len(photos)) if data.grouped_by else None
+    )
     return Index(
         data.classes, tuple((photos.split, len(photos)) for photos in kept), shards,
         Names.of(key for photos in kept for key in photos.keys),
         shard.astype(np.int32), offset, size.astype(np.int32),
         np.concatenate(arrays) if len(arrays) == len(kept) else compact(labels),
-        table, smallest_side,
+        table, smallest_side, groups, data.grouped_by,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Cross-validation: so many trainings that every photo is tested once, by a net that has not seen it."""
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from verydeep.data.groups import group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
-from verydeep.data.split import by_class_and_hash, held_out_counts, parted
+from verydeep.data.split import by_group, dealt, held_out_counts, parted, together
 from verydeep.errors import DataError
 from verydeep.evaluate.judge import interval
 from verydeep.files.disk import make_folder, write_atomically, write_text
 from verydeep.report.tables import likely, markdown, rate
-from verydeep.words import aligned
+from verydeep.words import aligned, several
 
 COLUMNS = ("fold", "photos", "top-1 error", "95 %")
 
@@ -23,7 +25,8 @@ COLUMNS = ("fold", "photos", "top-1 error", "95 %")
 def fold_splits(data: DataSet, folds: int, seed: int, val_share: float) -> list[DataSet]:
     """The data divided anew for each fold: a part of every class to test on, of the rest a share to validate on.
 
-    Raises DataError for data with splits of its own, and for a class with fewer photos than folds.
+    Groups stay whole. Raises DataError for data with splits of its own, and for a class with fewer photos or groups
+    than folds.
     """
     if set(data.splits) != {"all"}:
         raise DataError(
@@ -32,20 +35,18 @@ def fold_splits(data: DataSet, folds: int, seed: int, val_share: float) -> list[
     photos = data.splits["all"]
     targets = photos.targets()
     counts = np.bincount(targets, minlength=len(data.classes))
-    if counts.min() < max(folds, 3):
-        few = data.classes[int(counts.argmin())]
-        raise DataError(f"{data.name}: the class {few!r} has {counts.min()} photos, too few for {folds} folds")
-    shuffled = by_class_and_hash(photos.keys, targets, f"folds {seed}")
-    turn = np.empty(len(targets), np.int64)  # of each photo in its class
-    turn[shuffled] = np.concatenate([np.arange(n) for n in counts])
-    found = []
+    number, holds = by_group(photos, f"folds {seed}")  # each photo alone where nothing says groups
+    groups = np.bincount([c for own in holds for c in own], minlength=len(counts))
+    if groups.min() < max(folds, 3):
+        few, n = data.classes[int(groups.argmin())], int(groups.min())
+        has = f"stands in {several(n, 'groups')} by {data.grouped_by!r}" if data.grouped_by else f"has {n} photos"
+        raise DataError(f"{data.name}: the class {few!r} {has}, too few for {folds} folds")
+    dealing, found = dealt(holds, folds), []
     for fold in range(folds):
-        places = np.where(turn % folds == fold, 2, 0).astype(np.int8)
-        for label, rest in enumerate(counts - np.bincount(targets[places == 2], minlength=len(counts))):
-            val, _ = held_out_counts(int(rest), (val_share, 0.0))
-            own = shuffled[(targets[shuffled] == label) & (places[shuffled] == 0)]
-            places[own[:val]] = 1
-        found.append(parted(data, "all", places))
+        places = np.where(dealing == fold, 2, 0).astype(np.int8)
+        rest = counts - np.bincount(targets[places[number] == 2], minlength=len(counts))
+        wanted = [held_out_counts(n, (val_share, 0.0))[0] for n in rest.tolist()]
+        found.append(parted(data, "all", together(holds, [wanted], places)[number]))
     return found
 
 
@@ -58,6 +59,8 @@ def cross_validate(
     An interrupted one goes on: folds that have ended are not trained again.
     """
     made = fold_splits(data, folds, seed, val_share)
+    for line in group_lines(data) if writes else ():
+        print(line, file=sys.stderr)
     names = [f"fold-{i}" for i in range(1, folds + 1)]
     if writes:
         make_folder(out)

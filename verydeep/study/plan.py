@@ -81,7 +81,7 @@ def stages(asked: Asked, base: Config) -> list[Stage]:
         ways = {"first": WAYS[:1], "table3": in_table, "all": WAYS}[asked.which if net in asked.nets else "first"]
         recipe, parent = base, f"A-{s}-seed{seed}" if net in FROM_A else None
         for way in ways:
-            config = replace(recipe, net=net, scale=scales[way], seed=seed)  # type: ignore[arg-type]
+            config = replace(recipe, net=net, scale=scales[way], seed=seed)
             name = f"{net}-{config.scale_text.strip('[]').replace(';', '-')}-seed{seed}"
             found.append(Stage(name, way, config, parent))
             recipe, parent = tuned, name  # the next S starts from this net

@@ -7,6 +7,7 @@ study.html  study.md  NET-S-SEED/    the page, and a run folder for each stage
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ import yaml
 
 import verydeep
 from verydeep.config import Config, from_plain, plain
+from verydeep.data.groups import group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
@@ -94,7 +96,7 @@ def prepare_study(
     plan = stages(asked, config)
     most, crops = asked.test_photos, asked.crops_photos
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
-    photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
+    photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
     about = {
         "format": FORMAT, "version": verydeep.__version__, "data": data, "location": location(data),
@@ -130,6 +132,8 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
 def begin_study(out: Path, about: dict[str, Any], photos: DataSet) -> None:
     """The folder, before its first stage: what the study is of, and the split that was drawn for it."""
     make_folder(out)
+    for line in group_lines(photos):
+        print(line, file=sys.stderr)
     if not (out / "study.json").exists():
         write_json(out / "study.json", about | {"stages": {}, "results": []})
     if not (out / "study.yaml").exists():

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from verydeep.config import Config
 from verydeep.data.batches import Batches
+from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
 from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError
@@ -25,6 +26,8 @@ def say_data(run: Run, data: DataSet) -> None:
     counts = ", ".join(f"{len(p)} {s}" for s, p in data.splits.items())
     how = " (held out by class, kept in split.csv)" if data.held_out else ""
     run.say(f"data: {data.name}, {several(len(data.classes), 'classes')}, photos: {counts}{how}")
+    for line in group_lines(data):
+        run.say(line)
     for photos in (data.split("train"), data.split("val")):
         targets = photos.targets()
         if len(strange := np.flatnonzero((targets < 0) | (targets >= len(data.classes)))):

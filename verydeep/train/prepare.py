@@ -52,7 +52,7 @@ def run_training(
         VGG(config.net, batch_norm=config.batch_norm, device="meta").freeze(config.freeze)
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
-        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn)
+        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run:
         with ranks.first_alone():
@@ -105,10 +105,10 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     photos = kept(data.split("train"), room, config.scales[1] if config.reduced else None)
     config = config.lasting(len(bounds(len(photos), config.batch)))
     say_data(run, data)
-    eats = inherited(run, start := start_of(config, resumes))
+    taken = inherited(run, start := start_of(config, resumes))
     with ranks.first_alone():
-        statistics = statistics_of(run, photos, config, eats)
-    classifier = begin(config, data, statistics, eats)
+        statistics = statistics_of(run, photos, config, taken)
+    classifier = begin(config, data, statistics, taken)
     if not resumes:
         first_weights(run, classifier, config, start)
     if config.freeze:

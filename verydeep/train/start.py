@@ -1,4 +1,4 @@
-"""Where a net starts: random weights, or another net's with what it eats (section 3.1, appendix A)."""
+"""Where a net starts: random weights, or another net's with its input (section 3.1, appendix A)."""
 
 import math
 from typing import NamedTuple
@@ -60,31 +60,31 @@ def of_contract(c: Contract) -> Inherited:
     return Inherited(c.mean, c.std, c.origin[:LONGEST_ORIGIN], c.licence)
 
 
-def statistics_of(run: Run, photos: Photos, config: Config, eats: Inherited | None) -> Statistics:
+def statistics_of(run: Run, photos: Photos, config: Config, taken: Inherited | None) -> Statistics:
     """Statistics of the training photos, measured once and kept in the run; not measured where nothing needs them."""
     file = run.path / "statistics.json"
     if file.exists():
         return record_of(Statistics, read_sealed(file))
-    if eats and config.colour == "off":
-        return Statistics(eats.mean, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 0)
+    if taken and config.colour == "off":
+        return Statistics(taken.mean, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 0)
     skipped, workers = Skipped(run, photos, config.bad_photos), workers_for(config.workers, photos.in_memory)
     found = measure(photos, sum(config.scales) // 2, config.seed, workers, skipped)
     write_sealed(file, found._asdict())
     return found
 
 
-def begin(config: Config, data: DataSet, statistics: Statistics, eats: Inherited | None) -> Classifier:
+def begin(config: Config, data: DataSet, statistics: Statistics, taken: Inherited | None) -> Classifier:
     """A new Classifier with its contract; mean, standard deviation and licence are those of its start."""
     red, green, blue = (round(v, 4) for v in statistics.mean)
     spread = max(round(math.sqrt(sum(statistics.eigenvalues) / 3), 4), 1.0)
     std = (spread if config.input_std == "measured" else config.input_std,) * 3
     mean, origin = (red, green, blue), f"trained by verydeep on {data.name}"
-    if eats:
-        mean, std = eats.mean, eats.std if config.input_std in (1, "measured") else std
-        origin = f"{origin}, from a net {eats.origin or 'of unknown origin'}"
+    if taken:
+        mean, std = taken.mean, taken.std if config.input_std in (1, "measured") else std
+        origin = f"{origin}, from a net {taken.origin or 'of unknown origin'}"
     contract = Contract.of(
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
-        licence=eats.licence if eats else "",
+        licence=taken.licence if taken else "",
     )  # fmt: skip
     classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout

@@ -14,6 +14,9 @@ class Check(Verb):
     _: KW_ONLY
     page: FilePath | None = None
     """write one HTML page with thumbnails there; null: none"""
+    groups: str | None = None
+    """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
+    null: a column such as group or patient"""
     workers: Workers = -1
     download: bool = False
 
@@ -22,7 +25,7 @@ class Check(Verb):
     def run(self) -> dict[str, Any]:
         from verydeep.doctor import check
 
-        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None)
+        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None, groups=self.groups)
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.doctor import check_text

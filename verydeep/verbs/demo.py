@@ -37,7 +37,7 @@ class Demo(Trains):
 
     def text(self, record: dict[str, Any]) -> str:
         answers = [
-            f"test photo {a['photo']}: {a['answer']} ({100 * a['probability']:.1f} %), in truth {a['truth']}"
+            f"test photo {a['photo']}: answer {a['answer']} ({100 * a['probability']:.1f} %), true class {a['truth']}"
             for a in record["answers"]
         ]
         yours = "your own photos, in a folder for each class: verydeep train PHOTOS --recipe auto --out runs/mine"

@@ -21,6 +21,9 @@ class Pack(Verb):
     """of the order in the shards"""
     bad_photos: BadPhotos = "stop"
     """an unreadable file stops the work, or is skipped; only --smallest_side decodes photos, so check DATA first"""
+    groups: str | None = None
+    """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
+    null: a column such as group or patient"""
     workers: Workers = -1
     download: bool = False
 
@@ -30,7 +33,7 @@ class Pack(Verb):
         from verydeep.shards import Packing, pack
 
         settings = Packing(self.smallest_side, self.shard_mb, self.seed, self.bad_photos, self.workers)
-        return pack(self.data, self.out, settings, self.download)
+        return pack(self.data, self.out, settings, self.download, groups=self.groups)
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.shards import summary

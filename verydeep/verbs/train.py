@@ -37,7 +37,8 @@ class Train(Trains):
             from verydeep.data.source import open_data
             from verydeep.study import cross_validate
 
-            c, data = self.config, open_data(self.data, download=self.download)
+            c = self.config
+            data = open_data(self.data, download=self.download, groups=c.groups)
             one = lambda out, split: self.one(out, split, ranks)  # noqa: E731
             found = cross_validate(data, self.folds, c.seed, c.val_share, Path(self.out), one, ranks.first)
             return found if ranks.first else None

@@ -24,7 +24,7 @@ class Weights(Verb):
 
 @dataclass(frozen=True)
 class List(Weights):
-    """published nets with origin, what they eat, licence and published errors, and whether they are at hand"""
+    """published nets with origin, the input they expect, licence and published errors, and whether they are at hand"""
 
     DOES = "list_published", "list_text"
 
@@ -48,8 +48,8 @@ class Convert(Weights):
     _: KW_ONLY
     to: Literal["safetensors", "torchvision", "keras", "caffe", "caffe-v1", "timm"]
     """the layout to write; safetensors carries the contract"""
-    eats: str | None = None
-    """what a foreign file eats, such as bgr-255 or rgb-01-std; null: what is known of it, else what is usual"""
+    expects: str | None = None
+    """the input of a foreign net, such as bgr-255 or rgb-01-std; null: what is known of it, else what is usual"""
     fold_mean: bool = False
     """fold another mean into conv1_1; borders differ then"""
     keep: bool = False
@@ -58,7 +58,7 @@ class Convert(Weights):
     def run(self) -> dict[str, Any]:
         from verydeep import weights
 
-        return weights.convert_model(self.model, self.to, Path(self.out), self.eats, self.fold_mean, self.keep)
+        return weights.convert_model(self.model, self.to, Path(self.out), self.expects, self.fold_mean, self.keep)
 
     def text(self, record: dict[str, Any]) -> str:
         return str(record["words"])

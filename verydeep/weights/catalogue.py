@@ -1,10 +1,9 @@
-"""Published nets by name: what they are and eat, their licences, where they are, what was published of them."""
+"""Published nets by name: what they are, their input and licences, where they are, what was published of them."""
 
 import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +57,7 @@ class Entry:
     name: str
     net: str
     origin: str
-    eats: str
+    expects: str
     licences: tuple[Licence, ...]
     file: str
     checksums: dict[str, Stated]
@@ -122,12 +121,6 @@ def weights_folder() -> Path:
     if own := os.environ.get("VERYDEEP_WEIGHTS"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "verydeep" / "weights"
-
-
-def similar(name: str) -> str:
-    """What to try for a name that is nearly one of the catalogue's; empty for others."""
-    near = get_close_matches(name, catalogue(), cutoff=0.5)
-    return f"published nets of a similar name are {', '.join(near)}: {LIST}" if near else ""
 
 
 def at_hand(found: Entry) -> Path:

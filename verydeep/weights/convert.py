@@ -15,7 +15,7 @@ from verydeep.contract import Contract
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.files.disk import saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
-from verydeep.weights.eats import USUAL, Colours, ContractWarning, Eats, eats_in, eats_of, eats_word, shortly
+from verydeep.weights.inputs import USUAL, Colours, ContractWarning, Input, input_in, input_of, input_word, shortly
 from verydeep.weights.model import load_or_features, locate
 from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
@@ -39,7 +39,7 @@ class Conversion(NamedTuple):
 
     path: Path
     to: str
-    eats: Eats  # what the written net eats
+    expects: Input  # what the written net expects
     folded: tuple[str, ...]  # of std and mean, what went into conv1_1
     inside: float  # conv1_1 away from the border
     border: float  # conv1_1 with the border
@@ -49,22 +49,22 @@ class Conversion(NamedTuple):
     def __str__(self) -> str:
         what = f"{' and '.join(self.folded)} folded into conv1_1" if self.folded else "no weight changed"
         return (
-            f"{self.path}: {self.to}, {what}; eats {self.eats}; largest difference "
+            f"{self.path}: {self.to}, {what}; expects {self.expects}; largest difference "
             f"{self.inside:.1e} in conv1_1, {self.border:.1e} at its border, {self.outputs:.1e} at the end"
         )
 
 
 def convert(
-    source: Path | str | Net, to: Target, out: Path | str, *, eats: str | Eats | None = None,
+    source: Path | str | Net, to: Target, out: Path | str, *, expects: str | Input | None = None,
     keep: bool = False, fold_mean: bool = False,
 ) -> Conversion:  # fmt: skip
-    """Writes a net for Caffe (V2 or V1), Keras, torchvision or timm, to eat what nets of that layout usually eat.
+    """Writes a net for Caffe (V2 or V1), Keras, torchvision or timm, with the input that is usual there.
 
-    source: a model or its path; `eats` says what a foreign file eats, as in `read_foreign`. The source's std is folded
+    source: a model or its path; `expects`: the input of a foreign net, as in `read_foreign`. The source's std is folded
     into conv1_1 exactly: each weight is its fp64 product rounded once. Another mean can be folded too, with fold_mean,
-    but the border is padded with zeros, which then mean another colour; the report has the difference. With keep no bit
-    of a weight changes, and the user of the file must feed it the source's mean and std. The file is read back and
-    compared before it gets its name, so that a bad one is never seen. Raises ModelError, ConfigError and RunError.
+    but the border is padded with zeros, which then mean another colour; the report has the difference. With keep no
+    weight changes, and who uses the file must normalise by the source's mean and std. The file is read back and
+    compared before it gets its name. Raises ModelError, ConfigError and RunError.
     """
     path = Path(out)
     if to not in WRITERS:
@@ -72,19 +72,19 @@ def convert(
     check_out(source, path, to, WRITERS[to][1])
     if keep and fold_mean:
         raise ConfigError("keep and fold_mean: the one leaves conv1_1 as it is, the other changes it; give one of them")
-    net = load_or_features(source, eats) if isinstance(source, (str, Path)) else source
+    net = load_or_features(source, expects) if isinstance(source, (str, Path)) else source
     about, tensors = contents(net)
     if about.net == "A-LRN":
         raise ModelError("net A-LRN normalises its responses; nets of that layout do not and would answer otherwise")
-    usual = eats_of(USUAL[to.removesuffix("-v1")])
-    wanted = eats_in(usual.order, about.mean, about.std) if keep else usual
+    usual = input_of(USUAL[to.removesuffix("-v1")])
+    wanted = input_in(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
     if "mean" in folded and not fold_mean:
         raise ModelError(
             f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean, "
-            "which changes conv1_1 and what the border sees, or --keep, and feed the net its own mean"
+            "which changes conv1_1 and what the border sees, or --keep, and subtract its own mean"
         )
     if folded:
         tensors = fold(tensors, about, mean, std)
@@ -125,14 +125,14 @@ def fold(tensors: dict[str, Tensor], about: Contract | Features, mean: Colours, 
     return found
 
 
-def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, eats: Eats) -> Net:
+def written(tensors: dict[str, Tensor], to: str, trial: Path, path: Path, its: Input) -> Net:
     """Writes what is to lie at `path` elsewhere, and reads it back from there. Raises ModelError and OSError."""
-    if eats.order == "BGR":
+    if its.order == "BGR":
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     try:
         WRITERS[to][0](tensors, trial)
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the source names its classes
-            return open_foreign(trial, eats)
+            return open_foreign(trial, its)
     except (ValueError, ModelError) as e:
         raise ModelError(f"{path} was not written: {str(e).replace(str(trial), 'what was to lie there')}") from e
 
@@ -151,8 +151,8 @@ def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, 
         )
 
 
-def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str, ...]:
-    """What is not read back from the file as it was in the net, and the word by which it eats here what it should."""
+def notes(net: Net, back: Net, path: Path, its: Input, usual: Input) -> tuple[str, ...]:
+    """What is not read back from the file as it was in the net, and the word for its input."""
     (was, _), (now, _), found = contents(net), contents(back), []
     lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
     if isinstance(was, Contract) and isinstance(now, Contract):
@@ -165,7 +165,7 @@ def notes(net: Net, back: Net, path: Path, eats: Eats, usual: Eats) -> tuple[str
         names = shown(was.left[:3]) + ", ..." * (len(was.left) > 3)
         found.append(f"{several(len(was.left), 'tensors')} of another head left out ({names})")
     with suppress(ConfigError):  # the mean of a net may be one that nobody writes
-        if eats != usual and eats_of(word := eats_word(eats)) == eats:
+        if its != usual and input_of(word := input_word(its)) == its:
             found.append(f"to use it here: {path}@{word}")
     return tuple(found)
 

@@ -15,20 +15,20 @@ from verydeep.errors import ModelError
 from verydeep.shape import Pooling
 from verydeep.weights import keras
 from verydeep.weights.catalogue import Entry, catalogue, data
-from verydeep.weights.eats import EATS, ContractWarning, Eats, Order, eats_in, eats_of
+from verydeep.weights.inputs import INPUTS, ContractWarning, Input, Order, input_in, input_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
 
-# of the largest value: 16-bit files and values printed with four decimals differ by less, trained ones soon by more
+# of the largest value: 16-bit files and values of four decimals differ by less, trained ones soon by more
 NEAR = 0.005
 ORDERS: tuple[Order, ...] = ("RGB", "BGR")
 
 
 class Descent(NamedTuple):
-    """conv1_1 is a catalogued net's and eats this; `whole` where every convolution is that net's, bit for bit."""
+    """conv1_1 is a catalogued net's and expects this; `whole` where every convolution is that net's, bit for bit."""
 
     name: str
-    eats: Eats
+    expects: Input
     whole: bool
 
     def __str__(self) -> str:
@@ -66,14 +66,14 @@ def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
     for known in first_layers():
         if not near(biases[: len(known.biases)], known.biases):
             continue
-        mean, std = eats_of(catalogue()[known.name].eats).rgb()
-        for taken in {eats.rgb()[1] for eats in EATS.values()} if len(known.biases) else {std}:
+        mean, std = input_of(catalogue()[known.name].expects).rgb()
+        for taken in {its.rgb()[1] for its in INPUTS.values()} if len(known.biases) else {std}:
             folded = known.kernel * (float32(taken) / float32(std)).view(3, 1, 1)
             for order in ORDERS:
                 if near(kernels[0], folded if order == "RGB" else folded.flip(0)):
                     alike = taken == std and not any(name.startswith("bn") for name in tensors)
                     whole = alike and fingerprint(tensors, order) == known.convolutions
-                    return Descent(known.name, eats_in(order, mean, taken), whole)
+                    return Descent(known.name, input_in(order, mean, taken), whole)
     return None
 
 
@@ -88,8 +88,8 @@ def near(found: Tensor, known: Tensor) -> bool:
     return bool((found - known).abs().max() <= NEAR * known.abs().max())
 
 
-def unlike(one: Eats, other: Eats) -> bool:
-    """Whether a net that eats the one fails on the other. Means that were rounded differently do not matter."""
+def unlike(one: Input, other: Input) -> bool:
+    """Whether a net of the one fails on the other. Means that were rounded differently do not matter."""
     (mean, std), (its_mean, its_std) = one.rgb(), other.rgb()
     far = any(abs(a - b) > 2 for a, b in zip(mean, its_mean, strict=True))
     return far or one.order != other.order or any(not 0.99 < a / b < 1.01 for a, b in zip(std, its_std, strict=True))
@@ -105,11 +105,8 @@ def fingerprint(tensors: Mapping[str, Tensor], order: str) -> str:
     return found.hexdigest()
 
 
-# What is said of it, by the user, the catalogue, its first layer or itself
-
-
 class Said(NamedTuple):
-    eats: Eats
+    expects: Input
     pooling: Pooling
     origin: str
     licence: str
@@ -118,7 +115,7 @@ class Said(NamedTuple):
 
 
 def said_of(
-    path: Path, found: Found, layout: Layout, eats: str | Eats | None, entry: Entry | None, origin: str, licence: str
+    path: Path, found: Found, layout: Layout, given: str | Input | None, entry: Entry | None, origin: str, licence: str
 ) -> Said:
     """What the user says, the catalogue knows of the file or its first layer, the file tells, or is usual.
 
@@ -126,41 +123,42 @@ def said_of(
     """
     pooling = found.pooling or layout.pooling
     if entry:
-        eaten, origin = eats_of(entry.eats if eats is None else eats), origin or f"{entry.name}: {entry.origin}"
+        taken, origin = input_of(entry.expects if given is None else given), origin or f"{entry.name}: {entry.origin}"
         classes = imagenets_classes() if entry.head else ()
-        return Said(eaten, pooling, origin, licence or entry.licence, classes, entry.scales)
+        return Said(taken, pooling, origin, licence or entry.licence, classes, entry.scales)
     known = descent_of(found.tensors)
-    eaten = eats_told(path, found, layout, known) if eats is None else eats_of(eats)
-    if known and eats is not None and unlike(eaten, known.eats):
+    taken = input_told(path, found, layout, known) if given is None else input_of(given)
+    if known and given is not None and unlike(taken, known.expects):
         guessed(
-            f"{path} was taken to eat {eaten}, as was said, but {known}, which eats {known.eats}; "
-            "if that is a mistake, leave it out: @NAME, eats= of read_foreign, or --eats of 'verydeep weights convert'"
+            f"{path} is assumed to expect {taken}, as was said, but {known}, which expects {known.expects}; "
+            "if that is wrong, leave out @NAME, expects= of read_foreign, or --expects of 'verydeep weights convert'"
         )
     origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
-    return Said(eaten, pooling, origin, licence or (catalogue()[known.name].licence if known else ""))
+    return Said(taken, pooling, origin, licence or (catalogue()[known.name].licence if known else ""))
 
 
-def eats_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Eats:
-    """What a file eats for all that it tells, with a ContractWarning for what was assumed. Raises ModelError."""
+def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Input:
+    """What a file tells of its input, with a ContractWarning for what was assumed. Raises ModelError."""
     if before := next((layer for layer in found.left if layer in keras.BEFORE), None):
         raise ModelError(
-            f"{path} has a {before}, which changes what its convolutions eat; say what the net eats: {path.name}@NAME"
+            f"{path} has a {before}, which changes the input of its convolutions; "
+            f"say what they expect: {path.name}@NAME"
         )
-    usual = eats_of(layout.usual)
-    eats = known.eats if known and unlike(usual, known.eats) else usual
+    usual = input_of(layout.usual)
+    its = known.expects if known and unlike(usual, known.expects) else usual
     if found.mean:
-        eats = eats._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
-    told = found.mean and (eats.order, eats.std) == (usual.order, usual.std)
+        its = its._replace(mean=(found.mean[0], found.mean[1], found.mean[2]))
+    told = found.mean and (its.order, its.std) == (usual.order, usual.std)
     outputs = len(found.tensors["fc8.bias"]) if "fc8.bias" in found.tensors else 0
-    # The first layer of a net that was trained on is no proof, as many were fed otherwise; all convolutions are one.
+    # The first layer of a net that was trained on is no proof; all its convolutions are one.
     if not told and not (known and known.whole and outputs in (0, len(imagenet_classes()))):
         because = f"{known}, and" if known else f"as is usual for {layout.origin} ({layout.form}),"
         guessed(
-            f"{path} does not say what its net eats; {because} it was taken to eat {eats}. "
-            f"If you know better, write {path.name}@NAME, also in verydeep.load, NAME being one of {', '.join(EATS)} "
-            "or ORDER:mean:std (eats= of read_foreign)"
+            f"{path} does not say what input its net expects; {because} it is assumed to expect {its}. "
+            f"If you know better, write {path.name}@NAME, also in verydeep.load, NAME being one of {', '.join(INPUTS)} "
+            "or ORDER:mean:std (expects= of read_foreign)"
         )
-    return eats
+    return its
 
 
 def guessed(what: str) -> None:

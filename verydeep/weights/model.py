@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
+from verydeep.near import meant
 from verydeep.net.classifier import Classifier, read_classifier
-from verydeep.weights.catalogue import Entry, catalogue, checked_file, similar
-from verydeep.weights.eats import EATS, Eats
+from verydeep.weights.catalogue import Entry, catalogue, checked_file
+from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
@@ -23,7 +24,7 @@ class Location(NamedTuple):
 
     path: Path
     entry: Entry | None = None
-    eats: str | None = None
+    expects: str | None = None
     key: str = ""  # which net of a file of several
 
 
@@ -32,21 +33,21 @@ def load(model: str | Path) -> Classifier:
     return with_fc(load_or_features(model), model)
 
 
-def load_or_features(model: str | Path, eats: str | Eats | None = None, start: bool = False) -> Net:
-    """As `load`, but of a foreign file without FC layers its convolutions. `eats` is another way to say FILE@NAME."""
+def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:
+    """As `load`, but of a foreign file without FC layers its convolutions. `given`: the NAME of FILE@NAME."""
     path, entry, said, key = locate(model)
-    if said is not None and eats is not None:
-        raise ConfigError(f"eats: @{said} says already what {model} eats; give one of @NAME and --eats")
+    if said is not None and given is not None:
+        raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
     layout = None if entry else layout_of(path)
-    if (entry or layout == OWN) and (said is not None or eats is not None):
-        what, flag = entry.name if entry else path, "--eats" if said is None else f"@{said}"
-        raise ConfigError(f"eats: {what} carries its contract, which says what it eats; leave {flag} out")
-    if key and (entry or layout == OWN):
-        raise ConfigError(f"{model} names a net within a file, but {entry.name if entry else path} is one net; leave #{key} out")
+    if (entry or layout == OWN) and (said is not None or given is not None):
+        what, flag = entry.name if entry else path, "--expects" if said is None else f"@{said}"
+        raise ConfigError(f"expects: {what} carries its contract, which says what it expects; leave {flag} out")
+    if key and layout == OWN:
+        raise ConfigError(f"{model} names a net within a file, but {path} is one net; leave #{key} out")
     if entry:
         path = checked_file(entry)
     if (entry and not entry.builtin) or layout not in (None, OWN):
-        return open_foreign(path, said if eats is None else eats, entry=entry, start=start, key=key)
+        return open_foreign(path, said if given is None else given, entry=entry, start=start, key=key)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
@@ -58,7 +59,7 @@ def load_start(model: str | Path) -> Net:
 
 
 def locate(model: str | Path) -> Location:
-    """FILE@NAME names a file of another toolkit and what its net eats. Raises ConfigError and ModelError."""
+    """FILE@NAME names a file of another toolkit and what its net expects. Raises ConfigError and ModelError."""
     name = str(model)
     if not name:
         raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
@@ -94,21 +95,21 @@ def within_folder(path: Path) -> Path:
 
 def said_at(name: str) -> Location:
     """Of FILE#KEY, FILE@NAME, and both. Raises ConfigError for a published net, and ModelError where there is none."""
-    key, file, eats = "", name, None
+    key, file, given = "", name, None
     for _ in range(2):
         at, mark = max((file.rfind(mark), mark) for mark in "#@")
         if at <= 0:
             break
         file, said = file[:at], file[at + 1 :]
-        key, eats = (said, eats) if mark == "#" else (key, said)
+        key, given = (said, given) if mark == "#" else (key, said)
         if found := there(file):
             if found.entry:
                 what = "# and @ say something of a file of another toolkit"
                 raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave {name[at:][:80]} out")
-            return found._replace(eats=eats, key=key)
+            return found._replace(expects=given, key=key)
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
-        raise ModelError(f"{name} is not a built-in net; try {' or '.join(known)}")
-    file, at, eats = name.rpartition("@")
-    path = Path(file if at and (eats in EATS or ":" in eats) else name).expanduser()
-    raise ModelError(f"{path} does not exist; {similar(path.name) or f'expected {EXPECTED}'}")
+        raise ModelError(f"{name} is not a built-in net{meant(name, known, f'; try {known[0]}')}")
+    file, _, given = name.rpartition("@")
+    path = Path(file if file and (given in INPUTS or ":" in given) else name).expanduser()
+    raise ModelError(f"{path} does not exist{meant(path.name, catalogue(), f'; expected {EXPECTED}')}")

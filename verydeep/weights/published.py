@@ -14,15 +14,16 @@ from torch import Tensor
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
-from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file, similar
+from verydeep.near import meant
+from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file
 from verydeep.weights.convert import WRITERS, check_out, convert
-from verydeep.weights.eats import Eats, shortly
+from verydeep.weights.inputs import Input, shortly
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features, contents, open_foreign
 from verydeep.words import aligned, several
 
 LARGEST = 1 << 30  # bytes of a file; the largest of the catalogue has 548 MiB
-LIST_COLUMNS = ("name", "net", "MiB", "at hand", "eats", "errors % (top-1/top-5)", "licence", "origin")
+LIST_COLUMNS = ("name", "net", "MiB", "at hand", "expects", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
 PIECE = 1 << 22  # values of fc6 that are float64 at a time
 
@@ -34,7 +35,7 @@ def list_published() -> list[dict[str, Any]]:
 
 def listing_of(e: Entry) -> dict[str, Any]:
     return {
-        "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.eats,
+        "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.expects,
         "file": str(e.path), "bytes": e.size, "bytes_exact": e.bytes is not None,
         "at_hand": e.path.is_file() and e.fits(e.path.stat().st_size),
         "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
@@ -52,11 +53,11 @@ def list_text(records: list[dict[str, Any]]) -> str:
         none = "none published with a protocol" if e.head else "none: it has no FC layers"
         first, *more = [str(one) for one in e.errors] or [none]
         net, licence = e.net + " + batch norm" * e.batch_norm, ", or ".join(one.says for one in e.licences)
-        rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.eats, first, licence, e.origin))
+        rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.expects, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
     note = (
-        "Checksums and addresses are as their sources state them (--json names them); of those, only the one of "
-        "oxford-d-convolutions was checked by fetching."
+        "Checksums and addresses are their sources' (--json names them); "
+        "only those of oxford-d-convolutions were checked by fetching."
     )
     return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 
@@ -64,7 +65,7 @@ def list_text(records: list[dict[str, Any]]) -> str:
 def fetch_published(name: str) -> dict[str, Any]:
     """Fetches a published net that is not at hand, and loads it once. Raises ModelError."""
     if (e := catalogue().get(name)) is None:
-        raise ModelError(f"{name} is not a published net; {similar(name) or LIST}")
+        raise ModelError(f"{name} is not a published net{meant(name, catalogue(), f'; {LIST}')}")
     if not e.path.is_file():
         elsewhere = f"set VERYDEEP_WEIGHTS to a folder with {e.size // MB} MB"
         urls = tuple(url.value for url in e.urls)
@@ -82,22 +83,22 @@ def fetched_text(r: dict[str, Any]) -> str:
     return f"{r['name']} is in {r['file']}; licence: {catalogue()[r['name']].licence}"
 
 
-def convert_model(source: str, to: str, out: Path, eats: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
+def convert_model(source: str, to: str, out: Path, expects: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:
     """Writes a model for another toolkit, or as a file of ours. Raises ModelError, ConfigError and RunError."""
     if to != "safetensors":
-        report = convert(source, to, out, eats=eats, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # checks
-        figures = {k: v for k, v in report._asdict().items() if k not in ("path", "eats")}
+        report = convert(source, to, out, expects=expects, fold_mean=fold_mean, keep=keep)  # type: ignore[arg-type]  # checks
+        figures = {k: v for k, v in report._asdict().items() if k not in ("path", "expects")}
         return {"file": str(out), "words": "\n".join([str(report), *report.notes])} | figures
     if useless := " and ".join(flag for flag, on in (("fold_mean", fold_mean), ("keep", keep)) if on):
         why = "a safetensors file carries the model's own mean and std"
         raise ConfigError(f"{useless}: {why}; leave it out, or write another layout: {', '.join(WRITERS)}")
     check_out(source, out, to, (".safetensors",))
-    found = load_or_features(source, eats)
+    found = load_or_features(source, expects)
     if isinstance(found, Features):
         raise ModelError(f"{source} has no FC layers, so it is no classifier; 'verydeep train DATA --from' takes it")
     found.save(out)
     c = found.contract
-    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, eats {Eats('RGB', c.mean, c.std)}"
+    words = f"{out}: net {c.net}, {several(len(c.classes), 'classes')}, expects {Input('RGB', c.mean, c.std)}"
     return {"file": str(out), "to": to, "words": words, "contract": asdict(c)}
 
 

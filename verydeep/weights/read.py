@@ -18,7 +18,7 @@ from verydeep.shape import Pooling
 from verydeep.weights import caffe, checkpoint, keras, matconvnet, onnx
 from verydeep.weights.catalogue import Entry, published_as
 from verydeep.weights.descent import Said, imagenets_classes, said_of
-from verydeep.weights.eats import Colours, ContractWarning, Eats
+from verydeep.weights.inputs import Colours, ContractWarning, Input
 from verydeep.weights.recognise import OWN, Layout, recognise
 from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
 from verydeep.words import several
@@ -32,7 +32,7 @@ READERS: dict[str, tuple[Callable[..., Found], str]] = {
 
 @dataclass(frozen=True)
 class Features:
-    """The convolutions of a net without FC layers, with all of a contract that they need. They eat RGB, 0-255."""
+    """The convolutions of a net without FC layers, with all of a contract that they need. They expect RGB, 0-255."""
 
     tensors: dict[str, Tensor]  # float32, by our names
     net: str
@@ -81,18 +81,18 @@ FC8 = ("fc8.weight", "fc8.bias")
 
 
 def read_foreign(
-    path: Path | str, eats: str | Eats | None = None, classes: Sequence[str] | None = None, *, origin: str = "",
+    path: Path | str, expects: str | Input | None = None, classes: Sequence[str] | None = None, *, origin: str = "",
     licence: str = "",
 ) -> Classifier:  # fmt: skip
     """The Classifier of another toolkit's file, in float32 on the CPU, in eval mode.
 
-    eats: what the net eats, a name in eats.EATS or an Eats. Without it, what the catalogue knows of a published file or
-    of its first layer, else what the layout usually eats, with a ContractWarning where that is a guess. classes: their
-    names in order; without them the file's, else ImageNet's for a thousand, with a ContractWarning, and `class 0` and
-    on for any other number. origin and licence go into the contract as they are. Raises ConfigError, and ModelError,
+    expects: the net's input, a name in INPUTS or an Input; None: what the catalogue knows of a published file or
+    its first layer, else what is usual for the layout, with a ContractWarning where that is a guess. classes: their
+    names in order; None: the file's, else ImageNet's for a thousand, with a ContractWarning, and `class 0` and on for
+    any other number. origin and licence go into the contract as they are. Raises ConfigError, and ModelError,
     also for a file without FC layers (read_features reads those).
     """
-    return with_fc(open_foreign(Path(path), eats, classes, origin, licence), path)
+    return with_fc(open_foreign(Path(path), expects, classes, origin, licence), path)
 
 
 def with_fc(found: Net, path: Path | str) -> Classifier:
@@ -107,16 +107,18 @@ def with_fc(found: Net, path: Path | str) -> Classifier:
     )
 
 
-def read_features(path: Path | str, eats: str | Eats | None = None, *, origin: str = "", licence: str = "") -> Features:
+def read_features(
+    path: Path | str, expects: str | Input | None = None, *, origin: str = "", licence: str = ""
+) -> Features:
     """The convolutions of another toolkit's file, whatever FC layers it has. Otherwise as `read_foreign`."""
     path = Path(path)
     found, layout = take(path)
-    said = said_of(path, found, layout, eats, published_as(path), origin, licence)
+    said = said_of(path, found, layout, expects, published_as(path), origin, licence)
     return features_of(path, without_fc(found.tensors), found.left, said)[1]
 
 
 def open_foreign(
-    path: Path, eats: str | Eats | None = None, classes: Sequence[str] | None = None, origin: str = "",
+    path: Path, given: str | Input | None = None, classes: Sequence[str] | None = None, origin: str = "",
     licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False, key: str = "",
 ) -> Net:  # fmt: skip
     """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
@@ -126,7 +128,8 @@ def open_foreign(
     """
     found, layout = take(path, key)
     understood = [f"its net is {path.name}#{found.inside}"] * bool(found.inside and not key)
-    said = said_of(path, found, layout, eats, None if entry == "none" else entry or published_as(path), origin, licence)
+    known = None if entry == "none" else entry or published_as(path)
+    said = said_of(path, found, layout, given, known, origin, licence)
     if not any(name.startswith(FC) for name in found.tensors):
         return features_of(path, found.tensors, found.left, said)[1]
     if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
@@ -179,11 +182,11 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
     """The net of these tensors, on the meta device, and they with what is said of them. Raises ModelError."""
     with reading(path, "a VGG"):
         net = describe(tensors, said.pooling)
-    if said.eats.order == "BGR":  # the same numbers in another place
+    if said.expects.order == "BGR":  # the same numbers in another place
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
     norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
     tensors = tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
-    mean, std = said.eats.rgb()
+    mean, std = said.expects.rgb()
     return net, Features(
         tensors, net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
     )
@@ -203,6 +206,6 @@ def take(path: Path, key: str = "") -> tuple[Found, Layout]:
 
 
 def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:
-    """What a net eats and is, and its float32 tensors by our names."""
+    """What a net is, and its float32 tensors by our names."""
     about, tensors = (net, net.tensors) if isinstance(net, Features) else (net.contract, net.net.state_dict())
     return about, {n: t.detach().cpu().float() for n, t in tensors.items() if not n.endswith("num_batches_tracked")}

@@ -10,7 +10,7 @@ from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, checkpoint, onnx, torch_file, torchvision
-from verydeep.weights.eats import USUAL
+from verydeep.weights.inputs import USUAL
 from verydeep.weights.torch_file import contents_of
 from verydeep.weights.wire import beginning
 
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
     @property
     def usual(self) -> str:
-        """What such nets usually eat, a name in eats.EATS."""
+        """The usual input of such nets."""
         return USUAL.get(self.form) or USUAL.get(self.origin, "rgb-01-std")
 
     @property

@@ -15,7 +15,7 @@ from verydeep.files.tensors import cut
 from verydeep.net.vgg import VGG, column
 from verydeep.paper import STRIDE, TABLE_1
 from verydeep.shape import Pooling, Shape
-from verydeep.weights.eats import Eats
+from verydeep.weights.inputs import Input
 
 T = TypeVar("T")
 # deepest first: one net for each number of layers a block; C has the names of D
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (what says so, names) where the file tells
     pooling: Pooling | None = None  # where the file tells
     inside: str = ""  # where in the file the net was found
-    eats: Eats | None = None  # what the layers before the net make of pixels that it is given
+    expects: Input | None = None  # where layers before the net say it
 
 
 @contextmanager

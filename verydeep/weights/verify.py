@@ -14,14 +14,14 @@ from verydeep.errors import ModelError
 from verydeep.files.disk import read_sealed
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
 from verydeep.weights.descent import descent_of
-from verydeep.weights.eats import ContractWarning
+from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load, locate
 from verydeep.weights.read import contents, open_foreign, take
 from verydeep.weights.recognise import OWN, Layout, layout_of
 
 HASHED = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8})\.pth$")  # torchvision's names; eight decimals may be a date or a step
-NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none of those whose values are known"
-CERTAIN = 6.0  # standard errors of a correlation that independent weights do not reach in a lifetime
+NOT_KNOWN = "it is none of the catalogue's nets, and its first layer is none that is known"
+CERTAIN = 6.0  # standard errors of a correlation, beyond independent weights
 ABOVE_EDGE = 1.25  # times the largest singular value of independent weights, which scatters by 10 percent at most
 LARGEST_MATRIX = 1 << 24  # weights: more would take seconds and tell nothing new
 

@@ -1,4 +1,4 @@
-"""What foreign nets eat. Files do not say it, and files of the same names and shapes differ in it (decision 10)."""
+"""The input of foreign nets. Files do not say it, and differ in it at the same names and shapes (decision 10)."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ class ContractWarning(UserWarning):
     """A foreign file does not say all, and something was assumed or left out."""
 
 
-class Eats(NamedTuple):
+class Input(NamedTuple):
     """(x - mean) / std of pixels x of 0-255; mean and std are in 0-255 units and in the order given."""
 
     order: Order
@@ -27,8 +27,8 @@ class Eats(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """In EATS."""
-        return next((name for name, known in EATS.items() if known == self), None)
+        """In INPUTS."""
+        return next((name for name, known in INPUTS.items() if known == self), None)
 
     def __str__(self) -> str:
         named = f"{self.name}: " if self.name else ""
@@ -41,43 +41,43 @@ def times_255(colours: Colours) -> Colours:
 
 WRITTEN_OUT = "ORDER:mean:std of 0-255, such as RGB:123.68,116.78,103.94:1,1,1"
 TORCHVISION = times_255((0.485, 0.456, 0.406)), times_255((0.229, 0.224, 0.225))
-EATS = {
-    "bgr-255": Eats("BGR", (103.939, 116.779, 123.68)),  # the paper's own nets and what was converted from them
-    "rgb-255": Eats("RGB", (123.68, 116.779, 103.939)),  # the same with conv1_1 turned, as in MatConvNet
-    "rgb-01-std": Eats("RGB", *TORCHVISION),  # trained with torchvision
+INPUTS = {
+    "bgr-255": Input("BGR", (103.939, 116.779, 123.68)),  # the paper's own nets and what was converted from them
+    "rgb-255": Input("RGB", (123.68, 116.779, 103.939)),  # the same with conv1_1 turned, as in MatConvNet
+    "rgb-01-std": Input("RGB", *TORCHVISION),  # trained with torchvision
     # torchvision's features-only D: std is 1 / 255 of 0-1
-    "rgb-255-rounded": Eats("RGB", times_255((0.48235, 0.45882, 0.40784))),
-    "rgb-01": Eats("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
+    "rgb-255-rounded": Input("RGB", times_255((0.48235, 0.45882, 0.40784))),
+    "rgb-01": Input("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),  # 0-1 and no mean
 }
-# What nets of a layout usually eat
+# Of nets of a layout
 USUAL = {
     "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
     "caffe's names": "bgr-255",
 }  # fmt: skip
 
 
-def eats_of(given: str | Eats) -> Eats:
+def input_of(given: str | Input) -> Input:
     """By name, or written out as ORDER:mean:std, such as RGB:123.68,116.78,103.94:1,1,1. Raises ConfigError."""
-    if isinstance(given, Eats):
+    if isinstance(given, Input):
         return given
-    if found := EATS.get(given):
+    if found := INPUTS.get(given):
         return found
     order, *numbers = given.split(":")
     if not numbers:
-        raise ConfigError(f"eats: {given!r:.80} is not known; try one of {', '.join(EATS)}, or {WRITTEN_OUT}")
+        raise ConfigError(f"expects: {given!r:.80} is not known; try one of {', '.join(INPUTS)}, or {WRITTEN_OUT}")
     order, mean, std = order.upper(), three(numbers[0]), three((*numbers, "1,1,1")[1])
     if order not in ("RGB", "BGR") or not (mean and min(mean) >= 0) or not (std and min(std) > 0) or len(numbers) > 2:
         raise ConfigError(
-            f"eats: {given!r:.80} is not understood; write {WRITTEN_OUT}: RGB or BGR, a mean of three numbers from "
+            f"expects: {given!r:.80} is not understood; write {WRITTEN_OUT}: RGB or BGR, a mean of three numbers from "
             "0 to 255, and, unless it is 1,1,1, a std of three above 0 and up to 255"
         )
     if 0 < max(mean) <= 1:
         of_255 = times_255(mean), times_255(std) if max(std) <= 1 else std
         colours = (",".join(f"{c:.9g}" for c in colours) for colours in of_255)
         raise ConfigError(
-            f"eats: the mean of {given!r:.80} looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
+            f"expects: the mean of {given!r:.80} looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
         )
-    return Eats("BGR" if order == "BGR" else "RGB", mean, std)
+    return Input("BGR" if order == "BGR" else "RGB", mean, std)
 
 
 def three(text: str) -> Colours | None:
@@ -89,15 +89,15 @@ def three(text: str) -> Colours | None:
     return None
 
 
-def eats_in(order: Order, mean: Colours, std: Colours) -> Eats:
-    """For a net that eats this order, with mean and std in RGB as our contracts have them."""
-    return Eats(order, *Eats(order, mean, std).rgb())
+def input_in(order: Order, mean: Colours, std: Colours) -> Input:
+    """Of this order, from mean and std in RGB."""
+    return Input(order, *Input(order, mean, std).rgb())
 
 
-def eats_word(eats: Eats) -> str:
-    """As `eats_of` reads it, by name or to the last digit."""
-    mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (eats.mean, eats.std))
-    return eats.name or f"{eats.order}:{mean}:{std}"
+def input_word(its: Input) -> str:
+    """As `input_of` reads it, by name or to the last digit."""
+    mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (its.mean, its.std))
+    return its.name or f"{its.order}:{mean}:{std}"
 
 
 def shortly(colours: Sequence[float]) -> str:

@@ -25,7 +25,10 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import LONGEST_JSON, open_regular
 from verydeep.net.vgg import as_kernel, column
-from verydeep.weights.shapes import FC, PLAIN, Found, describe, parameters, rename, unrepeated
+from verydeep.files.tensors import cut
+from verydeep.weights import before
+from verydeep.weights.inputs import Input
+from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
@@ -33,9 +36,15 @@ NAMED = re.compile(r"block\d_conv\d|fc\d|predictions")
 # conv2d_3/vars/0, conv2d_3/kernel:0
 NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)")
 HEAD = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
-# layers that change what conv1_1 is given
-BEFORE = {"layer Rescaling", "layer Normalization", "layer Lambda", "layer Permute"}
-STRANGERS = BEFORE | {"layer BatchNormalization"}  # and one that changes what the weights mean
+# What a VGG is made of, beside what is done to pixels before it
+LAYERS = {
+    "InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dropout", "SpatialDropout2D", "Activation", "ReLU",
+    "Softmax", "Functional", "Model", "Sequential",
+}  # fmt: skip
+RANDOM = ("Random", "Gaussian", "Dropout", "InputLayer", "Resizing")  # how layers begin that let a photo be in a test
+MODELS = {"Functional", "Model", "Sequential"}
+NORMALISES = re.compile(r"(?:.*/)?normalization\w*/(?:.*/)?(?:(0|mean)|(1|variance)|2|count)(?::0)?")
+OPERANDS = ("x", "x1", "y", "x2", "value", "bias", "key", "slice_spec")
 PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
@@ -49,18 +58,24 @@ def names(net: str, batch_norm: bool) -> dict[str, str]:
 
 def read(path: Path) -> Found:
     """A file of any of the three kinds."""
-    with hdf5(path) as (file, strange):
-        named = by_layer(arrays(file))
+    with hdf5(path) as (file, config):
+        found = arrays(file)
+        norms = {name: m for name in found if (m := NORMALISES.fullmatch(name)) and "batch_norm" not in name}
+        named = by_layer({name: thing for name, thing in found.items() if name not in norms})
         for name, thing in named.items():
             tensor = torch.from_numpy(np.asarray(thing[()], dtype=np.float32))
             named[name] = tensor.permute(3, 2, 0, 1).contiguous() if tensor.ndim == 4 else tensor
-        found = dense_to_ours(rename(named, names))
-        return found._replace(left=(*found.left, *strange))
+        kept = {m.lastindex: found[name][()] for name, m in norms.items() if m.lastindex and found[name].size <= 3}
+        taken = dense_to_ours(rename(named, names))
+        if not config:
+            return taken
+        expects, why = input_of_graph(config, kept if len(norms) <= 3 else {})
+        return taken._replace(left=(*taken.left, *strangers(config)), expects=expects, before=why)
 
 
 @contextmanager
-def hdf5(path: Path) -> Iterator[tuple[Any, list[str]]]:
-    """The HDF5 file at a path or in an archive, and layers of its configuration that no VGG has."""
+def hdf5(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The HDF5 file at a path or in an archive, and its configuration, empty where it has none."""
     h5py = library()
     with open_regular(path) as f:
         zipped = f.read(2) == b"PK"
@@ -69,7 +84,7 @@ def hdf5(path: Path) -> Iterator[tuple[Any, list[str]]]:
             config = config if zipped else file.attrs.get("model_config")  # of a whole model in the older form
             if config and len(config) > LONGEST_JSON:
                 raise ValueError("its configuration is too long")
-            yield file, strangers(json.loads(config)) if config else []
+            yield file, json.loads(config) if config else {}
 
 
 def library() -> Any:
@@ -85,21 +100,102 @@ def member(f: BufferedReader) -> tuple[Any, bytes]:
     with zipfile.ZipFile(f) as archive:
         weights, config = archive.getinfo("model.weights.h5"), archive.getinfo("config.json")
         if weights.compress_type != zipfile.ZIP_STORED or config.file_size > LONGEST_JSON:
-            raise ValueError("its weights are compressed or its configuration is too long")
+            raise Unlike("its weights are compressed or its configuration is too long")
         text = archive.read(config)
     f.seek(weights.header_offset + 26)
     start = weights.header_offset + 30 + sum(struct.unpack("<2H", f.read(4)))  # the name and something more
     return Stretch(f, start, weights.file_size), text
 
 
-def strangers(layer: dict[str, Any]) -> list[str]:
-    """The layers that no VGG has, also in nets within the net. Raises ValueError where channels come first."""
-    config = layer["config"]
-    inner = config if isinstance(config, list) else config.get("layers", ())  # a list in the oldest files
-    if isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last":
-        raise ValueError("its channels come first")
-    own = [name] if (name := f"layer {layer.get('class_name')}") in STRANGERS else []
-    return own + [name for one in inner for name in strangers(one)]
+def layers_of(model: dict[str, Any]) -> list[dict[str, Any]]:
+    config = model.get("config", {})
+    return list(config if isinstance(config, list) else config.get("layers", ()))  # a list in the oldest files
+
+
+def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
+    """Layers and activations that no VGG has, from the first convolution on. Raises Unlike for channels first."""
+    found, units = list[str](), 0
+    for layer in layers_of(model):
+        kind, config = layer.get("class_name", ""), layer.get("config", {})
+        if isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last":
+            raise Unlike("its channels come first")
+        inner = strangers(layer, began) if layers_of(layer) else []
+        began = began or kind == "Conv2D" or "Conv2D" in json.dumps(config)
+        found += inner if layers_of(layer) else [f"layer {kind}"] * (began and kind not in LAYERS)
+        if kind in ("Conv2D", "Dense", "Activation"):
+            units, activation = config.get("units", units), config.get("activation") or "linear"
+            if activation not in ("relu", "linear", "softmax") and (activation, units) != ("sigmoid", 1):
+                found.append(f"activation {activation}"[:60])
+            if config.get("padding") == "valid" and config.get("kernel_size") != [1, 1]:
+                found.append(f"layer {kind} without padding")
+    return found
+
+
+# What is done to pixels before the first convolution
+
+
+def input_of_graph(model: dict[str, Any], kept: dict[int, Any]) -> tuple[Input | None, str]:
+    """What its first layers say of the input, or why that is not understood."""
+    try:
+        found, reached = through(model, before.probe(), kept)
+        return (before.input_after(found) if reached else None), ""
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
+        return None, cut(e)
+
+
+def through(model: dict[str, Any], value: Any, kept: dict[int, Any]) -> tuple[Any, bool]:
+    """A value after the layers of a model, or before its first convolution, and whether that was reached."""
+    known = dict[str, Any]()
+    for layer in layers_of(model):
+        kind, config = layer["class_name"], layer["config"]
+        name, nodes = layer.get("name") or config.get("name"), layer.get("inbound_nodes")
+        args, more = arguments(nodes[0], known) if nodes else ([value], {})
+        if kind in ("Conv2D", *MODELS) and (kind == "Conv2D" or "Conv2D" in json.dumps(config)):
+            return (args[0], True) if kind == "Conv2D" else through(layer, args[0], kept)
+        if kind in MODELS:
+            value, _ = through(layer, args[0], kept)
+        elif kind.startswith(RANDOM):
+            value = args[0]
+        elif kind == "Rescaling":
+            value = args[0] * plain(config["scale"], {}) + plain(config.get("offset", 0), {})
+        elif kind == "Normalization" and not config.get("invert"):
+            mean, variance = (plain(config.get(key), {}) for key in ("mean", "variance"))
+            mean, variance = (kept[1], kept[2]) if mean is None else (mean, variance)
+            value = (args[0] - np.reshape(mean, -1)) / np.maximum(np.sqrt(np.reshape(variance, -1)), 1e-7)
+        else:
+            operation = config["function"].split(".")[-1] if kind.endswith("OpLambda") else kind
+            args += [more[key] for key in OPERANDS if key in more]
+            value = before.done(operation.strip("_"), args, more.get("axis", config.get("axis")))
+        known[name] = value
+    return value, False
+
+
+def arguments(node: Any, known: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Of Keras 3: {"args": [...], "kwargs": {...}}; of Keras 2: [name, 0, 0, {...}], or a list of such."""
+    if isinstance(node, dict):
+        return [plain(one, known) for one in node["args"]], {k: plain(v, known) for k, v in node["kwargs"].items()}
+    name, _, constant, *more = node if isinstance(node[0], str) else node[0]
+    first = constant if name == "_CONSTANT_VALUE" else known[name]
+    return [plain(first, {})], {k: plain(v, known) for k, v in (more or [{}])[0].items() if v is not None}
+
+
+def plain(given: Any, known: dict[str, Any]) -> Any:
+    """An argument: a number, a value that is known, an array, a slice, or several."""
+    if isinstance(given, dict):
+        kind, config = given.get("class_name"), given.get("config", given)
+        if kind == "__keras_tensor__":
+            return known[config["keras_history"][0]]
+        if kind in ("__tensor__", "__numpy__"):
+            return np.asarray(config["value"], dtype=np.float64)
+        if kind == "__ellipsis__":
+            return ...
+        return slice(*(config[key] for key in ("start", "stop", "step")))
+    if isinstance(given, list) and len(given) > 2 and isinstance(given[0], str) and given[0] in known:
+        return known[given[0]]
+    if isinstance(given, (list, tuple)):
+        inner = [plain(one, known) for one in given]
+        return tuple(inner) if any(isinstance(one, (slice, type(...))) for one in inner) else inner
+    return given
 
 
 class Stretch(io.RawIOBase):
@@ -173,7 +269,7 @@ def by_number(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[An
             there = [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
             head = dict(zip(HEAD.values(), dense.values(), strict=True)) if len(dense) == len(HEAD) else dense
             return dict(zip(there, convolutions, strict=True)) | head
-    raise ValueError(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
+    raise Unlike(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
 
 
 def dense_to_ours(found: Found) -> Found:

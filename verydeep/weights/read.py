@@ -184,9 +184,12 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
         net = describe(tensors, said.pooling)
     if said.expects.order == "BGR":  # the same numbers in another place
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
+    mean, std = said.expects.rgb()
+    if min(std) < 0:  # a colour turned upside down before the net
+        signs = torch.tensor(std).sign().view(1, 3, 1, 1)
+        tensors, std = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}, tuple(map(abs, std))
     norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
     tensors = tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
-    mean, std = said.expects.rgb()
     return net, Features(
         tensors, net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
     )

@@ -40,6 +40,7 @@ class Found(NamedTuple):
     pooling: Pooling | None = None  # where the file tells
     inside: str = ""  # where in the file the net was found
     expects: Input | None = None  # where layers before the net say it
+    before: str = ""  # what is before the net and not understood
 
 
 @contextmanager

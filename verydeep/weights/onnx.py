@@ -1,7 +1,7 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
-Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run and
-not read. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
+Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run, and
+graph.py alone reads it. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
+from verydeep.weights.graph import told_by
 from verydeep.weights.shapes import Found, parameters, rename, unrepeated
 from verydeep.weights.wire import array, budget, last_text, message, numbers
 
@@ -44,17 +45,27 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
 
 
 def read(path: Path) -> Found:
-    found = unrepeated(initialisers(mapped(path), Beside(path)))
+    model = mapped(path)
+    found = by_names(unrepeated(initialisers(model, Beside(path))))
+    told = told_by(model)
+    outputs = len(found.tensors.get("fc8.bias", ()))
+    strange = [node for node in told.strange if (node, outputs) != ("node Sigmoid", 1)]
+    left = (*(name for name in found.left if name not in told.used), *strange)
+    return found._replace(left=left, expects=told.expects, before=told.before)
+
+
+def by_names(found: dict[str, Tensor]) -> Found:
+    """The layers of a graph by the names of its initialisers."""
     names = form(found)
     if names == "zoo":  # nets are counted where they are made, so that vgg0 may be vgg1
-        return rename({re.sub(r"^vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
+        return rename({re.sub(r"^.*?vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
     if names == "keras":
         return from_keras(found)
     return torchvision.ours(found)
 
 
 def form(names: Iterable[str]) -> str:
-    if any(re.fullmatch(r"vgg\d+_conv0_weight", name) for name in names):
+    if any(re.fullmatch(r"(.*[/_.])?vgg\d+_conv0_weight", name) for name in names):
         return "zoo"
     return "keras" if any(KERAS.fullmatch(name) for name in names) else "torch"
 

@@ -175,9 +175,11 @@ def test_sets_that_lie_elsewhere_are_not_followed(tmp_path, how, said):
 K = keras.ops
 # What people put before their net, each as (name, what it makes of a symbolic tensor)
 STEPS: dict[str, Any] = {
-    "/ 255": lambda x, _: x / 255.0, "/ 127.5 - 1": lambda x, _: x / 127.5 - 1.0, "* c": lambda x, r: x * few(r, 0.5, 2),
+    "/ 255": lambda x, _: x / 255.0, "/ 127.5 - 1": lambda x, _: x / 127.5 - 1.0,
+    "* c": lambda x, r: x * few(r, 0.5, 2),
     "- c": lambda x, r: x - few(r, 0, 0.1), "+ c": lambda x, r: x + few(r, 0, 0.1), "c - x": lambda x, _: 1.0 - x,
-    "flip": lambda x, _: K.stack([x[..., 2], x[..., 1], x[..., 0]], -1), "ops.flip": lambda x, _: K.flip(x, axis=-1), "-x": lambda x, _: -x,
+    "flip": lambda x, _: K.stack([x[..., 2], x[..., 1], x[..., 0]], -1), "ops.flip": lambda x, _: K.flip(x, axis=-1),
+    "-x": lambda x, _: -x,
     "cast": lambda x, _: K.cast(x, "float32"), "clip": lambda x, _: K.maximum(x, -1e9),
     "vgg": lambda x, _: keras.applications.vgg16.preprocess_input(x),
     "resnet_v2": lambda x, _: keras.applications.resnet_v2.preprocess_input(x),
@@ -238,7 +240,10 @@ def test_the_operations_before_a_net_say_its_input(tmp_path, steps, form):
 @pytest.mark.parametrize("step", ["Lambda", "x * x", "grey", "ZeroPadding2D", "BatchNormalization"])
 def test_an_operation_that_no_mean_stands_for_is_refused_unless_the_user_says_it(tmp_path, form, step):
     def made(x: Any) -> Any:
-        layers = {"ZeroPadding2D": lambda: keras.layers.ZeroPadding2D(0), "BatchNormalization": keras.layers.BatchNormalization}
+        layers = {
+            "ZeroPadding2D": lambda: keras.layers.ZeroPadding2D(0),
+            "BatchNormalization": keras.layers.BatchNormalization,
+        }
         if step == "Lambda":
             return keras.layers.Lambda(lambda t: t / 2)(x)
         return layers[step]()(x) if step in layers else x * x if step == "x * x" else (x + x[..., ::-1]) / 2
@@ -284,11 +289,12 @@ def operation(name: str, function: str, node: list[Any], kind: str = "TFOpLambda
     return {"class_name": kind, "config": config, "name": name, "inbound_nodes": [node]}
 
 
+MINUS = [-103.939, -116.779, -123.68]
 REVERSED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
 FLIPPED = operation("a", "__operators__.getitem", ["input_1", 0, 0, {"slice_spec": REVERSED}], "SlicingOpLambda")
 OF_KERAS_2 = {
     "preprocess_input": (
-        [FLIPPED, operation("b", "nn.bias_add", ["a", 0, 0, {"bias": [-103.939, -116.779, -123.68], "data_format": "channels_last"}])],
+        [FLIPPED, operation("b", "nn.bias_add", ["a", 0, 0, {"bias": MINUS, "data_format": "channels_last"}])],
         "bgr-255",
     ),
     "x / 255": ([operation("a", "math.truediv", ["input_1", 0, 0, {"y": 255.0, "name": None}])], "rgb-01"),
@@ -314,13 +320,30 @@ def test_the_operations_of_keras_2(tmp_path, name):
 
 
 @pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+def test_a_net_of_keras_with_one_sigmoid(tmp_path, form):
+    """Two classes, whose posteriors are sigmoid(z) and what remains."""
+    below = vgg(top=False)
+    x = keras.layers.Flatten()(below.output)
+    for width, activation in ((8, "relu"), (8, "relu"), (1, "sigmoid")):
+        x = keras.layers.Dense(width, activation)(x)
+    model = keras.Model(below.input, x)
+    model.set_weights([w * 0.3 for w in model.get_weights()])
+    path = saved(model, tmp_path / form)
+    with pytest.warns(ContractWarning, match="its one output is a sigmoid's"):
+        found = read_foreign(path, "bgr-255", classes=["cat"])
+    assert found.contract.classes == ("not cat", "cat")
+    expected = keras_logits(model, toy.photo())
+    assert float((found.predict(toy.photo())[:, 1:] - expected).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
 def test_activations_that_no_vgg_has(tmp_path, form):
     below = vgg(top=False)
     x = keras.layers.Flatten()(below.output)
     for name, width, activation in (("fc1", 8, "relu"), ("fc2", 8, "tanh"), ("predictions", 3, "sigmoid")):
         x = keras.layers.Dense(width, activation, name=name)(x)
     path = saved(keras.Model(below.input, x), tmp_path / form)
-    with pytest.raises(ModelError, match="other layers than a VGG .activation tanh, activation sigmoid"):
+    with pytest.raises(ModelError, match=r"other layers than a VGG .activation tanh, activation sigmoid"):
         read_foreign(path, "bgr-255")
 
 

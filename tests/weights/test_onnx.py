@@ -108,22 +108,25 @@ def model_of(nodes: bytes, *extra: bytes, last: bool = False, prefix: str = "", 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 TORCHS = [small(MEAN, 1, 3, 1, 1, name="mean"), small(STD, 1, 3, 1, 1, name="std")]
 DIVIDED = constant(small([255.0], name=""), "k") + node("Div", ["photo", "k"], "a")
+PERM = toy.field(1, "perm") + b"".join(toy.field(8, i) for i in (0, 3, 1, 2))
+AXIS_1 = toy.field(1, "axis") + toy.field(3, 1)
+BGR_MEAN = [103.939, 116.779, 123.68]
 BEFORE = {
     "(x / 255 - mean) / std": (
         DIVIDED + node("Sub", ["a", "mean"], "b") + node("Div", ["b", "std"], "x"), TORCHS, False, "rgb-01-std",
     ),
     "x / 255, channels last": (
-        node("Cast", ["photo"], "f") + node("Transpose", ["f"], "t", toy.field(1, "perm") + b"".join(toy.field(8, i) for i in (0, 3, 1, 2)))
+        node("Cast", ["photo"], "f") + node("Transpose", ["f"], "t", PERM)
         + constant(small([1 / 255.0]), "k") + node("Mul", ["t", "k"], "x"), [], True, "rgb-01",
     ),
     "x[:, [2, 1, 0]] - mean": (
-        constant(whole_numbers([2, 1, 0]), "i") + node("Gather", ["photo", "i"], "g", toy.field(1, "axis") + toy.field(3, 1))
-        + constant(small([103.939, 116.779, 123.68], 1, 3, 1, 1), "m") + node("Sub", ["g", "m"], "x"), [], False, "bgr-255",
+        constant(whole_numbers([2, 1, 0]), "i") + node("Gather", ["photo", "i"], "g", AXIS_1)
+        + constant(small(BGR_MEAN, 1, 3, 1, 1), "m") + node("Sub", ["g", "m"], "x"), [], False, "bgr-255",
     ),
     "x[:, ::-1] - mean": (
         b"".join(constant(whole_numbers([v]), n) for n, v in {"s": -1, "e": -(1 << 62), "d": 1, "t": -1}.items())
         + node("Slice", ["photo", "s", "e", "d", "t"], "g")
-        + constant(small([103.939, 116.779, 123.68], 3, 1, 1), "m") + node("Sub", ["g", "m"], "x"), [], False, "bgr-255",
+        + constant(small(BGR_MEAN, 3, 1, 1), "m") + node("Sub", ["g", "m"], "x"), [], False, "bgr-255",
     ),
 }  # fmt: skip
 

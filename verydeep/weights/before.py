@@ -16,8 +16,8 @@ from verydeep.weights.shapes import Unlike
 Values = NDArray[Any]
 LARGEST = 10_000  # numbers of a value: those of the probe are 150
 NAMES = {
-    "truedivide": "divide", "truediv": "divide", "div": "divide", "mul": "multiply", "sub": "subtract", "neg": "negative",
-    "addv2": "add", "biasadd": "add", "reverse": "flip", "concat": "concatenate", "gather": "take",
+    "truedivide": "divide", "truediv": "divide", "div": "divide", "mul": "multiply", "sub": "subtract",
+    "neg": "negative", "addv2": "add", "biasadd": "add", "reverse": "flip", "concat": "concatenate", "gather": "take",
 }  # fmt: skip
 TWO: dict[str, Callable[[Any, Any], Any]] = {
     "divide": np.divide, "multiply": np.multiply, "subtract": np.subtract, "add": np.add, "maximum": np.maximum,

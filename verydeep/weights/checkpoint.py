@@ -4,33 +4,27 @@ Trainers wrap a state dict ({"model_state_dict": ...}), keep several (state_dict
 torchvision.py finds the nets in each mapping of tensors by their first convolution.
 """
 
-import json
 import math
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from verydeep.files.disk import LONGEST_JSON, read_text
+from verydeep.weights.classes import CLASS_KEYS, names_in
 from verydeep.weights.pickles import Named
 from verydeep.weights.shapes import Found, Unlike, no_net
 from verydeep.weights.torch_file import Piece, contents_of
 from verydeep.weights.torchvision import Candidate, judged, nets_in, only
 
 DEEPEST, MOST_TENSORS = 40, 100_000  # of what a file holds
-CLASS_KEYS = (
-    "class_to_idx", "class_names", "classes", "idx_to_class", "id2label", "label2id", "label_names", "categories",
-)  # fmt: skip
 # What a module may consist of beside the layers that are judged by their tensors
 PASSING = {
     "Conv2d", "Linear", "BatchNorm2d", "ReLU", "MaxPool2d", "AdaptiveAvgPool2d", "Dropout", "Dropout2d", "Flatten",
     "Identity", "Softmax", "LogSoftmax",
 }  # fmt: skip
-Classes = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def read(path: Path, key: str = "") -> Found:
@@ -63,12 +57,12 @@ def read(path: Path, key: str = "") -> Found:
 
 def values_in(value: Any) -> Iterator[tuple[str, Any]]:
     """(where, mapping or object) of all that a file holds, the outermost first; modules as wholes."""
-    ahead, seen = deque([("", value, 0)]), set[int]()
+    ahead, seen = deque([("", value, 0)]), dict[int, Any]()
     while ahead:
         place, value, depth = ahead.popleft()
         if id(value) in seen:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         yield place, value
         if depth < DEEPEST and not (isinstance(value, Named) and "_modules" in value.held):
             below = [*value.args, *value.items, value.held] if isinstance(value, Named) else value
@@ -96,35 +90,14 @@ def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
 
 def multiplied(pieces: dict[str, Piece]) -> dict[str, Piece]:
     """Pruned weights: what torch.nn.utils.prune keeps of weight, weight_orig and weight_mask, is their product."""
+    found = dict(pieces)
     for name in [n.removesuffix("_orig") for n in pieces if n.endswith("_orig")]:
-        if (mask := pieces.get(f"{name}_mask")) and mask.shape == (weight := pieces[f"{name}_orig"]).shape:
-            load = partial(product, weight, mask)
-            pieces = {n: p for n, p in pieces.items() if n not in (f"{name}_orig", f"{name}_mask")}
-            pieces[name] = Piece(weight.shape, (weight.where, mask.where), load)
-    return pieces
+        weight, mask = pieces[f"{name}_orig"], pieces.get(f"{name}_mask")
+        if mask and mask.shape == weight.shape:
+            del found[f"{name}_orig"], found[f"{name}_mask"]
+            found[name] = Piece(weight.shape, (weight.where, mask.where), partial(product, weight, mask))
+    return found
 
 
 def product(a: Piece, b: Piece) -> Tensor:
     return a.load().mul_(b.load())
-
-
-def names_in(value: Any) -> tuple[str, ...]:
-    """Names of classes in order, of a list of them, or of a mapping from or to their numbers; else none."""
-    value = (value.held or value.items) if isinstance(value, Named) else value
-    with suppress(ValueError, TypeError):
-        if isinstance(value, dict):
-            numbered = all(type(v) is int for v in value.values())
-            there = {v: k for k, v in value.items()} if numbered else {int(k): v for k, v in value.items()}
-            value = [there.get(i) for i in range(len(value))]
-        if isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value):
-            return tuple(value)
-    return ()
-
-
-def classes_beside(path: Path) -> Classes:
-    """What a config.json in the same folder names, as hubs and trainers write it."""
-    with suppress(OSError, ValueError, RecursionError):
-        told = json.loads(read_text(path.with_name("config.json"), LONGEST_JSON))
-        named = [(f"config.json's {key}", names_in(told[key])) for key in CLASS_KEYS if key in told]
-        return tuple((key, names) for key, names in named if names)
-    return ()

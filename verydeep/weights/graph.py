@@ -73,7 +73,9 @@ def small(tensor: dict[int, list[Any]], left: Iterator[int]) -> tuple[str, Any]:
     if kind is None or math.prod(dims) > MOST or tensor[13]:
         return last_text(tensor[8]), Unlike("a constant is larger than a mean")
     raw = b"".join(bytes(part) for part in (*tensor[9], *tensor[4], *tensor[10]))
-    found = np.frombuffer(raw, kind) if raw else np.array([signed(n) for field in (5, 7) for n in numbers(tensor[field])])
+    found = (
+        np.frombuffer(raw, kind) if raw else np.array([signed(n) for field in (5, 7) for n in numbers(tensor[field])])
+    )
     return last_text(tensor[8]), found.astype(np.int64 if kind[1] == "i" else np.float64).reshape(dims)
 
 

@@ -26,7 +26,9 @@ def read(path: Path) -> Found:
     meta, layers = net.get("meta", net), net["layers"]
     found = rename(unrepeated(layer_weights(layers)), names)
     return found._replace(
-        mean=mean_of(meta.get("normalization")), classes=(("", classes_of(meta.get("classes"))),), pooling=pooling_of(layers)
+        mean=mean_of(meta.get("normalization")),
+        classes=(("", classes_of(meta.get("classes"))),),
+        pooling=pooling_of(layers),
     )
 
 

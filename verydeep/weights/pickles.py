@@ -11,7 +11,20 @@ from typing import Any, BinaryIO
 MOST_OPCODES = 1_000_000  # of one pickle, a second or two; VGG-19 with batch norm and its optimizer has some 30,000
 DICTS = {"collections OrderedDict", "collections defaultdict", "builtins dict"}
 # Who names these means harm, wherever the file is read next; so it is said and refused, though nothing would happen.
-RUNS = {"os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "runpy", "importlib", "ctypes", "pty", "webbrowser"}
+RUNS = {
+    "os",
+    "posix",
+    "nt",
+    "sys",
+    "subprocess",
+    "shutil",
+    "socket",
+    "runpy",
+    "importlib",
+    "ctypes",
+    "pty",
+    "webbrowser",
+}
 RUNS_TOO = {f"{m} {f}" for m in ("builtins", "__builtin__") for f in ("eval", "exec", "compile", "open", "__import__")}
 FIXED: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple,
@@ -138,5 +151,6 @@ def built(target: Any, upper: list[Any]) -> None:
 
 
 CHANGED: dict[str, Callable[[Any, list[Any]], Any]] = {
-    "APPEND": extended, "APPENDS": extended, "ADDITEMS": extended, "SETITEM": filled, "SETITEMS": filled, "BUILD": built,
+    "APPEND": extended, "APPENDS": extended, "ADDITEMS": extended, "SETITEM": filled, "SETITEMS": filled,
+    "BUILD": built,
 }  # fmt: skip

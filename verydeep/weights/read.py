@@ -17,7 +17,8 @@ from verydeep.paper import STRIDE
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, checkpoint, keras, matconvnet, onnx
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.descent import Said, imagenets_classes, said_of
+from verydeep.weights.classes import classes_beside, classes_told, names_for, pair
+from verydeep.weights.descent import Said, said_of
 from verydeep.weights.inputs import Colours, ContractWarning, Input
 from verydeep.weights.recognise import OWN, Layout, recognise
 from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
@@ -127,55 +128,34 @@ def open_foreign(
     which. What was understood of a file that holds more than a net is said in one ContractWarning.
     """
     found, layout = take(path, key)
-    understood = [f"its net is {path.name}#{found.inside}"] * bool(found.inside and not key)
     known = None if entry == "none" else entry or published_as(path)
     said = said_of(path, found, layout, given, known, origin, licence)
-    if not any(name.startswith(FC) for name in found.tensors):
-        return features_of(path, found.tensors, found.left, said)[1]
-    if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
+    understood = [f"its net is {path.name}#{found.inside}"] * bool(found.inside and not key)
+    tensors, left = found.tensors, found.left
+    has_fc = any(name.startswith(FC) for name in tensors)
+    if other := [*left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in tensors)] if has_fc else []:
         why = f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did"
         if not start:
             raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
-        warnings.warn(f"only the convolutions are taken: {why}", ContractWarning, stacklevel=4)
-        return features_of(path, without_fc(found.tensors), found.left, said)[1]
-    tensors = found.tensors
-    if single := len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
+        understood.append(f"only the convolutions are taken: {why}")
+        tensors, has_fc = without_fc(tensors), False
+    if single := has_fc and len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
         tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}
         understood.append("its one output is a sigmoid's, the second of two classes")
-    net, features = features_of(path, tensors, (), said)
-    told, where = classes_told(found, net.classes, single)
-    if classes is None and where:
+    net, features = features_of(path, tensors, () if has_fc else left, said)
+    told, where = classes_told(found, net.classes, single) if has_fc and classes is None else ((), "")
+    if where:
         understood.append(f"its classes are those of its {where}")
     if understood:
         warnings.warn(f"{path}: {'; '.join(understood)}", ContractWarning, stacklevel=4)
-    names = pair(tuple(classes), single) if classes is not None else told or said.classes or names_for(path, net.classes)
+    if not has_fc:
+        return features
+    names = told or said.classes or names_for(path, net.classes) if classes is None else pair(tuple(classes), single)
     if len(names) != net.classes:
-        given = f"{several(len(names), 'names')} were given for them"
-        raise ModelError(f"{path} has {several(net.classes, 'classes')}, {given}")
+        raise ModelError(
+            f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given for them"
+        )
     return features.within(names, net.crop, net.fc_width, said.scales)
-
-
-def pair(names: tuple[str, ...], single: bool) -> tuple[str, ...]:
-    """Of the one class that a net with one output tells from all else."""
-    return (f"not {names[0]}", names[0]) if single and len(names) == 1 else names
-
-
-def classes_told(found: Found, outputs: int, single: bool) -> tuple[tuple[str, ...], str]:
-    """The names that the file gives its classes, and where. Raises ModelError where it gives two sets of them."""
-    fits = [(where, names) for where, given in found.classes if len(names := pair(given, single)) == outputs]
-    if len({names for _, names in fits}) > 1:
-        places = " and ".join(where for where, _ in fits[:3])
-        raise ModelError(f"{places} of one file name its classes differently; in Python read_foreign(FILE, classes=[...])")
-    return (fits[0][1], fits[0][0]) if fits else ((), "")
-
-
-def names_for(path: Path, outputs: int) -> tuple[str, ...]:
-    """`class 0` and on; a thousand are ImageNet's, with a ContractWarning."""
-    if outputs != len(imagenets := imagenets_classes()):
-        return tuple(f"class {i}" for i in range(outputs))
-    taken = "they were taken for ImageNet's classes in the order of the synsets (classes= of read_foreign says others)"
-    warnings.warn(f"{path} names none of its 1,000 outputs; {taken}", ContractWarning, stacklevel=4)
-    return imagenets
 
 
 def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], said: Said) -> tuple[VGG, Features]:
@@ -187,7 +167,8 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
     mean, std = said.expects.rgb()
     if min(std) < 0:  # a colour turned upside down before the net
         signs = torch.tensor(std).sign().view(1, 3, 1, 1)
-        tensors, std = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}, tuple(map(abs, std))
+        tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}
+        std = abs(std[0]), abs(std[1]), abs(std[2])
     norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
     tensors = tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     return net, Features(
@@ -205,7 +186,7 @@ def take(path: Path, key: str = "") -> tuple[Found, Layout]:
         raise ModelError(f"{path} is {what}, which holds one net; leave #{key[:60]} out")
     with reading(path, what):
         found = read(path, key) if key else read(path)
-        return found._replace(classes=found.classes + checkpoint.classes_beside(path)), layout
+        return found._replace(classes=found.classes + classes_beside(path)), layout
 
 
 def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:

@@ -99,7 +99,9 @@ def of_torch(path: Path, form: str) -> Layout:
     """By the names in it; a file that cannot be walked through is refused when it is read."""
     names = list[str]()
     with suppress(Exception):
-        names = [name for _, value in checkpoint.values_in(contents_of(path)) for name in checkpoint.tensors_of(value)[0]]
+        names = [
+            name for _, value in checkpoint.values_in(contents_of(path)) for name in checkpoint.tensors_of(value)[0]
+        ]
     if any(torchvision.TIMM["fc6"] in name for name in names):
         return Layout("timm", form)
     return Layout("torchvision", "caffe's names" if any("conv1_1" in name for name in names) else form)

@@ -26,6 +26,9 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 Names = Callable[[str, bool], dict[str, str]]  # (net, batch norm) -> {our name: the name in the file}
 
 
+Classes = tuple[tuple[str, tuple[str, ...]], ...]  # (what says so, names)
+
+
 class Unlike(ValueError):
     """A sound file holds something else than what can be read."""
 
@@ -36,7 +39,7 @@ class Found(NamedTuple):
     tensors: dict[str, Tensor]  # by our names, in our layouts; only conv1_1's colours are in the file's order
     left: tuple[str, ...] = ()  # what the file holds beside the layers of a VGG
     mean: tuple[float, ...] | None = None  # in the file's order of colours, 0-255, where the file tells
-    classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (what says so, names) where the file tells
+    classes: Classes = ()  # where the file tells
     pooling: Pooling | None = None  # where the file tells
     inside: str = ""  # where in the file the net was found
     expects: Input | None = None  # where layers before the net say it

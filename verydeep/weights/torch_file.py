@@ -46,7 +46,7 @@ class Storage(NamedTuple):
     """Numbers in a row, as ("storage", torch FloatStorage, "3", "cpu", 36) says; `data` is filled once it is known."""
 
     kind: str
-    count: int
+    size: int
     data: list[memoryview]
 
 
@@ -99,7 +99,7 @@ def pickled(path: Path, data: memoryview) -> Any:
     *_, found, keys = (walked(stream, makers, stored) for _ in range(LEGACY_PICKLES))
     at = stream.tell()
     for storage in (storages[key] for key in keys):  # a count of eight bytes, then as many numbers
-        end = at + 8 + storage.count * WIDTHS.get(storage.kind, 1)
+        end = at + 8 + storage.size * WIDTHS.get(storage.kind, 1)
         storage.data[:], at = [data[at + 8 : end]], end
     return found
 
@@ -123,7 +123,7 @@ def piece(storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[i
         return None
     last = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True))
     count = last + 1 - offset if math.prod(shape) else 0
-    if min(offset, *shape, *stride, 0) < 0 or max(offset + count, math.prod(shape)) > storage.count:
+    if min(offset, *shape, *stride, 0) < 0 or max(offset + count, math.prod(shape)) > storage.size:
         raise ValueError("a tensor is larger than its numbers")
 
     def load() -> Tensor:

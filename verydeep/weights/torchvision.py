@@ -18,11 +18,23 @@ from verydeep.data.naming import natural
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights import torch_file
 from verydeep.weights.shapes import (
-    FC, NORM, Found, Names, all_finite, describe, flat, matched, no_net, parameters, without_fc, Unlike,
+    FC,
+    NORM,
+    Found,
+    Names,
+    Unlike,
+    all_finite,
+    describe,
+    flat,
+    matched,
+    no_net,
+    parameters,
+    without_fc,
 )  # fmt: skip
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
+MOST_NETS = 50  # in one mapping
 FROM_TIMM = {theirs: HEAD[fc] for fc, theirs in TIMM.items()}
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # torch's, wherever they stand
 COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
@@ -70,7 +82,10 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
     nets, why = list[Candidate](), list[ValueError]()
     bare = {".".join(part for part in n.split(".") if part not in WRAPPERS): n for n in found}
     bare = bare if len(bare) == len(found) else {n: n for n in found}
-    for root in (n for n, theirs in bare.items() if tuple(found[theirs].shape[1:]) == (3, 3, 3)):
+    roots = [n for n, theirs in bare.items() if tuple(found[theirs].shape[1:]) == (3, 3, 3)]
+    if len(roots) > MOST_NETS:
+        raise Unlike(f"it holds {len(roots)} layers of three colours, expected one net")
+    for root in roots:
         container, _, layer = root.removesuffix(".weight").rpartition(".")
         numbered = layer == "0"
         prefix = container.rpartition(".")[0] if numbered else container

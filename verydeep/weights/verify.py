@@ -50,9 +50,7 @@ def verify_model(source: str) -> dict[str, Any]:
     return {"model": source, "published": known, "good": good, "checks": records}
 
 
-def values_in(
-    file: Path, layout: Layout | None, known: str | None, key: str
-) -> tuple[dict[str, Tensor], str | None]:
+def values_in(file: Path, layout: Layout | None, known: str | None, key: str) -> tuple[dict[str, Tensor], str | None]:
     """The tensors of a file, which need not be finite, and which net of the catalogue they are. Raises ModelError."""
     if layout is None or layout == OWN:
         found = load(file)
@@ -60,7 +58,9 @@ def values_in(
         return contents(found)[1], seals.get(found.contract.sha256)
     try:
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
-            return contents(open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none", key=key))[1], known
+            return contents(open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none", key=key))[
+                1
+            ], known
     except ModelError:
         tensors = take(file, key)[0].tensors
         if not infinite_in(tensors):

@@ -1,0 +1,111 @@
+"""The configuration of a Keras model, of version 2 or 3: what it does to pixels, and which layers no VGG has."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from verydeep.files.tensors import cut
+from verydeep.weights.before import done, input_after, probe
+from verydeep.weights.inputs import Input
+from verydeep.weights.shapes import Unlike
+
+# What a VGG is made of, beside what is done to pixels before it
+LAYERS = {
+    "InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dropout", "SpatialDropout2D", "Activation", "ReLU",
+    "Softmax", "Functional", "Model", "Sequential",
+}  # fmt: skip
+RANDOM = ("Random", "Gaussian", "Dropout", "InputLayer", "Resizing")  # how layers begin that let a photo be in a test
+MODELS = {"Functional", "Model", "Sequential"}
+OPERANDS = ("x", "x1", "y", "x2", "value", "bias", "key", "slice_spec")
+
+
+def layers_of(model: dict[str, Any]) -> list[dict[str, Any]]:
+    config = model.get("config", {})
+    return list(config if isinstance(config, list) else config.get("layers", ()))  # a list in the oldest files
+
+
+def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
+    """Layers and activations that no VGG has, from the first convolution on. Raises Unlike for channels first."""
+    found, units = list[str](), 0
+    for layer in layers_of(model):
+        kind, config = layer.get("class_name", ""), layer.get("config", {})
+        if isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last":
+            raise Unlike("its channels come first")
+        inner = strangers(layer, began) if layers_of(layer) else []
+        began = began or kind == "Conv2D" or "Conv2D" in json.dumps(config)
+        found += inner if layers_of(layer) else [f"layer {kind}"] * (began and kind not in LAYERS)
+        if kind in ("Conv2D", "Dense", "Activation"):
+            units, activation = config.get("units", units), config.get("activation") or "linear"
+            if activation not in ("relu", "linear", "softmax") and (activation, units) != ("sigmoid", 1):
+                found.append(f"activation {activation}"[:60])
+            if config.get("padding") == "valid" and config.get("kernel_size") != [1, 1]:
+                found.append(f"layer {kind} without padding")
+    return found
+
+
+# What is done to pixels before the first convolution
+
+
+def input_of_graph(model: dict[str, Any], kept: dict[int, Any]) -> tuple[Input | None, str]:
+    """What its first layers say of the input, or why that is not understood."""
+    try:
+        found, reached = through(model, probe(), kept)
+        return (input_after(found) if reached else None), ""
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
+        return None, cut(e)
+
+
+def through(model: dict[str, Any], value: Any, kept: dict[int, Any]) -> tuple[Any, bool]:
+    """A value after the layers of a model, or before its first convolution, and whether that was reached."""
+    known = dict[str, Any]()
+    for layer in layers_of(model):
+        kind, config = layer["class_name"], layer["config"]
+        name, nodes = layer.get("name") or config.get("name"), layer.get("inbound_nodes")
+        args, more = arguments(nodes[0], known) if nodes else ([value], {})
+        if kind in ("Conv2D", *MODELS) and (kind == "Conv2D" or "Conv2D" in json.dumps(config)):
+            return (args[0], True) if kind == "Conv2D" else through(layer, args[0], kept)
+        if kind in MODELS:
+            value, _ = through(layer, args[0], kept)
+        elif kind.startswith(RANDOM):
+            value = args[0]
+        elif kind == "Rescaling":
+            value = args[0] * plain(config["scale"], {}) + plain(config.get("offset", 0), {})
+        elif kind == "Normalization" and not config.get("invert"):
+            mean, variance = (plain(config.get(key), {}) for key in ("mean", "variance"))
+            mean, variance = (kept[1], kept[2]) if mean is None else (mean, variance)
+            value = (args[0] - np.reshape(mean, -1)) / np.maximum(np.sqrt(np.reshape(variance, -1)), 1e-7)
+        else:
+            operation = config["function"].split(".")[-1] if kind.endswith("OpLambda") else kind
+            args += [more[key] for key in OPERANDS if key in more]
+            value = done(operation.strip("_"), args, more.get("axis", config.get("axis")))
+        known[name] = value
+    return value, False
+
+
+def arguments(node: Any, known: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Of Keras 3: {"args": [...], "kwargs": {...}}; of Keras 2: [name, 0, 0, {...}], or a list of such."""
+    if isinstance(node, dict):
+        return [plain(one, known) for one in node["args"]], {k: plain(v, known) for k, v in node["kwargs"].items()}
+    name, _, constant, *more = node if isinstance(node[0], str) else node[0]
+    first = constant if name == "_CONSTANT_VALUE" else known[name]
+    return [plain(first, {})], {k: plain(v, known) for k, v in (more or [{}])[0].items() if v is not None}
+
+
+def plain(given: Any, known: dict[str, Any]) -> Any:
+    """An argument: a number, a value that is known, an array, a slice, or several."""
+    if isinstance(given, dict):
+        kind, config = given.get("class_name"), given.get("config", given)
+        if kind == "__keras_tensor__":
+            return known[config["keras_history"][0]]
+        if kind in ("__tensor__", "__numpy__"):
+            return np.asarray(config["value"], dtype=np.float64)
+        if kind == "__ellipsis__":
+            return ...
+        return slice(*(config[key] for key in ("start", "stop", "step")))
+    if isinstance(given, list) and len(given) > 2 and isinstance(given[0], str) and given[0] in known:
+        return known[given[0]]
+    if isinstance(given, (list, tuple)):
+        inner = [plain(one, known) for one in given]
+        return tuple(inner) if any(isinstance(one, (slice, type(...))) for one in inner) else inner
+    return given

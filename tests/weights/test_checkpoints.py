@@ -222,6 +222,8 @@ def test_class_names_beside_the_weights(tmp_path, key, value):
 def test_class_names_that_do_not_fit_or_differ(tmp_path):
     torch.save({"model": state(), "classes": list(CLASSES[:4]), "epoch": 2}, path := tmp_path / "x.pth")
     assert saying_nothing(f"{path}@rgb-01").contract.classes[0] == "class 0"
+    torch.save({"model": state(), "classes": [*CLASSES[:4], "ant"]}, path)
+    assert saying_nothing(f"{path}@rgb-01").contract.classes[::4] == ("ant (class 0)", "ant (class 4)")
     torch.save({"model": state(), "classes": list(CLASSES), "class_names": list(CLASSES[::-1])}, path)
     with pytest.raises(ModelError, match=r"classes and class_names of one file name its classes differently"):
         load(f"{path}@rgb-01")
@@ -275,7 +277,8 @@ def test_a_folder_with_one_file_of_weights_is_a_model(tmp_path, capsys):
     torch.save({"x": 1}, folder / "optimizer.pt")
     (folder / "config.json").write_text(json.dumps({"id2label": dict(enumerate(CLASSES))}))
     assert saying_nothing(f"{folder}@rgb-01").contract.classes == CLASSES
-    assert main(["weights", "show", f"{folder}@rgb-01"]) == 0
+    with warnings.catch_warnings(action="always"):
+        assert main(["weights", "show", f"{folder}@rgb-01"]) == 0
     said = capsys.readouterr()
     assert "ant; bee" in said.out
     assert "its classes are those of its config.json's id2label" in said.err

@@ -2,13 +2,15 @@
 
 import json
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.files.disk import LONGEST_JSON, read_text
-from verydeep.weights.descent import imagenets_classes
 from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.pickles import Named
 from verydeep.weights.shapes import Classes, Found
@@ -27,13 +29,19 @@ def names_in(value: Any) -> tuple[str, ...]:
             there = {v: k for k, v in value.items()} if numbered else {int(k): v for k, v in value.items()}
             value = [there.get(i) for i in range(len(value))]
         if isinstance(value, (list, tuple)) and all(isinstance(name, str) and name for name in value):
-            return tuple(value)
+            return distinct(value)
     return ()
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """What comes again (ImageNet has two cranes) gets its number from 0."""
+    often = Counter(names)
+    return tuple(f"{name} (class {i})" if often[name] > 1 else name for i, name in enumerate(names))
 
 
 def classes_beside(path: Path) -> Classes:
     """What a config.json in the same folder names, as hubs and trainers write it."""
-    with suppress(OSError, ValueError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, RecursionError):
         told = json.loads(read_text(path.with_name("config.json"), LONGEST_JSON))
         named = [(f"config.json's {key}", names_in(told[key])) for key in CLASS_KEYS if key in told]
         return tuple((key, names) for key, names in named if names)
@@ -63,3 +71,8 @@ def names_for(path: Path, outputs: int) -> tuple[str, ...]:
     taken = "they were taken for ImageNet's classes in the order of the synsets (classes= of read_foreign says others)"
     warnings.warn(f"{path} names none of its 1,000 outputs; {taken}", ContractWarning, stacklevel=4)
     return imagenets
+
+
+def imagenets_classes() -> tuple[str, ...]:
+    """As ILSVRC's data calls them."""
+    return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())

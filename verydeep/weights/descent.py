@@ -14,6 +14,7 @@ from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.shape import Pooling
 from verydeep.weights.catalogue import Entry, catalogue, data
+from verydeep.weights.classes import imagenets_classes
 from verydeep.weights.inputs import INPUTS, ContractWarning, Input, Order, input_in, input_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
@@ -166,8 +167,3 @@ def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) 
 
 def guessed(what: str) -> None:
     warnings.warn(what, ContractWarning, stacklevel=6)
-
-
-def imagenets_classes() -> tuple[str, ...]:
-    """As ILSVRC's data calls them."""
-    return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())

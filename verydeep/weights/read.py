@@ -134,10 +134,10 @@ def open_foreign(
     tensors, left = found.tensors, found.left
     has_fc = any(name.startswith(FC) for name in tensors)
     if other := [*left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in tensors)] if has_fc else []:
-        why = f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did"
+        why = f"has other layers than a VGG ({shown(other)}), so it would not answer as it did"
         if not start:
-            raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
-        understood.append(f"only the convolutions are taken: {why}")
+            raise ModelError(f"{path} {why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
+        understood.append(f"only the convolutions are taken: it {why}")
         tensors, has_fc = without_fc(tensors), False
     if single := has_fc and len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
         tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}

@@ -13,6 +13,7 @@ from verydeep.data.naming import is_hidden, natural
 from verydeep.data.reading import workers_for
 from verydeep.errors import DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.classify import answers, entrant
+from verydeep.evaluate.frames import LongPhotos
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import Protocol, Step
 from verydeep.hardware import device_for, multiplies_bf16
@@ -49,7 +50,7 @@ def photos_in(given: Iterable[str]) -> list[str]:
 
 def predictions(
     classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto",
-    workers: int = -1,
+    workers: int = -1, long_photos: LongPhotos = "stop",
 ) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
     place, ready = device_for(device), dict[int, Row]()
@@ -58,7 +59,8 @@ def predictions(
         advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
         ready[id] = Row(paths[id], [], e.reason + advice)
 
-    step, settings = Step(protocol), Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type)
+    step, fast = Step(protocol), multiplies_bf16(place)
+    settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
     found = answers(
         [entrant("", classifier, [step], "single")], lambda id: photo.from_file(Path(paths[id])), range(len(paths)),
         settings, workers=workers_for(workers, False), on_bad=on_bad, batches=1,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -26,6 +26,7 @@ from verydeep.files.disk import (
     locked,
     make_folder,
     open_regular,
+    read_sealed,
     remove_temporary,
     saying,
     write_atomically,
@@ -144,6 +145,13 @@ def check_folder(path: Path, config: Config) -> None:
         raise RunError(
             f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or {other}"
         )
+
+
+def judged_by(model: str | Path) -> Literal["centre", "dense"]:
+    """How the photos are shown in the test that a run is judged by; `centre` of anything else."""
+    file = Path(model).expanduser() / "run.json"
+    verdict = read_sealed(file).get("verdict") if file.is_file() else None
+    return "dense" if isinstance(verdict, dict) and verdict.get("protocol") == "dense" else "centre"
 
 
 def has_state(path: Path) -> bool:

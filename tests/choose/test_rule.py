@@ -64,15 +64,22 @@ def test_learnt_convolutions_at_the_largest_crop_that_fits(machine, photos, seco
 
 def test_many_photos_are_shown_less_often_and_one_pass_is_the_least(machine):
     machine(1e-3, **{"oxford-d": "D"})
-    fields, chose, _ = rule.tuned(1_000, 100, 300, 600, torch.device("cpu"))
-    assert (fields["epochs"] * fields["repeats"], fields["draws"], fields["crop"]) == (20, 4, 224)
-    fields, chose, _ = rule.tuned(50_000, 5_000, 300, 600, torch.device("cpu"))
-    assert (fields["epochs"] * fields["repeats"], fields["draws"], fields["crop"]) == (3, None, 96)
-    fields, chose, _ = rule.tuned(400_000, 5_000, 300, 600, torch.device("cpu"))
-    assert (fields["epochs"], fields["repeats"], fields["freeze"]) == (1, 1, "pool5")
-    assert "about 7 min of the 10 min" in chose
-    _, chose, _ = rule.tuned(4_000_000, 5_000, 300, 600, torch.device("cpu"))
-    assert "which is more than the 10 min it may take (--time)" in chose
+
+    def way(photos):
+        found = rule.tuned(photos, 5_000, 300, 600, torch.device("cpu"))
+        f = found.fields
+        return f["epochs"] * f["repeats"], f["draws"], f["crop"], f["freeze"], found.took < 600
+
+    assert way(1_000) == (20, 4, 224, "pool4", True)
+    assert way(50_000) == (3, None, 96, "pool4", True)
+    assert way(400_000) == (1, None, 64, "pool5", True)
+    assert way(4_000_000) == (1, None, 64, "pool5", False)
+
+
+def test_a_time_that_cannot_be_kept_is_said_and_that_of_all_folds(machine, photos):
+    machine(1.0, **{"oxford-d": "D"})
+    _, _, lines = choose(open_data(photos(300), (0.1, 0.1), 0), 20, folds=5)
+    assert "about 36 s which is more than the 20 s it may take (--time), 3 min for 5 folds" in lines[1]
 
 
 def test_without_learnt_convolutions_random_weights_and_what_to_fetch(machine, photos):
@@ -121,7 +128,9 @@ def test_auto_trains_says_three_lines_and_goes_on_as_it_chose(machine, photos, t
     assert (config.batch_norm, config.schedule, config.base_width) == (True, "one-cycle", 4)
     machine(1e-9, **{"oxford-d": "D"})  # which would choose otherwise
     assert main(words) == 0
-    assert "auto: " not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "auto: " not in err
+    assert "goes on as it was begun, whatever --time says" in err
     assert read_config(tmp_path / "run") == config
 
 

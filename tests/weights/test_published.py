@@ -85,7 +85,7 @@ def test_fetch_brings_a_file_with_its_licence_and_says_if_its_checksum_is_weak(c
     object.__setattr__(e, "checksums", stated)
     for _ in range(2):  # the second time it is at hand
         found = said(capsys, "fetch", "torchvision-a")
-        assert f"torchvision-a is in {e.path}; licence: BSD 3-Clause (torchvision's own" in found.out
+        assert f"torchvision-a is at hand, in {e.path}\nlicence: BSD 3-Clause (torchvision's own" in found.out
         known = f"only the {SUMS[kind]} is known, and it is right" if kind else "no checksum is known"
         assert found.err == ("" if kind == "sha256" else f"warning: of {e.path} {known}\n")
         path.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def test_fetch_keeps_no_file_of_another_checksum(capsys, server, kind):
 
 def test_the_net_in_the_box_needs_no_network(capsys, monkeypatch):
     monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
-    assert "fashion-a.safetensors; licence: MIT" in said(capsys, "fetch", "builtin:fashion-a").out
+    assert "fashion-a.safetensors\nlicence: MIT" in said(capsys, "fetch", "builtin:fashion-a").out
     err = said(capsys, "fetch", "oxford-d", status=1).err
     assert "VERYDEEP_OFFLINE is set" in err
     assert "put VGG_ILSVRC_16_layers.caffemodel into" in err

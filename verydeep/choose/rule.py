@@ -40,6 +40,15 @@ class Choice(NamedTuple):
     lines: tuple[str, str, str]
 
 
+class Way(NamedTuple):
+    """Fields, the seconds they take, what they are in words, and what to expect of it."""
+
+    fields: dict[str, Any]
+    took: float
+    chose: str
+    expect: str
+
+
 def seconds_in(text: str) -> float:
     """Seconds of `90s`, `5m`, `2h`, or of a number. Raises ConfigError."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", text, re.ASCII)
@@ -48,19 +57,24 @@ def seconds_in(text: str) -> float:
     return seconds
 
 
-def choose(data: DataSet, seconds: float, device: str = "auto") -> Choice:
-    """What to train on these photos so that it, and its test, take about so many seconds."""
+def choose(data: DataSet, seconds: float, device: str = "auto", folds: int = 1) -> Choice:
+    """What to train on these photos so that it, and its test, take about so many seconds; so long in each fold."""
     train, tested = data.split("train"), sum(len(p) for name, p in data.splits.items() if name != "train")
     side, (start, net) = median_side(train), next(iter(convolutions_at_hand().items()), ("", ""))
     there = f"weights at hand: {start}" if start else f"no learnt convolutions at hand, {FETCH} brings some"
     seen = f"{several(len(train), 'training photos')} of {several(len(data.classes), 'classes')}, "
     seen += f"smaller side about {side}; {there}"
     if start and side >= TINY:
-        fields, chose, expect = tuned(len(train), tested, side, seconds, device_for(device))
+        fields, took, chose, expect = tuned(len(train), tested, side, seconds, device_for(device))
         fields |= {"net": net, "init_from": start}
-        return Choice(None, fields, (seen, f"net {net} from {start}, {chose}", expect))
-    fields, chose, expect = anew(len(train), tested, side, seconds, device_for(device))
-    return Choice("modern", fields, (seen, chose, expect))
+        recipe, chose = None, f"net {net} from {start}, {chose}"
+    else:
+        fields, took, chose, expect = anew(len(train), tested, side, seconds, device_for(device))
+        recipe = "modern"
+    beside = "of" if took <= seconds else "which is more than"
+    chose += f"; about {duration(took)} {beside} the {duration(seconds)} it may take (--time)"
+    chose += f", {duration(folds * took)} for {folds} folds" * (folds > 1)
+    return Choice(recipe, fields, (seen, chose, expect))
 
 
 def median_side(photos: Photos) -> int:
@@ -74,8 +88,8 @@ def median_side(photos: Photos) -> int:
     return int(np.median(sides)) if sides else 0
 
 
-def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
-    """From learnt convolutions: fields, what was chosen, what to expect."""
+def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> Way:
+    """From learnt convolutions."""
     small, often = pass_seconds(device), max(3, min(SHOWN[0], SHOWN[1] // photos))
 
     def cost(crop: int, learnt: float, passes: int = often) -> float:
@@ -93,15 +107,14 @@ def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.dev
         "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": epochs,
         "repeats": passes // epochs, "draws": DRAWS if passes > DRAWS else None,
     }  # fmt: skip
-    took = within(cost(crop, learnt, passes), seconds)
     expect = "less than half of the errors that random weights leave, where photos are few"
     if crop < (largest := fitting[0][0]):
         expect += f"; a crop of {largest} may be better: --time {cost(largest, BLOCK_5) / SPARE / 60 + 1:.0f}m"
-    return fields, f"frozen up to {freeze}, crop {crop}; {took}", expect
+    return Way(fields, cost(crop, learnt, passes), f"frozen up to {freeze}, crop {crop}", expect)
 
 
-def anew(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> tuple[dict[str, Any], str, str]:
-    """From random weights by the recipe `modern`: fields beside it, what was chosen, what to expect."""
+def anew(photos: int, tested: int, side: int, seconds: float, device: torch.device) -> Way:
+    """From random weights by the recipe `modern`."""
     crop, scale = (32, 36) if side < TINY else (64, (72, 128))
     net, batch = VGG("A", classes=10, crop=crop, fc_width=512, base_width=32, batch_norm=True), BATCH
     x, targets = torch.zeros(batch, 3, crop, crop), torch.zeros(batch, dtype=torch.int64)
@@ -111,20 +124,13 @@ def anew(photos: int, tested: int, side: int, seconds: float, device: torch.devi
     wanted = max(least, min(most, 100 * photos // batch))
     steps = int(max(least, min(wanted, SPARE * (seconds - tested * each) / (batch * each))))
     fields = {"crop": crop, "scale": scale, "steps": steps, "pooling": "down" if crop == 32 else "up"}
-    chose = f"net A, half as wide, with batch normalisation, from random weights, crop {crop}, {steps:,} steps; "
-    chose += within(batch * each * steps, seconds)
+    chose = f"net A, half as wide, with batch normalisation, from random weights, crop {crop}, {steps:,} steps"
     expect = "with a few hundred photos from random weights many errors remain"
     if photos >= 5_000:
         expect = "thousands of photos are enough to learn from random weights"
     elif side >= TINY:
         expect += f"; learnt convolutions are far better: {FETCH}, then the same command with another --out"
-    return fields, chose, expect
-
-
-def within(took: float, seconds: float) -> str:
-    """How long it takes, beside how long it may take."""
-    beside = "of" if took <= seconds else "which is more than"
-    return f"about {duration(took)} {beside} the {duration(seconds)} it may take (--time)"
+    return Way(fields, (batch * steps + tested) * each, chose, expect)
 
 
 def pass_seconds(device: torch.device) -> float:
@@ -135,7 +141,7 @@ def pass_seconds(device: torch.device) -> float:
     x = torch.zeros(TRIED, 3, CROPS[-1], CROPS[-1], device=device).contiguous(memory_format=torch.channels_last)
     took = []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bf16(device)):
-        for _ in range(3):
+        for _ in range(5):  # the least, for others may use the machine as well
             began = time.perf_counter()
             net.features(x)
             if device.type == "cuda":

@@ -38,17 +38,19 @@ def recipe_file(name: str) -> Path:
 
 def layered(
     recipe: str | None = None, *, files: Sequence[str | Path] = (), start: str | None = None, run: Path | None = None,
-    base: Config = PAPER, data: str | None = None, time: str = "10m", download: bool = False, **words: Any,
+    base: Config = PAPER, data: str | None = None, time: str = "10m", folds: int | None = None, download: bool = False,
+    **words: Any,
 ) -> Config:  # fmt: skip
     """A configuration: `base`, or the paper's with a recipe; the shape of the net it starts from; recipe; files; words.
 
-    The recipe `auto` looks at DATA and chooses what trains in about this time; a run that goes on keeps its own.
+    The recipe `auto` looks at DATA and chooses what trains in about this time, each fold of several; a run that goes on
+    keeps its own.
 
     files: YAML, later ones over earlier ones. start: a model to fine-tune, not read where `run` goes on from it.
     Raises ConfigError, and ModelError for a start.
     """
     words = known(words, Config)
-    first = [chosen_for(data, time, run, start, download, words)] if recipe == AUTO else []
+    first = [chosen_for(data, time, folds or 1, run, start, download, words)] if recipe == AUTO else []
     named = [recipe_file(recipe)] if recipe and not first else []
     layers = first + [file_fields(Path(file)) for file in (*named, *files)] + [words]
     if start:
@@ -71,7 +73,7 @@ def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen_for(
-    data: str | None, time: str, run: Path | None, start: str | None, download: bool, words: dict[str, Any]
+    data: str | None, time: str, folds: int, run: Path | None, start: str | None, download: bool, words: dict[str, Any]
 ) -> dict[str, Any]:
     """The fields that `auto` chooses for DATA, said in three lines; those of a run that goes on."""
     from verydeep.run import has_state, read_config
@@ -80,6 +82,7 @@ def chosen_for(
         what = "chooses the start itself, so name none" if start else "is for 'verydeep train DATA'"
         raise ConfigError(f"recipe: auto {what}, or name another of {', '.join(recipes())}")
     if run and has_state(run):
+        print(f"{run} goes on as it was begun, whatever --time says; another --out begins anew", file=sys.stderr)
         return plain(read_config(run))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("recipe: auto measures one machine; let it begin there, then give its config.yaml: --config")
@@ -88,7 +91,7 @@ def chosen_for(
 
     seconds, c = seconds_in(time), vars(PAPER) | words
     opened = open_data(data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"])
-    recipe, fields, lines = choose(opened, seconds, c["device"])
+    recipe, fields, lines = choose(opened, seconds, c["device"], folds)
     for line in lines:
         print(f"auto: {line}", file=sys.stderr, flush=True)
     return (file_fields(recipe_file(recipe)) if recipe else {}) | fields

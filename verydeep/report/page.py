@@ -107,6 +107,7 @@ def learning(run: Path, schedule: str) -> dict[str, Any]:
     noted = [words.format(r[kind]) for r in records for kind, words in said.items() if kind in r]
     return {
         "epochs": epochs, "ended": ended,
+        "why_kept": "" if schedule == "drops" else ", the end that one cycle is made for",
         "best": min(epochs, key=lambda r: r["val_error"]) if schedule == "drops" else epochs[-1],
         "curves": figures.svg_uri(figures.curves(steps, epochs)), "drops": list(dict.fromkeys(noted)),
         "gains": next((r["gains"] for r in records if "gains" in r), ""),

@@ -5,6 +5,8 @@ from typing import Any
 
 from verydeep.evaluate.judge import FEW, cells_of, interval, judged, main_test
 
+SHOWN = {"centre": " by the centre crop", "dense": " shown whole (dense)"}
+
 
 def main_result(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Of a model's results, alone and on its own data, the one that it is judged by."""
@@ -19,9 +21,11 @@ def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
         return {"learnt": None, "words": "no photo was tested"}
     low, high = interval(errors, photos)
     judgement = judged(cells_of(result), classes)
-    few = f"Only {photos:,} photos were tested, which tells little. " if photos < FEW else ""
+    more = "--folds 5 would test every photo that is there"
+    few = f"Only {photos:,} photos were tested, which tells little; {more}. " if photos < FEW else ""
+    how = SHOWN.get(result["protocol"], "")
     words = (
-        f"{few}{100 * errors / photos:.1f} % errors on {photos:,} {result['split']} photos "
+        f"{few}{100 * errors / photos:.1f} % errors on {photos:,} {result['split']} photos{how} "
         f"(95 % interval {low:.1f} to {high:.1f} %); guessing would give {judgement.guessing:.1f} %."
     )
     doubt = f"Nothing is learnt: {judgement.doubt}. " if judgement.doubt else ""

@@ -67,7 +67,17 @@ def cross_validate(
         for name, divided in zip(names, made, strict=True):
             if not (out / f"{name}.csv").exists():
                 write_atomically(out / f"{name}.csv", partial(write_split, divided))
-    records = [record for name in names if (record := one(out / name, out / f"{name}.csv")) is not None]
+    records = list[dict[str, Any]]()
+    for number, name in enumerate(names, 1):
+        if writes:
+            print(f"fold {number} of {folds}: {out / name}", file=sys.stderr, flush=True)
+        if (record := one(out / name, out / f"{name}.csv")) is not None:
+            records.append(record)
+            test = judged_by(record)
+            print(
+                f"fold {number} of {folds}: top-1 error {rate(test['top1_error'], test['top1_errors'])}",
+                file=sys.stderr,
+            )
     if not records:
         return {}
     page, found = out / "folds.md", summed(records)

@@ -122,7 +122,7 @@ class Trains(Verb):
         if refused := next((name for name in cls.REFUSED if name in words), None):
             raise ConfigError(f"{refused}: {cls.REFUSED[refused]}")
         run = Path(own["out"], *["fold-1"] * bool(own.get("folds"))) if "out" in own else None
-        seen = {name: own[name] for name in ("data", "time", "download") if name in own and cls.STARTS}
+        seen = {name: own[name] for name in ("data", "time", "folds", "download") if name in own and cls.STARTS}
         if "time" in own and recipe != AUTO:
             raise ConfigError("time: only --recipe auto chooses by the time; give --epochs or --steps")
         config = layered(recipe, files=files, start=start, run=run, base=cls.config, **seen, **words)

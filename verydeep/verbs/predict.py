@@ -8,6 +8,7 @@ from verydeep.files.records import Count, Workers
 from verydeep.verbs import Device, Verb
 
 if TYPE_CHECKING:
+    from verydeep.evaluate.frames import LongPhotos
     from verydeep.predict import Row
 
 
@@ -21,8 +22,8 @@ class Predict(Verb):
     _: KW_ONLY
     top: Count = 5
     """classes a photo"""
-    protocol: Literal["centre", "dense"] = "centre"
-    """centre crop or the whole photo"""
+    protocol: Literal["centre", "dense"] | None = None
+    """centre crop or the whole photo; unless told as a run was judged, and of other models the centre crop"""
     device: Device = "auto"
     workers: Workers = -1
     csv: bool = False
@@ -33,9 +34,12 @@ class Predict(Verb):
     def run(self) -> Iterator["Row"]:
         """A Row for each photo, as soon as it is known."""
         from verydeep.predict import photos_in, predictions
+        from verydeep.run import judged_by
         from verydeep.weights import load
 
-        return predictions(load(self.model), photos_in(self.photos), self.top, self.protocol, self.device, self.workers)
+        how = self.protocol or judged_by(self.model)
+        long: LongPhotos = "stop" if self.protocol else "middle"
+        return predictions(load(self.model), photos_in(self.photos), self.top, how, self.device, self.workers, long)
 
     def show(self, record: Any, as_json: bool) -> int:
         from verydeep.predict import print_rows

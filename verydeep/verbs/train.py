@@ -20,7 +20,7 @@ class Train(Trains):
     out: FilePath
     """the run folder; an interrupted one goes on"""
     time: str = "10m"
-    """about how long --recipe auto may take, its test included, such as 90s, 5m or 2h"""
+    """about how long --recipe auto may take, its test included, such as 90s, 5m or 2h; so long for each fold"""
     folds: Annotated[int, Within(2, 100)] | None = None
     """cross-validation: so many trainings, each tested on another part of every class; null: one training"""
     download: bool = False

@@ -80,7 +80,7 @@ def fetch_published(name: str) -> dict[str, Any]:
 
 
 def fetched_text(r: dict[str, Any]) -> str:
-    return f"{r['name']} is in {r['file']}; licence: {catalogue()[r['name']].licence}"
+    return f"{r['name']} is at hand, in {r['file']}\nlicence: {catalogue()[r['name']].licence}"
 
 
 def convert_model(source: str, to: str, out: Path, expects: str | None, fold_mean: bool, keep: bool) -> dict[str, Any]:

@@ -7,11 +7,8 @@ torchvision.py finds the nets in each mapping of tensors by their first convolut
 import math
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from verydeep.weights.classes import CLASS_KEYS, names_in
 from verydeep.weights.pickles import Named
@@ -19,7 +16,8 @@ from verydeep.weights.shapes import Found, Unlike, no_net
 from verydeep.weights.torch_file import Piece, contents_of
 from verydeep.weights.torchvision import Candidate, judged, nets_in, only
 
-DEEPEST, MOST_TENSORS = 40, 100_000  # of what a file holds
+DEEPEST, MOST = 40, 50_000  # of the lists, mappings and objects that a file holds
+MOST_TENSORS, LONGEST_KEY = 5_000, 100  # of one mapping
 # What a module may consist of beside the layers that are judged by their tensors
 PASSING = {
     "Conv2d", "Linear", "BatchNorm2d", "ReLU", "MaxPool2d", "AdaptiveAvgPool2d", "Dropout", "Dropout2d", "Flatten",
@@ -56,7 +54,7 @@ def read(path: Path, key: str = "") -> Found:
 
 
 def values_in(value: Any) -> Iterator[tuple[str, Any]]:
-    """(where, mapping or object) of all that a file holds, the outermost first; modules as wholes."""
+    """(where, mapping or object) of all that a file holds, the outermost first; modules as wholes. Raises Unlike."""
     ahead, seen = deque([("", value, 0)]), dict[int, Any]()
     while ahead:
         place, value, depth = ahead.popleft()
@@ -64,27 +62,33 @@ def values_in(value: Any) -> Iterator[tuple[str, Any]]:
             continue
         seen[id(value)] = value
         yield place, value
-        if depth < DEEPEST and not (isinstance(value, Named) and "_modules" in value.held):
-            below = [*value.args, *value.items, value.held] if isinstance(value, Named) else value
-            named = below.items() if isinstance(below, dict) else (("", one) for one in below)
-            inner = ((name, one) for name, one in named if type(one) in (dict, list, tuple, Named))
-            ahead += [(".".join(filter(None, (place, str(name)))), one, depth + 1) for name, one in inner]
+        if depth == DEEPEST or (isinstance(value, Named) and "_modules" in value.held):
+            continue
+        below = [*value.items, value.held] if isinstance(value, Named) else value
+        for name, one in below.items() if isinstance(below, dict) else (("", one) for one in below):
+            if type(one) in (dict, list, tuple, Named):
+                ahead.append((".".join(filter(None, (place, str(name)[:LONGEST_KEY]))), one, depth + 1))
+            if len(ahead) + len(seen) > MOST:
+                raise Unlike(f"it holds more than {MOST:,} lists and mappings; save the weights alone")
 
 
 def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
     """The tensors of a mapping by name, or of a whole module with those below it, and its layers that no VGG has."""
-    if isinstance(value, dict):
-        return multiplied({n: t for n, t in value.items() if isinstance(n, str) and isinstance(t, Piece)}), []
-    found, strange, ahead = dict[str, Piece](), list[str](), [("", value)]
-    while ahead and len(found) < MOST_TENSORS:
-        prefix, module = ahead.pop()
-        if isinstance(module, Named) and isinstance(below := module.held.get("_modules"), dict):
-            if not below and (kind := module.name.split(" ")[-1]) not in PASSING:
+    found, strange, ahead, steps = dict[str, Piece](), list[str](), [("", value)], 0
+    while ahead:
+        prefix, one = ahead.pop()
+        holders = [one]
+        if isinstance(one, Named) and isinstance(below := one.held.get("_modules"), dict):
+            if not below and (kind := one.name.split(" ")[-1]) not in PASSING:
                 strange.append(f"layer {kind}")
-            ahead += [(f"{prefix}{name}.", one) for name, one in below.items()]
-            for held in (module.held.get(key) for key in ("_parameters", "_buffers")):
-                tensors = held.items() if isinstance(held, dict) else ()
-                found |= {f"{prefix}{name}": t for name, t in tensors if isinstance(t, Piece)}
+            ahead += [(f"{prefix}{name}."[-LONGEST_KEY * 9 :], inner) for name, inner in below.items()]
+            holders = [one.held.get(key) for key in ("_parameters", "_buffers")]
+        for tensors in holders:
+            if isinstance(tensors, dict):
+                found |= {prefix + n: t for n, t in tensors.items() if isinstance(n, str) and isinstance(t, Piece)}
+        steps += 1
+        if len(found) + len(ahead) + steps > MOST_TENSORS:
+            raise Unlike(f"it holds more than {MOST_TENSORS:,} tensors or layers; save those of one net")
     return multiplied(found), strange
 
 
@@ -95,9 +99,6 @@ def multiplied(pieces: dict[str, Piece]) -> dict[str, Piece]:
         weight, mask = pieces[f"{name}_orig"], pieces.get(f"{name}_mask")
         if mask and mask.shape == weight.shape:
             del found[f"{name}_orig"], found[f"{name}_mask"]
-            found[name] = Piece(weight.shape, (weight.where, mask.where), partial(product, weight, mask))
+            product = lambda a=weight, b=mask: a.load().mul_(b.load())  # noqa: E731
+            found[name] = Piece(weight.shape, (weight.where, mask.where), product)
     return found
-
-
-def product(a: Piece, b: Piece) -> Tensor:
-    return a.load().mul_(b.load())

@@ -9,9 +9,9 @@ from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.shape import Pooling
-from verydeep.weights import caffe, checkpoint, onnx, torch_file, torchvision
+from verydeep.weights import caffe, onnx, torch_file
 from verydeep.weights.inputs import USUAL
-from verydeep.weights.torch_file import contents_of
+from verydeep.weights.torchvision import TIMM
 from verydeep.weights.wire import beginning
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -96,15 +96,11 @@ def layout_of(path: Path) -> Layout | None:
 
 
 def of_torch(path: Path, form: str) -> Layout:
-    """By the names in it; a file that cannot be walked through is refused when it is read."""
-    names = list[str]()
-    with suppress(Exception):
-        names = [
-            name for _, value in checkpoint.values_in(contents_of(path)) for name in checkpoint.tensors_of(value)[0]
-        ]
-    if any(torchvision.TIMM["fc6"] in name for name in names):
+    """By the names that stand at its beginning, in its pickle or header."""
+    start = bytes(mapped(path)[: torch_file.LONGEST_PICKLE])
+    if TIMM["fc6"].encode() in start:
         return Layout("timm", form)
-    return Layout("torchvision", "caffe's names" if any("conv1_1" in name for name in names) else form)
+    return Layout("torchvision", "caffe's names" if b"conv1_1" in start else form)
 
 
 def of_protobuf(data: memoryview) -> Layout | None:

@@ -6,6 +6,7 @@ describes tensors, whose numbers are read from where they lie.
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -75,10 +76,10 @@ def pickled(path: Path, data: memoryview) -> Any:
 
     def stored(given: Any) -> Storage:
         _, kind, key, _, count, *view = given
-        name = kind.name.split(".")[-1].removeprefix("storage ").removeprefix("torch ").removesuffix("Storage")
-        if any(part is not None for part in view):
+        if not isinstance(key, str) or type(count) is not int or any(part is not None for part in view):
             raise Unlike(f"its storages are views; {SAVE}")
-        return storages.setdefault(str(key), Storage(STORAGES.get(name, name), int(count), []))
+        name = re.split("[ .]", kind.name)[-1].removesuffix("Storage")
+        return storages.setdefault(key, Storage(STORAGES.get(name, name), count, []))
 
     makers: dict[str, Callable[..., Any]] = {"torch._utils _rebuild_tensor_v2": piece}
     makers |= {f"torch._utils {name}": lambda tensor, *_: tensor for name in PARAMETERS}
@@ -121,9 +122,10 @@ def piece(storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[i
     """A tensor of float numbers; others are none."""
     if storage.kind not in FLOATS:
         return None
-    last = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True))
-    count = last + 1 - offset if math.prod(shape) else 0
-    if min(offset, *shape, *stride, 0) < 0 or max(offset + count, math.prod(shape)) > storage.size:
+    if len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 48 for n in (offset, *shape, *stride[:9])):
+        raise ValueError("its tensors have no shape")
+    count = sum((side - 1) * step for side, step in zip(shape, stride, strict=True)) + 1 if math.prod(shape) else 0
+    if max(offset + count, math.prod(shape)) > storage.size:
         raise ValueError("a tensor is larger than its numbers")
 
     def load() -> Tensor:

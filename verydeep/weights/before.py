@@ -13,54 +13,51 @@ from numpy.typing import NDArray
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
 
-Values = NDArray[Any]
-LARGEST = 10_000  # numbers of a value: those of the probe are 150
-NAMES = {
-    "truedivide": "divide", "truediv": "divide", "div": "divide", "mul": "multiply", "sub": "subtract",
-    "neg": "negative", "addv2": "add", "biasadd": "add", "reverse": "flip", "concat": "concatenate", "gather": "take",
-}  # fmt: skip
-TWO: dict[str, Callable[[Any, Any], Any]] = {
-    "divide": np.divide, "multiply": np.multiply, "subtract": np.subtract, "add": np.add, "maximum": np.maximum,
-    "minimum": np.minimum,
-}  # fmt: skip
-SAME = {"cast", "identity", "converttotensor", "inputlayer", "dropout"}
+MOST = 1_000  # numbers of a value: those of the probe are 150
 
 
-def probe() -> Values:
+def sliced(x: Any, begins: Any, ends: Any, axes: Any, steps: Any) -> Any:
+    cuts = [slice(None)] * np.ndim(x)
+    for begin, end, axis, step in zip(*(np.atleast_1d(one).tolist() for one in (begins, ends, axes, steps)), strict=True):
+        cuts[axis] = slice(begin, end, step)
+    return x[tuple(cuts)]
+
+
+# By all names, in small letters without _: what takes its operands alone, and what takes an axis behind them
+PLAIN: dict[str, Callable[..., Any]] = {
+    "divide truedivide truediv div": np.divide, "multiply mul": np.multiply, "subtract sub": np.subtract,
+    "add addv2 biasadd": np.add, "maximum": np.maximum, "minimum": np.minimum, "negative neg": np.negative,
+    "getitem": lambda x, where: x[where], "slice": sliced, "transpose": lambda x, order: np.transpose(x, order),
+    "unsqueeze": lambda x, axes: np.expand_dims(x, tuple(np.atleast_1d(axes).tolist())),
+    "cast identity converttotensor": lambda x, *_: x,
+}  # fmt: skip
+ALONG: dict[str, Callable[..., Any]] = {
+    "flip reverse": np.flip, "stack": np.stack, "concat concatenate": np.concatenate,
+    "take gather": lambda x, which, axis: np.take(x, np.asarray(which, dtype=int), axis),
+}  # fmt: skip
+
+
+def done(name: str, given: Sequence[Any], axis: int | None = None) -> Any:
+    """The value of an operation, by any of its names. Raises Unlike for one that is not known, and why not."""
+    if why := next((one for one in given if isinstance(one, Exception)), None):
+        raise why
+    name = name.lower().replace("_", "")
+    if any(np.size(one) > MOST for one in given):
+        raise Unlike(f"{name} takes more than a mean")
+    for table, more in ((PLAIN, []), (ALONG, [axis])):
+        if function := next((table[names] for names in table if name in names.split()), None):
+            with np.errstate(all="ignore"):
+                return function(*given, *more)
+    raise Unlike(f"what {name} does to pixels is not known")
+
+
+def probe() -> NDArray[Any]:
     """5 x 2 x 5 x 3 pixels, channels last: black, red, green, blue, and values of chance."""
     photos = np.zeros((5, 2, 5, 3))
     for colour in range(3):
         photos[colour + 1, ..., colour] = 255
     photos[4] = np.random.default_rng(0).integers(0, 256, photos.shape[1:])
     return photos
-
-
-def done(name: str, given: Sequence[Any], axis: int | None = None) -> Any:
-    """The value of an operation, by any of its names. Raises Unlike for one that is not known."""
-    name = name.lower().replace("_", "")
-    name = NAMES.get(name, name)
-    with np.errstate(all="ignore"):
-        if name in TWO:
-            found = TWO[name](given[0], given[1])
-        elif name == "negative":
-            found = -given[0]
-        elif name == "getitem":
-            found = given[0][given[1]]
-        elif name == "flip" and axis is not None:
-            found = np.flip(given[0], axis)
-        elif name in ("stack", "concatenate") and axis is not None:
-            found = (np.stack if name == "stack" else np.concatenate)(given[0], axis)
-        elif name == "take" and axis is not None:
-            found = np.take(given[0], np.asarray(given[1], dtype=int), axis)
-        elif name == "transpose" and len(given) > 1:
-            found = np.transpose(given[0], given[1])
-        elif name in SAME:
-            found = given[0]
-        else:
-            raise Unlike(f"what {name} does to pixels is not known")
-    if np.size(found) > LARGEST:
-        raise Unlike(f"{name} makes too much of them")
-    return found
 
 
 def input_after(found: Any) -> Input | None:
@@ -70,7 +67,7 @@ def input_after(found: Any) -> Input | None:
     """
     values, first = np.asarray(found, dtype=np.float64), probe()
     if values.shape != first.shape or not np.isfinite(values).all():
-        raise Unlike("the layers before its first convolution make something else than three colours of a photo")
+        raise Unlike("its first layers make something else than three colours of a photo")
     if np.array_equal(values, first):
         return None
     offset = values[0, 0, 0]
@@ -82,4 +79,4 @@ def input_after(found: Any) -> Input | None:
             mean, std = (tuple(map(float, colours)) for colours in (-offset / factors, 1 / factors))
             if np.allclose(again, values, rtol=1e-5, atol=1e-5 * np.abs(values).max()) and max(map(abs, mean)) <= 255:
                 return Input(order, mean, std)  # type: ignore[arg-type]  # three of each
-    raise Unlike("the layers before its first convolution are no mean and standard deviation of colours")
+    raise Unlike("its first layers are no mean and standard deviation of colours")

@@ -14,7 +14,7 @@ from verydeep.weights.classes import CLASS_KEYS, names_in
 from verydeep.weights.pickles import Named
 from verydeep.weights.shapes import Found, Unlike, no_net
 from verydeep.weights.torch_file import Piece, contents_of
-from verydeep.weights.torchvision import Candidate, judged, nets_in, only
+from verydeep.weights.torchvision import Candidate, nets_in, only, taken_from
 
 DEEPEST, MOST = 40, 50_000  # of the lists, mappings and objects that a file holds
 MOST_TENSORS, LONGEST_KEY = 5_000, 100  # of one mapping
@@ -46,11 +46,10 @@ def read(path: Path, key: str = "") -> Found:
         raise next((e for e in why if not isinstance(e, Unlike)), why[0] if why else no_net(()))
     chosen = only([net for net, _ in nets.values()], key)
     pieces = next(pieces for net, pieces in nets.values() if net is chosen)
-    taken = {ours: pieces[name] for ours, name in chosen.taken.items()}
-    if sum(2 * math.prod(piece.shape) for piece in taken.values()) > path.stat().st_size:
+    if sum(2 * math.prod(pieces[name].shape) for name in chosen.taken.values()) > path.stat().st_size:
         raise ValueError("its tensors are larger than the file")
-    found_in = judged({ours: piece.load() for ours, piece in taken.items()}, chosen)
-    return found_in._replace(classes=tuple((place, names) for place, value in said if (names := names_in(value))))
+    classes = tuple((place, names) for place, value in said if (names := names_in(value)))
+    return taken_from(pieces, chosen)._replace(classes=classes)
 
 
 def values_in(value: Any) -> Iterator[tuple[str, Any]]:

@@ -53,15 +53,13 @@ def pair(names: tuple[str, ...], single: bool) -> tuple[str, ...]:
     return (f"not {names[0]}", names[0]) if single and len(names) == 1 else names
 
 
-def classes_told(found: Found, outputs: int, single: bool) -> tuple[tuple[str, ...], str]:
-    """The names that the file gives its classes, and where. Raises ModelError where it gives two sets of them."""
+def classes_told(found: Found, outputs: int, single: bool) -> tuple[str, tuple[str, ...]]:
+    """(where, what) the file calls its classes. Raises ModelError where it gives them two sets of names."""
     fits = [(where, names) for where, given in found.classes if len(names := pair(given, single)) == outputs]
     if len({names for _, names in fits}) > 1:
         places = " and ".join(where for where, _ in fits[:3])
-        raise ModelError(
-            f"{places} of one file name its classes differently; in Python read_foreign(FILE, classes=[...])"
-        )
-    return (fits[0][1], fits[0][0]) if fits else ((), "")
+        raise ModelError(f"{places} of one file name its classes differently; in Python read_foreign(FILE, classes=[])")
+    return fits[0] if fits else ("", ())
 
 
 def names_for(path: Path, outputs: int) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from verydeep.weights.before import done, input_after, probe
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
 
+MODELS = {"Functional", "Model", "Sequential"}
 # What a VGG is made of, beside what is done to pixels before it
-LAYERS = {
+LAYERS = MODELS | {
     "InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dropout", "SpatialDropout2D", "Activation", "ReLU",
-    "Softmax", "Functional", "Model", "Sequential",
+    "Softmax",
 }  # fmt: skip
 RANDOM = ("Random", "Gaussian", "Dropout", "InputLayer", "Resizing")  # how layers begin that let a photo be in a test
-MODELS = {"Functional", "Model", "Sequential"}
 OPERANDS = ("x", "x1", "y", "x2", "value", "bias", "key", "slice_spec")
 
 
@@ -25,16 +25,24 @@ def layers_of(model: dict[str, Any]) -> list[dict[str, Any]]:
     return list(config if isinstance(config, list) else config.get("layers", ()))  # a list in the oldest files
 
 
+def begins(layer: dict[str, Any]) -> bool:
+    """Whether the first convolution is in a layer."""
+    return layer.get("class_name") == "Conv2D" or any(map(begins, layers_of(layer)))
+
+
 def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
     """Layers and activations that no VGG has, from the first convolution on. Raises Unlike for channels first."""
     found, units = list[str](), 0
     for layer in layers_of(model):
         kind, config = layer.get("class_name", ""), layer.get("config", {})
-        if isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last":
+        if layers_of(layer):
+            found += strangers(layer, began)
+        began = began or begins(layer)
+        if layers_of(layer):
+            continue
+        if config.get("data_format", "channels_last") != "channels_last":
             raise Unlike("its channels come first")
-        inner = strangers(layer, began) if layers_of(layer) else []
-        began = began or kind == "Conv2D" or "Conv2D" in json.dumps(config)
-        found += inner if layers_of(layer) else [f"layer {kind}"] * (began and kind not in LAYERS)
+        found += [f"layer {kind}"] * (began and kind not in LAYERS)
         if kind in ("Conv2D", "Dense", "Activation"):
             units, activation = config.get("units", units), config.get("activation") or "linear"
             if activation not in ("relu", "linear", "softmax") and (activation, units) != ("sigmoid", 1):
@@ -44,43 +52,40 @@ def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
     return found
 
 
-# What is done to pixels before the first convolution
-
-
 def input_of_graph(model: dict[str, Any], kept: dict[int, Any]) -> tuple[Input | None, str]:
-    """What its first layers say of the input, or why that is not understood."""
+    """What its first layers say of the input, or why that is not understood. kept: the mean and variance in the file"""
     try:
-        found, reached = through(model, probe(), kept)
-        return (input_after(found) if reached else None), ""
+        return (input_after(through(model, probe(), kept)) if begins(model) else None), ""
     except (LookupError, TypeError, ValueError, AttributeError) as e:
         return None, cut(e)
 
 
-def through(model: dict[str, Any], value: Any, kept: dict[int, Any]) -> tuple[Any, bool]:
-    """A value after the layers of a model, or before its first convolution, and whether that was reached."""
+def through(model: dict[str, Any], value: Any, kept: dict[int, Any]) -> Any:
+    """A value after the layers of a model, or before its first convolution."""
     known = dict[str, Any]()
     for layer in layers_of(model):
-        kind, config = layer["class_name"], layer["config"]
-        name, nodes = layer.get("name") or config.get("name"), layer.get("inbound_nodes")
+        kind, config, nodes = layer["class_name"], layer["config"], layer.get("inbound_nodes")
         args, more = arguments(nodes[0], known) if nodes else ([value], {})
-        if kind in ("Conv2D", *MODELS) and (kind == "Conv2D" or "Conv2D" in json.dumps(config)):
-            return (args[0], True) if kind == "Conv2D" else through(layer, args[0], kept)
+        if kind == "Conv2D":
+            return args[0]
         if kind in MODELS:
-            value, _ = through(layer, args[0], kept)
+            value = through(layer, args[0], kept)
+            if begins(layer):
+                return value
         elif kind.startswith(RANDOM):
             value = args[0]
         elif kind == "Rescaling":
             value = args[0] * plain(config["scale"], {}) + plain(config.get("offset", 0), {})
         elif kind == "Normalization" and not config.get("invert"):
-            mean, variance = (plain(config.get(key), {}) for key in ("mean", "variance"))
-            mean, variance = (kept[1], kept[2]) if mean is None else (mean, variance)
-            value = (args[0] - np.reshape(mean, -1)) / np.maximum(np.sqrt(np.reshape(variance, -1)), 1e-7)
+            given = (plain(config.get(key), {}) for key in ("mean", "variance"))
+            mean, variance = (np.reshape(kept[i] if one is None else one, -1) for i, one in enumerate(given, 1))
+            value = (args[0] - mean) / np.maximum(np.sqrt(variance), 1e-7)
         else:
             operation = config["function"].split(".")[-1] if kind.endswith("OpLambda") else kind
             args += [more[key] for key in OPERANDS if key in more]
-            value = done(operation.strip("_"), args, more.get("axis", config.get("axis")))
-        known[name] = value
-    return value, False
+            value = done(operation, args, more.get("axis", config.get("axis")))
+        known[layer.get("name") or config["name"]] = value
+    return value
 
 
 def arguments(node: Any, known: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -88,8 +93,8 @@ def arguments(node: Any, known: dict[str, Any]) -> tuple[list[Any], dict[str, An
     if isinstance(node, dict):
         return [plain(one, known) for one in node["args"]], {k: plain(v, known) for k, v in node["kwargs"].items()}
     name, _, constant, *more = node if isinstance(node[0], str) else node[0]
-    first = constant if name == "_CONSTANT_VALUE" else known[name]
-    return [plain(first, {})], {k: plain(v, known) for k, v in (more or [{}])[0].items() if v is not None}
+    first = plain(constant, {}) if name == "_CONSTANT_VALUE" else known[name]
+    return [first], {k: plain(v, known) for k, v in (more or [{}])[0].items() if v is not None}
 
 
 def plain(given: Any, known: dict[str, Any]) -> Any:
@@ -100,9 +105,7 @@ def plain(given: Any, known: dict[str, Any]) -> Any:
             return known[config["keras_history"][0]]
         if kind in ("__tensor__", "__numpy__"):
             return np.asarray(config["value"], dtype=np.float64)
-        if kind == "__ellipsis__":
-            return ...
-        return slice(*(config[key] for key in ("start", "stop", "step")))
+        return ... if kind == "__ellipsis__" else slice(*(config[key] for key in ("start", "stop", "step")))
     if isinstance(given, list) and len(given) > 2 and isinstance(given[0], str) and given[0] in known:
         return known[given[0]]
     if isinstance(given, (list, tuple)):

@@ -1,5 +1,6 @@
 """MODEL of the command line: a run folder, a file of ours or of another toolkit, or a name of the catalogue."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,6 @@ from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
 EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashion-a, a name of 'verydeep weights list'"
-
-
 # of a folder: what is taken before all else, and what files of weights end in
 USUALLY = ("model.safetensors", "pytorch_model.bin", "model.weights.h5")
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".keras", ".onnx", ".caffemodel", ".mat")
@@ -60,8 +59,7 @@ def load_start(model: str | Path) -> Net:
 
 def locate(model: str | Path) -> Location:
     """FILE@NAME names a file of another toolkit and what its net expects. Raises ConfigError and ModelError."""
-    name = str(model)
-    if not name:
+    if not (name := str(model)):
         raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
     try:
         return there(name) or said_at(name)
@@ -86,8 +84,7 @@ def within_folder(path: Path) -> Path:
     if (path / "config.yaml").exists():
         raise ModelError(f"{path} has no best.safetensors yet: its first epoch is not done; expected {EXPECTED}")
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
-    usual = [file for file in files if file.name in USUALLY]
-    if len(found := usual[:1] or files) == 1:
+    if len(found := [file for file in files if file.name in USUALLY][:1] or files) == 1:
         return found[0]
     several = f"holds {len(files)} files of weights; give one, such as {files[0]}" if files else "is not a run folder"
     raise ModelError(f"{path} {several}; expected {EXPECTED}")
@@ -95,18 +92,14 @@ def within_folder(path: Path) -> Path:
 
 def said_at(name: str) -> Location:
     """Of FILE#KEY, FILE@NAME, and both. Raises ConfigError for a published net, and ModelError where there is none."""
-    key, file, given = "", name, None
-    for _ in range(2):
-        at, mark = max((file.rfind(mark), mark) for mark in "#@")
-        if at <= 0:
-            break
-        file, said = file[:at], file[at + 1 :]
-        key, given = (said, given) if mark == "#" else (key, said)
+    marks, file = dict[str, str](), name
+    while len(marks) < 2 and (parted := re.fullmatch("(.+)([#@])([^#@]*)", file, re.DOTALL)):
+        file, marks[parted[2]] = parted[1], parted[3]
         if found := there(file):
             if found.entry:
                 what = "# and @ say something of a file of another toolkit"
-                raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave {name[at:][:80]} out")
-            return found._replace(expects=given, key=key)
+                raise ConfigError(f"{name[:200]}: {what}; leave {name[len(file) :][:80]} out")
+            return found._replace(expects=marks.get("@"), key=marks.get("#", ""))
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
         raise ModelError(f"{name} is not a built-in net{meant(name, known, f'; try {known[0]}')}")

@@ -61,7 +61,7 @@ def by_names(found: dict[str, Tensor]) -> Found:
         return rename({re.sub(r"^.*?vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
     if names == "keras":
         return from_keras(found)
-    return torchvision.ours(found)
+    return torchvision.taken_from(found, torchvision.only(torchvision.nets_in(found)))
 
 
 def form(names: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from verydeep.weights.classes import classes_beside, classes_told, names_for, pa
 from verydeep.weights.descent import Said, said_of
 from verydeep.weights.inputs import Colours, ContractWarning, Input
 from verydeep.weights.recognise import OWN, Layout, recognise
-from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
+from verydeep.weights.shapes import FC, Found, counters, describe, reading, shown, without_fc
 from verydeep.words import several
 
 READERS: dict[str, tuple[Callable[..., Found], str]] = {
@@ -143,7 +143,7 @@ def open_foreign(
         tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}
         understood.append("its one output is a sigmoid's, the second of two classes")
     net, features = features_of(path, tensors, () if has_fc else left, said)
-    told, where = classes_told(found, net.classes, single) if has_fc and classes is None else ((), "")
+    where, told = classes_told(found, net.classes, single) if has_fc and classes is None else ("", ())
     if where:
         understood.append(f"its classes are those of its {where}")
     if understood:
@@ -169,10 +169,8 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
         signs = torch.tensor(std).sign().view(1, 3, 1, 1)
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}
         std = abs(std[0]), abs(std[1]), abs(std[2])
-    norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
-    tensors = tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     return net, Features(
-        tensors, net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
+        tensors | counters(tensors), net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
     )
 
 

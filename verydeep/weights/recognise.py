@@ -5,9 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import safetensors
+
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
+from verydeep.files.tensors import check_header
+from verydeep.net.classifier import METADATA
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, onnx, torch_file
 from verydeep.weights.inputs import USUAL
@@ -35,15 +39,12 @@ class Layout(NamedTuple):
 
 
 OWN = Layout("verydeep", "safetensors")
-SAVED = "torch.save(net.state_dict(), 'x.pth')"
-# What is known and not read: (how it begins, a member of its archive, what it is, what to do)
+# What is known and not read: (how it begins, a member of its archive, what it is)
 OTHERS = (
-    (b"PK", "/code/", "TorchScript", "in Python: torch.save(torch.jit.load(FILE).state_dict(), 'x.pth')"),
-    (b"PK", "serialized_", "a program of torch.export", "save the net it was made of: " + SAVED),
-    (b"PK", "models/", "a program of torch.export", "save the net it was made of: " + SAVED),
-    (b"PK", ".npy", "a .npz of NumPy, which names no net", "load its arrays into one, then " + SAVED),
-    (b"\x93NUMPY", "", "an array of NumPy, which names no net", "load its arrays into one, then " + SAVED),
-    (b"\x80", "", "a plain pickle, which runs what it likes when it is loaded", SAVED),
+    (b"PK", "/code/", "TorchScript, which torch.jit.load(FILE) makes a net of"),
+    (b"PK", "serialized_", "a program of torch.export"), (b"PK", "models/", "a program of torch.export"),
+    (b"PK", ".npy", "a .npz of NumPy, which names no net"), (b"\x93NUMPY", "", "an array of NumPy, which names no net"),
+    (b"\x80", "", "a plain pickle, which runs what it likes when it is loaded"),
 )  # fmt: skip
 
 
@@ -53,21 +54,21 @@ def recognise(path: Path) -> Layout:
         if path.is_file() and not path.stat().st_size:
             raise ModelError(f"{path} is empty; fetch or write it again")
         raise ModelError(
-            f"{path} is {other(path) or 'no file that can be read'}; expected a model of verydeep, a .caffemodel, a "
+            f"{path} is {unread(path) or 'no file that can be read'}; expected a model of verydeep, a .caffemodel, a "
             "MatConvNet .mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth, .ckpt or .safetensors of PyTorch, or "
             "an .onnx"
         )
     return layout
 
 
-def other(path: Path) -> str:
+def unread(path: Path) -> str:
     """What is known of a file that is not read, and what to do; empty where nothing is."""
     with suppress(OSError, ValueError, zipfile.BadZipFile), open_regular(path) as f:
         start = f.read(8)
         members = [""] if start[:2] != b"PK" else zipfile.ZipFile(f).namelist()
-        for begins, inside, what, do in OTHERS:
+        for begins, inside, what in OTHERS:
             if start.startswith(begins) and any(inside in name for name in members):
-                return f"{what} (what to do: {do})"
+                return f"{what} (save the net it is of: torch.save(net.state_dict(), 'x.pth'))"
     return ""
 
 
@@ -81,8 +82,7 @@ def layout_of(path: Path) -> Layout | None:
         if is_mat(start):
             return Layout("matconvnet", "mat")
         if start.startswith(torch_file.ZIP):
-            with zipfile.ZipFile(path) as archive:
-                members = archive.namelist()
+            members = zipfile.ZipFile(path).namelist()
             if "model.weights.h5" in members:
                 return Layout("keras", "archive")
             pickled = any(name.endswith("data.pkl") for name in members) and not any("/code/" in m for m in members)
@@ -90,7 +90,9 @@ def layout_of(path: Path) -> Layout | None:
         if torch_file.MAGIC in start[:40]:
             return of_torch(path, "pickle")
         if start[8:9] == b"{":
-            return OWN if torch_file.is_ours(path) else of_torch(path, "safetensors")
+            check_header(path)
+            with safetensors.safe_open(path, framework="pt") as file:
+                return OWN if METADATA in (file.metadata() or {}) else of_torch(path, "safetensors")
         return None if start.startswith(b"\x80") else of_protobuf(mapped(path))
     return None
 

@@ -18,14 +18,11 @@ from verydeep.shape import Pooling, Shape
 from verydeep.weights.inputs import Input
 
 T = TypeVar("T")
-# deepest first: one net for each number of layers a block; C has the names of D
-PLAIN = ("E", "D", "B", "A", "shallow-B")
+PLAIN = ("E", "D", "B", "A", "shallow-B")  # deepest first: one for each number of layers a block; C has D's names
 FC = ("fc6", "fc7", "fc8")
 LARGEST = 1 << 16  # width, crop and classes of a net, as in a contract
 NORM = ("weight", "bias", "running_mean", "running_var")
 Names = Callable[[str, bool], dict[str, str]]  # (net, batch norm) -> {our name: the name in the file}
-
-
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # (what says so, names)
 
 
@@ -68,6 +65,11 @@ def parameters(net: str, batch_norm: bool) -> Iterator[tuple[str, str, str]]:
         if batch_norm and layer not in FC:
             norm = layer.replace("conv", "bn")
             yield from ((f"{norm}.{p}", norm, p) for p in NORM)
+
+
+def own_names(net: str, batch_norm: bool) -> dict[str, str]:
+    """conv1_1.weight, which are Caffe's names too."""
+    return {ours: ours for ours, _, _ in parameters(net, batch_norm)}
 
 
 def unrepeated(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
@@ -142,6 +144,12 @@ def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
         if n.endswith("running_var") and float(tensor.min()) < 0:
             raise Unlike(f"{n} is negative")
     return net
+
+
+def counters(tensors: Iterable[str]) -> dict[str, Tensor]:
+    """Of each batch norm; files of before 2018 lack them, and evaluation does not use them."""
+    norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
+    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
 
 
 def all_finite(tensor: Tensor) -> bool:

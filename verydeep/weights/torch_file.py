@@ -20,7 +20,6 @@ from torch import Tensor, from_numpy
 
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.tensors import check_header, write_tensors
-from verydeep.net.classifier import METADATA
 from verydeep.weights.pickles import called, walked
 from verydeep.weights.shapes import Unlike
 
@@ -30,8 +29,7 @@ ZIP, MAGIC = b"PK\x03\x04", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of archives; 
 SAVE = "save the weights alone: torch.save(net.state_dict(), 'x.pth')"
 FLOATS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<i2"}  # BF16 by its bits
 STORAGES = {"Float": "F32", "Half": "F16", "Double": "F64", "BFloat16": "BF16"}
-WIDTHS = {"F32": 4, "F16": 2, "F64": 8, "BF16": 2, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16, "Int": 4,
-          "Short": 2}  # fmt: skip
+WIDTHS = {"F32": 4, "F16": 2, "F64": 8, "BF16": 2, "Long": 8, "Int": 4, "Short": 2}  # bytes; of all others 1
 PARAMETERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")
 
 
@@ -60,8 +58,8 @@ def contents_of(path: Path) -> Any:
     check_header(path)
     with safetensors.safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-        floats = {name: s for name, s in slices.items() if s.get_dtype() in FLOATS}
-        return {name: Piece(tuple(s.get_shape()), name, partial(loaded, path, name)) for name, s in floats.items()}
+        shapes = {name: tuple(s.get_shape()) for name, s in slices.items() if s.get_dtype() in FLOATS}
+        return {name: Piece(shape, name, partial(loaded, path, name)) for name, shape in shapes.items()}
 
 
 def loaded(path: Path, name: str) -> Tensor:
@@ -137,18 +135,11 @@ def piece(storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[i
     return Piece(tuple(shape), (id(storage), offset, tuple(shape), tuple(stride)), load)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether verydeep wrote a safetensors file."""
-    check_header(path)
-    with safetensors.safe_open(path, framework="pt") as f:
-        return METADATA in (f.metadata() or {})
-
-
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict: of torch.save where the path ends in .pth or .pt, else safetensors. Raises OSError."""
     plain = {name: t.contiguous() for name, t in tensors.items()}
-    if path.suffix not in (".pth", ".pt"):
+    if path.suffix in (".pth", ".pt"):
+        with path.open("wb") as f:  # torch hides an OSError where it opens the file itself
+            torch.save(plain, f)
+    else:
         write_tensors(plain, path, {"format": "pt"})
-        return
-    with path.open("wb") as f:  # torch hides an OSError where it opens the file itself
-        torch.save(plain, f)

@@ -11,33 +11,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from verydeep.data.naming import natural
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights import torch_file
 from verydeep.weights.shapes import (
-    FC,
-    NORM,
-    Found,
-    Names,
-    Unlike,
-    all_finite,
-    describe,
-    flat,
-    matched,
-    no_net,
-    parameters,
-    without_fc,
+    FC, NORM, Found, Names, Unlike, all_finite, counters, describe, flat, matched, no_net, own_names, without_fc,
 )  # fmt: skip
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
-MOST_NETS = 50  # in one mapping
 FROM_TIMM = {theirs: HEAD[fc] for fc, theirs in TIMM.items()}
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # torch's, wherever they stand
-COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
 
 
 def names(net: str, batch_norm: bool, head: Mapping[str, str] = HEAD) -> dict[str, str]:
@@ -61,11 +47,6 @@ def fused_names(net: str, _: bool) -> dict[str, str]:
     return {ours: theirs for ours, theirs in names(net, True).items() if not ours.startswith("bn")}
 
 
-def plain_names(net: str, batch_norm: bool) -> dict[str, str]:
-    """Caffe's names and our own: conv1_1.weight."""
-    return {ours: ours for ours, _, _ in parameters(net, batch_norm)}
-
-
 class Candidate(NamedTuple):
     """A net among named tensors: the prefix of its names, the names there by ours, and what else stands beside it."""
 
@@ -83,7 +64,7 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
     bare = {".".join(part for part in n.split(".") if part not in WRAPPERS): n for n in found}
     bare = bare if len(bare) == len(found) else {n: n for n in found}
     roots = [n for n, theirs in bare.items() if tuple(found[theirs].shape[1:]) == (3, 3, 3)]
-    if len(roots) > MOST_NETS:
+    if len(roots) > 20:
         raise Unlike(f"it holds {len(roots)} layers of three colours, expected one net")
     for root in roots:
         container, _, layer = root.removesuffix(".weight").rpartition(".")
@@ -91,16 +72,15 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
         prefix = container.rpartition(".")[0] if numbered else container
         there = {short(name, prefix, container if numbered else None): theirs for name, theirs in bare.items()}
         there = headed(there, {n: tuple(found[t].shape) for n, t in there.items()}, HEAD.values() if numbered else HEAD)
-        for scheme in (names, fused_names) if numbered else (plain_names,):
+        for scheme in (names, fused_names) if numbered else (own_names,):
             try:
                 taken, left = matched(there, scheme)
-                if scheme is fused_names and any(n.startswith("features.") for n in left):  # half a batch norm
-                    raise no_net(found)
             except ValueError as e:
                 why.append(e)
                 continue
-            nets.append(Candidate(prefix, {o: there[t] for o, t in taken.items()}, tuple(there[t] for t in left)))
-            break
+            if scheme is not fused_names or not any(n.startswith("features.") for n in left):  # half a batch norm
+                nets.append(Candidate(prefix, {o: there[t] for o, t in taken.items()}, tuple(there[t] for t in left)))
+                break
     if not nets:
         raise why[0] if why else no_net(found)
     return [net._replace(left=tuple(n for n in net.left if not elsewhere(n, net, nets))) for net in nets]
@@ -108,9 +88,9 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
 
 def short(name: str, prefix: str, container: str | None) -> str:
     """A name without its net's prefix; what is numbered in the container of convolutions is in `features`."""
-    inside = None if container is None else re.fullmatch(re.escape(container) + r"\.?(\d+\..+)", name)
-    if inside:
-        return f"features.{inside[1]}"
+    inside = "" if container is None else name.removeprefix(f"{container}." if container else "")
+    if re.match(r"\d+\.", inside) and (inside != name or not container):
+        return f"features.{inside}"
     if prefix and not name.startswith(f"{prefix}."):
         return f"/{name}"
     layer, dot, p = name.removeprefix(f"{prefix}." if prefix else "").rpartition(".")
@@ -132,14 +112,7 @@ def headed(there: dict[str, str], shapes: Mapping[str, tuple[int, ...]], head: I
 
 def elsewhere(name: str, net: Candidate, nets: list[Candidate]) -> bool:
     """Whether a tensor belongs to another net of the same file."""
-    others = [other for other in nets if other is not net]
-    return any(name in o.taken.values() or (o.key and name.startswith(f"{o.key}.")) for o in others)
-
-
-def ours(found: Mapping[str, Tensor]) -> Found:
-    """The one net among tensors."""
-    net = only(nets_in(found))
-    return judged({name: found[theirs] for name, theirs in net.taken.items()}, net)
+    return any(name in o.taken.values() or (o.key and name.startswith(f"{o.key}.")) for o in nets if o is not net)
 
 
 def only(nets: list[Candidate], key: str = "") -> Candidate:
@@ -152,9 +125,10 @@ def only(nets: list[Candidate], key: str = "") -> Candidate:
     return chosen[0]
 
 
-def judged(tensors: Mapping[str, Tensor], net: Candidate) -> Found:
-    """FC layers of NaN, as torchvision ships them with a D of features only, are left out."""
-    taken = {name: flat(name, t) for name, t in tensors.items()}
+def taken_from(found: Mapping[str, Any], net: Candidate) -> Found:
+    """The tensors of a net. FC layers of NaN, as torchvision ships them with a D of features only, are left out."""
+    tensors = {ours: found[theirs] for ours, theirs in net.taken.items()}
+    taken = {name: flat(name, t if isinstance(t, Tensor) else t.load()) for name, t in tensors.items()}
     fc = {name: t for name, t in taken.items() if name.startswith(FC) and t.numel()}
     if fc and not any(map(all_finite, fc.values())):
         weights = tuple(net.taken[name] for name in fc if name.endswith("weight"))
@@ -179,5 +153,4 @@ def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
 def theirs(tensors: Mapping[str, Tensor], names: Names = names) -> dict[str, Tensor]:
     net = describe(tensors)
     found = {there: tensors[here] for here, there in names(net.name, net.batch_norm).items() if here in tensors}
-    counted = {n.removesuffix("running_var") + COUNTED: torch.tensor(0) for n in found if n.endswith("running_var")}
-    return found | counted
+    return found | counters(found)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from verydeep.files.tensors import cut
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
 
@@ -18,8 +19,8 @@ MOST = 1_000  # numbers of a value: those of the probe are 150
 
 def sliced(x: Any, begins: Any, ends: Any, axes: Any, steps: Any) -> Any:
     cuts = [slice(None)] * np.ndim(x)
-    for begin, end, axis, step in zip(*(np.atleast_1d(one).tolist() for one in (begins, ends, axes, steps)), strict=True):
-        cuts[axis] = slice(begin, end, step)
+    for axis, *bounds in np.broadcast(axes, begins, ends, steps):
+        cuts[axis] = slice(*bounds)
     return x[tuple(cuts)]
 
 
@@ -58,6 +59,14 @@ def probe() -> NDArray[Any]:
         photos[colour + 1, ..., colour] = 255
     photos[4] = np.random.default_rng(0).integers(0, 256, photos.shape[1:])
     return photos
+
+
+def told(value_of: Callable[[], Any]) -> tuple[Input | None, str]:
+    """What became of the probe says of the input, or why that is not understood."""
+    try:
+        return input_after(value_of()), ""
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
+        return None, cut(e)
 
 
 def input_after(found: Any) -> Input | None:

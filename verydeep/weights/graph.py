@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verydeep.files.tensors import cut
-from verydeep.weights.before import MOST, done, input_after, probe
+from verydeep.weights.before import MOST, done, probe, told
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
 from verydeep.weights.wire import budget, last_text, message, numbers
@@ -39,20 +38,17 @@ def told_by(model: memoryview) -> Told:
         nodes = [message(one, left) for one in graph[NODE]]
         for i, node in enumerate(nodes):
             kind, inputs = last_text(node[4]), [last_text([one]) for one in node[1] if len(one)]
-            if not all(name in values for name in inputs[: 1 if kind == "Conv" else None]):
-                continue
-            try:
-                if kind != "Conv":
-                    used |= set(inputs)
-                    values[last_text(node[2])] = outcome(kind, [values[name] for name in inputs], node, left)
-                    continue
-                expects, why = input_after(np.moveaxis(done("Identity", [values[inputs[0]]]), 1, -1)), ""
-            except (ValueError, TypeError, LookupError) as e:
-                values[last_text(node[2])] = e
-                expects, why = None, cut(e)
-            if kind == "Conv":
+            if kind == "Conv" and inputs[0] in values:
+                before = values[inputs[0]]
                 strange = sorted({last_text(n[4]) for n in nodes[i:]} - VGG)
-                return Told(expects, why, tuple(f"node {one}" for one in strange), frozenset(used))
+                said = told(lambda: np.moveaxis(done("identity", [before]), 1, -1))  # noqa: B023  called at once
+                return Told(*said, tuple(f"node {one}" for one in strange), frozenset(used))
+            if all(name in values for name in inputs):
+                used |= set(inputs)
+                try:
+                    values[last_text(node[2])] = outcome(kind, [values[name] for name in inputs], node, left)
+                except (ValueError, TypeError, LookupError) as e:
+                    values[last_text(node[2])] = e
     return Told()
 
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import LONGEST_JSON, open_regular
 from verydeep.net.vgg import as_kernel, column
-from verydeep.weights.keras_graph import input_of_graph, strangers
+from verydeep.weights.before import probe, told
+from verydeep.weights.keras_graph import begins, strangers, through
 from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
@@ -59,7 +60,8 @@ def read(path: Path) -> Found:
         taken = dense_to_ours(rename(named, names))
         if not config:
             return taken
-        expects, why = input_of_graph(config, kept if len(norms) <= 3 else {})
+        kept = kept if len(norms) <= 3 else {}
+        expects, why = told(lambda: through(config, probe(), kept)) if begins(config) else (None, "")
         return taken._replace(left=(*taken.left, *strangers(config)), expects=expects, before=why)
 
 

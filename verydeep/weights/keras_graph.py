@@ -1,13 +1,10 @@
 """The configuration of a Keras model, of version 2 or 3: what it does to pixels, and which layers no VGG has."""
 
-import json
 from typing import Any
 
 import numpy as np
 
-from verydeep.files.tensors import cut
-from verydeep.weights.before import done, input_after, probe
-from verydeep.weights.inputs import Input
+from verydeep.weights.before import done
 from verydeep.weights.shapes import Unlike
 
 MODELS = {"Functional", "Model", "Sequential"}
@@ -25,21 +22,22 @@ def layers_of(model: dict[str, Any]) -> list[dict[str, Any]]:
     return list(config if isinstance(config, list) else config.get("layers", ()))  # a list in the oldest files
 
 
+def leaves(layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers of a model and of the models in it."""
+    return [one for inner in layers_of(layer) for one in leaves(inner)] or [layer]
+
+
 def begins(layer: dict[str, Any]) -> bool:
     """Whether the first convolution is in a layer."""
-    return layer.get("class_name") == "Conv2D" or any(map(begins, layers_of(layer)))
+    return any(one.get("class_name") == "Conv2D" for one in leaves(layer))
 
 
-def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
+def strangers(model: dict[str, Any]) -> list[str]:
     """Layers and activations that no VGG has, from the first convolution on. Raises Unlike for channels first."""
-    found, units = list[str](), 0
-    for layer in layers_of(model):
+    found, units, began = list[str](), 0, False
+    for layer in leaves(model):
         kind, config = layer.get("class_name", ""), layer.get("config", {})
-        if layers_of(layer):
-            found += strangers(layer, began)
-        began = began or begins(layer)
-        if layers_of(layer):
-            continue
+        began = began or kind == "Conv2D"
         if config.get("data_format", "channels_last") != "channels_last":
             raise Unlike("its channels come first")
         found += [f"layer {kind}"] * (began and kind not in LAYERS)
@@ -52,16 +50,8 @@ def strangers(model: dict[str, Any], began: bool = False) -> list[str]:
     return found
 
 
-def input_of_graph(model: dict[str, Any], kept: dict[int, Any]) -> tuple[Input | None, str]:
-    """What its first layers say of the input, or why that is not understood. kept: the mean and variance in the file"""
-    try:
-        return (input_after(through(model, probe(), kept)) if begins(model) else None), ""
-    except (LookupError, TypeError, ValueError, AttributeError) as e:
-        return None, cut(e)
-
-
 def through(model: dict[str, Any], value: Any, kept: dict[int, Any]) -> Any:
-    """A value after the layers of a model, or before its first convolution."""
+    """A value after the layers of a model, or before its first convolution. kept: a mean and variance in the file."""
     known = dict[str, Any]()
     for layer in layers_of(model):
         kind, config, nodes = layer["class_name"], layer["config"], layer.get("inbound_nodes")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 MOST_STEPS = 400_000  # of one pickle; VGG-19 with batch norm and its optimizer has some 30,000, a loss takes one
-MOST_NAMES, LONGEST_NAME = 2_000, 500  # of classes and functions
+MOST_NAMES, LONGEST_NAME = 2_000, 400  # of classes and functions
 DICTS = {"collections OrderedDict", "collections defaultdict", "builtins dict"}
 # Who names these means harm, wherever the file is read next; so it is said and refused, though nothing would happen.
 RUNS = {
@@ -49,7 +49,7 @@ def walked(stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: C
     does: dict[str, Callable[..., Any]] = PLAIN | {
         "PUT": lambda at: memo.update({at: stack[-1]}), "GET": lambda at: memo[at],
         "MEMOIZE": lambda _, value: memo.setdefault(len(memo), value), "BINPERSID": lambda _, value: stored(value),
-        "GLOBAL": named, "STACK_GLOBAL": lambda _, module, name: named(f"{module[:LONGEST_NAME]} {name[:LONGEST_NAME]}"),
+        "GLOBAL": named, "STACK_GLOBAL": lambda _, module, name: named(f"{module[:500]} {name[:500]}"),
         "REDUCE": call, "NEWOBJ": call, "NEWOBJ_EX": call, "OBJ": lambda _, function, *args: call(_, function, args),
         "INST": lambda name, *args: call(None, named(name), args),
     }  # fmt: skip
@@ -65,7 +65,7 @@ def walked(stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: C
         taken, stack[at:] = stack[at:], []
         if code.name == "STOP":
             return taken[0]
-        stack += [does.get(code.name, same)(given, *taken)] * len(code.stack_after)
+        stack += [(does.get(code.name) or same)(given, *taken)] * len(code.stack_after)
     raise ValueError("it ends early")
 
 
@@ -117,4 +117,5 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "FROZENSET": lambda _, *upper: list(upper), "DICT": lambda _, *upper: filled(_, {}, *upper),
     "APPEND": extended, "APPENDS": extended, "ADDITEMS": extended, "SETITEM": filled, "SETITEMS": filled,
     "BUILD": built, "DUP": lambda _, value: value,
-} | dict.fromkeys(("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), lambda _, *upper: upper)  # fmt: skip
+    **dict.fromkeys(("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), lambda _, *upper: upper),
+}  # fmt: skip

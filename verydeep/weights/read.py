@@ -170,8 +170,9 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}
         std = abs(std[0]), abs(std[1]), abs(std[2])
     return net, Features(
-        tensors | counters(tensors), net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
-    )
+        tensors | counters(tensors), net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin,
+        said.licence, left,
+    )  # fmt: skip
 
 
 def take(path: Path, key: str = "") -> tuple[Found, Layout]:

@@ -41,7 +41,7 @@ class Layout(NamedTuple):
 OWN = Layout("verydeep", "safetensors")
 # What is known and not read: (how it begins, a member of its archive, what it is)
 OTHERS = (
-    (b"PK", "/code/", "TorchScript, which torch.jit.load(FILE) makes a net of"),
+    (b"PK", "/code/", "TorchScript (torch.jit.load(FILE) makes a net of it)"),
     (b"PK", "serialized_", "a program of torch.export"), (b"PK", "models/", "a program of torch.export"),
     (b"PK", ".npy", "a .npz of NumPy, which names no net"), (b"\x93NUMPY", "", "an array of NumPy, which names no net"),
     (b"\x80", "", "a plain pickle, which runs what it likes when it is loaded"),

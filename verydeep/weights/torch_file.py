@@ -99,6 +99,8 @@ def pickled(path: Path, data: memoryview) -> Any:
     at = stream.tell()
     for storage in (storages[key] for key in keys):  # a count of eight bytes, then as many numbers
         end = at + 8 + storage.size * WIDTHS.get(storage.kind, 1)
+        if int.from_bytes(data[at : at + 8], "little") != storage.size:
+            raise ValueError("its numbers are not where they should be")
         storage.data[:], at = [data[at + 8 : end]], end
     return found
 

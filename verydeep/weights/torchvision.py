@@ -15,10 +15,8 @@ from torch import Tensor
 
 from verydeep.data.naming import natural
 from verydeep.net.vgg import as_kernel, column
-from verydeep.weights import torch_file
-from verydeep.weights.shapes import (
-    FC, NORM, Found, Names, Unlike, all_finite, counters, describe, flat, matched, no_net, own_names, without_fc,
-)  # fmt: skip
+from verydeep.weights import shapes, torch_file
+from verydeep.weights.shapes import FC, NORM, Found, Names, Unlike, flat, matched, without_fc
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
@@ -72,7 +70,7 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
         prefix = container.rpartition(".")[0] if numbered else container
         there = {short(name, prefix, container if numbered else None): theirs for name, theirs in bare.items()}
         there = headed(there, {n: tuple(found[t].shape) for n, t in there.items()}, HEAD.values() if numbered else HEAD)
-        for scheme in (names, fused_names) if numbered else (own_names,):
+        for scheme in (names, fused_names) if numbered else (shapes.own_names,):
             try:
                 taken, left = matched(there, scheme)
             except ValueError as e:
@@ -82,7 +80,7 @@ def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
                 nets.append(Candidate(prefix, {o: there[t] for o, t in taken.items()}, tuple(there[t] for t in left)))
                 break
     if not nets:
-        raise why[0] if why else no_net(found)
+        raise why[0] if why else shapes.no_net(found)
     return [net._replace(left=tuple(n for n in net.left if not elsewhere(n, net, nets))) for net in nets]
 
 
@@ -97,17 +95,17 @@ def short(name: str, prefix: str, container: str | None) -> str:
     return FROM_TIMM.get(layer, layer) + dot + p
 
 
-def headed(there: dict[str, str], shapes: Mapping[str, tuple[int, ...]], head: Iterable[str]) -> dict[str, str]:
+def headed(there: dict[str, str], sizes: Mapping[str, tuple[int, ...]], head: Iterable[str]) -> dict[str, str]:
     """FC layers under other names: just three matrices with biases, each of which takes what the one before gives."""
-    matrices = [name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2 and name[0] != "/"]
-    layers = sorted(matrices, key=natural)
-    sides = [shapes.get(f"{layer}.weight", (0, 0)) for layer in layers]
-    fits = len(layers) == len(HEAD) and all(below[0] == above[1] for below, above in pairwise(sides))
-    if not fits or not all(f"{layer}.bias" in there for layer in layers):
+    matrices = [
+        name for name, shape in sizes.items() if len(shape) == 2 and name.endswith(".weight") and name[0] != "/"
+    ]
+    layers = sorted((name.removesuffix(".weight") for name in matrices), key=natural)
+    chained = all(sizes[f"{one}.weight"][0] == sizes[f"{two}.weight"][1] for one, two in pairwise(layers))
+    if len(layers) != len(HEAD) or not chained or not all(f"{layer}.bias" in there for layer in layers):
         return there
-    new = dict(zip(layers, head, strict=True))
-    split = {name: name.rpartition(".") for name in there}
-    return {f"{new.get(layer, layer)}{dot}{p}": there[name] for name, (layer, dot, p) in split.items()}
+    new = {f"{layer}.{p}": f"{fc}.{p}" for layer, fc in zip(layers, head, strict=True) for p in NORM[:2]}
+    return {new.get(name, name): theirs for name, theirs in there.items()}
 
 
 def elsewhere(name: str, net: Candidate, nets: list[Candidate]) -> bool:
@@ -130,7 +128,7 @@ def taken_from(found: Mapping[str, Any], net: Candidate) -> Found:
     tensors = {ours: found[theirs] for ours, theirs in net.taken.items()}
     taken = {name: flat(name, t if isinstance(t, Tensor) else t.load()) for name, t in tensors.items()}
     fc = {name: t for name, t in taken.items() if name.startswith(FC) and t.numel()}
-    if fc and not any(map(all_finite, fc.values())):
+    if fc and not any(map(shapes.all_finite, fc.values())):
         weights = tuple(net.taken[name] for name in fc if name.endswith("weight"))
         return Found(without_fc(taken), (*net.left, *weights), inside=net.key)
     return Found(taken, net.left, inside=net.key)
@@ -143,7 +141,7 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict of our tensors, FC layers as kernels of crop / 32 and of 1. Raises OSError."""
-    found, net = theirs(tensors, timm_names), describe(tensors)
+    found, net = theirs(tensors, timm_names), shapes.describe(tensors)
     for fc, side in (("fc6", net.map), ("fc7", 1)):
         if (name := f"{TIMM[fc]}.weight") in found:
             found[name] = as_kernel(found[name], side)
@@ -151,6 +149,6 @@ def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def theirs(tensors: Mapping[str, Tensor], names: Names = names) -> dict[str, Tensor]:
-    net = describe(tensors)
+    net = shapes.describe(tensors)
     found = {there: tensors[here] for here, there in names(net.name, net.batch_norm).items() if here in tensors}
-    return found | counters(found)
+    return found | shapes.counters(found)

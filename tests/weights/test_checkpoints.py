@@ -15,6 +15,7 @@ import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -308,6 +309,7 @@ DOUBLING = b"]q\x00" + b"".join(b"]q%c(h%ch%ce" % (i + 1, i, i) for i in range(2
 STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n%s" + text("cpu") + b"K\x1btQ"
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\nq\x03" + STORAGE % text("0") + b"q\x04"
 MODULE = b"cm\nNet\n)\x81q\x01}" + text("_modules") + b"}("
+MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 BOMBS = {
     "deep tuples as a key": b"}" + b")" + b"\x85" * 300_000 + b"K\x01s",
     "deep objects": b"cm\nC\nq\x00)" + b"\x85q\x010h\x00h\x01R" * 60_000,
@@ -346,10 +348,16 @@ def bombs_open(folder: Path) -> None:
 
     torch.save(state(), path := folder / "x.pth")
     saying_nothing(path)
-    for name, bomb in BOMBS.items():
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("x/data.pkl", b"\x80\x02" + bomb + b".")
-            archive.writestr("x/data/0", bytes(4))
+    for (name, bomb), old in product(BOMBS.items(), (False, True)):
+        pickled = b"\x80\x02" + bomb + b"."
+        if old:
+            path.write_bytes(
+                MAGIC + pickled * 3 + b"\x80\x02]" + text("0") + b"a." + struct.pack("<q", 27) + bytes(108)
+            )
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("x/data.pkl", pickled)
+                archive.writestr("x/data/0", bytes(108))
         before, began = peak(), time.process_time()
         with pytest.raises(ModelError) as caught:
             load(path)
@@ -365,5 +373,5 @@ def test_pickles_that_are_no_checkpoint_end_soon_and_small(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("\n") == len(BOMBS)
+    assert done.stdout.count("\n") == 2 * len(BOMBS)
     assert "BAD" not in done.stdout, done.stdout

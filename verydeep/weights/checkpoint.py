@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.weights.classes import CLASS_KEYS, names_in
-from verydeep.weights.pickles import Named
+from verydeep.weights.pickles import SAVE, Named
 from verydeep.weights.shapes import Found, Unlike, no_net
 from verydeep.weights.torch_file import Piece, contents_of
 from verydeep.weights.torchvision import Candidate, nets_in, only, taken_from
@@ -68,7 +68,7 @@ def values_in(value: Any) -> Iterator[tuple[str, Any]]:
             if type(one) in (dict, list, tuple, Named):
                 ahead.append((".".join(filter(None, (place, str(name)[:LONGEST_KEY]))), one, depth + 1))
             if len(ahead) + len(seen) > MOST:
-                raise Unlike(f"it holds more than {MOST:,} lists and mappings; save the weights alone")
+                raise Unlike(f"it holds more than {MOST:,} lists and mappings; {SAVE}")
 
 
 def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
@@ -87,7 +87,7 @@ def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
                 found |= {prefix + n: t for n, t in tensors.items() if isinstance(n, str) and isinstance(t, Piece)}
         steps += 1
         if len(found) + len(ahead) + steps > MOST_TENSORS:
-            raise Unlike(f"it holds more than {MOST_TENSORS:,} tensors or layers; save those of one net")
+            raise Unlike(f"it holds more than {MOST_TENSORS:,} tensors or layers; {SAVE}")
     return multiplied(found), strange
 
 

@@ -56,7 +56,7 @@ def photos(info: dict[int, list[Any]], left: Iterator[int]) -> Any:
     """The probe as the input wants it: channels first unless its last side is three."""
     sides = [info]
     for part in (2, 1, 2, 1):  # the type of the input, of a tensor, its shape, its sides
-        sides = [message(one, left) for one in (sides or [info])[0][part]]
+        sides = [message(one, left) for one in sides[0][part]] if sides else []
     channels = [(side[1] or [0])[-1] for side in sides]
     return probe() if len(channels) == 4 and channels[3] == 3 != channels[1] else np.moveaxis(probe(), -1, 1)
 

@@ -70,10 +70,9 @@ def hdf5(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The HDF5 file at a path or in an archive, and its configuration, empty where it has none."""
     h5py = library()
     with open_regular(path) as f:
-        zipped = f.read(2) == b"PK"
-        stream, config = member(f) if zipped else (f, None)
+        stream, config = member(f) if f.read(2) == b"PK" else (f, b"")
         with h5py.File(stream, "r") as file:
-            config = config if zipped else file.attrs.get("model_config")  # of a whole model in the older form
+            config = config or file.attrs.get("model_config")  # of a whole model in the older form
             if config and len(config) > LONGEST_JSON:
                 raise ValueError("its configuration is too long")
             yield file, json.loads(config) if config else {}

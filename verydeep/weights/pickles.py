@@ -6,10 +6,13 @@ grows with the steps only (docs/decisions/0017-what-people-bring.md).
 """
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-MOST_STEPS = 400_000  # of one pickle; VGG-19 with batch norm and its optimizer has some 30,000, a loss takes one
+from verydeep.weights.shapes import Unlike
+
+SAVE = "save the weights alone: torch.save(net.state_dict(), 'x.pth')"
+MOST_STEPS = 400_000  # of one file; VGG-19 with batch norm and its optimizer has some 30,000, a loss takes one
 MOST_NAMES, LONGEST_NAME = 2_000, 400  # of classes and functions
 DICTS = {"collections OrderedDict", "collections defaultdict", "builtins dict"}
 # Who names these means harm, wherever the file is read next; so it is said and refused, though nothing would happen.
@@ -29,10 +32,13 @@ class Named:
         # items: its arguments, elements and state; held: its keys, or its __dict__
 
 
-def walked(stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: Callable[[Any], Any]) -> Any:
+def walked(
+    stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: Callable[[Any], Any], steps: Iterator[int]
+) -> Any:
     """The value of the next pickle: plain values, and what `makers` make of the few names they know.
 
-    stored: makes what a persistent id stands for. Raises ValueError, and what a damaged pickle brings about.
+    stored: makes what a persistent id stands for. steps: those that are left. Raises ValueError, and what a damaged
+    pickle brings about.
     """
     stack, marks, memo, known = list[Any](), list[int](), dict[int, Any](), dict[str, Named]()
 
@@ -54,9 +60,7 @@ def walked(stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: C
         "INST": lambda name, *args: call(None, named(name), args),
     }  # fmt: skip
     does |= {f"{size}{name}": does[name] for size in ("BIN", "LONG_BIN") for name in ("PUT", "GET")}
-    for steps, (code, given, _) in enumerate(pickletools.genops(stream)):
-        if steps > MOST_STEPS:
-            raise ValueError(f"its pickle has more than {MOST_STEPS:,} steps; nothing of it was run")
+    for (code, given, _), _ in zip(pickletools.genops(stream), steps, strict=False):
         if code.name == "MARK":
             marks.append(len(stack))
             continue
@@ -66,7 +70,7 @@ def walked(stream: BinaryIO, makers: Mapping[str, Callable[..., Any]], stored: C
         if code.name == "STOP":
             return taken[0]
         stack += [(does.get(code.name) or same)(given, *taken)] * len(code.stack_after)
-    raise ValueError("it ends early")
+    raise Unlike(f"its pickle has more than {MOST_STEPS:,} steps; {SAVE}")
 
 
 def called(function: Any, args: Any, makers: Mapping[str, Callable[..., Any]]) -> Any:

@@ -14,6 +14,7 @@ from verydeep.files.tensors import check_header
 from verydeep.net.classifier import METADATA
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, onnx, torch_file
+from verydeep.weights.graph import GRAPH
 from verydeep.weights.inputs import USUAL
 from verydeep.weights.torchvision import TIMM
 from verydeep.weights.wire import beginning
@@ -109,7 +110,7 @@ def of_protobuf(data: memoryview) -> Layout | None:
     """ONNX begins with a version and a graph, or, cut off in its graph, a producer; Caffe with a name and layers."""
     start = beginning(data)
     if start.get(1) is True:
-        if False not in (start.get(onnx.GRAPH), start.get(onnx.PRODUCER)):
+        if False not in (start.get(GRAPH), start.get(onnx.PRODUCER)):
             return None
         return Layout("onnx", onnx.form(onnx.names_in(data)))
     version = next((version for version, (layers, *_) in caffe.LAYER.items() if start.get(layers) is False), None)

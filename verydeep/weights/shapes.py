@@ -133,8 +133,7 @@ def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
         raise Unlike(f"sizes out of range: {width} channels; classes, crop and FC width {sizes}")
     net = VGG(**vars(Shape(name, *sizes, width, "bn1_1.weight" in tensors, pooling)), device="meta")
     wanted = {n: t.shape for n, t in net.state_dict().items() if has_fc or not n.startswith(FC)}
-    different = sorted(n for n in wanted.keys() ^ tensors.keys() if not n.endswith("tracked"))
-    if different:
+    if different := sorted(n for n in wanted.keys() ^ tensors.keys() if not n.endswith("tracked")):
         raise Unlike(f"{different[0]} is missing or too many for net {name}")
     for n, tensor in tensors.items():
         if tensor.shape != wanted[n]:

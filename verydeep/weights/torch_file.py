@@ -20,17 +20,15 @@ from torch import Tensor, from_numpy
 
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.tensors import check_header, write_tensors
-from verydeep.weights.pickles import called, walked
+from verydeep.weights.pickles import MOST_STEPS, SAVE, called, walked
 from verydeep.weights.shapes import Unlike
 
 LONGEST_PICKLE = 16_000_000  # bytes; that of VGG-19 with batch norm and its optimizer has 40,000
 LEGACY_PICKLES = 5  # magic number, version, system, state, keys of the storages; then their numbers follow
 ZIP, MAGIC = b"PK\x03\x04", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of archives; of torch.save before 2020
-SAVE = "save the weights alone: torch.save(net.state_dict(), 'x.pth')"
 FLOATS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<i2"}  # BF16 by its bits
 STORAGES = {"Float": "F32", "Half": "F16", "Double": "F64", "BFloat16": "BF16"}
 WIDTHS = {"F32": 4, "F16": 2, "F64": 8, "BF16": 2, "Long": 8, "Int": 4, "Short": 2}  # bytes; of all others 1
-PARAMETERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")
 
 
 class Piece(NamedTuple):
@@ -70,7 +68,7 @@ def loaded(path: Path, name: str) -> Tensor:
 
 def pickled(path: Path, data: memoryview) -> Any:
     """Of an archive, or of pickles one behind the other as before 2020."""
-    storages = dict[str, Storage]()
+    storages, steps = dict[str, Storage](), iter(range(MOST_STEPS))
 
     def stored(given: Any) -> Storage:
         _, kind, key, _, count, *view = given
@@ -80,7 +78,8 @@ def pickled(path: Path, data: memoryview) -> Any:
         return storages.setdefault(key, Storage(STORAGES.get(name, name), count, []))
 
     makers: dict[str, Callable[..., Any]] = {"torch._utils _rebuild_tensor_v2": piece}
-    makers |= {f"torch._utils {name}": lambda tensor, *_: tensor for name in PARAMETERS}
+    for name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
+        makers[f"torch._utils {name}"] = lambda tensor, *_: tensor
     makers["torch._tensor _rebuild_from_type_v2"] = lambda function, _, args, *__: called(function, args, makers)
     if bytes(data[:4]) == ZIP:
         members = members_of(path, data)
@@ -90,12 +89,12 @@ def pickled(path: Path, data: memoryview) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
             raise Unlike("its numbers are big-endian")
-        found = walked(io.BytesIO(members[pickles[0]]), makers, stored)
+        found = walked(io.BytesIO(members[pickles[0]]), makers, stored, steps)
         for key, storage in storages.items():
             storage.data[:] = [members[f"{folder}data/{key}"]]
         return found
     stream = io.BytesIO(data[:LONGEST_PICKLE])
-    *_, found, keys = (walked(stream, makers, stored) for _ in range(LEGACY_PICKLES))
+    *_, found, keys = (walked(stream, makers, stored, steps) for _ in range(LEGACY_PICKLES))
     at = stream.tell()
     for storage in (storages[key] for key in keys):  # a count of eight bytes, then as many numbers
         end = at + 8 + storage.size * WIDTHS.get(storage.kind, 1)

@@ -97,11 +97,9 @@ def short(name: str, prefix: str, container: str | None) -> str:
 
 def headed(there: dict[str, str], sizes: Mapping[str, tuple[int, ...]], head: Iterable[str]) -> dict[str, str]:
     """FC layers under other names: just three matrices with biases, each of which takes what the one before gives."""
-    matrices = [
-        name for name, shape in sizes.items() if len(shape) == 2 and name.endswith(".weight") and name[0] != "/"
-    ]
-    layers = sorted((name.removesuffix(".weight") for name in matrices), key=natural)
-    chained = all(sizes[f"{one}.weight"][0] == sizes[f"{two}.weight"][1] for one, two in pairwise(layers))
+    matrices = {n.removesuffix(".weight"): sides for n, sides in sizes.items() if len(sides) == 2 and n[0] != "/"}
+    layers = sorted(matrices, key=natural)
+    chained = all(matrices[one][0] == matrices[two][1] for one, two in pairwise(layers))
     if len(layers) != len(HEAD) or not chained or not all(f"{layer}.bias" in there for layer in layers):
         return there
     new = {f"{layer}.{p}": f"{fc}.{p}" for layer, fc in zip(layers, head, strict=True) for p in NORM[:2]}
@@ -128,10 +126,10 @@ def taken_from(found: Mapping[str, Any], net: Candidate) -> Found:
     tensors = {ours: found[theirs] for ours, theirs in net.taken.items()}
     taken = {name: flat(name, t if isinstance(t, Tensor) else t.load()) for name, t in tensors.items()}
     fc = {name: t for name, t in taken.items() if name.startswith(FC) and t.numel()}
-    if fc and not any(map(shapes.all_finite, fc.values())):
-        weights = tuple(net.taken[name] for name in fc if name.endswith("weight"))
-        return Found(without_fc(taken), (*net.left, *weights), inside=net.key)
-    return Found(taken, net.left, inside=net.key)
+    if not fc or any(map(shapes.all_finite, fc.values())):
+        return Found(taken, net.left, inside=net.key)
+    weights = (net.taken[name] for name in fc if name.endswith("weight"))
+    return Found(without_fc(taken), (*net.left, *weights), inside=net.key)
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -58,9 +58,8 @@ def values_in(file: Path, layout: Layout | None, known: str | None, key: str) ->
         return contents(found)[1], seals.get(found.contract.sha256)
     try:
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
-            return contents(open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none", key=key))[
-                1
-            ], known
+            net = open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none", key=key)
+            return contents(net)[1], known
     except ModelError:
         tensors = take(file, key)[0].tensors
         if not infinite_in(tensors):

@@ -20,7 +20,8 @@ MODEL = ("evaluate", "predict", "train", "weights show", "weights verify")
 DATA = ("check", "evaluate", "pack", "study", "train")  # verbs that open DATA
 # The verbs that meet the messages of a file; of a room where no file is named. The longest that fits counts.
 MET_BY = {
-    "config.py": TRAINING, "fields.py": ("train",), "recipes": TRAINING, "run.py": TRAINING, "cli.py": ("train",),
+    "config.py": TRAINING, "together.py": TRAINING, "fields.py": ("train",), "recipes": TRAINING, "run.py": TRAINING,
+    "cli.py": ("train",),
     "train": TRAINING, "choose": ("train",), "net": TRAINING, "data": TRAINING, "data/builtin.py": DATA,
     "doctor": ("train",),
     "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",),

@@ -130,7 +130,7 @@ def test_auto_trains_says_three_lines_and_goes_on_as_it_chose(machine, photos, t
     assert main(words) == 0
     err = capsys.readouterr().err
     assert "auto: " not in err
-    assert "goes on as it was begun, whatever --time says" in err
+    assert "goes on as it was begun, whatever the time is to be" in err
     assert read_config(tmp_path / "run") == config
 
 

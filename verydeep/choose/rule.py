@@ -120,7 +120,7 @@ def anew(photos: int, tested: int, side: int, seconds: float, device: torch.devi
     x, targets = torch.zeros(batch, 3, crop, crop), torch.zeros(batch, dtype=torch.int64)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     each = seconds_a_photo(net, x.to(device), targets.to(device), cross_entropy, multiplies_bf16(device))
-    least, most = STEPS
+    least, most = max(STEPS[0], photos // batch), STEPS[1]  # one pass at least
     wanted = max(least, min(most, 100 * photos // batch))
     steps = int(max(least, min(wanted, SPARE * (seconds - tested * each) / (batch * each))))
     fields = {"crop": crop, "scale": scale, "steps": steps, "pooling": "down" if crop == 32 else "up"}

@@ -82,7 +82,7 @@ def chosen_for(
         what = "chooses the start itself, so name none" if start else "is for 'verydeep train DATA'"
         raise ConfigError(f"recipe: auto {what}, or name another of {', '.join(recipes())}")
     if run and has_state(run):
-        print(f"{run} goes on as it was begun, whatever --time says; another --out begins anew", file=sys.stderr)
+        print(f"{run} goes on as it was begun, whatever the time is to be; another --out begins anew", file=sys.stderr)
         return plain(read_config(run))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("recipe: auto measures one machine; let it begin there, then give its config.yaml: --config")

@@ -23,7 +23,7 @@ class Predict(Verb):
     top: Count = 5
     """classes a photo"""
     protocol: Literal["centre", "dense"] | None = None
-    """centre crop or the whole photo; unless told as a run was judged, and of other models the centre crop"""
+    """centre crop or the whole photo; null: as a run was judged, and of other models the centre crop"""
     device: Device = "auto"
     workers: Workers = -1
     csv: bool = False

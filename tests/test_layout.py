@@ -43,7 +43,7 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 8_520, "weights": 3_070, "shards": 970, "collections": 420, "study": 1_140, "doctor": 670, "choose": 180,
+    "": 8_520, "weights": 3_080, "shards": 970, "collections": 420, "study": 1_140, "doctor": 670, "choose": 180,
     "verbs": 900,
 }  # fmt: skip
 MOST_SHARED_NAMES = 25  # of functions and classes at the top of several files

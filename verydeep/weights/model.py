@@ -98,7 +98,8 @@ def said_at(name: str) -> Location:
         if found := there(file):
             if found.entry:
                 what = "# and @ say something of a file of another toolkit"
-                raise ConfigError(f"{name[:200]}: {what}; leave {name[len(file) :][:80]} out")
+                out = f"{file[:200]} is no such file, so leave {name[len(file) :][:80]} out"
+                raise ConfigError(f"{name[:200]}: {what}; {out}")
             return found._replace(expects=marks.get("@"), key=marks.get("#", ""))
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]

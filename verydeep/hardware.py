@@ -55,9 +55,8 @@ def computing(threads: int | None, say: Callable[[str], None]) -> Iterator[None]
     usual = torch.get_num_threads()
     settled = threads or (usual if usual == 1 or "OMP_NUM_THREADS" in os.environ else max(1, min(usual, free_cores())))
     if threads is None and settled < usual:
-        say(
-            f"computing with {settled} of {usual} threads, as others keep the rest busy; 'train --threads {usual}' takes all"
-        )
+        more = f"'train --threads {usual}' takes all"
+        say(f"computing with {settled} of {usual} threads, as others keep the rest busy; {more}")
     torch.set_num_threads(settled)
     try:
         yield

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -177,3 +178,15 @@ def test_models_that_read_otherwise_are_not_tested_together(tmp_path, photo_fold
     assert main(resumed) == 1
     assert "add --colour_profiles ignore" in capsys.readouterr().err
     assert main([*resumed, "--colour_profiles", "ignore"]) == 0
+
+
+def test_a_photo_from_standard_input_and_none_from_the_network(tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    assert main(["predict", "builtin:fashion-a", str(tmp_path / "a.png"), "--csv"]) == 0
+    of_file = capsys.readouterr().out.replace(str(tmp_path / "a.png"), "-")
+    for data, said in (((tmp_path / "a.png").read_bytes(), of_file), (b"", "is empty"), (b"\0" * (129 << 20), "MiB")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert main(["predict", "builtin:fashion-a", "-", "--csv"]) == (said != of_file)
+        assert said in capsys.readouterr().out
+    assert main(["predict", "builtin:fashion-a", "https://host/a b.jpg"]) == 1
+    assert "curl -sL 'https://host/a b.jpg' | verydeep predict MODEL -" in capsys.readouterr().err

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from PIL import Image
+
 from verydeep import CalledAsVerb
+from verydeep.colours import Reading
 from verydeep.data import photo
 from verydeep.data.naming import natural
 from verydeep.data.reading import workers_for
@@ -36,10 +40,16 @@ class Row(NamedTuple):
 
 
 def photos_in(given: Iterable[str]) -> list[str]:
-    """Files as given, folders as all photos below them in natural order. Raises DataError for a folder without any."""
+    """Files as given, `-` for standard input, folders as all photos below them in natural order.
+
+    Raises DataError for a folder without any, and for a URL.
+    """
     found: list[str] = []
     for name in given:
         path = Path(name)
+        if "://" in name and not path.exists():
+            fetched = f"curl -sL {shlex.quote(name)} | verydeep predict MODEL -"
+            raise DataError(f"{name} is a URL, and nothing is fetched here; try: {fetched}")
         if not path.is_dir():
             found.append(name)
             continue
@@ -67,7 +77,7 @@ def predictions(
     settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
     found = answers(
         [entrant("", classifier, [step], "single")],
-        lambda id: photo.from_file(Path(paths[id]), reading=classifier.contract.reading), range(len(paths)), settings,
+        lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settings,
         workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     upcoming = 0
@@ -78,6 +88,13 @@ def predictions(
             yield ready.pop(upcoming)
             upcoming += 1
     yield from (ready[id] for id in sorted(ready))
+
+
+def opened(name: str, reading: Reading) -> Image.Image:
+    """The photo in a file, or from standard input. Raises PhotoError."""
+    if name != "-":
+        return photo.from_file(Path(name), reading=reading)
+    return photo.decode(sys.stdin.buffer.read(photo.MAX_BYTES + 1), "standard input", reading=reading)
 
 
 def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int:

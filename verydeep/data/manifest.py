@@ -16,6 +16,8 @@ from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, compa
 from verydeep.data.split import PARTS
 from verydeep.errors import DataError
 
+MOST = 10_000  # labels or boxes of one photo
+
 
 class Line(NamedTuple):
     number: int
@@ -60,6 +62,8 @@ def photos_by_path(path: Path, lines: Iterable[Line]) -> dict[str, Lines]:
         if (said.split, said.group) != (line.split, line.group):
             two = "splits" if said.group == line.group else "groups"
             raise DataError(f"{path} line {line.number}: {line.key} stands in two {two}")
+        if max(len(said.labels), len(said.boxes)) > MOST:
+            raise DataError(f"{path} line {line.number}: {line.key} has more than {MOST:,} labels or boxes")
         said.labels = tuple(dict.fromkeys((*said.labels, *line.labels))) if said.labels else line.labels
         said.boxes += line.boxes
     return found

@@ -16,7 +16,7 @@ from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, compa
 from verydeep.data.split import PARTS
 from verydeep.errors import DataError
 
-MOST = 10_000  # labels or boxes of one photo
+MOST = 4_000  # labels or boxes of one photo
 
 
 class Line(NamedTuple):

@@ -7,7 +7,11 @@ from http.server import ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside others")
 
 
 @pytest.fixture(scope="session", autouse=True)

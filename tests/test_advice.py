@@ -25,7 +25,8 @@ MET_BY = {
     "train": TRAINING, "choose": ("train",), "net": TRAINING, "data": TRAINING, "data/builtin.py": DATA,
     "doctor": ("train",),
     "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",),
-    "shards": DATA, "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
+    "shards": DATA, "collections": DATA,
+    "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
     "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
     "weights": (*MODEL, "weights convert"),
     **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone has --expects

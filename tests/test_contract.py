@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from verydeep.colours import BEFORE, Reading
 from verydeep.contract import Contract, from_json, to_json
 from verydeep.errors import ModelError
 
@@ -33,7 +35,8 @@ def test_the_file_says_what_it_always_said() -> None:
     assert to_json(CONTRACT) == (
         '{"base_width": 64, "batch_norm": false, "classes": ["cat", "дом", "犬 \\"\'\\n"], "crop": 224, '
         '"fc_width": 4096, "format": 1, "licence": "MIT", "mean": [123.68, 116.779, 103.939], "net": "D", '
-        '"order": "RGB", "origin": "somewhere", "pooling": "up", "range": [0, 255], "scales": [256, 512], '
+        '"order": "RGB", "origin": "somewhere", "pooling": "up", "range": [0, 255], "reading": {"background": "white", '
+        '"colour_profiles": "convert", "range": "full"}, "scales": [256, 512], '
         f'"sha256": "{64 * "0"}", "std": [1.0, 1.0, 1.0], "task": "classes"}}'
     )
 
@@ -49,8 +52,15 @@ def refused(text: str) -> str:
     return str(e.value)
 
 
+def test_a_file_that_does_not_say_how_it_reads_is_of_before_there_was_a_choice() -> None:
+    assert from_json(json.dumps({k: v for k, v in PLAIN.items() if k != "reading"}), "x").reading == BEFORE
+    ranged = replace(CONTRACT, reading=Reading(range=(0, 4095), background=(1, 2, 3)))
+    assert from_json(to_json(ranged), "x") == ranged
+    assert "reading" in refused(json.dumps(PLAIN | {"reading": {"range": "wide"}}))
+
+
 def test_other_fields_are_refused() -> None:
-    for field in PLAIN:
+    for field in set(PLAIN) - {"reading"}:
         refused(json.dumps({k: v for k, v in PLAIN.items() if k != field}))
     assert r"other ones: '\x1b[2J'" in refused(json.dumps(PLAIN | {"\x1b[2J": 1}))
     assert "twice" in refused('{"net": "D", ' + to_json(CONTRACT)[1:])

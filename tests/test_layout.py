@@ -21,6 +21,7 @@ FLOW = [
     ("ranks", "files"),
     ("near",),
     ("fields", "shape", "together"),
+    ("colours",),
     ("config", "contract"),
     ("run", "hardware"),
     ("data",),
@@ -43,7 +44,7 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 8_520, "weights": 2_340, "shards": 970, "collections": 420, "study": 1_140, "doctor": 670, "choose": 180,
+    "": 9_260, "weights": 3_090, "shards": 975, "collections": 1_560, "study": 1_145, "doctor": 710, "choose": 180,
     "verbs": 900,
 }  # fmt: skip
 MOST_SHARED_NAMES = 25  # of functions and classes at the top of several files
@@ -150,11 +151,7 @@ def test_nothing_dangerous(path):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             assert name not in ("eval", "exec", "yaml.load", "os.system"), name
-            if (
-                name == "torch.load"
-            ):  # a pickle, in the one file that looks through it first (docs/decisions/0011-foreign-weights.md)
-                assert path == PACKAGE / "weights" / "torch_file.py"
-                assert "weights_only=True" in [ast.unparse(k) for k in node.keywords]
+            assert name != "torch.load", path  # a pickle (docs/decisions/0017-what-people-bring.md)
         if isinstance(node, ast.keyword):
             assert not (node.arg in ("allow_pickle", "shell") and ast.unparse(node.value) == "True")
             assert not (node.arg == "weights_only" and ast.unparse(node.value) == "False")

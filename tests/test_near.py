@@ -28,7 +28,7 @@ WORDS = {
     "an option with hyphens": ([*TRAIN, "--Batchnorm=true"], "did you mean --batch_norm?"),
     "a recipe": ([*TRAIN, "--recipe", "fashion_mini"], "'fashion_mini' is not known; did you mean fashion-mini?"),
     "a protocol": ([*EVALUATE, "--protocol", "centre,dens"], "both, with commas between; did you mean dense?"),
-    "the protocol": (["predict", "x", "y", "--protocol", "Center"], "not one of centre, dense; did you mean centre?"),
+    "the protocol": (["predict", "x", "y", "--protocol", "Center"], "centre, dense, or null; did you mean centre?"),
     "scales": ([*EVALUATE, "--scales", "sevral"], "scales: 'sevral' is not understood; did you mean several?"),
     "a split": ([*EVALUATE, "--split", "tets"], "has no split 'tets'; did you mean test?"),
     "a choice": ([*TRAIN, "--schedule", "one_cycle"], "is not one of drops, one-cycle; did you mean one-cycle?"),

@@ -3,17 +3,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
+import verydeep
 from verydeep import load
+from verydeep.cli import main
+from verydeep.colours import Reading
 from verydeep.errors import DataError
 from verydeep.predict import Row, photos_in, predictions, print_rows
+
+SMALL = "--net A --crop 32 --scale 32 --fc_width 8 --base_width 4 --epochs 1 --batch 8 --device cpu".split()  # noqa: SIM905
 
 
 def test_folders_are_searched_in_natural_order_without_hidden_ones(photo_folder: Path) -> None:
@@ -108,3 +114,79 @@ def test_the_table_is_for_people() -> None:
     out = io.StringIO()
     print_rows(ROWS, "table", out)
     assert out.getvalue().splitlines() == ["a,b.png: cat 75.0 %, dog 25.0 %", "c.png: error: is empty"]
+
+
+@pytest.mark.parametrize("how", [{"range": "0,4095"}, {"colour_profiles": "ignore"}, {"background": "black"}])
+def test_a_model_reads_as_it_was_trained_to(tmp_path, capsys, how):
+    """Train, evaluate and predict from files give the posteriors of the photos as they were meant."""
+    random = np.random.default_rng(5)
+    swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"rXYZ", b"?XYZ")
+    swapped = swapped.replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")  # red for green
+    meant = []
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(12):
+            path, grey = tmp_path / "photos" / label / f"{i}.png", random.integers(0, 4096, (40, 40))
+            if "range" in how:
+                Image.fromarray(grey.astype(np.uint16)).save(path)
+                meant.append(np.repeat(np.rint(grey[..., None] * (255 / 4095)).astype(np.uint8), 3, 2))
+                continue
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            clear = Image.fromarray(np.where(grey > 2000, 255, 0).astype(np.uint8))
+            if "background" in how:
+                Image.merge("RGBA", (*Image.fromarray(pixels).split(), clear)).save(path)
+                pixels = np.where(np.asarray(clear)[..., None] > 0, pixels, 0).astype(np.uint8)
+            else:
+                Image.fromarray(pixels).save(path, icc_profile=swapped)
+            meant.append(pixels)
+    run, flags = str(tmp_path / "run"), [word for name, value in how.items() for word in (f"--{name}", value)]
+    assert main(["train", str(tmp_path / "photos"), "--out", run, *SMALL, *flags]) == 0
+    model = verydeep.load(run)
+    assert model.contract.reading == Reading(**{n: (0, 4095) if n == "range" else v for n, v in how.items()})
+    files = [str(tmp_path / "photos" / label / f"{i}.png") for label in ("a", "b") for i in range(12)]
+    wanted = model.predict(meant)
+    assert torch.equal(model.predict(files), wanted)
+    capsys.readouterr()
+    assert main(["predict", run, *files, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row, posterior in zip(rows, wanted, strict=True):
+        assert {c["name"]: c["probability"] for c in row["classes"]} == pytest.approx(
+            dict(zip("ab", posterior.tolist(), strict=True)), abs=2e-3
+        )
+    assert main(["evaluate", run, str(tmp_path / "photos"), "--protocol", "centre", "--json"]) == 0
+    split = {r["path"]: r["split"] for r in csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines())}
+    chosen = [i for i, f in enumerate(files) if split[str(Path(f).relative_to(tmp_path / "photos"))] == "test"]
+    errors = sum(int(wanted[i].argmax()) != i // 12 for i in chosen)
+    assert json.loads(capsys.readouterr().out)["results"][0]["top1_errors"] == errors
+
+
+def test_models_that_read_otherwise_are_not_tested_together(tmp_path, photo_folder, capsys):
+    for name in ("convert", "ignore"):
+        run = str(tmp_path / name)
+        assert main(["train", str(photo_folder), "--out", run, *SMALL, "--colour_profiles", name]) == 0
+    assert main(["evaluate", str(tmp_path / "convert"), str(tmp_path / "ignore"), str(photo_folder)]) == 1
+    assert (
+        "with --colour_profiles ignore --range full --background white; save the posteriors of each"
+        in capsys.readouterr().err
+    )
+    saved = [str(tmp_path / f"{name}.safetensors") for name in ("convert", "ignore")]
+    for name, file in zip(("convert", "ignore"), saved, strict=True):
+        assert main(["evaluate", str(tmp_path / name), str(photo_folder), "--save", file]) == 0
+    assert main(["evaluate", *saved, str(photo_folder)]) == 0
+    capsys.readouterr()
+    resumed = ["train", str(photo_folder), "--out", str(tmp_path / "ignore"), *SMALL, "--epochs", "2"]
+    assert main(resumed) == 1
+    assert "add --colour_profiles ignore" in capsys.readouterr().err
+    assert main([*resumed, "--colour_profiles", "ignore"]) == 0
+
+
+def test_a_photo_from_standard_input_and_none_from_the_network(tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    assert main(["predict", "builtin:fashion-a", str(tmp_path / "a.png"), "--csv"]) == 0
+    of_file = capsys.readouterr().out.replace(str(tmp_path / "a.png"), "-")
+    for data, said in (((tmp_path / "a.png").read_bytes(), of_file), (b"", "is empty"), (b"\0" * (129 << 20), "MiB")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert main(["predict", "builtin:fashion-a", "-", "--csv"]) == (said != of_file)
+        assert said in capsys.readouterr().out
+    assert main(["predict", "builtin:fashion-a", "https://host/a b.jpg"]) == 1
+    assert "curl -sL 'https://host/a b.jpg' | verydeep predict MODEL -" in capsys.readouterr().err

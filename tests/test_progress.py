@@ -52,3 +52,16 @@ def test_durations_as_people_say_them(seconds: float, words: str) -> None:
 )
 def test_one_thing_is_said_as_one(count: int, plural: str, words: str) -> None:
     assert several(count, plural) == words
+
+
+def test_a_pace_that_falls_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = 0.0, list[str]()
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    shown = Progress("none")
+    for epoch, rate in enumerate((100, 100, 300, 300, 90, 90, 50, 50)):  # photos a second; two epochs are a stretch
+        with shown.paced(15 * rate, f"epoch {epoch}", 0, told.append) as advance:
+            for _ in range(3):
+                now += 5.0
+                advance(5 * rate, "")
+        now += 1_000.0  # of validation, which is no training
+    assert told == ["90 photos/s, where it was 300 before"]

@@ -1,6 +1,7 @@
 """The command line: which verb, its words, and how it ends."""
 
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         from PIL.Image import DecompressionBombWarning  # our own limit of pixels is stricter
 
         with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
+            logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)  # its words on a photo; ours follow
+            warnings.filterwarnings("ignore", module="PIL")
             warnings.showwarning = lambda message, *where, **more: print(f"warning: {message}", file=sys.stderr)
             verb, as_json = parse(words)
             spares = verb.SPARES

@@ -4,18 +4,20 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from verydeep.colours import Reading
 from verydeep.errors import ConfigError
-from verydeep.fields import known, settle
+from verydeep.fields import known
 from verydeep.files.records import Count, Natural, NotNegative, Positive, Share, Some, Within, Workers
 from verydeep.paper import BATCH, LEARNING_RATE
 from verydeep.shape import Net, Shape
 from verydeep.together import check_together
 
+Level = Literal["top", "leaf", "names"]
 MOST_PASSES = 300  # over a few photos, where a training has its length in steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Reading):
     net: Net = "D"
     """Column of Table 1; shallow-B is the net of five 5x5 layers (sections 2.2, 4.1)."""
     crop: int = 224
@@ -55,22 +57,24 @@ class Config:
     colour_sigma: NotNegative = 0.1
     """Standard deviation of the RGB shift's random factor (Krizhevsky 2012)."""
     draws: Count | None = None
-    """Different crops of each photo in the whole training, so that what frozen layers make of them is computed once;
-    null: another in every epoch (section 3.1)."""
+    """Different crops of a photo in the whole training, for which frozen layers are computed once; null: another in
+    every epoch (section 3.1)."""
     input_std: Positive | Literal["measured"] = 1.0
-    """Divisor of the pixels less the mean: a number, or the spread of the training photos; the paper does not divide,
-    and at 1 a start keeps its own (section 2.1)."""
+    """Divisor of the pixels less the mean: a number, or the spread of the photos; the paper has none, and at 1 a start
+    keeps its own (section 2.1)."""
 
     val_share: Some = 0.1
-    """Share of each class held out for validation where DATA has no validation split (open)."""
+    """Share of each class held out for validation where DATA has none (open)."""
     test_share: Share = 0.1
-    """Share of each class held out for the test where DATA has no splits at all (open)."""
+    """Share of each class held out for the test where DATA has no splits (open)."""
     groups: str | None = None
     """Photos kept in one split, by a column or pattern of paths; null: group, patient ... (open)."""
+    classes: Level | None = None
+    """Classes are folders at the top, those photos lie in, or words of file names; null: what is plain (open)."""
     most_photos: Count | None = None
-    """Train on at most so many photos, of each class its share, the same for every seed; for short studies (open)."""
+    """Train on at most so many photos, of each class its share, the same for every seed (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"
-    """An unreadable photo stops the work, or is skipped, counted and listed."""
+    """An unreadable photo stops the work, or is skipped and listed."""
 
     balance: Literal["none", "loss", "sampling"] = "none"
     """Rare classes count as much as frequent ones: by weights in the loss, or by more frequent photos (open)."""
@@ -109,7 +113,7 @@ class Config:
     patience_steps: Natural = 0
     """Steps without improvement that must have passed as well (open)."""
     least_gain: NotNegative = 0.1
-    """Improvement of the validation top-1 error that counts, in percentage points (open)."""
+    """Improvement of the validation top-1 error that counts, in points (open)."""
     drops: Natural = 3
     """Times the rate drops; when the last rate stalls as well, training ends (section 3.1)."""
     drop_factor: Annotated[float, Within(1, above=True)] = 10.0
@@ -122,20 +126,22 @@ class Config:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a CUDA GPU when there is one; mps is Apple's."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training; auto takes bf16 where the hardware multiplies it faster."""
+    """Arithmetic of training; auto takes bf16 where that is faster."""
+    threads: Count | None = None
+    """Threads that compute on the CPU; null: as many as the machine has free when a run begins."""
     workers: Workers = -1
     """Threads that decode photos; -1 chooses, 0 decodes in the training thread."""
     reduced: bool = True
     """Decode JPEGs much larger than S at a fraction of their size: faster, pixels differ a little; in training only."""
     keep: Share = 0.25
-    """Share of the free memory in which decoded photos may stay from epoch to epoch; 0 decodes them anew."""
+    """Share of the free memory for decoded photos from epoch to epoch; 0 decodes them anew."""
     save_every: Count = 500
     """Steps between two saved states; the end of an epoch saves as well."""
     track: Literal["none", "tensorboard"] = "none"
     """Where metrics go besides metrics.jsonl; tensorboard needs the extra 'track'."""
 
     def __post_init__(self) -> None:
-        settle(self)
+        super().__post_init__()
         check_together(self)
 
     def shape(self, classes: int) -> Shape:

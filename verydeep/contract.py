@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
+from verydeep.colours import BEFORE, PLAINLY, Reading
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.records import Within, record_of
 from verydeep.shape import Net, Pooling, Shape, Size
@@ -40,6 +41,7 @@ class Contract:
     licence: str = ""
     sha256: str = ""
     format: Literal[1] = 1
+    reading: Reading = PLAINLY  # how files became the pixels it was trained on
 
     @classmethod
     def of(cls, shape: Shape, classes: Sequence[str], **others: Any) -> Contract:
@@ -78,7 +80,7 @@ def from_values(parsed: object, where: str) -> Contract:
     with reading_contract(where):
         if not isinstance(parsed, dict):
             raise ValueError("it is no object")
-        contract = record_of(Contract, parsed)
+        contract = record_of(Contract, {"reading": vars(BEFORE)} | parsed)
         if contract.scales[0] > contract.scales[1]:
             raise ValueError(f"scales: {list(contract.scales)} run backwards")
         _ = contract.shape, to_json(contract).encode()  # a net can have it; no half character, which no file can hold

@@ -33,9 +33,11 @@ def kinds_of(kind: type) -> dict[str, Any]:
 
 @cache
 def explained(kind: type) -> dict[str, str]:
-    """The help of a dataclass's fields: the docstring below each."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    below = [(a, b) for a, b in pairwise(body) if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr)]
+    """The help of a dataclass's fields, inherited ones too: the docstring below each."""
+    kinds = [one for one in reversed(kind.__mro__) if is_dataclass(one)]
+    bodies = [ast.parse(textwrap.dedent(inspect.getsource(one))).body[0] for one in kinds]
+    pairs = [pair for body in bodies for pair in pairwise(body.body)]  # type: ignore[attr-defined]
+    below = [(a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr)]
     return {a.target.id: " ".join(b.value.value.split()) for a, b in below}  # type: ignore[union-attr, attr-defined]
 
 
@@ -173,6 +175,8 @@ def worded(text: str, kind: Any) -> Any:
     if origin in UNIONS:
         if NoneType in inner and text == "null":
             return None
+        if any(text in get_args(one) for one in inner if get_origin(one) is Literal):
+            return text
         return next((value for one in inner if (value := worded(text, one)) is not text), text)
     if origin is tuple:
         items = text.removeprefix("[").removesuffix("]").split(",") if text != "[]" else []

@@ -4,7 +4,9 @@ import ctypes
 import os
 import platform
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import PIL
@@ -14,6 +16,7 @@ import verydeep
 from verydeep.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of malloc.h
+LOOK = 0.3  # seconds for which the machine is watched
 
 
 def device_for(asked: str) -> torch.device:
@@ -40,6 +43,47 @@ def fast_allocation() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def computing(threads: int | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Computes with so many threads, or with those that the machine has free; says so where these are fewer.
+
+    Threads of torch wait for each other after each operation, so one that has to share its core holds up all: beside
+    one busy process two threads are several times slower than one (benchmarks/shared.py).
+    """
+    usual = torch.get_num_threads()
+    settled = threads or (usual if usual == 1 or "OMP_NUM_THREADS" in os.environ else max(1, min(usual, free_cores())))
+    if threads is None and settled < usual:
+        more = f"'train --threads {usual}' takes all"
+        say(f"computing with {settled} of {usual} threads, as others keep the rest busy; {more}")
+    torch.set_num_threads(settled)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def free_cores() -> int:
+    """The cores that this process may use and nobody else does, watched for a moment; all where that cannot be seen."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    found = [float(len(cores))]
+    with suppress(OSError, ValueError, IndexError):  # of a container: microseconds in a period
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        found.append(int(quota) / int(period))
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        before = idle_and_all(cores)
+        time.sleep(LOOK)
+        idle, whole = (b - a for a, b in zip(before, idle_and_all(cores), strict=True))
+        found.append(len(cores) * idle / whole)
+    return round(min(found))
+
+
+def idle_and_all(cores: set[int]) -> tuple[int, int]:
+    """Ticks that these cores were idle, and all, since the system started (Linux)."""
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+    own = [[int(n) for n in fields[1:9]] for fields in lines if fields[0] in {f"cpu{n}" for n in cores}]
+    return sum(ticks[3] + ticks[4] for ticks in own), sum(map(sum, own))
 
 
 def free_memory() -> int:

@@ -10,6 +10,7 @@ from verydeep.words import duration
 
 Advance = Callable[[int, str], None]
 LINE_SECONDS = 10.0
+PACE_SECONDS, SLOW = 30.0, 3  # the stretch over which a pace is taken; how many times slower than before is said
 
 
 class Progress:
@@ -17,6 +18,28 @@ class Progress:
 
     def __init__(self, style: Literal["auto", "bar", "lines", "none"] = "auto") -> None:
         self.style = style if style != "auto" else "bar" if sys.stderr.isatty() else "lines"
+        self.seen, self.spent, self.best, self.told = 0, 0.0, 0.0, False
+
+    @contextmanager
+    def paced(self, total: int, label: str, done: int, slow: Callable[[str], None]) -> Iterator[Advance]:
+        """As `bar`; `slow` is told once where a stretch is several times slower than the fastest before it."""
+        last = time.perf_counter()
+        with self.bar(total, label, done) as drawn:
+
+            def advance(n: int, words: str) -> None:
+                nonlocal last
+                drawn(n, words)
+                now = time.perf_counter()
+                self.seen, self.spent, last = self.seen + n, self.spent + now - last, now
+                if self.spent < PACE_SECONDS:
+                    return
+                pace, self.seen, self.spent = self.seen / self.spent, 0, 0.0
+                if pace * SLOW < self.best and not self.told:
+                    self.told = True
+                    slow(f"{pace:.0f} photos/s, where it was {self.best:.0f} before")
+                self.best = max(self.best, pace)
+
+            yield advance
 
     @contextmanager
     def bar(self, total: int, label: str, done: int = 0, unit: str = "photos") -> Iterator[Advance]:

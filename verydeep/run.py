@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import yaml
 
-from verydeep.config import Config, from_plain, plain
+from verydeep.colours import BEFORE
+from verydeep.config import Config, Level, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.fields import kinds_of, yaml_fields
 from verydeep.files.disk import (
@@ -35,7 +36,7 @@ from verydeep.files.disk import (
 from verydeep.ranks import ALONE, Ranks
 
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
-FREE_FIELDS = frozenset({"workers", "save_every", "track", "bad_photos", "keep"})
+FREE_FIELDS = frozenset({"threads", "workers", "save_every", "track", "bad_photos", "keep"})
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
 
@@ -142,9 +143,16 @@ def check_folder(path: Path, config: Config) -> None:
         other = "give another --out"
         if fields == ["epochs"]:
             other = f"its rate has a plan for {old.epochs} epochs; 'verydeep train --from {path}' starts from its net"
+        if fields == ["colour_profiles"]:
+            other = f"add --colour_profiles {old.colour_profiles}"
         raise RunError(
             f"{path} was begun with another configuration: {changes}; repeat the first command to resume, or {other}"
         )
+
+
+def level_of(path: Path) -> Level | None:
+    """Where the run's DATA has its classes; null where that is plain, or nothing says it."""
+    return read_config(path).classes if exists(path / "config.yaml") else None
 
 
 def judged_by(model: str | Path) -> Literal["centre", "dense"]:
@@ -171,6 +179,6 @@ def read_config(path: Path) -> Config:
     except ValueError as e:
         raise RunError(f"{file} {e}; the run folder is damaged") from e
     try:
-        return from_plain(values, str(file))
+        return from_plain({"colour_profiles": BEFORE.colour_profiles} | values, str(file))
     except (ValueError, OverflowError) as e:  # a number of a thousand digits, which Python does not even print
         raise RunError(f"{file} holds a number out of range; the run folder is damaged") from e

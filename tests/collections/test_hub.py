@@ -17,6 +17,7 @@ from PIL import Image
 
 from verydeep.cli import main
 from verydeep.data.naming import natural
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.errors import DataError, PhotoError
 
@@ -165,6 +166,34 @@ def test_parquet(tmp_path: Path) -> None:
         assert list(pool.map(lambda i: train.open(i % ROWS).width, range(300))) == [20 + i % ROWS for i in range(300)]
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_folder_with_metadata(name: str, tmp_path: Path) -> None:
+    """Texts have a newer type there; a class with its number beside it is one class; splits are told of."""
+
+    def opened(*columns: str, **words: str) -> Any:
+        rows = [{"file_name": f"{i}.png", **{c: words.get(c, "{c}").format(c="bac"[i % 3], n=i % 3) for c in columns}}
+                for i in range(ROWS)]  # fmt: skip
+        text = "\n".join(map(json.dumps, rows))
+        if name == "metadata.csv":
+            text = "\n".join(",".join(row) for row in (rows[0], *(row.values() for row in rows)))
+        folder = tmp_path / "_".join(columns)
+        folder.mkdir()
+        (folder / name).write_text(text + "\n")
+        for i in range(ROWS):
+            (folder / f"{i}.png").write_bytes(photo(i))
+        return open_data(f"hub:{folder}")
+
+    for columns in (("label",), ("breed",), ("Species",), ("class_id", "class"), ("label", "split")):
+        found = opened(*columns, class_id="{n}", split="train")
+        assert [found.classes[t] for t in found.split("train").targets()] == list("bacbac")
+        said = "\n".join(data_lines(found))
+        assert ("the classes are those of 'class'; 'class_id' says the same" in said) == ("class" in columns)
+        assert ("the column 'split' of hub:" in said) == ("split" in columns)
+    assert opened("target", target="{n}.0").classes == ("0", "1", "2")
+    with pytest.raises(DataError, match=r"2 columns of classes \(category, breed\); expected"):
+        opened("category", "breed", category="x{n}", breed="y")
+
+
 COLUMNS = {
     "names": ({"label": (text, ["2", "10", "2", "x", "x", "10"])}, ("2", "10", "x"), [0, 1, 0, 2, 2, 1]),
     "numbers": ({"cls": (number, [7, 12, 7, 7, 7, 7])}, ("7", "12"), [0, 1, 0, 0, 0, 0]),
@@ -210,7 +239,10 @@ WRONG: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
     "no image": ({"train": {"right": (number, [1] * 6), **labelled}}, "has 0 image columns"),
     "two images": ({"train": {"left": (datasets.Image(), [None] * 6), **labelled}}, "has 2 image columns"),
     "no label": ({"train": {"size": (number, [1] * 6)}}, "has no column of classes; expected one ClassLabel"),
-    "two labels": ({"train": {"kind": label(), "breed": label()}}, r"has 2 columns of classes \(kind, breed\)"),
+    "two labels": (
+        {"train": {"kind": label(), "breed": label([0, 1, 2, 2, 1, 0])}},
+        r"has 2 columns of classes \(kind, breed\)",
+    ),
     "a label missing": ({"train": {"label": label([0, 1, -1, 0, 1, 2])}}, "1 photo of the split 'train' has no label"),
     "no label at all": ({"train": {"label": label([-1] * 6)}}, "none of its photos has a label"),
     "another split": ({"train": labelled, "extra": labelled}, "the split 'extra' beside train"),

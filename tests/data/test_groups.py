@@ -17,6 +17,7 @@ from verydeep.cli import main
 from verydeep.data.groups import LONGEST_PATTERN, group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet, Names, Photos
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.data.split import divide
 from verydeep.errors import DataError
@@ -163,12 +164,13 @@ def test_another_column_is_warned_of_and_used_when_it_is_asked_for(tmp_path: Pat
     assert said.startswith("warning: the column 'PatientNr'")
     assert "--groups PatientNr" in said
     assert group_lines(open_data(path, (0.2, 0.2), groups="PatientNr"))[0].startswith("photos of one 'PatientNr'")
-    assert group_lines(open_data(manifest(tmp_path / "b", "path,label,is_valid", "a.png,x,0", "b.png,y,1")))
+    assert data_lines(open_data(manifest(tmp_path / "b", "path,label,is_valid", "a.png,x,0", "b.png,y,1")))
     assert not group_lines(open_data(manifest(tmp_path / "c", "path,label,width", "a.png,x,0", "b.png,y,1")))
 
 
 def test_json_lines_say_groups_too(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.png", "label": "xy"[i % 2], "patient": i // 4 or None} for i in range(24)]
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = open_data(str(tmp_path / "x.jsonl"), (0.2, 0.2))
     assert list(data.split("train").groups or ())
@@ -218,6 +220,7 @@ def test_what_is_no_column_and_no_pattern_is_explained(tmp_path: Path, groups: s
 def test_a_path_beyond_the_limit_is_a_group_of_its_own(tmp_path: Path) -> None:
     far = "d/" * 600
     path = tmp_path / "x.csv"
+    Image.new("RGB", (4, 4)).save(tmp_path / "a1.png")
     path.write_text(f"path,label\na1.png,x\na2.png,y\n{far}a3.png,x\n{far}a4.png,y\n")
     assert "(2 photos in 1 group; 2 photos without" in group_lines(open_data(str(path), groups="(a)"))[0]
 

@@ -116,7 +116,7 @@ def test_grey_of_any_depth_lies_on_white(
 
 def test_pixels_of_an_unknown_range_are_refused() -> None:
     assert "70000" in refused(saved(Image.new("I", (2, 2), 70_000), "TIFF"))
-    assert "floating-point" in refused(saved(Image.new("F", (2, 2), 0.5), "TIFF"))
+    assert "floating-point" in refused(saved(Image.new("F", (2, 2), 5.5), "TIFF"))
 
 
 def test_hidden_colours_do_not_show_through() -> None:
@@ -215,10 +215,20 @@ def test_a_scaled_jpeg_shows_the_same_photo_upright(mode: str, progressive: bool
 
 
 def test_a_scaled_photo_obeys_the_limits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = saved(Image.new("CMYK", (400, 400)), "JPEG", exif=exif(6))
-    monkeypatch.setattr(limits, "MEMORY", 1_000_000)  # 0.64 MB to decode it, 1.28 to turn it
+    data = saved(Image.new("CMYK", (400, 400)), "TIFF", exif=exif(6))
+    monkeypatch.setattr(limits, "MEMORY", 1_000_000)
     for smallest_side in (None, 50):
-        assert "400 x 400 pixels and would take 2 MB" in refused(data, smallest_side)
+        assert "400 x 400 pixels and would take" in refused(data, smallest_side)
+
+
+@pytest.mark.parametrize(("smallest_side", "size"), [(None, (200, 200)), (150, (200, 200)), (50, (50, 50))])
+def test_a_jpeg_beyond_the_limits_comes_smaller(
+    smallest_side: int | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(Image.new("CMYK", (400, 400)), "JPEG", exif=exif(6))
+    monkeypatch.setattr(limits, "MEMORY", 1_000_000)
+    assert photo.decode(data, "some.jpg", smallest_side).size == size
+    assert "would take" in refused(saved(Image.new("CMYK", (400, 400)), "JPEG", progressive=True), smallest_side)
 
 
 # Sizes
@@ -302,7 +312,7 @@ def test_arrays_and_images_in_memory_are_photos() -> None:
     "given",
     [
         SMOOTH / 255, SMOOTH[..., :2], SMOOTH[None], np.zeros((0, 5, 3), np.uint8), np.zeros(5, np.uint8),
-        Image.new("RGB", (0, 5)), Image.new("La", (2, 2)), Image.new("F", (2, 2)), [[1], [1, 2]], "cat.jpg", None,
+        Image.new("RGB", (0, 5)), Image.new("La", (2, 2)), Image.new("F", (2, 2), 7), [[1], [1, 2]], "cat.jpg", None,
     ],
 )  # fmt: skip
 def test_other_things_in_memory_are_refused(given: object) -> None:

@@ -22,7 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verydeep.data import builtin, folder
+from verydeep.collections import folder
+from verydeep.collections.layout import Layout
+from verydeep.colours import BEFORE
+from verydeep.data import builtin
 from verydeep.data.manifest import write_split
 from verydeep.data.naming import natural
 from verydeep.data.record import DataSet, Names, Photos
@@ -57,6 +60,9 @@ def by_class(data: DataSet, split: str) -> dict[str, int]:
 
 
 def csv_file(folder: Path, text: str, name: str = "photos.csv") -> str:
+    """A list; the first photo that it names is there."""
+    if first := re.search(r"[\w/]+\.png", text):
+        grow(folder, first[0])
     (folder / name).write_bytes(text.encode())
     return str(folder / name)
 
@@ -110,7 +116,6 @@ def test_photos_at_any_depth_belong_to_their_class(tmp_path: Path) -> None:
         ([*TRAIN, "test/1.png", "test/cow/1.png", "test/dog/1.png"], "'cow'"),
         ([*TRAIN, "val/cat/1.png", "valid/dog/1.png"], "both val and valid"),
         ([*TRAIN, "val/cat/1.png", "extra/old/1.png"], "has photos in extra, .* like train;"),
-        ([*TRAIN, "test/1.png"], "has photos in test, .* move test elsewhere"),
         (["train/2020/1.png", "train/2021/1.png", "bus/1.png"], "has photos in bus"),
         (["cat/1.png", "dog/1.png", "dog/b\udce4r.png"], r"b\\udce4r"),
     ],
@@ -125,7 +130,7 @@ def test_folders_without_classes_are_explained(tmp_path: Path, names: list[str],
     [
         ("nowhere", "does not exist"),
         ("", "DATA is empty; expected a folder"),
-        ("photos.zip", "file of another kind"),
+        ("photos.zip", "unzip 'photos.zip' -d 'photos'"),
         ("x.csv", "no class folders"),
         ("shards", r"holds shards and no class folders; give .*flowers-\*.tar"),
         ("builtin:imagenet", "builtin:fashion-mini, builtin:fashion"),
@@ -174,9 +179,8 @@ def test_the_work_grows_with_the_classes_and_not_with_their_square(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grow(tmp_path, "train/cat/1.png", "val/cat/1.png")
-    monkeypatch.setattr(
-        folder, "class_names", lambda where, *ignored: {Counted(i): Names.of([f"{where}/{i}.png"]) for i in range(500)}
-    )
+    own = {s: {Counted(i): Names.of([f"{s}/{i}.png"]) for i in range(500)} for s in ("train", "val")}
+    monkeypatch.setattr(folder, "layout", lambda *ignored: Layout(own, {}, []))
     monkeypatch.setattr(Counted, "compared", 0)
     assert open_data(str(tmp_path)).split("val").targets().tolist() == list(range(500))
     assert Counted.compared < 20 * 500
@@ -193,15 +197,21 @@ def test_a_photo_of_many_labels_is_read_in_time_that_grows_with_them(tmp_path: P
 
 
 def test_no_message_names_an_option_that_some_verb_lacks() -> None:
-    """DATA is opened by train, study, evaluate, check and pack, with --download; but for evaluate they say groups."""
+    """DATA is opened by train, study, evaluate, check and pack, with --download; but for evaluate they say groups, and
+    what is black and white, which a model remembers from its training.
+
+    --out and --csv stand behind their verbs, as test_advice.py sees.
+    """
     texts = [
         node.value
-        for file in Path(folder.__file__).parent.glob("*.py")
+        for file in (*Path(folder.__file__).parent.glob("*.py"), *Path(builtin.__file__).parent.glob("*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     assert len(texts) > 100
-    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {"--download", "--groups"}
+    assert {option for text in texts for option in re.findall(r"--[a-z_]+", text)} <= {
+        "--download", "--groups", "--classes", "--range", "--out", "--csv"
+    }  # fmt: skip
 
 
 def test_photos_stand_in_the_order_that_is_promised(tmp_path: Path) -> None:
@@ -359,13 +369,12 @@ GOOD = "path,label,split,box\na.png,cat,train,\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks label and path"),
-        ("file,label\na.png,cat\n", "lacks path"),
+        ("", "lacks path"),
+        ("label\ncat\n", "lacks path"),
         ("path,label\n", "names no photos"),
         ("path,label\na.png,cat\nb.png,cat\n", "names 1 class"),
         (GOOD + ",dog,train,\n", "line 3: path is ''"),
         (GOOD + "b.png\n", "line 3: label is None"),
-        (GOOD + "b.png,  ,val,\n", "line 3: label is '  '"),
         (GOOD + "b.png,dog,valdation,\n", "line 3: the split is 'valdation'"),
         (GOOD + "a.png,dog,val,\n", r"line 3: a\.png stands in two splits"),
         (GOOD + "b.png,dog,,\n", r"b\.png has no split"),
@@ -392,10 +401,8 @@ def test_bad_csv_lines_are_named(tmp_path: Path, text: str, message: str) -> Non
     [
         ("{", "line 2: is not JSON"),
         ("[]", "line 2: expected an object"),
-        ('{"path": "b"}', "line 2: label is None"),
-        ('{"path": 5, "label": "x"}', "line 2: path is 5"),
-        ('{"path": "b", "label": 5}', "line 2: label is 5"),
-        ('{"path": "b", "labels": []}', "line 2: label is None"),
+        ('{"path": true, "label": "x"}', "line 2: path is True"),
+        ('{"path": "b", "label": true}', "line 2: label is True"),
         ('{"path": "b", "labels": [], "boxes": [{"box": [0, 0, 1, 1]}]}', "line 2: label is None"),
         ('{"path": "b", "label": "x", "boxes": [5]}', "line 2: boxes expects"),
         ('{"path": "b", "label": "x", "box": 5}', "line 2: the box"),
@@ -408,7 +415,8 @@ def test_bad_csv_lines_are_named(tmp_path: Path, text: str, message: str) -> Non
     ],
 )
 def test_bad_json_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "photos.jsonl").write_text('{"path": "a", "label": "x"}\n' + line + "\n")
+    grow(tmp_path, "a.png")
+    (tmp_path / "photos.jsonl").write_text('{"path": "a.png", "label": "x"}\n' + line + "\n")
     with pytest.raises(DataError, match=message):
         open_data(str(tmp_path / "photos.jsonl"))
 
@@ -465,7 +473,7 @@ def test_fashion_mini_is_balanced_and_its_splits_are_disjoint() -> None:
 
 def test_fashion_mini_never_changes() -> None:
     data = open_data("builtin:fashion-mini")
-    assert data.fingerprint() == "847f63bb438f061d7485f59bb680e8222d076c09d8669348eb08debb8f3d0f56"
+    assert data.read_as(BEFORE).fingerprint() == "847f63bb438f061d7485f59bb680e8222d076c09d8669348eb08debb8f3d0f56"
     digest = sha256(repr(data.classes).encode())  # of the names and labels alone, however a fingerprint is made
     for split in sorted(data.splits):
         for id, key in enumerate(data.split(split).keys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from photo_files import chunk, exif, png, saved
 from PIL import Image, ImageCms
@@ -125,6 +127,10 @@ def colours() -> dict[str, tuple[bytes, str | None]]:
         "animated webp": saved(SMOOTH, "WEBP", **frames),
         "tiff of 40 pages": saved(SMOOTH, "TIFF", save_all=True, append_images=[SMOOTH] * 39),
         "profile": saved(SMOOTH, "JPEG", icc_profile=profile.tobytes()),
+        "another profile": saved(SMOOTH, "JPEG", icc_profile=red_for_green()),
+        "heic": heic(SMOOTH),
+        "plain ppm": b"P3 2 1 255\n 1 2 3 4 5 6",
+        "12 bit pgm": b"P5 2 1 4095\n" + bytes(4),
         "film behind a progressive jpeg": progressive + b"\xff\xda\0\2" * 1_000 + bytes(33 << 20),
     }
     cases |= {f"rgba {f}": saved(rgba, f) for f in ("PNG", "WEBP", "TIFF")}
@@ -144,11 +150,11 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
     full = saved(SMOOTH, "JPEG", progressive=True, subsampling=0)
     return {
         "empty": (b"", "is empty"),
-        "html": (b"<!doctype html><p>404", "is not a JPEG"),
-        "pdf": (b"%PDF-1.7\n%\xe2\xe3", "is not a JPEG"),
+        "html": (b"<!doctype html><p>404", "is a web page"),
+        "pdf": (b"%PDF-1.7\n%\xe2\xe3", "is a PDF"),
         "zeros": (bytes(4096), "is not a JPEG"),
         "text": (b"a cat, I promise\n", "is not a JPEG"),
-        "drawing": (saved(SMOOTH, "EPS"), "is not a JPEG"),
+        "drawing": (saved(SMOOTH, "EPS"), "is a PostScript"),
         "begun": (b"\xff\xd8", "is not a JPEG"),
         "65,500 png": (png(65_500, 65_500, rows=b""), "240 MB"),
         "65,500 jpeg": (claims(jpeg, 65_500, 65_500), "240 MB"),
@@ -158,6 +164,11 @@ def lies() -> dict[str, tuple[bytes, str | None]]:
         "webp of another size": (webp[:place] + struct.pack("<HH", 3_000, 3_000) + webp[place + 4 :], "damaged"),
         "bmp of another size": (bmp(30_000, 1_500, b"", 0), "damaged"),
         "bmp upside down": (bmp(100, -(2**31), b"", 0), None),
+        "plain ppm of many values": (b"P3 1000 1000 255\n" + b"1 " * 3_000_000, "in plain text"),
+        "plain ppm of a long comment": (b"P1 1 1\n#" + bytes(20_000_000), "in plain text"),
+        "ppm of an unusual range": (b"P6 1000 1000 100\n" + bytes(3_000_000), "unusual range"),
+        "ppm of 65,500": (b"P6 65500 65500 255\n", "240 MB"),
+        "profile of 5 MB": (saved(SMOOTH, "TIFF", icc_profile=bytes(5 << 20)), PHOTO),
         "12 bit jpeg": (frame(jpeg, 0xC1, 12), "save it again"),
         **{f"frame {m:x}": (frame(jpeg, m), "save it again") for m in (0xC3, 0xC5, 0xC9, 0xCA, 0xCB, 0xCF)},
         "80,000 scans": (scans(progressive, 80_000), "scans"),
@@ -213,6 +224,18 @@ def containers() -> dict[str, tuple[bytes, str | None]]:
     }
 
 
+def red_for_green() -> bytes:
+    """An sRGB profile whose first two colours stand in each other's place."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return srgb.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")
+
+
+def heic(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    pillow_heif.from_pillow(image).save(out, quality=50)
+    return out.getvalue()
+
+
 def tile(side: int) -> list[tuple[int, int, int, int]]:
     return [(322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 512), (325, 4, 1, 64)]
 
@@ -246,6 +269,18 @@ def heavy() -> dict[str, tuple[bytes, str | None]]:
         "grey with alpha png": (png(5_400, 5_400, depth=16, colour=4), PHOTO),
         "webp": (saved(third, "WEBP", method=0, quality=20), PHOTO),
         "25 million webp": (saved(part(5_000), "WEBP", method=0, quality=20), "would take"),
+        "108 million": (saved(Image.new("RGB", (12_000, 9_000)), "JPEG", exif=exif(6)), PHOTO),
+        "200 million": (saved(Image.new("RGB", (16_320, 12_240)), "JPEG"), PHOTO),
+        "270 million": (saved(Image.new("L", (16_500, 16_500)), "JPEG"), "would take"),
+        "50 million of another profile": (saved(large, "JPEG", icc_profile=red_for_green()), PHOTO),
+        "50 million without an end": (jpeg[:-2], PHOTO),
+        "50 million cut": (jpeg[: len(jpeg) // 2], "damaged"),
+        "24 million avif": (saved(large.crop((0, 0, 5_712, 4_284)), "AVIF", speed=10), PHOTO),
+        "30 million avif": (saved(half, "AVIF", speed=10), "would take"),
+        "24 million 4:4:4 avif": (saved(part(4_900), "AVIF", speed=10, subsampling="4:4:4"), "would take"),
+        "29 million ppm": (saved(half, "PPM"), PHOTO),
+        "24 million heic": (heic(large.crop((0, 0, 5_712, 4_284))), PHOTO),
+        "30 million heic": (heic(half), "would take"),
         "turned tiff": (saved(part(4_000), "TIFF", compression="tiff_lzw", exif=exif(6)), PHOTO),
         "turned tiff too large": (saved(part(6_000), "TIFF", compression="tiff_lzw", exif=exif(6)), "would take"),
     }
@@ -330,7 +365,8 @@ def is_photo(data: bytes, smallest_side: int | None) -> bool:
 def test_seeds_changed_at_random_give_a_photo_or_a_photo_error() -> None:
     """The short form of tests/fuzz/fuzz_photo.py."""
     dice, small = random.Random(3), SMOOTH.resize((40, 30))
-    seeds = [saved(small, f) for f in photo.FORMATS]
+    seeds = [*(saved(small, f) for f in photo.FORMATS), heic(small)]
+    seeds += [saved(small, f, icc_profile=red_for_green()) for f in ("JPEG", "PNG", "TIFF")]
     seeds += [saved(small, "JPEG", progressive=True), saved(small, "JPEG", exif=exif(6)), gif(b"!\xfe\3abc\0")]
     seeds += [bmp(4, 2, b"\4\7\0\0\4\7\0\1", 1), grey_tiff(4, 4, tail=bytes(16)), png(4, 4, chunk(b"zTXt", b"a\0\0x"))]
     given = 0

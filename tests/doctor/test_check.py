@@ -3,6 +3,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 
 from verydeep.cli import main, verb_names
 from verydeep.config import Config
@@ -39,8 +40,9 @@ def picture(seed: int, size: tuple[int, int] = (300, 280)) -> Image.Image:
 
 
 @pytest.fixture
-def defects(tmp_path: Path) -> Path:
-    """One of each."""
+def defects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One of each, where HEIC cannot be read."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     root = tmp_path / "defects"
     for split, n in (("train", 24), ("val", 4)):
         for c, name in enumerate(("cat", "dog")):
@@ -52,7 +54,16 @@ def defects(tmp_path: Path) -> Path:
     (cat / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (cat / "empty.jpg").write_bytes(b"")
     (cat / "words.jpg").write_text("not a photo at all, but some words")
-    Image.fromarray(np.zeros((40, 40), np.float32)).save(cat / "float.tif")
+    Image.fromarray(np.full((40, 40), 7, np.float32)).save(cat / "float.tif")
+    dark = np.linspace(0, 4095, 300 * 280).reshape(280, 300).astype(np.uint16)
+    Image.fromarray(dark).save(cat / "dark.png")
+    Image.new("RGBA", (300, 280), (255, 255, 255, 0)).save(cat / "drawing.png")
+    srgb, whole_jpeg = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), io.BytesIO()
+    other = srgb.replace(b"rXYZ", b"?XYZ").replace(b"gXYZ", b"rXYZ").replace(b"?XYZ", b"gXYZ")  # red for green
+    picture(2010).save(whole_jpeg, "JPEG", quality=90, icc_profile=other)
+    (cat / "endless.jpg").write_bytes(whole_jpeg.getvalue()[:-2])
+    picture(2011).save(cat / "badprofile.png", icc_profile=b"rubbish")
+    (cat / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     picture(1).save(cat / "wide.bmp")
     header = bytearray((cat / "wide.bmp").read_bytes())
     header[18:26] = np.array([60_000, 60_000], "<i4").tobytes()
@@ -93,7 +104,8 @@ IN_CAT = {
     "truncated": "truncated.png", "empty-file": "empty.jpg", "no-photo": "words.jpg", "unreadable": "float.tif",
     "too-big": "wide.bmp", "cmyk": "cmyk.jpg", "16-bit": "deep.png", "alpha": "clear.png", "animated": "moving.gif",
     "exif-rotated": "turned.jpg", "tiny": "tiny.png", "small": "small.png", "huge": "huge.jpg", "long": "long.png",
-    "contradiction": "contradiction.png", "grey": "deep.png",
+    "contradiction": "contradiction.png", "grey": "deep.png", "dark-range": "dark.png", "one-colour": "drawing.png",
+    "no-end": "endless.jpg", "profile": "endless.jpg", "bad-profile": "badprofile.png", "needs-extra": "phone.heic",
 }  # fmt: skip
 WANTED = {id: f"train/cat/{name}" for id, name in IN_CAT.items()} | {
     "exact-duplicates": "train/dog/same.png", "near-duplicates": "train/dog/resized.jpg", "leak": "val/dog/leak.png",
@@ -102,7 +114,13 @@ WANTED = {id: f"train/cat/{name}" for id, name in IN_CAT.items()} | {
     "not-photos": ".txt (1)", "imbalance": "wolf (1)", "few-photos": "wolf (1)",
     "missing-from-split": "wolf (no val photo)",
 }  # fmt: skip
-ALONE = {*IN_CAT, "hidden", "links", "loose-photos", "label-typo", "spaced-name"} - {"small", "grey", "contradiction"}
+ALONE = {*IN_CAT, "hidden", "links", "loose-photos", "label-typo", "spaced-name"} - {
+    "small",
+    "grey",
+    "contradiction",
+    "16-bit",
+    "alpha",
+}
 
 
 def by_id(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -140,7 +158,7 @@ TINY |= {"precision": "fp32", "device": "cpu"}
 def test_train_does_what_check_says(defects: Path, tmp_path: Path) -> None:
     record = check(str(defects), progress=QUIET)
     bad = {e["name"] for f in record["findings"] if f["severity"] == "error" for e in f["examples"]}
-    assert len(bad) == 5
+    assert len(bad) == 6
     with pytest.raises(PhotoError) as stopped:
         run_training(str(defects), Config(**TINY), tmp_path / "stops", progress=QUIET)
     assert any(name in str(stopped.value) for name in bad)

@@ -156,5 +156,5 @@ def test_a_file_that_shrinks_while_it_is_read_is_told(root):
 
 
 def test_other_verbs_say_that_it_is_no_model(root):
-    with pytest.raises(ModelError, match="has no contract"):
+    with pytest.raises(ModelError, match="no net of Table 1 has such layers"):
         load(str(root / "p0.safetensors"))

@@ -262,7 +262,7 @@ def test_another_configuration_other_photos_and_another_place_are_refused_and_na
         with pytest.raises(RunError, match=f"another configuration: {field} "):
             tiny.go(data, run, epochs=1, **{field: value})
     with pytest.raises(RunError, match=r"begun on .* not on .*"):
-        tiny.go(tiny.make_photos(tmp_path / "other", train=4, val=2), run, epochs=1)
+        tiny.go(tiny.make_photos(tmp_path / "other", train=5, val=2), run, epochs=1)
     next((tmp_path / "data" / "train" / "c0").iterdir()).unlink()
     with pytest.raises(RunError, match=r"other photos .*'train': 12.* then, .*'train': 11.* now"):
         tiny.go(data, run, epochs=1)

@@ -1,5 +1,6 @@
 """Keras' own files: nets built with its functional API on its torch backend, saved by it and loaded by it."""
 
+import json
 import os
 import re
 import warnings
@@ -17,7 +18,7 @@ from verydeep.errors import ModelError
 from verydeep.net.classifier import Classifier
 from verydeep.weights import keras as ours
 from verydeep.weights.convert import convert
-from verydeep.weights.inputs import ContractWarning
+from verydeep.weights.inputs import ContractWarning, Input, input_of
 from verydeep.weights.read import Features, open_foreign, read_features, read_foreign
 from verydeep.weights.recognise import recognise
 
@@ -171,18 +172,179 @@ def test_sets_that_lie_elsewhere_are_not_followed(tmp_path, how, said):
         read_foreign(path, "bgr-255")
 
 
+K = keras.ops
+# What people put before their net, each as (name, what it makes of a symbolic tensor)
+STEPS: dict[str, Any] = {
+    "/ 255": lambda x, _: x / 255.0, "/ 127.5 - 1": lambda x, _: x / 127.5 - 1.0,
+    "* c": lambda x, r: x * few(r, 0.5, 2),
+    "- c": lambda x, r: x - few(r, 0, 0.1), "+ c": lambda x, r: x + few(r, 0, 0.1), "c - x": lambda x, _: 1.0 - x,
+    "flip": lambda x, _: K.stack([x[..., 2], x[..., 1], x[..., 0]], -1), "ops.flip": lambda x, _: K.flip(x, axis=-1),
+    "-x": lambda x, _: -x,
+    "cast": lambda x, _: K.cast(x, "float32"), "clip": lambda x, _: K.maximum(x, -1e9),
+    "vgg": lambda x, _: keras.applications.vgg16.preprocess_input(x),
+    "resnet_v2": lambda x, _: keras.applications.resnet_v2.preprocess_input(x),
+    "densenet": lambda x, _: keras.applications.densenet.preprocess_input(x),
+    "Rescaling": lambda x, r: keras.layers.Rescaling(few(r, 0.5, 1).tolist(), offset=-0.1)(x),
+    "Normalization": lambda x, r: keras.layers.Normalization(mean=few(r, 0, 1), variance=few(r, 1, 2))(x),
+    "random": lambda x, _: keras.layers.GaussianNoise(0.1)(keras.layers.RandomFlip()(x)),
+    "nested": lambda x, _: keras.Sequential([keras.layers.Rescaling(0.5), keras.layers.Dropout(0.1)])(x),
+}  # fmt: skip
+
+
+def few(random: np.random.Generator, low: float, high: float) -> Any:
+    return random.uniform(low, high, 3).astype(np.float32)
+
+
+def behind(model: Any, steps: list[str], random: np.random.Generator) -> tuple[Any, Any]:
+    """A net with steps before it, and the steps alone."""
+    x = inputs = keras.Input((toy.CROP, toy.CROP, 3))
+    for step in steps:
+        x = STEPS[step](x, random)
+    return keras.Model(inputs, model(x)), keras.Model(inputs, x)
+
+
+CHANCE = np.random.default_rng(5)
+CHAINS = [[step] for step in STEPS] + [list(CHANCE.choice(list(STEPS), n)) for n in (2, 3, 4, 5, 6) * 4]
+
+
+@pytest.mark.parametrize("steps", CHAINS, ids=", ".join)
 @pytest.mark.parametrize("form", ["x.keras", "x.h5"])
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_layer_before_the_net_is_found_wherever_it_stands(tmp_path, form, nested):
-    """In a whole model of the older form too, and in a net within the net."""
-    before = keras.layers.Rescaling(1 / 255)
-    before = keras.Sequential([before], name="preprocessing") if nested else before
-    path = saved(vgg(first=(before,)), tmp_path / form)
-    with pytest.raises(ModelError, match="layer Rescaling"):
-        read_foreign(path, "bgr-255")
-    with pytest.raises(ModelError, match=r"layer Rescaling, which changes the input of its convolutions; say .*@NAME"):
-        read_features(path)
+def test_the_operations_before_a_net_say_its_input(tmp_path, steps, form):
+    """Whatever affine chain it is, the answers are Keras' own on raw pixels, unless no contract can have its mean."""
+    inner = vgg()
+    model, chain = behind(inner, steps, np.random.default_rng(len(steps)))
+    path, photos = saved(model, tmp_path / form), toy.photo()
+    pixels = np.zeros((2, toy.CROP, toy.CROP, 3), np.float32)
+    pixels[1] = 255
+    with torch.no_grad():
+        black, white = (np.asarray(chain(pixels, training=False)[i, 0, 0].cpu(), dtype=np.float64) for i in (0, 1))
+        raw = photos.permute(0, 2, 3, 1).float()
+        expected = torch.as_tensor(model(raw, training=False)).detach().cpu()
+        unchanged = torch.equal(torch.as_tensor(chain(raw, training=False)).cpu(), raw)
+    slope = (white - black) / 255
+    if np.abs(black / slope).max() > 255:
+        with pytest.raises(ModelError, match=r"changes its input before its first convolution .*x\.\w+@NAME"):
+            read_foreign(path)
+        return
+    if unchanged:  # so that nothing is told
+        with pytest.warns(ContractWarning, match="does not say what input"):
+            read_foreign(path)
+        return
+    classifier = read_foreign(path)  # without a word, as the file says all
+    with torch.no_grad():
+        toy.close(classifier(photos), expected)
+    assert float((classifier.predict(photos) - expected.softmax(1)).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+@pytest.mark.parametrize("step", ["Lambda", "x * x", "grey", "ZeroPadding2D", "BatchNormalization"])
+def test_an_operation_that_no_mean_stands_for_is_refused_unless_the_user_says_it(tmp_path, form, step):
+    def made(x: Any) -> Any:
+        layers = {
+            "ZeroPadding2D": lambda: keras.layers.ZeroPadding2D(0),
+            "BatchNormalization": keras.layers.BatchNormalization,
+        }
+        if step == "Lambda":
+            return keras.layers.Lambda(lambda t: t / 2)(x)
+        return layers[step]()(x) if step in layers else x * x if step == "x * x" else (x + x[..., ::-1]) / 2
+
+    inputs = keras.Input((toy.CROP, toy.CROP, 3))
+    path = saved(keras.Model(inputs, vgg()(made(inputs))), tmp_path / form)
+    with pytest.raises(ModelError, match=r"changes its input before its first convolution .*; say what .*@NAME"):
+        read_foreign(path)
     assert read_features(path, "bgr-255").net == "D"
+
+
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+def test_a_normalization_that_was_adapted_to_photos(tmp_path, form):
+    layer = keras.layers.Normalization()
+    layer.adapt(toy.photo(16, 4).permute(0, 2, 3, 1).numpy())
+    inputs = keras.Input((toy.CROP, toy.CROP, 3))
+    model = keras.Model(inputs, vgg()(layer(inputs)))
+    classifier = read_foreign(saved(model, tmp_path / form))
+    with torch.no_grad():
+        expected = torch.as_tensor(model(toy.photo().permute(0, 2, 3, 1).float())).detach().cpu()
+        toy.close(classifier(toy.photo()), expected)
+
+
+def test_what_the_user_says_is_kept_and_the_difference_is_told(tmp_path):
+    path = saved(behind(vgg(), ["/ 255"], np.random.default_rng(0))[0], tmp_path / "x.keras")
+    with pytest.warns(ContractWarning, match="as was said, but its own first layers make rgb-01"):
+        assert read_foreign(path, "bgr-255").contract.std == (1, 1, 1)
+
+
+def of_keras_2(operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The configuration that TensorFlow's Keras 2 wrote of operations before a net."""
+    inner = {"class_name": "InputLayer", "config": {"name": "input_1"}, "name": "input_1", "inbound_nodes": []}
+    layers = [inner, *operations]
+    last = {"class_name": "Conv2D", "config": {"name": "block1_conv1"}, "name": "block1_conv1"}
+    return {
+        "class_name": "Functional",
+        "config": {"layers": [*layers, last | {"inbound_nodes": [[[operations[-1]["name"], 0, 0, {}]]]}]},
+    }
+
+
+def operation(name: str, function: str, node: list[Any], kind: str = "TFOpLambda") -> dict[str, Any]:
+    config = {"name": name, "trainable": True, "dtype": "float32", "function": function}
+    return {"class_name": kind, "config": config, "name": name, "inbound_nodes": [node]}
+
+
+MINUS = [-103.939, -116.779, -123.68]
+REVERSED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
+FLIPPED = operation("a", "__operators__.getitem", ["input_1", 0, 0, {"slice_spec": REVERSED}], "SlicingOpLambda")
+OF_KERAS_2 = {
+    "preprocess_input": (
+        [FLIPPED, operation("b", "nn.bias_add", ["a", 0, 0, {"bias": MINUS, "data_format": "channels_last"}])],
+        "bgr-255",
+    ),
+    "x / 255": ([operation("a", "math.truediv", ["input_1", 0, 0, {"y": 255.0, "name": None}])], "rgb-01"),
+    "1 - x / 255": (
+        [
+            operation("a", "math.truediv", ["input_1", 0, 0, {"y": 255.0, "name": None}]),
+            operation("b", "math.subtract", ["_CONSTANT_VALUE", -1, 1.0, {"y": ["a", 0, 0], "name": None}]),
+        ],
+        Input("RGB", (255.0,) * 3, (-255.0,) * 3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_KERAS_2)
+def test_the_operations_of_keras_2(tmp_path, name):
+    operations, expected = OF_KERAS_2[name]
+    path = saved(vgg(), tmp_path / "x.h5")
+    with h5py.File(path, "r+") as f:
+        f.attrs["model_config"] = json.dumps(of_keras_2(operations))
+    found, wanted = ours.read(path).expects, input_of(expected)
+    assert found is not None
+    assert (found.order, found.mean, found.std) == (wanted.order, pytest.approx(wanted.mean), pytest.approx(wanted.std))
+
+
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+def test_a_net_of_keras_with_one_sigmoid(tmp_path, form):
+    """Two classes, whose posteriors are sigmoid(z) and what remains."""
+    below = vgg(top=False)
+    x = keras.layers.Flatten()(below.output)
+    for width, activation in ((8, "relu"), (8, "relu"), (1, "sigmoid")):
+        x = keras.layers.Dense(width, activation)(x)
+    model = keras.Model(below.input, x)
+    model.set_weights([w * 0.3 for w in model.get_weights()])
+    path = saved(model, tmp_path / form)
+    with pytest.warns(ContractWarning, match="its one output is a sigmoid's"):
+        found = read_foreign(path, "bgr-255", classes=["cat"])
+    assert found.contract.classes == ("not cat", "cat")
+    expected = keras_logits(model, toy.photo())
+    assert float((found.predict(toy.photo())[:, 1:] - expected).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["x.keras", "x.h5"])
+def test_activations_that_no_vgg_has(tmp_path, form):
+    below = vgg(top=False)
+    x = keras.layers.Flatten()(below.output)
+    for name, width, activation in (("fc1", 8, "relu"), ("fc2", 8, "tanh"), ("predictions", 3, "sigmoid")):
+        x = keras.layers.Dense(width, activation, name=name)(x)
+    path = saved(keras.Model(below.input, x), tmp_path / form)
+    with pytest.raises(ModelError, match=r"other layers than a VGG .activation tanh, activation sigmoid"):
+        read_foreign(path, "bgr-255")
 
 
 def test_channels_that_come_first_in_the_older_form(tmp_path):

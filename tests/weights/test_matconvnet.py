@@ -48,20 +48,20 @@ IDS = ["n02119789", "n01440764", "n02012849", "n03126707", "n02126787"]  # the l
 
 
 def test_classes_whose_synsets_a_file_holds_are_called_as_in_ilsvrcs_data(tmp_path):
-    found = matconvnet.read(with_classes(tmp_path / "x.mat", name=IDS, description=WORDS)).classes
+    found = matconvnet.read(with_classes(tmp_path / "x.mat", name=IDS, description=WORDS)).classes[0][1]
     assert [name[:9] for name in found] == IDS
     assert found[:2] == ("n02119789 kit fox, Vulpes macrotis", "n01440764 tench, Tinca tinca")
     assert found[4] == "n02126787 leopard cat"
     here = [f"{s} {name}" for s, name in imagenet_classes().items() if s in IDS]
     assert class_numbers(here, "data", found, "net").tolist() == [1, 2, 0, 3]
-    alone = matconvnet.read(with_classes(tmp_path / "y.mat", name=IDS)).classes
+    alone = matconvnet.read(with_classes(tmp_path / "y.mat", name=IDS)).classes[0][1]
     assert (alone[0], alone[4]) == (found[0], "n02126787")
 
 
 def test_names_that_come_twice_stay_two_classes(tmp_path):
-    described = matconvnet.read(with_classes(tmp_path / "x.mat", description=WORDS)).classes
+    described = matconvnet.read(with_classes(tmp_path / "x.mat", description=WORDS)).classes[0][1]
     assert described == ("kit fox", "tench, Tinca tinca", "crane (class 2)", "crane (class 3)", "leopard cat")
-    assert matconvnet.read(with_classes(tmp_path / "y.mat", name=WORDS)).classes == described
+    assert matconvnet.read(with_classes(tmp_path / "y.mat", name=WORDS)).classes[0][1] == described
     with pytest.raises(ModelError, match="n02119789 stands in it twice"):
         toy.read(with_classes(tmp_path / "z.mat", name=[*IDS[:4], IDS[0]], description=WORDS))
 

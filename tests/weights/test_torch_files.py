@@ -14,7 +14,7 @@ from torch import nn
 
 from verydeep.errors import ModelError
 from verydeep.net.vgg import VGG
-from verydeep.weights import torch_file, torchvision
+from verydeep.weights import checkpoint, torch_file, torchvision
 from verydeep.weights.inputs import ContractWarning
 from verydeep.weights.model import load
 from verydeep.weights.read import read_features, read_foreign
@@ -109,12 +109,12 @@ def test_the_numbers_of_before_april_2017(tmp_path):
     state = {n if n[:12] not in old else old[n[:12]] + n[12:]: t for n, t in toy.torchvision_state(made).items()}
     assert set(state) > {"classifier.1.weight", "classifier.4.bias", "classifier.6.weight"}
     zipped(state, path := tmp_path / "x.pth")
-    found = torchvision.read(path)
+    found = checkpoint.read(path)
     toy.same(found.tensors, toy.tensors(made))
     assert not found.left
     del state["classifier.6.weight"], state["classifier.6.bias"]
     zipped(state, path)
-    assert torchvision.read(path).left == tuple(f"classifier.{n}.{p}" for n in (1, 4) for p in ("bias", "weight"))
+    assert checkpoint.read(path).left == tuple(f"classifier.{n}.{p}" for n in (1, 4) for p in ("bias", "weight"))
 
 
 def test_fc_layers_of_nan_are_no_fc_layers(tmp_path):
@@ -147,20 +147,14 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
-class Hoard:
-    def __reduce__(self) -> tuple[type[bytearray], tuple[int]]:
-        return bytearray, (4 << 30,)
-
-
 @pytest.mark.parametrize("save", [zipped, legacy])
 def test_a_pickle_that_does_anything_else_is_not_opened(tmp_path, save):
     state = toy.torchvision_state(toy.net("A"))
-    for bad, said in ((Canary(tmp_path / "canary"), "mkdir"), (Hoard(), "bytearray")):
-        save(state | {"features.99": bad}, path := tmp_path / "x.pth")
-        with pytest.raises(ModelError, match=rf"{said}.*nothing of it was run"):
-            read_foreign(path, "rgb-01-std")
+    save(state | {"features.99": Canary(tmp_path / "canary")}, path := tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=r"mkdir.*nothing of it was run"):
+        read_foreign(path, "rgb-01-std")
     path.write_bytes(pickle.dumps(state | {"a": Canary(tmp_path / "canary")}, 4))
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"a plain pickle, which runs what it likes"):
         load(path)
     assert not (tmp_path / "canary").exists()
 
@@ -190,5 +184,5 @@ def test_what_python_is_told_to_say_works(tmp_path):
     with pytest.raises(ModelError, match=r"in Python verydeep\.weights\.read\.read_features reads them"):
         load(f"{path}@rgb-255")
     torch.save({"a" * 41: torch.ones(1), "b" * 40: torch.ones(1)}, path)
-    with pytest.raises(ModelError, match=f"it holds {'a' * 40}\\.\\.\\., {'b' * 40}\\)"):
+    with pytest.raises(ModelError, match=f"it holds {'a' * 40}\\.\\.\\., {'b' * 40}$"):
         load(path)

@@ -4,8 +4,8 @@ The library maps its tables into memory; photos are taken from them as bytes and
 """
 
 import os
-import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.collections.classes import class_path, feature_at
+from verydeep.collections.columns import FLAGS, whole_numbers
+from verydeep.collections.table import meaning_of
 from verydeep.data import photo
 from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
+from verydeep.data.packed import lost_words, photos_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
-LABELS = ("label", "labels", "class", "cls", "target", "fine_label")  # names of a column that is no ClassLabel
 IMAGES = ("image", "img", "photo")
 CHUNK = 1 << 16
 
@@ -39,25 +42,33 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     except ImportError as e:
         raise DataError(f"{where} needs the library of the hub ({e}); pip install 'verydeep[data]'") from e
     with quietly(datasets):
-        tables = by_split(tables_of(datasets, name, where), where)
+        found, packed = tables_of(datasets, name, where)
+        tables = by_split(found, where)
+        notes = lost_words(packed, sum(map(len, tables.values())))
     tables = {split: table for split, table in tables.items() if len(table)}
     if not tables:
         raise DataError(f"{where} has no photos")
     features = next(iter(tables.values())).features
-    image, label = image_column(datasets, features, where), label_column(features, where)
+    image, (label, said) = image_column(datasets, features, where), class_path(features, tables, where)
+    notes += said
     group = group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
-    coded = {split: found for split, found in coded.items() if any(v is not None for v in found[0])}
+    for split in [s for s, (values, _) in coded.items() if all(v is None for v in values)]:
+        notes.append(f"warning: the split {split} has {several(len(tables[split]), 'photos')} without labels; left out")
+        del coded[split]
     if not coded:
         raise DataError(f"{where}: none of its photos has a label")
-    classes = getattr(feature_at(features, label), "names", None) or sorted(
-        {str(v) for values, _ in coded.values() for v in values if v is not None}, key=natural
-    )
+    classes, as_class = getattr(feature_at(features, label), "names", None), dict[str, str]()
+    if not classes:
+        as_class = whole_numbers({str(v) for values, _ in coded.values() for v in values if v is not None})
+        classes = sorted(set(as_class.values()), key=natural)
     if strange := next((c for c in classes if not is_storable(c)), None):
         raise DataError(f"{where}: the class {strange!a} is not UTF-8")
     number, splits = {c: i for i, c in enumerate(classes)}, {}
     for split, (values, codes) in coded.items():
-        targets = np.array([-1 if v is None else number.get(str(v), -1) for v in values], np.int64)[codes]
+        targets = np.array(
+            [-1 if v is None else number.get(as_class.get(str(v), str(v)), -1) for v in values], np.int64
+        )[codes]
         if bad := int((targets < 0).sum()):
             lack, it = ("has", "it") if bad == 1 else ("have", "them")
             raise DataError(
@@ -68,7 +79,14 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         if group:
             names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())
             splits[split] = replace(splits[split], groups=Names.of(name.replace("\0", "") for name in names))
-    return DataSet(where, tuple(classes), splits, grouped_by=group, columns=tuple(features))
+    unused = [c for c in features if meaning_of(c) in ("split", *FLAGS)]
+    notes += [
+        f"warning: the column {c!r} of {where} is not used; that of a list, such as FOLDER/metadata.csv as DATA, is"
+        for c in unused
+    ]
+    return DataSet(
+        where, tuple(classes), splits, False, group, tuple(features), tuple(notes), (image, label[0], *unused)
+    )
 
 
 @contextmanager
@@ -90,16 +108,16 @@ def quietly(datasets: Any) -> Iterator[None]:
             module.enable_progress_bars()
 
 
-def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
-    """Split -> table, as the data set calls its splits. Never runs code of the data set."""
-    folder = Path(name).expanduser()
+def tables_of(datasets: Any, name: str, where: str) -> tuple[dict[str, Any], Counter[str]]:
+    """(split -> table, as the data set calls its splits; what its archives hold). Never runs code of the data set."""
+    folder, packed = Path(name).expanduser(), Counter[str]()
     if not folder.is_dir() and name.startswith((".", "/", "~")):
         raise DataError(f"{where}: {name} does not exist; expected a folder, or OWNER/NAME from the hub")
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             found = datasets.load_from_disk(str(folder))
         elif folder.is_dir():
-            check_archives(folder)
+            packed = photos_packed(folder)
             found = datasets.load_dataset(str(folder))
         else:
             owner, _, config = name.partition(":")
@@ -110,17 +128,7 @@ def tables_of(datasets: Any, name: str, where: str) -> dict[str, Any]:
             f"{where} cannot be opened ({reason}); expected a folder that `datasets` reads, or OWNER/NAME[:CONFIG]"
         ) from e
     parts = dict(found) if isinstance(found, dict) else {str(found.split or "train"): found}
-    return {split: table if table._indices is None else table.flatten_indices() for split, table in parts.items()}
-
-
-def check_archives(folder: Path) -> None:
-    """The library would unpack a sparse file to whatever size a stranger's archive claims for it. Raises ValueError."""
-    for path in folder.rglob("*.tar"):
-        with tarfile.open(path, "r:") as archive:
-            while member := archive.next():
-                archive.members.clear()  # type: ignore[attr-defined]  # or it would keep an object for each
-                if member.issparse():
-                    raise ValueError(f"{path.name} holds a sparse file, {member.name!r}, which is no photo")
+    return {s: t if t._indices is None else t.flatten_indices() for s, t in parts.items()}, packed
 
 
 def by_split(parts: dict[str, Any], where: str) -> dict[str, Any]:
@@ -146,29 +154,6 @@ def image_column(datasets: Any, features: dict[str, Any], where: str) -> str:
         columns = ", ".join(f"{name}: {type(feature).__name__}" for name, feature in features.items())
         raise DataError(f"{where} has {len(found)} image columns; expected one, or one called image ({columns})")
     return chosen[0]
-
-
-def label_column(features: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards."""
-    given = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    if len(given) == 1:
-        return (given[0],)
-    paths = [] if given else [("json", name) for name in LABELS]
-    for path in [*paths, *((name,) for name in LABELS)]:
-        if path[-1] in given or getattr(feature_at(features, path), "dtype", "").startswith(("string", "int")):
-            return path
-    what = f"{len(given)} columns of classes ({', '.join(given)})" if given else "no column of classes"
-    flat = list(features) == ["image"]
-    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
-    raise DataError(
-        f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
-    )
-
-
-def feature_at(features: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        features = features.get(name) if isinstance(features, dict) else None
-    return features
 
 
 def coded_labels(table: Any, path: tuple[str, ...]) -> tuple[list[Any], npt.NDArray[np.int64]]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from verydeep.collections.folder import class_names, labelled
 from verydeep.data import photo
-from verydeep.data.folder import class_names, folders, labelled
 from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden, natural
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, files
+from verydeep.data.tree import folders
 from verydeep.errors import DataError
 from verydeep.files.disk import mapped
 from verydeep.files.matlab import Budget, variables_of
@@ -63,7 +64,10 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
     in_folders, flat = (any(pattern.match(name) for name in there) for pattern in (SYNSET, NUMBERED))
     if in_folders and flat:
         raise DataError(f"{parts['val']} holds class folders and photos beside them; move all photos in, or all out")
-    found = {s: class_names(folder, root, 1) for s, folder in parts.items() if s == "train" or not flat}
+    notes = list[str]()
+    found = {s: class_names(folder, root, notes) for s, folder in parts.items() if s == "train" or not flat}
+    if empty := next((s for s, own in found.items() if not own), None):
+        raise DataError(f"{parts[empty]} has no class folders with photos; expected a folder for each synset")
     order = sorted(next(iter(found.values()), named))
     known = set(order)
     for split, synsets in found.items():
@@ -73,7 +77,8 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
     splits = {split: labelled(root, split, synsets, order) for split, synsets in found.items()}
     if flat:
         splits["val"] = numbered_photos(root, parts["val"], there, order)
-    return DataSet(str(root), tuple(f"{s} {named[s]}" if s in named else s for s in order), splits)
+    called = tuple(f"{s} {named[s]}" if s in named else s for s in order)
+    return DataSet(str(root), called, splits, notes=tuple(notes))
 
 
 def numbered_photos(root: Path, folder: Path, there: Sequence[str], order: Sequence[str]) -> Photos:

@@ -1,23 +1,25 @@
 """Photos that belong together, of one patient, scene, plant or video: by a column of a list, or by their paths."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
-from verydeep.data.naming import natural
+from verydeep.data.naming import bare_column, natural
 from verydeep.data.record import DataSet, Names
 from verydeep.errors import DataError
 from verydeep.words import several
 
-COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "scene", "video")  # used without being asked
+COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene", "video")  # used unasked
 USED = ("path", "label", "labels", "split", "box", "boxes")
 DOUBTFUL = re.compile("group|patient|subject|scene|video|fold|valid|split|subset", re.IGNORECASE)
 LONGEST_PATTERN, LONGEST_PATH = 200, 1_000  # letters, for a pattern may take long over a long path
 
 
-def group_column(columns: Iterable[str], asked: str | None) -> str:
+def group_column(columns: Collection[str], asked: str | None) -> str:
     """The column of a list that says the groups: the one that is asked for, else the first known one; '' for none."""
-    return next((name for name in (COLUMNS if asked is None else {asked} - {*USED}) if name in columns), "")
+    if asked is None:
+        return next((name for known in COLUMNS for name in columns if bare_column(name) == known), "")
+    return asked if asked in columns and asked not in USED else ""
 
 
 def grouped(data: DataSet, asked: str | None) -> DataSet:
@@ -68,7 +70,7 @@ def group_lines(data: DataSet) -> list[str]:
     elif by:
         rest = f"; {several(alone, 'photos')} without one, each a group of its own" if alone else ""
         lines.append(f"photos of one {called} stay together ({several(len(names), 'photos')} in {together}{rest})")
-    if strange := [c for c in data.columns if c not in (*USED, by) and DOUBTFUL.search(c)]:
+    if strange := [c for c in data.columns if c not in (*data.used, by) and DOUBTFUL.search(c)]:
         more = f"--groups {strange[0]} keeps photos together by it; a column called split may say train, val and test"
         lines.append(f"warning: the column {strange[0]!r:.60} of {data.name} is not used; {more}")
     return lines

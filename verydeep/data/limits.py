@@ -18,6 +18,8 @@ MAX_SCANNED = 500_000_000  # pixels x scans, at 0.5 ns or more each
 MAX_PROGRESSIVE = 32 << 20  # bytes, at up to 36 ns each in the last scans; in one scan a byte takes 5
 MAX_HEADER = 8 << 20  # bytes of a JPEG before its first scan; phones keep a second photo there
 MAX_RUNS = 4_000_000  # pixels and bytes of a run-length BMP, which Pillow unpacks in Python
+MAX_SPELLED = 1_500_000  # values of a PPM that Pillow scales in Python, at 0.8 µs each
+MAX_SHRUNK = 220_000_000  # pixels of a JPEG that is decoded smaller; phones have up to 200 million
 TEXT = 1 << 20  # bytes to which Pillow unpacks one chunk before it refuses
 LETTERS = 5  # bytes in memory for a byte of text in a PNG: the chunk, and a string of up to four a letter
 
@@ -30,7 +32,7 @@ TIFF_PACKINGS = {
     "tiff_ccitt",
 }  # fmt: skip
 BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # Pillow's; all other modes 4
-AGAIN = "save it again as an ordinary JPEG"
+AGAIN, AS_PNG = "save it again as an ordinary JPEG", "save it as a PNG"
 
 
 class Refused(Exception):
@@ -127,19 +129,46 @@ def tiff_tags(data: bytes) -> int:
 WALKS = {b"\xff\xd8": jpeg_coefficients, b"\x89PNG": png_text, b"GIF": gif_blocks, b"II": tiff_tags, b"MM": tiff_tags}
 
 
-def check_cost(image: ImageFile.ImageFile, data: bytes, hidden: int) -> None:
-    """Whether an opened photo may be decoded, at full size. Raises Refused."""
+def part_that_fits(image: ImageFile.ImageFile, data: bytes, hidden: int) -> int:
+    """1, or 2, 4 or 8 for a JPEG in one scan that fits at such a part of its sides only. Raises Refused."""
+    jpeg = image.format in ("JPEG", "MPO") and not hidden and image.width * image.height <= MAX_SHRUNK
+    for part in (1, 2, 4) if jpeg else ():
+        try:
+            check_cost(image, data, hidden, part)
+            return part
+        except Refused:
+            continue
+    check_cost(image, data, hidden, 8 if jpeg else 1)
+    return 8 if jpeg else 1
+
+
+def check_cost(image: ImageFile.ImageFile, data: bytes, hidden: int, part: int = 1) -> None:
+    """Whether an opened photo may be decoded, at full size or a part of its sides. Raises Refused."""
     if max(image.size) > MAX_SIDE:
         raise Refused(f"is {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE:,}")
-    pixels, stored = image.width * image.height, BYTES_A_PIXEL.get(image.mode, 4)
+    pixels, stored = -(-image.width // part) * -(-image.height // part), BYTES_A_PIXEL.get(image.mode, 4)
     converted = 4 * (image.mode != "RGB" or "transparency" in image.info)
     if image.format == "WEBP":
         hidden += 12 * pixels  # two canvases and their copy
+    elif image.format in ("AVIF", "HEIF"):
+        hidden += (11 if is_plain(data) else 32) * pixels // 2
+    elif image.format == "PPM" and image.tile[0].codec_name != "raw":
+        if max(pixels * len(image.getbands()), len(data) // 4) > MAX_SPELLED:
+            raise Refused(
+                f"is a PPM of an unusual range or in plain text of more than {MAX_SPELLED:,} values; {AS_PNG}"
+            )
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         hidden += tiff_memory(image, data)
     elif image.format == "BMP" and image.tile[0].codec_name == "bmp_rle" and max(pixels, len(data)) > MAX_RUNS:
-        raise Refused(f"is a run-length BMP of more than {MAX_RUNS:,} pixels or bytes; save it as a PNG")
+        raise Refused(f"is a run-length BMP of more than {MAX_RUNS:,} pixels or bytes; {AS_PNG}")
     check_memory(image.size, len(data) + pixels * stored + max(hidden, pixels * converted))
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether all pictures in an AVIF or HEIC have 8 bits, half the colours each way, and no transparency."""
+    coded = [(b"av1C", 2, 0x7C, 0x0C), (b"hvcC", 16, 3, 1), (b"hvcC", 17, 7, 0)]  # box, byte in it, bits, their value
+    found = [(m.end() + at, mask, value) for box, at, mask, value in coded for m in re.finditer(box, data[: 1 << 16])]
+    return bool(found) and all(data[at] & mask == value for at, mask, value in found) and b"auxC" not in data[: 1 << 16]
 
 
 def tiff_memory(image: TiffImagePlugin.TiffImageFile, data: bytes) -> int:

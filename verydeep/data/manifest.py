@@ -1,27 +1,31 @@
-"""A manifest: one photo a line, as CSV with a header or as JSON lines.
+"""What the lines of a list say together, and the list that a run wrote of its splits.
 
-CSV columns: path, label, and optionally split, box ("x0 y0 x1 y1") and group, or another of groups.COLUMNS. JSON lines:
-{"path", "label" or "labels", "split", "box" or "boxes": [{"label", "box"}], "group"}. Paths are relative to the
-manifest's folder. Several lines of one path, however it is spelled, are one photo with several labels or boxes.
+Lists as people bring them are read in collections/lists.py.
 """
 
 import csv
-import json
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from verydeep.data.groups import group_column
 from verydeep.data.naming import is_storable, natural
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, compact, files
 from verydeep.data.split import PARTS
 from verydeep.errors import DataError
 
-SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson"})
+MOST = 4_000  # labels or boxes of one photo
+
+
+class Line(NamedTuple):
+    number: int
+    key: str
+    split: str
+    group: str
+    labels: tuple[str, ...]
+    boxes: tuple[tuple[Box, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -34,24 +38,54 @@ class Lines:
     boxes: tuple[tuple[Box, str], ...] = ()
 
 
-def open_manifest(path: Path, least: int, groups: str | None = None, root: Path | None = None) -> DataSet:
-    """The data set of a manifest with at least so many classes, undivided. Raises DataError naming the line.
+def open_split(path: Path, least: int, root: Path) -> DataSet:
+    """The data set of a list that a run wrote about the photos in `root`, names kept as they are. Raises DataError."""
 
-    groups: the column that says them, instead of a known one. With `root` the manifest is one that a run wrote about
-    the photos there, and names are kept as they are.
-    """
-    found, columns = lines_by_photo(path, groups, exact=root is not None)
-    root = root or path.parent
-    classes = sorted({label for said in found.values() for label in said.labels}, key=natural)
+    def lines() -> Iterator[Line]:
+        for number, row in split_rows(path):
+            key, label = (text_of(row.get(name), name, f"{path} line {number}", True) for name in ("path", "label"))
+            if (split := str(row.get("split") or "").strip().lower()) not in ("", *SPLIT_NAMES):
+                raise DataError(f"{path} line {number}: the split is {split!r:.100}, expected train, val or test")
+            yield Line(number, key, SPLIT_NAMES.get(split, ""), row.get("group") or "", (label,))
+
+    found = photos_by_path(path, lines())
+    if not found:
+        raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")
+    return data_of_lines(path, found, root, least, "group" if "group" in next(split_rows(path))[1] else "")
+
+
+def photos_by_path(path: Path, lines: Iterable[Line]) -> dict[str, Lines]:
+    """Path -> what is said of it. Raises DataError naming the line."""
+    found = dict[str, Lines]()
+    for line in lines:
+        said = found.setdefault(line.key, Lines(line.split, line.group))
+        if (said.split, said.group) != (line.split, line.group):
+            two = "splits" if said.group == line.group else "groups"
+            raise DataError(f"{path} line {line.number}: {line.key} stands in two {two}")
+        if max(len(said.labels), len(said.boxes)) > MOST:
+            raise DataError(f"{path} line {line.number}: {line.key} has more than {MOST:,} labels or boxes")
+        said.labels = tuple(dict.fromkeys((*said.labels, *line.labels))) if said.labels else line.labels
+        said.boxes += line.boxes
+    return found
+
+
+def data_of_lines(
+    path: Path, found: dict[str, Lines], root: Path, least: int, group: str = "",
+    as_class: Mapping[str, str] | None = None,
+) -> DataSet:  # fmt: skip
+    """An undivided data set with at least so many classes. `as_class`: what labels are taken as. Raises DataError."""
+    as_class = as_class or {label: label for said in found.values() for label in said.labels}
+    classes = sorted(set(as_class.values()), key=natural)
     if len(classes) < least:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
     splits = {said.split for said in found.values()}
     if "" in splits and len(splits) > 1:
         key = next(k for k, said in found.items() if not said.split)
         raise DataError(f"{path}: {key} has no split while others do; give every line a split, or none")
-    number = {label: i for i, label in enumerate(classes)}
+    place = {name: i for i, name in enumerate(classes)}
+    number = {label: place[name] for label, name in as_class.items()}
     parts = {s or "all": photos_of_split(found, s, root, number) for s in ("", *PARTS) if s in splits}
-    return DataSet(str(path), tuple(classes), parts, False, group_column(columns, groups), columns)
+    return DataSet(str(path), tuple(classes), parts, False, group)
 
 
 def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dict[str, int]) -> Photos:
@@ -66,66 +100,28 @@ def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dic
     return replace(files(root, split or "all", (key for key, _ in own), labels, boxes), groups=groups)
 
 
-def lines_by_photo(path: Path, groups: str | None, exact: bool) -> tuple[dict[str, Lines], tuple[str, ...]]:
-    """Path -> what is said of it; all columns. Unless `exact`, blanks around names do not count, nor a path's form."""
-    found, columns = dict[str, Lines](), dict[str, Any]()
-    for line, row in rows(path):
-        columns.update(row)
-        column = group_column(columns, groups)
-        where = f"{path} line {line}"
-        key = text_of(row.get("path"), "path", where, exact)
-        key = key if exact else os.path.normpath(key)
-        given = str(row.get("split") or "").strip().lower()
-        if given and given not in SPLIT_NAMES:
-            raise DataError(f"{where}: the split is {given!r}, expected train, val or test")
-        group = row.get(column)
-        group = str(group) if isinstance(group, (int, float)) else group
-        group = "" if group is None or group == "" else text_of(group, column, where, exact)
-        said = found.setdefault(key, Lines(SPLIT_NAMES.get(given, ""), group))
-        if (said.split, said.group) != (SPLIT_NAMES.get(given, ""), group):
-            raise DataError(f"{where}: {key} stands in two {'splits' if said.group == group else 'groups'}")
-        several = row["labels"] if isinstance(row.get("labels"), list) and row["labels"] else [row.get("label")]
-        labels, boxes = [text_of(label, "label", where, exact) for label in several], []
-        for around in row["boxes"] if isinstance(row.get("boxes"), list) else [{"box": row.get("box")}]:
-            if not isinstance(around, dict):
-                raise DataError(f"{where}: boxes expects a list of {{label, box}}")
-            if around.get("box") not in (None, ""):
-                labels.append(text_of(around.get("label") or labels[0], "label", where, exact))
-                boxes.append((box_of(around["box"], where), labels[-1]))
-        said.labels = tuple(dict.fromkeys((*said.labels, *labels)))
-        said.boxes += tuple(boxes)
-    if not found:
-        raise DataError(f"{path} names no photos; expected a header 'path,label' and one photo a line")
-    return found, tuple(filter(None, columns))
-
-
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def split_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of a CSV in UTF-8 with the columns path and label. Raises DataError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(lines)
-                if missing := {"path", "label"} - set(reader.fieldnames or ()):
-                    lacks = " and ".join(sorted(missing))
-                    raise DataError(f"{path}: the header lacks {lacks}; expected path,label[,split][,box]")
-                for row in reader:
-                    yield reader.line_num, row
-                return
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    value = json.loads(line)
-                    if not isinstance(value, dict):
-                        raise DataError(f"{path} line {number}: expected an object like {{'path': ..., 'label': ...}}")
-                    yield number, value
-    except json.JSONDecodeError as e:
-        raise DataError(f"{path} line {number}: is not JSON ({e.msg})") from e
-    except (OSError, ValueError, csv.Error, RecursionError) as e:
+            reader = csv.DictReader(lines)
+            if missing := {"path", "label"} - set(reader.fieldnames or ()):
+                raise DataError(
+                    f"{path}: the header lacks {' and '.join(sorted(missing))}; expected path,label[,split]"
+                )
+            for row in reader:
+                yield reader.line_num, row
+    except (OSError, ValueError, csv.Error) as e:
         raise DataError(f"{path}: is not a text manifest ({e})") from e
 
 
-def text_of(value: object, name: str, where: str, exact: bool) -> str:
+def text_of(value: object, name: str, where: str, exact: bool = False) -> str:
+    """A name or number as text; unless `exact`, without blanks around it. Raises DataError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not exact:
+        value = str(value)
     if isinstance(value, str) and is_storable(value) and (text := value if exact else value.strip()):
         return text
-    raise DataError(f"{where}: {name} is {value!r}, expected some text")
+    raise DataError(f"{where}: {name} is {value!r:.200}, expected some text")
 
 
 def box_of(value: Any, where: str) -> Box:

@@ -14,9 +14,14 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return tuple((0, len(n := p.lstrip("0")), n) if p.isdecimal() else (1, 0, p.casefold()) for p in parts), name
 
 
+def bare_column(name: str) -> str:
+    """A column's name without capitals, blanks and hyphens: Image Path, image-path and imagePath are image_path."""
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).strip("_").lower()
+
+
 def is_storable(name: str) -> bool:
     """False for what UTF-8 files cannot hold: NUL, and the bytes of a file name that is not UTF-8."""
-    return "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
+    return "\0" not in name and (name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name))
 
 
 def is_hidden(name: str) -> bool:

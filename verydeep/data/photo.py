@@ -7,24 +7,26 @@ serving: Pillow's bilinear filter with antialiasing, because it alone can rescal
 import io
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from verydeep.data import limits
+from verydeep.colours import PLAINLY, Reading
+from verydeep.data import kinds, limits
+from verydeep.data.kinds import JPEG, check_tiff, is_deep_colour, open_image, unidentified
 from verydeep.data.limits import Refused
+from verydeep.data.values import STRIP, strips, to_rgb
 from verydeep.errors import PhotoError
 from verydeep.files.disk import open_regular
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-)
+FORMATS, SUFFIXES = kinds.FORMATS, kinds.SUFFIXES
 MAX_BYTES = 128 << 20
+END, FILLER = b"\xff\xd9", b"\x5a\xa5\x3c\xc3" * 16  # the end marker of a JPEG, and bits that no photo goes on with
+FULL_ENOUGH = 2048  # smallest side at which pixels are compared
 MAX_ASPECT = 8
-STRIP = 1 << 18  # pixels converted at a time, so that a conversion needs no second photo
 EXPECTED = "expected a path, a Pillow image or uint8 H x W x 3"
 
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's numbers to Image.Transpose's
@@ -33,9 +35,9 @@ FROM_THE_FAR_END = (1, 3, 4, 6)  # turns after which the first rows come last
 Pixels = npt.NDArray[np.uint8]
 
 
-def from_file(path: Path, smallest_side: int | None = None) -> Image.Image:
+def from_file(path: Path, smallest_side: int | None = None, reading: Reading = PLAINLY) -> Image.Image:
     """The photo in a file, as `decode` gives it. Raises PhotoError naming the file."""
-    return decode(file_bytes(path), str(path), smallest_side)
+    return decode(file_bytes(path), str(path), smallest_side, reading)
 
 
 def file_bytes(path: Path) -> bytes:
@@ -57,18 +59,25 @@ def check_size(size: int) -> None:
         raise Refused(f"has {-(-size >> 20)} MiB, more than the {MAX_BYTES >> 20} MiB allowed")
 
 
-def decode(data: bytes, name: str, smallest_side: int | None = None) -> Image.Image:
-    """An upright RGB photo from the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file.
+def decode(data: bytes, name: str, smallest_side: int | None = None, reading: Reading = PLAINLY) -> Image.Image:
+    """An upright photo in sRGB from the bytes of a file in one of FORMATS, or HEIC.
 
-    EXIF orientation is applied, CMYK and 16-bit pixels are converted, transparent parts become white, and of an
-    animation the first frame is taken. Raises PhotoError with `name` for anything else, also for what would cost too
-    much, before a pixel is decoded. With `smallest_side`, in pixels, a JPEG may come at 1/2, 1/4 or 1/8 of its size, no
-    side below that: for training only, because once rescaled its pixels differ by about half a grey level.
+    EXIF orientation is applied, colours become what `reading` says, and of an animation the first frame is taken.
+    Raises PhotoError with `name` for anything else, also for what would cost too much, before a pixel is decoded. With
+    `smallest_side`, in pixels, a JPEG may come at 1/2, 1/4 or 1/8 of its size, no side below that: for training only,
+    because once rescaled its pixels differ by about half a grey level. One too large for the memory always comes so.
     """
     try:
         check_size(len(data))
-        stored, orientation = stored_pixels(data, smallest_side)
-        rgb = to_rgb(stored)
+        found = None
+        try:
+            found = stored_pixels(data, smallest_side, reading)
+        except OSError:
+            if not lacks_end(data):
+                raise
+        stored, orientation = found or stored_pixels(with_end(data), smallest_side, reading)
+        del found
+        rgb = to_rgb(stored, reading)
         del stored  # there is room for two copies, and turning makes one
         return upright(rgb, orientation)
     except MemoryError:
@@ -84,62 +93,50 @@ def reason_for(error: Exception, data: bytes) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):  # where warnings are errors
         return f"has more pixels than the {limits.MEMORY // 10**6} MB allowed can hold; make it smaller"
     if isinstance(error, UnidentifiedImageError):
-        return f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} photo" if data else "is empty"
+        return unidentified(data)
     return f"is damaged or cut short ({(str(error).strip() or repr(error)).splitlines()[0]})"
 
 
-def stored_pixels(data: bytes, smallest_side: int | None) -> tuple[Image.Image, int]:
+def stored_pixels(data: bytes, smallest_side: int | None, reading: Reading = PLAINLY) -> tuple[Image.Image, int]:
     """The pixels as they are stored, apart from their decoder, and EXIF's orientation of them.
 
     Measured and left out: simplejpeg. Its pixels are the same (3,900 JPEGs), and so is its time. Its fractions of 5/8
     to 7/8 take longer than the whole photo, and 3/8 as long as 4/8.
     """
     hidden = limits.hidden_memory(data)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        limits.check_cost(image, data, hidden)
-        size = image.size
-        if smallest_side is not None:
+    with open_image(data) as image:
+        part = limits.part_that_fits(image, data, hidden)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            image.info.update(check_tiff(image))
+        if reading.range != "full" and is_deep_colour(image, data):
+            raise Refused("has more than 8 bits in several colours, and --range is for grey alone; save it with 8 bits")
+        if smallest_side is not None and min(image.size) // smallest_side >= part:
             image.draft(image.mode, (smallest_side, smallest_side))
+        elif part > 1:
+            image.draft(image.mode, (image.width // part, image.height // part))
         image.load()
         orientation = exif_orientation(image)
         if orientation in TURNS and image.mode != "RGB":  # what is RGB already can be turned through a file
-            limits.check_memory(size, len(data) + 8 * size[0] * size[1])
+            limits.check_memory(image.size, len(data) + 8 * image.width * image.height)
         return image._new(image.im), orientation
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The photo on white, strip by strip: itself where it is RGB already."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    rgb = Image.new("RGB", image.size)
-    rows = max(1, STRIP // image.width)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
-        rgb.paste(strip_to_rgb(image.crop(box)), box)
-    return rgb
+def with_end(data: bytes) -> bytes:
+    """A JPEG without its end marker, with one, if nothing else lacks. Raises OSError."""
+    if limits.hidden_memory(data):  # several scans, of which any may lack
+        raise OSError("the file ends within its pixels")
+    sums = []
+    for tail in (b"", FILLER):  # seen where pixels lack
+        image = stored_pixels(data + tail + END, FULL_ENOUGH)[0]
+        sums.append([zlib.crc32(image.crop(box).tobytes()) for box in strips(image)])
+        del image
+    if sums[0] != sums[1]:
+        raise OSError("the file ends within its pixels")
+    return data + END
 
 
-def strip_to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = from_16_bit(image)
-    elif image.mode == "F":
-        raise Refused("has floating-point pixels, whose range is unknown; save it with 8 bits")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def from_16_bit(image: Image.Image) -> Image.Image:
-    """Grey of 0-65535 to 0-255; Pillow itself would clip it to white."""
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise Refused(f"has pixels from {values.min()} to {values.max()}, expected 0 to 65535; save it with 8 bits")
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if isinstance(key := image.info.get("transparency"), int):
-        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        grey = Image.merge("LA", (grey, opaque))
-    return grey
+def lacks_end(data: bytes) -> bool:
+    return data.startswith(JPEG) and data.rfind(END) < data.rfind(b"\xff\xda")
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -224,12 +221,13 @@ def encode(pixels: Pixels, format: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def from_memory(given: object, name: str) -> Image.Image:
+def from_memory(given: object, name: str, reading: Reading = PLAINLY) -> Image.Image:
     """A photo from a Pillow image or uint8 H x W x 3 (or H x W, grey). Raises PhotoError."""
     try:
         if isinstance(given, Image.Image) and given.width and given.height:
             given.load()
-            return upright(to_rgb(given), exif_orientation(given))
+            own = given.copy() if "icc_profile" in given.info else given  # whose pixels may be converted
+            return upright(to_rgb(own, reading), exif_orientation(given))
         array = np.asarray(given)
         if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2 or not array.size:
             raise Refused(f"is {array.dtype} of shape {array.shape}; {EXPECTED}")

@@ -6,7 +6,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verydeep.colours import BEFORE, PLAINLY, Reading
 from verydeep.data import photo
 from verydeep.errors import DataError
 from verydeep.near import meant
@@ -140,6 +141,7 @@ class Photos:
     shards: npt.NDArray[np.int64] | None = None
     expect: Callable[[npt.NDArray[np.int64]], None] = field(default=lambda ids: None, repr=False)
     groups: Names | None = None
+    reading: Reading = PLAINLY
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -151,7 +153,9 @@ class Photos:
     def open(self, id: int, smallest_side: int | None = None) -> Image.Image:
         """The upright RGB photo, maybe decoded smaller but no side below `smallest_side`. Raises PhotoError."""
         content = self.content(id)
-        return photo.decode(content, self.name(id), smallest_side) if isinstance(content, bytes) else content
+        if not isinstance(content, bytes):
+            return content
+        return photo.decode(content, self.name(id), smallest_side, self.reading)
 
     def record(self, id: int) -> Record:
         found = self.labels[id]
@@ -174,6 +178,7 @@ class Photos:
         return Photos(
             split, self.keys.take(ids), labels, lambda id: self.content(int(ids[id])), self.place, boxes,
             self.in_memory, shards, lambda chosen: self.expect(ids[chosen]), self.groups and self.groups.take(ids),
+            self.reading,
         )  # fmt: skip
 
     def in_turn(self) -> npt.NDArray[np.int64]:
@@ -199,6 +204,8 @@ class DataSet:
     held_out: bool = False
     grouped_by: str = ""  # the column or pattern that the groups come from
     columns: tuple[str, ...] = ()  # of the list that was read
+    notes: tuple[str, ...] = ()  # how DATA was understood, and what is passed over, a line each
+    used: tuple[str, ...] = ()  # of its columns, those that mean something here
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:
@@ -206,8 +213,12 @@ class DataSet:
             raise DataError(f"{self.name} has no split {name!r}{more}")
         return self.splits[name]
 
+    def read_as(self, reading: Reading) -> DataSet:
+        """The same photos, their colours read in this way."""
+        return replace(self, splits={name: replace(p, reading=reading) for name, p in self.splits.items()})
+
     def fingerprint(self) -> str:
-        """SHA-256 over classes, splits, keys and labels: another value means other or reordered photos."""
+        """SHA-256 over classes, splits, keys, labels and how photos are read: another means that one differs."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self.splits):
             keys, labels = self.splits[name].keys, self.splits[name].labels
@@ -217,4 +228,6 @@ class DataSet:
                 digest.update(labels.astype("<i8").tobytes())
             else:
                 digest.update(repr(list(labels)).encode())
+            if self.splits[name].reading != BEFORE:
+                digest.update(f"\n{self.splits[name].reading.flags}".encode())
         return digest.hexdigest()

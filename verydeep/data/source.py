@@ -3,54 +3,87 @@
 from dataclasses import replace
 from pathlib import Path
 
-from verydeep.data import manifest
+from verydeep.config import Level
 from verydeep.data.builtin import open_builtin
-from verydeep.data.folder import open_folder, split_folders
 from verydeep.data.groups import grouped
-from verydeep.data.manifest import open_manifest
+from verydeep.data.manifest import open_split, split_rows
+from verydeep.data.packed import check_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
 from verydeep.data.split import divide, divide_again
+from verydeep.data.tree import listed
 from verydeep.errors import DataError
+from verydeep.words import several
 
 SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
 EXPECTED = (
-    "expected a folder of class folders, a manifest (.csv, .jsonl), shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion-mini or hub:NAME"
+    "expected a folder of class folders, a manifest (.csv, .tsv, .json, .jsonl), shards (photos-*.tar, here or on an "
+    "object store), builtin:fashion-mini or hub:NAME"
 )
 
 
 def open_data(
     data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None,
-    groups: str | None = None,
+    groups: str | None = None, classes: Level | None = None,
 ) -> DataSet:  # fmt: skip
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
     such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
-    `split` is a manifest of an earlier run that settles the splits instead. Raises DataError.
+    `classes` says where a folder has its classes. `split` is a manifest of an earlier run that settles the splits
+    instead; photos that it does not know are left out. What was understood stands in `notes`. Raises DataError.
     """
-    from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
-
-    path, hub, least = Path(data).expanduser(), data.startswith("hub:"), 2 if shares else 1
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
+    path, least = Path(data).expanduser(), 2 if shares else 1
+    files_here = path.exists() and not data.startswith(("builtin:", "hub:")) and not is_pattern(data)
+    if not split or not files_here:
+        whole = undivided(data, path, least, download, groups, classes)
+        if split and not data.startswith("builtin:"):
+            return with_news(divide_again(whole, read_places(split)), whole)
+        return whole if split else divide(grouped(whole, groups), shares, seed)
+    kept = replace(open_split(split, least, path if path.is_dir() else path.parent), name=data)
+    try:
+        return with_news(kept, undivided(data, path, 1, download, groups, classes))
+    except DataError as e:
+        return replace(kept, notes=(f"warning: only the photos of the run are taken, as the rest is not clear: {e}",))
+
+
+def undivided(data: str, path: Path, least: int, download: bool, groups: str | None, classes: Level | None) -> DataSet:
+    """DATA with its own splits only. Raises DataError."""
+    from verydeep import collections, shards  # other people's layouts: they make data sets of this room's parts
+
     if data.startswith("builtin:"):
-        whole = open_builtin(data.removeprefix("builtin:"), download)
-    elif hub or is_pattern(data):
-        whole = collections.open_hub(data.removeprefix("hub:"), groups) if hub else shards.open_shards(data)
-        whole = divide_again(whole, read_places(split)) if split else whole
-    elif not path.exists():
+        return open_builtin(data.removeprefix("builtin:"), download)
+    if data.startswith("hub:"):
+        return collections.open_hub(data.removeprefix("hub:"), groups)
+    check_packed(data, path)
+    if is_pattern(data):
+        return shards.open_shards(data)
+    if not path.exists():
         raise DataError(f"{data} does not exist; {EXPECTED}")
-    elif split:
-        whole = replace(open_manifest(split, least, root=path if path.is_dir() else path.parent), name=data)
-    elif path.is_dir():
+    if path.is_dir():
         parts = collections.ilsvrc_folders(path)
-        whole = collections.open_ilsvrc(path, parts) if parts else open_folder(path, least)
-    elif path.suffix.lower() in manifest.SUFFIXES:
-        whole = open_manifest(path, least, groups)
-    else:
-        raise DataError(f"{data} is a file of another kind; {EXPECTED}")
-    return whole if split else divide(grouped(whole, groups), shares, seed)
+        return collections.open_ilsvrc(path, parts) if parts else collections.open_folder(path, least, classes, groups)
+    if path.suffix.lower() in collections.LIST_SUFFIXES:
+        return collections.open_list(path, least, groups)
+    raise DataError(f"{data} is a file of another kind; {EXPECTED}")
+
+
+def with_news(kept: DataSet, now: DataSet) -> DataSet:
+    """The data set as a run keeps it, with a note of what DATA has now beside it, or has no longer."""
+    known = {key for photos in kept.splits.values() for key in photos.keys}
+    there = {key for photos in now.splits.values() for key in photos.keys}
+    new, gone, notes = there - known, sorted(known - there), list(now.notes)
+    if gone:
+        notes.append(f"warning: {several(len(gone), 'photos')} of the run are no longer in {now.name} ({listed(gone)})")
+    if new:
+        strange = sorted(set(now.classes) - set(kept.classes))
+        more = f", with {several(len(strange), 'classes')} that it does not know ({listed(strange)})" if strange else ""
+        notes.append(
+            f"warning: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}, and are "
+            f"neither trained nor tested on; 'verydeep train {now.name} --out ANOTHER' trains anew, on all"
+        )
+    return replace(kept, notes=tuple(notes))
 
 
 def is_pattern(data: str) -> bool:
@@ -58,17 +91,18 @@ def is_pattern(data: str) -> bool:
     return "://" in data or (data.lower().endswith(SHARDS) and not Path(data).expanduser().is_dir())
 
 
-def photo_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Split -> its folder, none where the folders are classes; and how other people's lists beside them are called."""
+def photo_folders(root: Path, classes: Level | None = None) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Split -> the folder of its class folders, as far as there are any; how other people's lists there are called."""
     from verydeep import collections
 
-    parts = collections.ilsvrc_folders(root)
-    return (parts, collections.LISTS) if parts else (split_folders(root), ())
+    if parts := collections.ilsvrc_folders(root):
+        return parts, collections.LISTS
+    return collections.folder_levels(root, classes), ()
 
 
 def read_places(split: Path) -> dict[str, str]:
     """Key -> split, from the split.csv of a run. Raises DataError."""
-    places = {row["path"]: str(row.get("split")) for _, row in manifest.rows(split)}
+    places = {row["path"]: str(row.get("split")) for _, row in split_rows(split)}
     if not places or not set(places.values()) <= set(SPLIT_NAMES.values()):
         raise DataError(f"{split} names no splits; the run folder is damaged")
     return places

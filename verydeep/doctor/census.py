@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from verydeep.config import Level
 from verydeep.data import photo
-from verydeep.data.folder import folders
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
 from verydeep.data.source import photo_folders
+from verydeep.data.tree import folders
 from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding, of_names
 from verydeep.doctor.look import Facts
 
@@ -90,9 +91,9 @@ def percentile_table(sizes: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     return titles, [[name, *(f"{v:g}" for v in sizes[name])] for name in MEASURED if sizes]
 
 
-def folder_findings(root: Path) -> list[Finding]:
+def folder_findings(root: Path, classes: Level | None = None) -> list[Finding]:
     """What lies in a folder of class folders and is passed over."""
-    parts, lists = photo_folders(root)
+    parts, lists = photo_folders(root, classes)
     levels = list(parts.values()) or [root]
     flat = parts.get("val") if lists else None  # whose photos lie beside no class folders, and are used
     found: dict[str, list[str]] = {"hidden": [], "link": [], "photo": [], "file": []}
@@ -120,7 +121,7 @@ def folder_findings(root: Path) -> list[Finding]:
 
 
 def entries_in(folder: str | Path, deep: bool = False) -> Iterator[tuple[str, str]]:
-    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/folder.py sees it."""
+    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/tree.py sees it."""
     below = []
     with os.scandir(folder) as found:
         for entry in found:

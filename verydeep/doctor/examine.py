@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.config import Config
+from verydeep.colours import PLAINLY, Reading
+from verydeep.config import Config, Level
 from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
 from verydeep.doctor.census import class_findings, folder_findings, percentile_table, photos_by_class, size_table
@@ -25,10 +27,11 @@ from verydeep.train.advice import say_data
 
 def check(
     data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None,
-    groups: str | None = None,
+    groups: str | None = None, classes: Level | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
-    opened, began = open_data(data, download=download, groups=groups), time.perf_counter()
+    opened = open_data(data, download=download, groups=groups, classes=classes).read_as(reading)
+    began = time.perf_counter()
     total = sum(map(len, opened.splits.values()))
     with (progress or Progress()).bar(total, "looking at photos") as advance:
         facts = facts_of(opened, advance, workers)
@@ -37,12 +40,12 @@ def check(
     found += copy_findings(opened, facts, duplicates(facts, workers), drawn_by_default(opened))
     found += group_findings(opened, facts)
     if (root := Path(data).expanduser()).is_dir() and not data.startswith(("builtin:", "hub:")):
-        found += folder_findings(root)
+        found += folder_findings(root, classes)
     by_split = photos_by_class(opened).items()
-    classes = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
+    rows = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {
         "data": opened.name, "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": classes, "groups": group_lines(opened),
+        "classes": rows, "groups": group_lines(opened), "notes": data_lines(opened),
         "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
         "sizes": size_table(facts), "verdict": would_train(opened, facts),
         "seconds": round(time.perf_counter() - began, 2), "photos_per_second": round(total / max(looked, 1e-9), 1),

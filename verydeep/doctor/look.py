@@ -1,7 +1,6 @@
 """The data doctor's one pass over all photos: facts in a table of 36 bytes a photo, then findings."""
 
 import hashlib
-import io
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +10,8 @@ from PIL import Image, TiffImagePlugin
 
 from verydeep.data import photo
 from verydeep.data.groups import torn_groups
+from verydeep.data.kinds import open_image
+from verydeep.data.profile import Unfit, to_srgb
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.doctor.alike import FINE, Groups, Ids, Thumb, copies, look, thumb
@@ -23,14 +24,20 @@ TINY, SMALL, HUGE = 32, 256, 24_000_000
 CAUSES = {  # of what cannot be read, by the words of its error
     "truncated": ("is damaged",),
     "empty-file": ("is empty",),
-    "no-photo": ("is not a JPEG",),
+    "needs-extra": ("pip install",),
+    "no-photo": ("not a JPEG",),
     "too-big": (
         "more than the", "more pixels than", "no side may be longer", "parts before its photo", "too many for its size",
         "progressive JPEG of", "is a PNG of more", "is a GIF of more", "is a TIFF of more", "TIFF with", "length BMP",
+        "is a PPM of",
     ),
     "unreadable": ("",),
 }  # fmt: skip
-FLAGS = (*CAUSES, "cmyk", "16-bit", "alpha", "animated", "exif-rotated", "grey")
+FLAGS = (
+    *CAUSES, "dark-range", "bad-profile", "one-colour", "no-end", "profile", "cmyk", "16-bit", "alpha", "animated",
+    "exif-rotated", "grey",
+)  # fmt: skip
+DARK = 64  # of 255: what is never brighter uses a quarter of its range, as 14 bits of 16 do
 BIT = {name: 1 << i for i, name in enumerate(FLAGS)}
 BAD = sum(BIT[name] for name in CAUSES)
 ROW = np.dtype([("width", "i4"), ("height", "i4"), ("flags", "u4"), ("content", "u8", 2), ("look", "u8")])
@@ -60,7 +67,7 @@ def see(photos: Photos, id: int) -> tuple[tuple[Any, ...], str]:
     try:
         content = photos.content(id)
         if isinstance(content, bytes):
-            image, data = photo.decode(content, photos.name(id), FINE), content
+            image, data = photo.decode(content, photos.name(id), FINE, photos.reading), content
             (width, height), flags = facts_in_header(content)
         else:
             image, data = content, repr(content.size).encode() + content.tobytes()
@@ -69,14 +76,22 @@ def see(photos: Photos, id: int) -> tuple[tuple[Any, ...], str]:
         cause = next(name for name, words in CAUSES.items() if any(some in e.reason for some in words))
         return (0, 0, BIT[cause], 0, 0), e.reason
     digest = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64)
+    ends, words = np.reshape(image.getextrema(), (-1, 2)).tolist(), ""
+    flags |= BIT["one-colour"] * all(low == high for low, high in ends)
+    if flags & BIT["16-bit"] and (top := max(high for _, high in ends)) <= DARK and photos.reading.range == "full":
+        bits = max(1, max(257 * top - 128, 1).bit_length())
+        flags, words = (
+            flags | BIT["dark-range"],
+            f"nothing brighter than {top} of 255, as of {bits} bits: try --range 0,{(1 << bits) - 1}",
+        )
     rgb = np.asarray(image.resize((16, 16), Image.Resampling.BOX), np.int16)
     flags |= BIT["grey"] * bool((rgb.max(2) - rgb.min(2)).max() <= GREY_TOLERANCE)
-    return (width, height, flags, digest, look(thumb(image, height, width).grey)), ""
+    return (width, height, flags, digest, look(thumb(image, height, width).grey)), words
 
 
 def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
     """((width, height) upright, flags) of a photo that can be decoded; no pixel is."""
-    with Image.open(io.BytesIO(data), formats=photo.FORMATS) as image:
+    with open_image(data) as image:
         size, png = image.size, image.format == "PNG"
         deep = image.mode.startswith("I") or (png and data[24] == 16)  # Pillow's modes do not always tell
         if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -92,6 +107,12 @@ def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
             animated = True
         found = {"cmyk": image.mode == "CMYK", "16-bit": deep, "alpha": clear, "animated": animated}
         found["exif-rotated"] = turns in photo.TURNS
+        found["no-end"] = photo.lacks_end(data)
+        if profile := image.info.get("icc_profile"):
+            try:
+                found["profile"] = to_srgb(profile, image.mode) is not None
+            except Unfit:
+                found["bad-profile"] = True
     return size, sum(BIT[name] for name, so in found.items() if so)
 
 
@@ -129,7 +150,8 @@ def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     for name, mask in ({name: (flags & BIT[name]) > 0 for name in FLAGS} | by_size).items():
         ids, shown = np.flatnonzero(mask), []
         for i in ids[:MOST_EXAMPLES].tolist():
-            words = f"{width[i]} x {height[i]}" if name in by_size else facts.reasons.get(i)
+            told = name in by_size or name in CAUSES or name == "dark-range"
+            words = f"{width[i]} x {height[i]}" if name in by_size else facts.reasons.get(i) if told else ""
             shown.append(example(data, facts, i, **({"words": words} if words else {})))
         if shown:
             found.append(finding(name, len(ids), shown, f"{len(ids) / len(mask):.1%} of the photos"))

@@ -49,6 +49,8 @@ def judged(cells: Cells, classes: Sequence[str]) -> Verdict:
     photos, right = truths.total(), sum(n for truth, answer, n in cells if truth == answer)
     (largest, most), (favourite, often) = truths.most_common(1)[0], answers.most_common(1)[0]
     share, doubt = max(most / photos, 1 / len(classes)), ""
+    if len(truths) == 1 < len(classes):  # always saying it would be right, and so may a good net
+        return Verdict(0.0, "")
     if chance(right, photos, share) > SURE:
         doubt = f"the net is no better than guessing: always saying {classes[largest]!r} would be right as often"
     if often >= ONE_ANSWER * photos and most < MOSTLY * photos:

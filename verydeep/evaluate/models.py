@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from verydeep.config import Level
+from verydeep.data.said import data_lines
 from verydeep.errors import DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
@@ -39,7 +41,7 @@ def evaluate_models(
     models: Sequence[str], data: str, protocols: Sequence[Protocol] = ("centre", "dense"), scales: Scales = "single",
     split: str | None = None, settings: Settings = PLAINLY, *,
     limit: int | None = None, save: Path | None = None, download: bool = False, again: bool = True,
-    ranks: Ranks = ALONE, progress: Progress | None = None,
+    ranks: Ranks = ALONE, progress: Progress | None = None, classes: Level | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The records of a test: for each model the steps of the ladder, then those of their fusion.
 
@@ -51,11 +53,13 @@ def evaluate_models(
     entrants = [e for name in models for e in entrants_of(name, steps, scales, settings)]
     check_fusible(entrants)
     with ranks.first_alone():
-        opened, sample = photos_for(entrants, data, split, limit, download)
+        opened, sample = photos_for(entrants, data, split, limit, download, classes)
     numbers = [class_numbers(opened.classes, data, e.contract.classes, e.name) for e in entrants]
     before = None if again or save is not None else results.kept(entrants, sample, settings)
     if all(ranks.gather(before is not None)) and before is not None:  # nobody writes before all have looked
         return before
+    for line in data_lines(opened) if again and ranks.first else ():  # who comes from a training has heard it
+        print(line, file=sys.stderr)
     if sample.split == "all" and ranks.first:
         names = ", ".join(dict.fromkeys(e.name for e in entrants))
         note = f"{data} has no splits, so all its photos are tested; {names} may have been trained on some of them"

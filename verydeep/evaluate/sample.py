@@ -6,12 +6,15 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.colours import Reading
+from verydeep.config import Level
 from verydeep.contract import class_key
 from verydeep.data.record import DataSet, Photos
 from verydeep.data.source import location, open_data, read_places
@@ -19,6 +22,7 @@ from verydeep.errors import DataError, VeryDeepError
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.posteriors import SavedFile, SavedModel
 from verydeep.files.disk import read_json
+from verydeep.run import level_of
 from verydeep.words import several
 
 NAMING = (
@@ -53,16 +57,20 @@ class Sample(NamedTuple):
 
 
 def photos_for(
-    entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool
-) -> tuple[DataSet, Sample]:
+    entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool,
+    classes: Level | None = None,
+) -> tuple[DataSet, Sample]:  # fmt: skip
     """The photos that all models are tested on: those that their runs held out, where DATA itself has no splits.
 
-    Raises DataError where runs held out different photos, or a file holds the posteriors of others.
+    `classes` says where a folder has its classes, else the first run does. Raises DataError where runs held out
+    different photos, or a file holds the posteriors of others.
     """
     saved = [(e.name, e.source.file) for e in entrants if isinstance(e.source, SavedModel)]
     runs = {e.name: run_of(e.name, data) for e in entrants if not isinstance(e.source, SavedModel)}
-    held_out = {name: open_data(data, split=run / "split.csv") for name, run in runs.items() if run}
-    opened = held_out or {data: open_data(data, download=download)}
+    trained = [run for e in entrants if (run := folder_of(e.name))]
+    classes = classes or (level_of(trained[0]) if trained else None)
+    held_out = {n: open_data(data, split=run / "split.csv", classes=classes) for n, run in runs.items() if run}
+    opened = held_out or {data: open_data(data, download=download, classes=classes)}
     names = {name: split or default_split(one) for name, one in opened.items()}
     samples = {name: Sample(data, names[name], one.split(names[name]), None) for name, one in opened.items()}
     if not held_out and len(saved) == len(entrants) and split is None:
@@ -76,7 +84,19 @@ def photos_for(
             )
     for name, file in saved:
         check_same(name, file, opened[first], sample)
-    return opened[first], sample
+    return opened[first], sample._replace(photos=replace(sample.photos, reading=reading_of(entrants, sample.photos)))
+
+
+def reading_of(entrants: Sequence[Entrant], photos: Photos) -> Reading:
+    """How the models that see the photos were trained to read files. Raises DataError where they differ."""
+    readings = {e.contract.reading: e.name for e in entrants if not isinstance(e.source, SavedModel)}
+    if len(readings) > 1 and not photos.in_memory:
+        (one, first), (other, second) = list(readings.items())[:2]
+        raise DataError(
+            f"{first} reads photos with {one.flags}, {second} with {other.flags}; save the posteriors of "
+            "each by 'verydeep evaluate MODEL DATA --save FILE' and give both files"
+        )
+    return next(iter(readings), Reading())
 
 
 def default_split(data: DataSet) -> str:
@@ -134,7 +154,7 @@ def seen_in_training(model: str, sample: Sample) -> int:
         return 0
     split = run / "split.csv"
     try:
-        trained = open_data(own, split=split if split.exists() else None).split("train")
+        trained = open_data(own, split=split if split.exists() else None, classes=level_of(run)).split("train")
     except VeryDeepError:
         return 0
     theirs = set(paths_of(own, trained))
@@ -166,7 +186,9 @@ def holds(data: str, run: Path) -> bool:
     root, names = Path(data).expanduser(), read_places(run / "split.csv")
     if root.is_dir():
         return all((root / name).is_file() for name in names)
-    return set(names) <= {key for photos in open_data(data).splits.values() for key in photos.keys}
+    return set(names) <= {
+        key for photos in open_data(data, classes=level_of(run)).splits.values() for key in photos.keys
+    }
 
 
 def class_numbers(classes: Sequence[str], data: str, known: Sequence[str], model: str) -> npt.NDArray[np.int64]:

@@ -107,7 +107,7 @@ class Classifier(nn.Module):
 
     def seen_of(self, given: object, name: str, protocol: Protocol) -> photo.Pixels:
         """What the net sees of a photo that is given in some way, uint8 H x W x 3."""
-        opened, scale = photo_of(given, name), self.contract.test_scale
+        opened, scale = photo_of(given, name, self.contract.reading), self.contract.test_scale
         if protocol == "centre":
             return photo.centre_crop(opened, scale, self.contract.crop)
         if is_long(opened):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from verydeep.colours import PLAINLY, Reading
 from verydeep.data import photo
 from verydeep.errors import LongPhotoError, ModelError
 
@@ -55,15 +56,15 @@ def other_values(photos: Tensor) -> str:
     return f"values from {low:.4g} to {high:.4g} look like {next(what for fits, what in likely if fits)}"
 
 
-def photo_of(given: object, name: str) -> Image.Image:
+def photo_of(given: object, name: str, reading: Reading = PLAINLY) -> Image.Image:
     """A photo from a path, the bytes of a file, an open file, a Pillow image or a uint8 array. Raises PhotoError."""
     if isinstance(given, (str, Path)):
-        return photo.from_file(Path(given))
+        return photo.from_file(Path(given), reading=reading)
     if isinstance(given, bytes):
-        return photo.decode(given, name)
+        return photo.decode(given, name, reading=reading)
     if callable(read := getattr(given, "read", None)):
-        return photo.decode(read(photo.MAX_BYTES + 1), name)
-    return photo.from_memory(given, name)
+        return photo.decode(read(photo.MAX_BYTES + 1), name, reading=reading)
+    return photo.from_memory(given, name, reading)
 
 
 def is_long(image: Image.Image) -> bool:

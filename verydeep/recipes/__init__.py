@@ -90,7 +90,10 @@ def chosen_for(
     from verydeep.data.source import open_data
 
     seconds, c = seconds_in(time), vars(PAPER) | words
-    opened = open_data(data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"])
+    opened = open_data(
+        data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"], classes=c["classes"]
+    )
+    opened = opened.read_as(Config(**c).reading)
     recipe, fields, lines = choose(opened, seconds, c["device"], folds)
     for line in lines:
         print(f"auto: {line}", file=sys.stderr, flush=True)

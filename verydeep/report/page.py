@@ -23,7 +23,7 @@ from verydeep.net.sizes import sizes
 from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
 from verydeep.report.verdict import main_result, verdict
-from verydeep.run import read_config, read_metrics
+from verydeep.run import level_of, read_config, read_metrics
 from verydeep.train.remember import finished_at
 from verydeep.words import aligned, several
 
@@ -134,7 +134,9 @@ def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path
     """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
-        photos = open_data(result["location"], split=kept if own and kept.exists() else None).split(result["split"])
+        drawn = kept if own and kept.exists() else None
+        data = open_data(result["location"], split=drawn, classes=level_of(run))
+        photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
     return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]

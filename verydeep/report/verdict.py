@@ -29,7 +29,17 @@ def verdict(result: Mapping[str, Any]) -> dict[str, Any]:
         f"(95 % interval {low:.1f} to {high:.1f} %); guessing would give {judgement.guessing:.1f} %."
     )
     doubt = f"Nothing is learnt: {judgement.doubt}. " if judgement.doubt else ""
+    if one := len(classes) > 1 == len({truth for truth, _, _ in cells_of(result)}):
+        doubt = "All photos of the test are of one class, so it does not tell whether the classes are told apart. "
     return {
-        "learnt": not judgement.doubt, "words": doubt + words, "error": round(100 * errors / photos, 4),
+        "learnt": None if one else not judgement.doubt, "words": doubt + words,
+        "doubt": doubt.strip(), "error": round(100 * errors / photos, 4),
         "interval": [low, high], "guessing": judgement.guessing, "protocol": result["protocol"],
     }  # fmt: skip
+
+
+def doubts(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each model alone, in a line, why its test tells little of it; of a good test nothing."""
+    alone = {r["model"]: [o for o in results if o.get("model") == r["model"]] for r in results if "models" not in r}
+    said = {name: verdict(main_result(own) or own[-1]) for name, own in alone.items()}
+    return [f"{name}: {v['doubt']}" for name, v in said.items() if v.get("doubt")]

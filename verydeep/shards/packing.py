@@ -19,11 +19,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from verydeep.colours import PLAINLY, Reading
+from verydeep.config import Level
 from verydeep.data import photo
 from verydeep.data.groups import group_lines
 from verydeep.data.order import epoch_order
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
+from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.files.disk import flush_folder, locked, saying
@@ -59,7 +62,7 @@ class PackedPhoto(NamedTuple):
 
 def pack(
     data: str, out: str, settings: Packing, download: bool = False, progress: Progress | None = None,
-    groups: str | None = None,
+    groups: str | None = None, classes: Level | None = None, reading: Reading = PLAINLY,
 ) -> dict[str, Any]:  # fmt: skip
     """Packs DATA into the shards that the pattern `out` names. Raises ConfigError, and DataError with nothing left."""
     if "://" in out:
@@ -68,7 +71,7 @@ def pack(
     if target.listed is not None or out.endswith(".index"):
         raise ConfigError(f"out: {out}: the number of shards follows from --shard_mb; give {target.stem}-%05d.tar")
     in_the_way(target)
-    opened = open_data(data, download=download, groups=groups)
+    opened = open_data(data, download=download, groups=groups, classes=classes).read_as(reading)
     with saying(f"{out} cannot be written", "nothing was left behind", DataError), working_folder(target) as folder:
         return write_shards(opened, target, folder, settings, progress or Progress())
 
@@ -79,7 +82,7 @@ def summary(record: dict[str, Any]) -> str:
     lines = [f"{several(len(record['shards']), 'shards')}, {record['bytes'] / MB:,.1f} MB, photos: {counts}"]
     if record["smallest_side"] is not None:
         lines.append(f"rescaled to smallest side {record['smallest_side']}: {several(record['rescaled'], 'photos')}")
-    lines += record["groups"]
+    lines += record["notes"]
     lines += [f"skipped: {e['photo']}: {e['reason']}" for e in record["skipped"]]
     return "\n".join([*lines, f"the index: {record['index']}"])
 
@@ -150,6 +153,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Packing,
         "data": data.name, "index": target.index_path, "shards": [str(final / shard.name) for shard in shards],
         "bytes": sum(shard.bytes for shard in shards), "photos": dict(index.splits), "classes": len(data.classes),
         "smallest_side": settings.smallest_side, "rescaled": rescaled, "groups": group_lines(data),
+        "notes": data_lines(data),
         "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
     }  # fmt: skip
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from verydeep.data.groups import group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.split import by_group, dealt, held_out_counts, parted, together
 from verydeep.errors import DataError
 from verydeep.evaluate.judge import interval
@@ -59,7 +59,7 @@ def cross_validate(
     An interrupted one goes on: folds that have ended are not trained again.
     """
     made = fold_splits(data, folds, seed, val_share)
-    for line in group_lines(data) if writes else ():
+    for line in data_lines(data) if writes else ():
         print(line, file=sys.stderr)
     names = [f"fold-{i}" for i in range(1, folds + 1)]
     if writes:

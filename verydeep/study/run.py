@@ -18,9 +18,9 @@ import yaml
 
 import verydeep
 from verydeep.config import Config, from_plain, plain
-from verydeep.data.groups import group_lines
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import RunError
@@ -96,7 +96,10 @@ def prepare_study(
     plan = stages(asked, config)
     most, crops = asked.test_photos, asked.crops_photos
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
-    photos = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
+    photos = open_data(
+        data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
+    )
+    photos = photos.read_as(config.reading)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
     about = {
         "format": FORMAT, "version": verydeep.__version__, "data": data, "location": location(data),
@@ -132,7 +135,7 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
 def begin_study(out: Path, about: dict[str, Any], photos: DataSet) -> None:
     """The folder, before its first stage: what the study is of, and the split that was drawn for it."""
     make_folder(out)
-    for line in group_lines(photos):
+    for line in data_lines(photos):
         print(line, file=sys.stderr)
     if not (out / "study.json").exists():
         write_json(out / "study.json", about | {"stages": {}, "results": []})

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from verydeep.config import Config
 from verydeep.data.batches import Batches
-from verydeep.data.groups import group_lines
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError
 from verydeep.net.classifier import Classifier
@@ -26,7 +26,7 @@ def say_data(run: Run, data: DataSet) -> None:
     counts = ", ".join(f"{len(p)} {s}" for s, p in data.splits.items())
     how = " (held out by class, kept in split.csv)" if data.held_out else ""
     run.say(f"data: {data.name}, {several(len(data.classes), 'classes')}, photos: {counts}{how}")
-    for line in group_lines(data):
+    for line in data_lines(data):
         run.say(line)
     for photos in (data.split("train"), data.split("val")):
         targets = photos.targets()

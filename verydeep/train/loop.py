@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from verydeep.data.batches import Batch, Batches
 from verydeep.errors import NonFiniteLoss
 from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
-from verydeep.progress import Progress
+from verydeep.progress import Advance, Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run
 from verydeep.train.meter import Meter
@@ -26,6 +26,7 @@ from verydeep.train.track import Tracker
 
 RECORDS_AN_EPOCH = 20
 SPEED = "; {photos_per_second:.0f} photos/s, {waiting_share:.0%} waiting for photos"
+SHARED = "; interrupted and begun again with --threads 1 it may be faster, though not the same bit for bit"
 PATIENT = 4  # after this part of the epochs it is said if nothing is learnt
 FAR = 3  # times the loss of guessing, which even new layers seldom pass
 RANK_SEED = 0x9E3779B97F4A7C15  # odd, so that no two ranks share a seed
@@ -58,6 +59,14 @@ class Job:
         self.run.record(values)
         self.tracker.record(values)
 
+    def bar(self, now: Counters) -> AbstractContextManager[Advance]:
+        label = f"epoch {now.epoch + 1}/{self.config.epochs}"
+        return self.progress.paced(self.batches.shown, label, now.photos, self.slow)
+
+    def slow(self, pace: str) -> None:
+        shared = SHARED if self.device.type == "cpu" and torch.get_num_threads() > 1 else ""
+        self.run.say(f"warning: {pace}; another program may use the processor or the disk{shared}")
+
 
 def train(job: Job) -> str:
     """Trains from the last saved state, or from the net as it is, to the end of the schedule; returns why it ended."""
@@ -72,7 +81,7 @@ def train(job: Job) -> str:
         while not now.finished:
             meter, job.batches.waited = Meter(now, job.device), 0.0
             net.train()
-            with job.progress.bar(job.batches.shown, f"epoch {now.epoch + 1}/{c.epochs}", now.photos) as advance:
+            with job.bar(now) as advance:
                 for batch in job.batches.epoch(now.epoch, now.batch):
                     # Rate
                     rate = rate_at(schedule, c, now.step / last)

@@ -15,7 +15,7 @@ from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import NonFiniteLoss, RankError, RunError
-from verydeep.hardware import device_for, fast_allocation, free_memory, out_of_memory
+from verydeep.hardware import computing, device_for, fast_allocation, free_memory, out_of_memory
 from verydeep.net.initialise import level
 from verydeep.net.inside import Memory
 from verydeep.net.vgg import VGG
@@ -27,7 +27,7 @@ from verydeep.train.advice import first_crops, say_data, say_start
 from verydeep.train.classes import WORDS, class_weights, cross_entropy, guessing, validation
 from verydeep.train.cost import takes_bf16
 from verydeep.train.loop import Job, train
-from verydeep.train.remember import ended_early, finished_at, kept_split, remember
+from verydeep.train.remember import ended_early, finished_at, kept_split, remember, threads_of
 from verydeep.train.skipped import Skipped
 from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
 from verydeep.train.state import reopen
@@ -52,9 +52,12 @@ def run_training(
         VGG(config.net, batch_norm=config.batch_norm, device="meta").freeze(config.freeze)
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
-        opened = open_data(data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups)
+        opened = open_data(
+            data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
+        )
+        opened = opened.read_as(config.reading)
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
-    with open_run(out, config, ranks) as run:
+    with open_run(out, config, ranks) as run, computing(config.threads or threads_of(out), run.say):
         with ranks.first_alone():
             remember(run, opened, location(data), ranks)
         if (ended := finished_at(out)) and ended_early(out, config):
@@ -63,7 +66,8 @@ def run_training(
                 reopen(out / "last")
             ranks.gather(None)
         elif ended:
-            run.say(f"{out} is finished: {ended}")
+            for line in (*opened.notes, f"{out} is finished: {ended}"):
+                run.say(line)
             return ended
         with explained(config, out, ranks):
             job = prepare(run, opened, config, progress, ranks)

@@ -1,17 +1,23 @@
 """What a run remembers of itself: its data, its split, what it was made with, and whether it has ended."""
 
+import os
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from verydeep.config import Config
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
-from verydeep.data.source import location
+from verydeep.data.source import location, open_data
+from verydeep.data.split import fewer
+from verydeep.data.tree import listed
 from verydeep.errors import RunError
+from verydeep.evaluate.sample import paths_of
 from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import machine
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import Run, has_state
+from verydeep.run import Run, has_state, read_config
 from verydeep.train.schedule import LAST
 from verydeep.train.state import read_state
 
@@ -22,9 +28,31 @@ def kept_split(out: Path, data: str) -> Path | None:
     """The split that a run drew from DATA, if it did. Raises RunError if the run has other data."""
     if not has_state(out) or not (out / "run.json").exists():
         return None
-    if (old := read_sealed(out / "run.json").get("location")) != location(data):
-        raise RunError(f"{out} was begun on {old}, not on {location(data)}; give another --out")
-    return out / "split.csv" if (out / "split.csv").exists() else None
+    about, where, split = read_sealed(out / "run.json"), location(data), out / "split.csv"
+    kept = split if split.exists() else None
+    if (old := str(about.get("location"))) != where:
+        c = read_config(out)
+        now = fewer(open_data(data, split=kept, classes=c.classes), c.most_photos)
+        if now.fingerprint() != about.get("fingerprint") or not moved(old, where, now):
+            raise RunError(f"{out} was begun on {old}, not on {where}; give another --out")
+    return kept
+
+
+def moved(old: str, where: str, data: DataSet) -> bool:
+    """Whether the photos of a run lie elsewhere now: all of them there, of the same sizes as where they were, if any
+    are left there."""
+    if not (os.path.isabs(old) and os.path.isabs(where)):
+        return False
+    left = os.path.exists(old)
+    try:
+        for photos in data.splits.values():
+            for a, b in zip(paths_of(old, photos), paths_of(where, photos), strict=True):
+                size = os.path.getsize(b)
+                if left and os.path.getsize(a) != size:
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
@@ -47,7 +75,21 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
     warn_of_other_machine(run, old.get("made_with", {}), made_with)
     if old.get("fingerprint") != found["fingerprint"]:
         photos = f"{old.get('photos')} then, {found['photos']} now"
-        raise RunError(f"{run.path} was begun with other photos ({photos}); restore them, or give another --out")
+        if new := [c for c in data.classes if c not in old.get("classes", ())]:
+            photos += f", and new classes, {listed(new)}"
+        again = f"restore them, or train anew on all that is there now: 'verydeep train {where} --out ANOTHER'"
+        raise RunError(f"{run.path} was begun with other photos ({photos}); {again}")
+    if (began := old.get("location")) != where:
+        run.say(f"the photos of this run lie in {where} now, under the same names; it was begun on {began}")
+        write_sealed(file, old | {"location": where, "data": data.name})
+
+
+def threads_of(folder: Path) -> int | None:
+    """With how many threads a run was begun, on which its bits depend, if this machine has them."""
+    if not has_state(folder) or not (folder / "run.json").exists():
+        return None
+    begun = read_sealed(folder / "run.json").get("made_with", {}).get("threads")
+    return begun if isinstance(begun, int) and 1 <= begun <= torch.get_num_threads() else None
 
 
 def warn_of_other_machine(run: Run, then: dict[str, object], now: dict[str, object]) -> None:

@@ -84,7 +84,7 @@ def begin(config: Config, data: DataSet, statistics: Statistics, taken: Inherite
         origin = f"{origin}, from a net {taken.origin or 'of unknown origin'}"
     contract = Contract.of(
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
-        licence=taken.licence if taken else "",
+        licence=taken.licence if taken else "", reading=config.reading,
     )  # fmt: skip
     classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout

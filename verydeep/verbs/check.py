@@ -2,12 +2,14 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from verydeep.colours import Reading
+from verydeep.config import Level
 from verydeep.files.records import Workers
 from verydeep.verbs import FilePath, Verb
 
 
 @dataclass(frozen=True)
-class Check(Verb):
+class Check(Reading, Verb):
     """say what is wrong with the photos of DATA, and what will be done about it"""
 
     data: str
@@ -17,6 +19,8 @@ class Check(Verb):
     groups: str | None = None
     """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
     null: a column such as group or patient"""
+    classes: Level | None = None
+    """classes are the folders at the top, those that photos lie in, or words of file names; null: what is plain"""
     workers: Workers = -1
     download: bool = False
 
@@ -25,7 +29,11 @@ class Check(Verb):
     def run(self) -> dict[str, Any]:
         from verydeep.doctor import check
 
-        return check(self.data, self.download, self.workers, Path(self.page) if self.page else None, groups=self.groups)
+        page = Path(self.page) if self.page else None
+        return check(
+            self.data, self.download, self.workers, page, groups=self.groups, classes=self.classes,
+            reading=self.reading,
+        )  # fmt: skip
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.doctor import check_text

@@ -3,6 +3,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from verydeep.config import Level
 from verydeep.errors import LongPhotoError
 from verydeep.evaluate.views import MEANS, Protocol, scales_in
 from verydeep.files.records import Count, Workers
@@ -37,6 +38,9 @@ class Evaluate(Verb):
     """test only the first N photos of the split; null: all"""
     save: FilePath | None = None
     """keep the posteriors in a .safetensors file, which may stand as a MODEL later; null: nowhere"""
+    classes: Level | None = None
+    """classes are the folders at the top, those that photos lie in, or words of file names; null: as the model's run
+    has it, else what is plain"""
     workers: Workers = -1
     bad_photos: BadPhotos = "stop"
     """an unreadable photo stops the test and is named, or is skipped, counted and listed"""
@@ -64,6 +68,7 @@ class Evaluate(Verb):
                 results = evaluate_models(
                     self.models, self.data, self.protocol, scales, self.split, settings, limit=self.limit,
                     save=Path(self.save) if self.save else None, download=self.download, ranks=ranks,
+                    classes=self.classes,
                 )  # fmt: skip
             except LongPhotoError as e:
                 others = " or ".join(name for name, mean in MEANS.items() if not mean.maps)
@@ -73,5 +78,6 @@ class Evaluate(Verb):
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.report.tables import results_text
+        from verydeep.report.verdict import doubts
 
-        return results_text(record["results"])
+        return "\n".join([results_text(record["results"]), *doubts(record["results"])])

@@ -1,12 +1,14 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+from verydeep.colours import Reading
+from verydeep.config import Level
 from verydeep.files.records import Count, Workers
 from verydeep.verbs import BadPhotos, Verb
 
 
 @dataclass(frozen=True)
-class Pack(Verb):
+class Pack(Reading, Verb):
     """copy DATA into tar shards with an index, for big data sets and object stores; numbers stay the same"""
 
     data: str
@@ -24,6 +26,8 @@ class Pack(Verb):
     groups: str | None = None
     """photos kept in one split: a column of the list, or a regular expression for paths with the group in brackets;
     null: a column such as group or patient"""
+    classes: Level | None = None
+    """classes are the folders at the top, those that photos lie in, or words of file names; null: what is plain"""
     workers: Workers = -1
     download: bool = False
 
@@ -33,7 +37,9 @@ class Pack(Verb):
         from verydeep.shards import Packing, pack
 
         settings = Packing(self.smallest_side, self.shard_mb, self.seed, self.bad_photos, self.workers)
-        return pack(self.data, self.out, settings, self.download, groups=self.groups)
+        return pack(
+            self.data, self.out, settings, self.download, groups=self.groups, classes=self.classes, reading=self.reading
+        )
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.shards import summary

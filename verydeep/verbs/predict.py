@@ -18,7 +18,7 @@ class Predict(Verb):
 
     model: str
     photos: tuple[str, ...]
-    """photos, or folders of photos at any depth"""
+    """photos, folders of photos at any depth, or - for a photo from standard input"""
     _: KW_ONLY
     top: Count = 5
     """classes a photo"""

@@ -13,8 +13,8 @@ from torch import Tensor
 from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
 from verydeep.shape import Pooling
-from verydeep.weights import keras
 from verydeep.weights.catalogue import Entry, catalogue, data
+from verydeep.weights.classes import imagenets_classes
 from verydeep.weights.inputs import INPUTS, ContractWarning, Input, Order, input_in, input_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
@@ -128,22 +128,26 @@ def said_of(
         return Said(taken, pooling, origin, licence or entry.licence, classes, entry.scales)
     known = descent_of(found.tensors)
     taken = input_told(path, found, layout, known) if given is None else input_of(given)
-    if known and given is not None and unlike(taken, known.expects):
+    its = found.expects or (known.expects if known else None)
+    if its and given is not None and unlike(taken, its):
+        but = "its own first layers make" if found.expects else f"{known}, which expects"
         guessed(
-            f"{path} is assumed to expect {taken}, as was said, but {known}, which expects {known.expects}; "
+            f"{path} is assumed to expect {taken}, as was said, but {but} {its}; "
             "if that is wrong, leave out @NAME, expects= of read_foreign, or --expects of 'verydeep weights convert'"
         )
     origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
-    return Said(taken, pooling, origin, licence or (catalogue()[known.name].licence if known else ""), found.classes)
+    return Said(taken, pooling, origin, licence or (catalogue()[known.name].licence if known else ""))
 
 
 def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Input:
     """What a file tells of its input, with a ContractWarning for what was assumed. Raises ModelError."""
-    if before := next((layer for layer in found.left if layer in keras.BEFORE), None):
+    if found.before:
         raise ModelError(
-            f"{path} has a {before}, which changes the input of its convolutions; "
-            f"say what they expect: {path.name}@NAME"
+            f"{path} changes its input before its first convolution ({found.before}); "
+            f"say what that convolution expects: {path.name}@NAME"
         )
+    if found.expects:
+        return found.expects
     usual = input_of(layout.usual)
     its = known.expects if known and unlike(usual, known.expects) else usual
     if found.mean:
@@ -163,8 +167,3 @@ def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) 
 
 def guessed(what: str) -> None:
     warnings.warn(what, ContractWarning, stacklevel=6)
-
-
-def imagenets_classes() -> tuple[str, ...]:
-    """As ILSVRC's data calls them."""
-    return tuple(f"{synset} {name}" for synset, name in imagenet_classes().items())

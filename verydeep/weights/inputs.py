@@ -52,6 +52,7 @@ INPUTS = {
 # Of nets of a layout
 USUAL = {
     "caffe": "bgr-255", "keras": "bgr-255", "matconvnet": "rgb-255", "torchvision": "rgb-01-std", "timm": "rgb-01-std",
+    "caffe's names": "bgr-255",
 }  # fmt: skip
 
 

@@ -25,7 +25,9 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import LONGEST_JSON, open_regular
 from verydeep.net.vgg import as_kernel, column
-from verydeep.weights.shapes import FC, PLAIN, Found, describe, parameters, rename, unrepeated
+from verydeep.weights.before import probe, told
+from verydeep.weights.keras_graph import begins, strangers, through
+from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
@@ -33,9 +35,7 @@ NAMED = re.compile(r"block\d_conv\d|fc\d|predictions")
 # conv2d_3/vars/0, conv2d_3/kernel:0
 NUMBERED = re.compile(r"(?:.*[/\\])?(conv2d|dense)(?:_(\d+))?[/\\](?:vars[/\\][01]|(?:kernel|bias)(?::0)?)")
 HEAD = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
-# layers that change what conv1_1 is given
-BEFORE = {"layer Rescaling", "layer Normalization", "layer Lambda", "layer Permute"}
-STRANGERS = BEFORE | {"layer BatchNormalization"}  # and one that changes what the weights mean
+NORMALISES = re.compile(r"(?:.*/)?normalization\w*/(?:.*/)?(?:(0|mean)|(1|variance)|2|count)(?::0)?")
 PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
@@ -49,27 +49,33 @@ def names(net: str, batch_norm: bool) -> dict[str, str]:
 
 def read(path: Path) -> Found:
     """A file of any of the three kinds."""
-    with hdf5(path) as (file, strange):
-        named = by_layer(arrays(file))
+    with hdf5(path) as (file, config):
+        found = arrays(file)
+        norms = {name: m for name in found if (m := NORMALISES.fullmatch(name)) and "batch_norm" not in name}
+        named = by_layer({name: thing for name, thing in found.items() if name not in norms})
         for name, thing in named.items():
             tensor = torch.from_numpy(np.asarray(thing[()], dtype=np.float32))
             named[name] = tensor.permute(3, 2, 0, 1).contiguous() if tensor.ndim == 4 else tensor
-        found = dense_to_ours(rename(named, names))
-        return found._replace(left=(*found.left, *strange))
+        kept = {m.lastindex: found[name][()] for name, m in norms.items() if m.lastindex and found[name].size <= 3}
+        taken = dense_to_ours(rename(named, names))
+        if not config:
+            return taken
+        kept = kept if len(norms) <= 3 else {}
+        expects, why = told(lambda: through(config, probe(), kept)) if begins(config) else (None, "")
+        return taken._replace(left=(*taken.left, *strangers(config)), expects=expects, before=why)
 
 
 @contextmanager
-def hdf5(path: Path) -> Iterator[tuple[Any, list[str]]]:
-    """The HDF5 file at a path or in an archive, and layers of its configuration that no VGG has."""
+def hdf5(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The HDF5 file at a path or in an archive, and its configuration, empty where it has none."""
     h5py = library()
     with open_regular(path) as f:
-        zipped = f.read(2) == b"PK"
-        stream, config = member(f) if zipped else (f, None)
+        stream, config = member(f) if f.read(2) == b"PK" else (f, b"")
         with h5py.File(stream, "r") as file:
-            config = config if zipped else file.attrs.get("model_config")  # of a whole model in the older form
+            config = config or file.attrs.get("model_config")  # of a whole model in the older form
             if config and len(config) > LONGEST_JSON:
                 raise ValueError("its configuration is too long")
-            yield file, strangers(json.loads(config)) if config else []
+            yield file, json.loads(config) if config else {}
 
 
 def library() -> Any:
@@ -85,21 +91,11 @@ def member(f: BufferedReader) -> tuple[Any, bytes]:
     with zipfile.ZipFile(f) as archive:
         weights, config = archive.getinfo("model.weights.h5"), archive.getinfo("config.json")
         if weights.compress_type != zipfile.ZIP_STORED or config.file_size > LONGEST_JSON:
-            raise ValueError("its weights are compressed or its configuration is too long")
+            raise Unlike("its weights are compressed or its configuration is too long")
         text = archive.read(config)
     f.seek(weights.header_offset + 26)
     start = weights.header_offset + 30 + sum(struct.unpack("<2H", f.read(4)))  # the name and something more
     return Stretch(f, start, weights.file_size), text
-
-
-def strangers(layer: dict[str, Any]) -> list[str]:
-    """The layers that no VGG has, also in nets within the net. Raises ValueError where channels come first."""
-    config = layer["config"]
-    inner = config if isinstance(config, list) else config.get("layers", ())  # a list in the oldest files
-    if isinstance(config, dict) and config.get("data_format", "channels_last") != "channels_last":
-        raise ValueError("its channels come first")
-    own = [name] if (name := f"layer {layer.get('class_name')}") in STRANGERS else []
-    return own + [name for one in inner for name in strangers(one)]
 
 
 class Stretch(io.RawIOBase):
@@ -155,7 +151,9 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
             left[path] = thing
     if any(kind == "conv2d" for kind, _ in counted):
         layers |= by_number({key: counted[key] for key in sorted(counted)})
-    else:  # some other head on convolutions that have their names
+    elif len(counted) == len(HEAD) and not layers.keys() & set(HEAD.values()):  # a head on convolutions with names
+        layers |= zip(HEAD.values(), (counted[key] for key in sorted(counted)), strict=True)
+    else:  # some other head on them
         left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
     named = [(layer, thing) for layer, things in layers.items() for thing in things]
     keys = ((f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}", thing) for layer, thing in named)
@@ -173,7 +171,7 @@ def by_number(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[An
             there = [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
             head = dict(zip(HEAD.values(), dense.values(), strict=True)) if len(dense) == len(HEAD) else dense
             return dict(zip(there, convolutions, strict=True)) | head
-    raise ValueError(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
+    raise Unlike(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
 
 
 def dense_to_ours(found: Found) -> Found:

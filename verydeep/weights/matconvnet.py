@@ -1,6 +1,5 @@
 """MatConvNet's `imagenet-vgg-*.mat`: a MATLAB 5 file, kernels H x W x C x K in columns, FC layers as convolutions."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from verydeep.files.disk import mapped
 from verydeep.files.matlab import Array, Budget, variables_of
 from verydeep.shape import Pooling
 from verydeep.weights import caffe
+from verydeep.weights.classes import distinct
 from verydeep.weights.shapes import Found, rename, unrepeated
 
 names = caffe.names  # converted from Caffe with the names of its layers: conv1_1.weight <-> weights{1} of layer conv1_1
@@ -26,7 +26,9 @@ def read(path: Path) -> Found:
     meta, layers = net.get("meta", net), net["layers"]
     found = rename(unrepeated(layer_weights(layers)), names)
     return found._replace(
-        mean=mean_of(meta.get("normalization")), classes=classes_of(meta.get("classes")), pooling=pooling_of(layers)
+        mean=mean_of(meta.get("normalization")),
+        classes=(("", classes_of(meta.get("classes"))),),
+        pooling=pooling_of(layers),
     )
 
 
@@ -64,8 +66,7 @@ def classes_of(classes: Any) -> tuple[str, ...]:
     cells = [classes.get(field) if isinstance(classes, dict) else None for field in ("name", "description")]
     ids, words = (c if isinstance(c, list) and all(isinstance(x, str) for x in c) else [] for c in cells)
     if not ids or not all(SYNSET.fullmatch(name) for name in ids):
-        often = Counter(found := words or ids)
-        return tuple(f"{name} (class {i})" if often[name] > 1 else name for i, name in enumerate(found))
+        return distinct(words or ids)
     unrepeated((name, None) for name in ids)
     known = dict(zip(ids, words, strict=False)) | imagenet_classes()
     return tuple(f"{name} {known.get(name, '')}".rstrip() for name in ids)

@@ -1,5 +1,6 @@
 """MODEL of the command line: a run folder, a file of ours or of another toolkit, or a name of the catalogue."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,18 @@ from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
 
 EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashion-a, a name of 'verydeep weights list'"
+# of a folder: what is taken before all else, and what files of weights end in
+USUALLY = ("model.safetensors", "pytorch_model.bin", "model.weights.h5")
+ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5", ".keras", ".onnx", ".caffemodel", ".mat")
 
 
 class Location(NamedTuple):
-    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says it expects."""
+    """Where the tensors of MODEL lie or would, which net of the catalogue it names, what the user says of it."""
 
     path: Path
     entry: Entry | None = None
     expects: str | None = None
+    key: str = ""  # which net of a file of several
 
 
 def load(model: str | Path) -> Classifier:
@@ -29,17 +34,19 @@ def load(model: str | Path) -> Classifier:
 
 def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:
     """As `load`, but of a foreign file without FC layers its convolutions. `given`: the NAME of FILE@NAME."""
-    path, entry, said = locate(model)
+    path, entry, said, key = locate(model)
     if said is not None and given is not None:
         raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
     layout = None if entry else layout_of(path)
     if (entry or layout == OWN) and (said is not None or given is not None):
         what, flag = entry.name if entry else path, "--expects" if said is None else f"@{said}"
         raise ConfigError(f"expects: {what} carries its contract, which says what it expects; leave {flag} out")
+    if key and layout == OWN:
+        raise ConfigError(f"{model} names a net within a file, but {path} is one net; leave #{key} out")
     if entry:
         path = checked_file(entry)
     if (entry and not entry.builtin) or layout not in (None, OWN):
-        return open_foreign(path, said if given is None else given, entry=entry, start=start)
+        return open_foreign(path, said if given is None else given, entry=entry, start=start, key=key)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):
         recognise(path)  # says what can be read
     return read_classifier(path)
@@ -52,8 +59,7 @@ def load_start(model: str | Path) -> Net:
 
 def locate(model: str | Path) -> Location:
     """FILE@NAME names a file of another toolkit and what its net expects. Raises ConfigError and ModelError."""
-    name = str(model)
-    if not name:
+    if not (name := str(model)):
         raise ModelError(f"the name of the model is empty; expected {EXPECTED}")
     try:
         return there(name) or said_at(name)
@@ -67,24 +73,37 @@ def there(name: str) -> Location | None:
     if entry and (entry.builtin or not path.exists()):
         return Location(entry.path, entry)
     if path.is_dir():
-        if (best := path / "best.safetensors").exists():
-            return Location(best)
-        begun = (path / "config.yaml").exists()
-        state = "has no best.safetensors yet: its first epoch is not done" if begun else "is not a run folder"
-        raise ModelError(f"{path} {state}; expected {EXPECTED}")
+        return Location(within_folder(path))
     return Location(path) if path.exists() else None
 
 
+def within_folder(path: Path) -> Path:
+    """The best of a run, or the one file of weights that a folder holds, as hubs lay it out. Raises ModelError."""
+    if (best := path / "best.safetensors").exists():
+        return best
+    if (path / "config.yaml").exists():
+        raise ModelError(f"{path} has no best.safetensors yet: its first epoch is not done; expected {EXPECTED}")
+    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
+    if len(found := [file for file in files if file.name in USUALLY][:1] or files) == 1:
+        return found[0]
+    several = f"holds {len(files)} files of weights; give one, such as {files[0]}" if files else "is not a run folder"
+    raise ModelError(f"{path} {several}; expected {EXPECTED}")
+
+
 def said_at(name: str) -> Location:
-    """Of FILE@NAME. Raises ConfigError where FILE says itself what it expects, and ModelError where there is none."""
-    file, at, given = name.rpartition("@")
-    path = Path(file if at and (given in INPUTS or ":" in given) else name).expanduser()
-    if at and (found := there(file)):
-        if found.entry or Path(file).expanduser().is_dir():
-            what = "@ says what a file of another toolkit expects"
-            raise ConfigError(f"{name[:200]}: {what}; {file[:200]} is no such file, so leave @{given[:80]} out")
-        return found._replace(expects=given)
+    """Of FILE#KEY, FILE@NAME, and both. Raises ConfigError for a published net, and ModelError where there is none."""
+    marks, file = dict[str, str](), name
+    while len(marks) < 2 and (parted := re.fullmatch("(.+)([#@])([^#@]*)", file, re.DOTALL)):
+        file, marks[parted[2]] = parted[1], parted[3]
+        if found := there(file):
+            if found.entry:
+                what = "# and @ say something of a file of another toolkit"
+                out = f"{file[:200]} is no such file, so leave {name[len(file) :][:80]} out"
+                raise ConfigError(f"{name[:200]}: {what}; {out}")
+            return found._replace(expects=marks.get("@"), key=marks.get("#", ""))
     if name.startswith("builtin:"):
         known = [known for known in catalogue() if known.startswith("builtin:")]
         raise ModelError(f"{name} is not a built-in net{meant(name, known, f'; try {known[0]}')}")
+    file, _, given = name.rpartition("@")
+    path = Path(file if file and (given in INPUTS or ":" in given) else name).expanduser()
     raise ModelError(f"{path} does not exist{meant(path.name, catalogue(), f'; expected {EXPECTED}')}")

@@ -1,7 +1,7 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
-Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run and
-not read. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
+Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run, and
+graph.py alone reads it. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
 """
 
 import math
@@ -17,10 +17,11 @@ from torch import Tensor
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
-from verydeep.weights.shapes import PLAIN, Found, parameters, rename, unrepeated
+from verydeep.weights.graph import GRAPH, INITIALISER, told_by
+from verydeep.weights.shapes import Found, parameters, rename, unrepeated
 from verydeep.weights.wire import array, budget, last_text, message, numbers
 
-PRODUCER, GRAPH, INITIALISER = 2, 7, 5  # of the model, of the model, of the graph
+PRODUCER = 2  # of the model
 DIMS, TYPE, FLOATS, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 8, 9, 10, 13, 14  # of a tensor
 KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
 PLACES = {"<f4": {RAW, FLOATS}, "<f2": {RAW}, "<f8": {RAW, DOUBLES}}  # where numbers of a kind may lie in a tensor
@@ -43,37 +44,31 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
     return found
 
 
-def fused_names(net: str, _: bool) -> dict[str, str]:
-    """conv1_2.weight <-> features.3.weight: the numbers count a batch norm that is gone."""
-    return {ours: theirs for ours, theirs in torchvision.names(net, True).items() if not ours.startswith("bn")}
-
-
 def read(path: Path) -> Found:
-    found = unrepeated(initialisers(mapped(path), Beside(path)))
+    model = mapped(path)
+    found, told = by_names(unrepeated(initialisers(model, Beside(path)))), told_by(model)
+    outputs = len(found.tensors.get("fc8.bias", ()))
+    strange = (node for node in told.strange if (node, outputs) != ("node Sigmoid", 1))
+    left = (*(name for name in found.left if name not in told.used), *strange)
+    return found._replace(left=left, expects=told.expects, before=told.before)
+
+
+def by_names(found: dict[str, Tensor]) -> Found:
+    """The layers of a graph by the names of its initialisers."""
     names = form(found)
     if names == "zoo":  # nets are counted where they are made, so that vgg0 may be vgg1
-        return rename({re.sub(r"^vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
-    if names == "keras":
-        return from_keras(found)
-    # The newer exporter multiplies batch norm into the convolutions, unless told not to, and a net without it is left.
-    there = {name for name in found if name.startswith("features.")}
-    gone = any(there == {n for n in fused_names(net, True).values() if n.startswith("features.")} for net in PLAIN)
-    return torchvision.ours(found, fused_names if gone else torchvision.names)
+        return rename({re.sub(r"^.*?vgg\d+_", "vgg0_", n): t for n, t in found.items()}, zoo)
+    if names == "keras":  # kernels were turned to channels first by tf2onnx, FC weights are as Keras has them
+        known = ((m[1] if (m := KERAS.fullmatch(name)) else "", name, t) for name, t in found.items())
+        named = ((f"{layer}/{'bias' if t.ndim == 1 else 'kernel'}" if layer else n, t) for layer, n, t in known)
+        return keras.dense_to_ours(rename(unrepeated(named), keras.names))
+    return torchvision.taken_from(found, torchvision.only(torchvision.nets_in(found)))
 
 
 def form(names: Iterable[str]) -> str:
-    if any(re.fullmatch(r"vgg\d+_conv0_weight", name) for name in names):
+    if any(re.fullmatch(r"(.*[/_.])?vgg\d+_conv0_weight", name) for name in names):
         return "zoo"
     return "keras" if any(KERAS.fullmatch(name) for name in names) else "torch"
-
-
-def from_keras(found: Mapping[str, Tensor]) -> Found:
-    """Kernels are turned to channels first by tf2onnx, FC weights are as Keras has them."""
-    named = (
-        (f"{m[1]}/{'bias' if t.ndim == 1 else 'kernel'}" if (m := KERAS.fullmatch(name)) else name, t)
-        for name, t in found.items()
-    )
-    return keras.dense_to_ours(rename(unrepeated(named), keras.names))
 
 
 class Beside:
@@ -95,10 +90,8 @@ class Beside:
             raise ValueError(f"{' and '.join(map(repr, spans))[:60]} where numbers of bytes were expected")
         disk, data, (first, length) = place.stat(), mapped(place), map(int, spans)
         if first + length > len(data):
-            raise ValueError(
-                f"its numbers lie in bytes {first:,} to {first + length:,} of {location:.60}, which has only "
-                f"{len(data):,}; fetch that file again"
-            )
+            taken = f"bytes {first:,} to {first + length:,} of {location:.60}"
+            raise ValueError(f"its numbers lie in {taken}, which has only {len(data):,}; fetch that file again")
         self.sizes[disk.st_dev, disk.st_ino] = len(data)
         self.taken += length
         if self.taken > sum(self.sizes.values()) + SHARED:

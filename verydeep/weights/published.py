@@ -106,6 +106,7 @@ def show_model(source: str) -> dict[str, Any]:
     """Contract and tensors of a model with their statistics. Raises ModelError."""
     about, tensors = contents(load_or_features(source))
     contract = {f.name: getattr(about, f.name) for f in fields(about) if f.name != "tensors"}
+    contract |= {"reading": asdict(contract["reading"])} if "reading" in contract else {}
     return {"model": source, "contract": contract, "tensors": [tensor_facts(n, t) for n, t in tensors.items()]}
 
 
@@ -124,6 +125,7 @@ def show_text(r: dict[str, Any]) -> str:
     c = dict(r["contract"])
     many = {"classes": c.pop("classes", ()), "not taken": c.pop("left", ())}
     c |= {name: shortly(c[name]) for name in ("mean", "std")}
+    c |= {"reading": ", ".join(f"{k} {v}" for k, v in c["reading"].items())} if "reading" in c else {}
     c |= {name: f"{len(all_)}: {'; '.join(all_[:6])}{'; ...' * (len(all_) > 6)}" for name, all_ in many.items() if all_}
     facts = [f"{name:<12}{value}" for name, value in c.items() if value != ""]
     rows = []

@@ -15,18 +15,19 @@ from verydeep.net.classifier import Classifier, build
 from verydeep.net.vgg import VGG, first_weights
 from verydeep.paper import STRIDE
 from verydeep.shape import Pooling
-from verydeep.weights import caffe, keras, matconvnet, onnx, torchvision
+from verydeep.weights import caffe, checkpoint, keras, matconvnet, onnx
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.descent import Said, imagenets_classes, said_of
+from verydeep.weights.classes import classes_beside, classes_told, names_for, pair
+from verydeep.weights.descent import Said, said_of
 from verydeep.weights.inputs import Colours, ContractWarning, Input
 from verydeep.weights.recognise import OWN, Layout, recognise
-from verydeep.weights.shapes import FC, Found, describe, reading, shown, without_fc
+from verydeep.weights.shapes import FC, Found, counters, describe, reading, shown, without_fc
 from verydeep.words import several
 
-READERS: dict[str, tuple[Callable[[Path], Found], str]] = {
+READERS: dict[str, tuple[Callable[..., Found], str]] = {
     "caffe": (caffe.read, "a Caffe model"), "matconvnet": (matconvnet.read, "a MatConvNet file"),
     "keras": (keras.read, "a Keras file"), "onnx": (onnx.read, "an ONNX model"),
-    "torchvision": (torchvision.read, "a file of PyTorch"), "timm": (torchvision.read_timm, "a file of timm"),
+    "torchvision": (checkpoint.read, "a file of PyTorch"), "timm": (checkpoint.read, "a file of timm"),
 }  # fmt: skip
 
 
@@ -77,6 +78,7 @@ class Features:
 
 
 Net = Classifier | Features
+FC8 = ("fc8.weight", "fc8.bias")
 
 
 def read_foreign(
@@ -118,38 +120,42 @@ def read_features(
 
 def open_foreign(
     path: Path, given: str | Input | None = None, classes: Sequence[str] | None = None, origin: str = "",
-    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False,
+    licence: str = "", entry: Entry | Literal["none"] | None = None, start: bool = False, key: str = "",
 ) -> Net:  # fmt: skip
     """A Classifier, or Features where there are no FC layers. entry: which published net it is, or none.
 
-    With start, a file with another head gives its convolutions, with a ContractWarning.
+    With start, a file with another head gives its convolutions, with a ContractWarning. key: of several nets in it,
+    which. What was understood of a file that holds more than a net is said in one ContractWarning.
     """
-    found, layout = take(path)
+    found, layout = take(path, key)
     known = None if entry == "none" else entry or published_as(path)
     said = said_of(path, found, layout, given, known, origin, licence)
-    if not any(name.startswith(FC) for name in found.tensors):
-        return features_of(path, found.tensors, found.left, said)[1]
-    if other := [*found.left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in found.tensors)]:
-        why = f"{path} has other layers than a VGG ({shown(other)}), so it would not answer as it did"
+    understood = [f"its net is {path.name}#{found.inside}"] * bool(found.inside and not key)
+    tensors, left = found.tensors, found.left
+    has_fc = any(name.startswith(FC) for name in tensors)
+    if other := [*left[:3], *(f"no {fc}" for fc in FC if f"{fc}.weight" not in tensors)] if has_fc else []:
+        why = f"has other layers than a VGG ({shown(other)}), so it would not answer as it did"
         if not start:
-            raise ModelError(f"{why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
-        warnings.warn(f"only the convolutions are taken: {why}", ContractWarning, stacklevel=4)
-        return features_of(path, without_fc(found.tensors), found.left, said)[1]
-    net, features = features_of(path, found.tensors, (), said)
-    names = (said.classes if classes is None else tuple(classes)) or names_for(path, net.classes)
+            raise ModelError(f"{path} {why}; its convolutions are a start for 'verydeep train DATA --from FILE'")
+        understood.append(f"only the convolutions are taken: it {why}")
+        tensors, has_fc = without_fc(tensors), False
+    if single := has_fc and len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
+        tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}
+        understood.append("its one output is a sigmoid's, the second of two classes")
+    net, features = features_of(path, tensors, () if has_fc else left, said)
+    where, told = classes_told(found, net.classes, single) if has_fc and classes is None else ("", ())
+    if where:
+        understood.append(f"its classes are those of its {where}")
+    if understood:
+        warnings.warn(f"{path}: {'; '.join(understood)}", ContractWarning, stacklevel=4)
+    if not has_fc:
+        return features
+    names = told or said.classes or names_for(path, net.classes) if classes is None else pair(tuple(classes), single)
     if len(names) != net.classes:
-        given = f"{several(len(names), 'names')} were given for them"
-        raise ModelError(f"{path} has {several(net.classes, 'classes')}, {given}")
+        raise ModelError(
+            f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given for them"
+        )
     return features.within(names, net.crop, net.fc_width, said.scales)
-
-
-def names_for(path: Path, outputs: int) -> tuple[str, ...]:
-    """`class 0` and on; a thousand are ImageNet's, with a ContractWarning."""
-    if outputs != len(imagenets := imagenets_classes()):
-        return tuple(f"class {i}" for i in range(outputs))
-    taken = "they were taken for ImageNet's classes in the order of the synsets (classes= of read_foreign says others)"
-    warnings.warn(f"{path} names none of its 1,000 outputs; {taken}", ContractWarning, stacklevel=4)
-    return imagenets
 
 
 def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], said: Said) -> tuple[VGG, Features]:
@@ -158,22 +164,28 @@ def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], s
         net = describe(tensors, said.pooling)
     if said.expects.order == "BGR":  # the same numbers in another place
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
-    norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
-    tensors = tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
     mean, std = said.expects.rgb()
+    if min(std) < 0:  # a colour turned upside down before the net
+        signs = torch.tensor(std).sign().view(1, 3, 1, 1)
+        tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}
+        std = abs(std[0]), abs(std[1]), abs(std[2])
     return net, Features(
-        tensors, net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin, said.licence, left
-    )
+        tensors | counters(tensors), net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin,
+        said.licence, left,
+    )  # fmt: skip
 
 
-def take(path: Path) -> tuple[Found, Layout]:
-    """The tensors of a file, whosever it is. Raises ModelError."""
+def take(path: Path, key: str = "") -> tuple[Found, Layout]:
+    """The tensors of a file, whosever it is; key: of several nets in it, which. Raises ModelError."""
     layout = recognise(path)
     if layout == OWN:
         raise ModelError(f"{path} is a model of verydeep, whose contract is in it; load it with verydeep.load")
     read, what = READERS[layout.origin]
+    if key and read is not checkpoint.read:
+        raise ModelError(f"{path} is {what}, which holds one net; leave #{key[:60]} out")
     with reading(path, what):
-        return read(path), layout
+        found = read(path, key) if key else read(path)
+        return found._replace(classes=found.classes + classes_beside(path)), layout
 
 
 def contents(net: Net) -> tuple[Contract | Features, dict[str, Tensor]]:

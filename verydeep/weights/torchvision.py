@@ -1,24 +1,27 @@
 """torchvision's names and timm's: features.N, by place in a Sequential; A, B, D, E, also with batch norm.
 
-torchvision has classifier.N behind them, timm pre_logits.fc1 and fc2, which are convolutions, and head.fc.
+torchvision has classifier.N behind them, timm pre_logits.fc1 and fc2, which are convolutions, and head.fc. Others put
+a prefix before them, call the Sequential something else, or name layers as Caffe does.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
+from verydeep.data.naming import natural
 from verydeep.net.vgg import as_kernel, column
-from verydeep.weights import torch_file
-from verydeep.weights.shapes import FC, NORM, Found, Names, all_finite, describe, rename, without_fc
+from verydeep.weights import shapes, torch_file
+from verydeep.weights.shapes import FC, NORM, Found, Names, Unlike, flat, matched, without_fc
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
-# until April 2017 dropout came first; vgg16-00b39a1b.pth is older
-OLD = {"classifier.1": "classifier.0", "classifier.4": "classifier.3"}
-COUNTED = "num_batches_tracked"  # of each batch norm; files of before 2018 lack it, and evaluation does not use it
+FROM_TIMM = {theirs: HEAD[fc] for fc, theirs in TIMM.items()}
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # torch's, wherever they stand
 
 
 def names(net: str, batch_norm: bool, head: Mapping[str, str] = HEAD) -> dict[str, str]:
@@ -37,30 +40,96 @@ def names(net: str, batch_norm: bool, head: Mapping[str, str] = HEAD) -> dict[st
 timm_names = partial(names, head=TIMM)
 
 
-def read(path: Path) -> Found:
-    return ours(torch_file.tensors_in(path))
+def fused_names(net: str, _: bool) -> dict[str, str]:
+    """conv1_2.weight <-> features.3.weight: the numbers count a batch norm that was multiplied in and is gone."""
+    return {ours: theirs for ours, theirs in names(net, True).items() if not ours.startswith("bn")}
 
 
-def read_timm(path: Path) -> Found:
-    return rename(torch_file.tensors_in(path), timm_names)
+class Candidate(NamedTuple):
+    """A net among named tensors: the prefix of its names, the names there by ours, and what else stands beside it."""
+
+    key: str
+    taken: dict[str, str]
+    left: tuple[str, ...]
 
 
-def ours(found: Mapping[str, Tensor], names: Names = names) -> Found:
-    """FC layers of NaN, as torchvision ships them with a D of features only, are left out."""
-    taken = rename(renewed(found), names)
-    fc = [t for n, t in taken.tensors.items() if n.startswith(FC) and t.numel()]
-    if fc and not any(map(all_finite, fc)):
-        return Found(without_fc(taken.tensors), (*taken.left, *(f"{there}.weight" for there in HEAD.values())))
-    return taken
+def nets_in(found: Mapping[str, Any]) -> list[Candidate]:
+    """The nets among tensors, or what has their shapes, by name: each begins with a kernel of three colours.
+
+    Raises Unlike where there is none, and ValueError where one lacks layers.
+    """
+    nets, why = list[Candidate](), list[ValueError]()
+    bare = {".".join(part for part in n.split(".") if part not in WRAPPERS): n for n in found}
+    bare = bare if len(bare) == len(found) else {n: n for n in found}
+    roots = [n for n, theirs in bare.items() if tuple(found[theirs].shape[1:]) == (3, 3, 3)]
+    if len(roots) > 20:
+        raise Unlike(f"it holds {len(roots)} layers of three colours, expected one net")
+    for root in roots:
+        container, _, layer = root.removesuffix(".weight").rpartition(".")
+        numbered = layer == "0"
+        prefix = container.rpartition(".")[0] if numbered else container
+        there = {short(name, prefix, container if numbered else None): theirs for name, theirs in bare.items()}
+        there = headed(there, {n: tuple(found[t].shape) for n, t in there.items()}, HEAD.values() if numbered else HEAD)
+        for scheme in (names, fused_names) if numbered else (shapes.own_names,):
+            try:
+                taken, left = matched(there, scheme)
+            except ValueError as e:
+                why.append(e)
+                continue
+            if scheme is not fused_names or not any(n.startswith("features.") for n in left):  # half a batch norm
+                nets.append(Candidate(prefix, {o: there[t] for o, t in taken.items()}, tuple(there[t] for t in left)))
+                break
+    if not nets:
+        raise why[0] if why else shapes.no_net(found)
+    return [net._replace(left=tuple(n for n in net.left if not elsewhere(n, net, nets))) for net in nets]
 
 
-def renewed(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """FC layers by the numbers that they have today."""
-    layers = {n: n.rpartition(".") for n in found}
-    there = {layer for layer, _, p in layers.values() if p == "weight"}
-    if not there >= {*OLD, "classifier.6"} or there & set(OLD.values()):
-        return found
-    return {f"{OLD.get(layer, layer)}{dot}{p}": found[n] for n, (layer, dot, p) in layers.items()}
+def short(name: str, prefix: str, container: str | None) -> str:
+    """A name without its net's prefix; what is numbered in the container of convolutions is in `features`."""
+    inside = "" if container is None else name.removeprefix(f"{container}." if container else "")
+    if re.match(r"\d+\.", inside) and (inside != name or not container):
+        return f"features.{inside}"
+    if prefix and not name.startswith(f"{prefix}."):
+        return f"/{name}"
+    layer, dot, p = name.removeprefix(f"{prefix}." if prefix else "").rpartition(".")
+    return FROM_TIMM.get(layer, layer) + dot + p
+
+
+def headed(there: dict[str, str], sizes: Mapping[str, tuple[int, ...]], head: Iterable[str]) -> dict[str, str]:
+    """FC layers under other names: just three matrices with biases, each of which takes what the one before gives."""
+    matrices = {n.removesuffix(".weight"): sides for n, sides in sizes.items() if len(sides) == 2 and n[0] != "/"}
+    layers = sorted(matrices, key=natural)
+    chained = all(matrices[one][0] == matrices[two][1] for one, two in pairwise(layers))
+    if len(layers) != len(HEAD) or not chained or not all(f"{layer}.bias" in there for layer in layers):
+        return there
+    new = {f"{layer}.{p}": f"{fc}.{p}" for layer, fc in zip(layers, head, strict=True) for p in NORM[:2]}
+    return {new.get(name, name): theirs for name, theirs in there.items()}
+
+
+def elsewhere(name: str, net: Candidate, nets: list[Candidate]) -> bool:
+    """Whether a tensor belongs to another net of the same file."""
+    return any(name in o.taken.values() or (o.key and name.startswith(f"{o.key}.")) for o in nets if o is not net)
+
+
+def only(nets: list[Candidate], key: str = "") -> Candidate:
+    """The one net of a file, or the one that is asked for. Raises Unlike."""
+    chosen = [net for net in nets if net.key == key] if key else nets
+    if len(chosen) != 1:
+        there = ", ".join(f"FILE#{net.key}" for net in nets)
+        what = f"it has no net {key[:60]!r}, only" if key else f"it holds {len(nets)} nets; say which:"
+        raise Unlike(f"{what} {there}")
+    return chosen[0]
+
+
+def taken_from(found: Mapping[str, Any], net: Candidate) -> Found:
+    """The tensors of a net. FC layers of NaN, as torchvision ships them with a D of features only, are left out."""
+    tensors = {ours: found[theirs] for ours, theirs in net.taken.items()}
+    taken = {name: flat(name, t if isinstance(t, Tensor) else t.load()) for name, t in tensors.items()}
+    fc = {name: t for name, t in taken.items() if name.startswith(FC) and t.numel()}
+    if not fc or any(map(shapes.all_finite, fc.values())):
+        return Found(taken, net.left, inside=net.key)
+    weights = (net.taken[name] for name in fc if name.endswith("weight"))
+    return Found(without_fc(taken), (*net.left, *weights), inside=net.key)
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -70,7 +139,7 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict of our tensors, FC layers as kernels of crop / 32 and of 1. Raises OSError."""
-    found, net = theirs(tensors, timm_names), describe(tensors)
+    found, net = theirs(tensors, timm_names), shapes.describe(tensors)
     for fc, side in (("fc6", net.map), ("fc7", 1)):
         if (name := f"{TIMM[fc]}.weight") in found:
             found[name] = as_kernel(found[name], side)
@@ -78,7 +147,6 @@ def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def theirs(tensors: Mapping[str, Tensor], names: Names = names) -> dict[str, Tensor]:
-    net = describe(tensors)
+    net = shapes.describe(tensors)
     found = {there: tensors[here] for here, there in names(net.name, net.batch_norm).items() if here in tensors}
-    counted = {n.removesuffix("running_var") + COUNTED: torch.tensor(0) for n in found if n.endswith("running_var")}
-    return found | counted
+    return found | shapes.counters(found)

@@ -28,7 +28,7 @@ LARGEST_MATRIX = 1 << 24  # weights: more would take seconds and tell nothing ne
 
 def verify_model(source: str) -> dict[str, Any]:
     """Whether a model is whole, finite, learnt and known, each with how that was judged. Raises ModelError."""
-    path, listed, _ = locate(source)
+    path, listed, _, key = locate(source)
     file = at_hand(listed) if listed else path
     layout = layout_of(file)
     own = layout is None or layout == OWN
@@ -38,7 +38,7 @@ def verify_model(source: str) -> dict[str, Any]:
     whole, why = wholeness(file.name, sums, namesake, known, own) if sums else (None, "")
     checks: list[tuple[str, bool | None, str]] = [("whole", whole, why)]
     try:
-        tensors, known = values_in(file, layout, known)
+        tensors, known = values_in(file, layout, known, key)
         checks += judgements(tensors, known)
         checks += tested_in(file.with_name("run.json")) if own else []
     except ModelError as e:
@@ -50,7 +50,7 @@ def verify_model(source: str) -> dict[str, Any]:
     return {"model": source, "published": known, "good": good, "checks": records}
 
 
-def values_in(file: Path, layout: Layout | None, known: str | None) -> tuple[dict[str, Tensor], str | None]:
+def values_in(file: Path, layout: Layout | None, known: str | None, key: str) -> tuple[dict[str, Tensor], str | None]:
     """The tensors of a file, which need not be finite, and which net of the catalogue they are. Raises ModelError."""
     if layout is None or layout == OWN:
         found = load(file)
@@ -58,9 +58,10 @@ def values_in(file: Path, layout: Layout | None, known: str | None) -> tuple[dic
         return contents(found)[1], seals.get(found.contract.sha256)
     try:
         with warnings.catch_warnings(action="ignore", category=ContractWarning):  # the usual colours may not be its own
-            return contents(open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none"))[1], known
+            net = open_foreign(file, layout.usual, entry=catalogue()[known] if known else "none", key=key)
+            return contents(net)[1], known
     except ModelError:
-        tensors = take(file)[0].tensors
+        tensors = take(file, key)[0].tensors
         if not infinite_in(tensors):
             raise
         return tensors, known

@@ -1,0 +1,44 @@
+"""Which column of the hub's tables says the class."""
+
+from typing import Any
+
+from verydeep.collections.columns import one_of
+from verydeep.collections.table import named_as
+from verydeep.errors import DataError
+
+WORDED = ("string", "large_string", "int", "uint", "float")  # types of labels that are no ClassLabel
+
+
+def class_path(features: dict[str, Any], tables: dict[str, Any], where: str) -> tuple[tuple[str, ...], list[str]]:
+    """The column with the class; a second name is a field within it, as in the JSON files of WebDataset shards.
+
+    And what there is to say of it.
+    """
+    given = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    if len(given) == 1:
+        return (given[0],), []
+    json = features.get("json")
+    for within, there in ((("json",), json if isinstance(json, dict) and not given else {}), ((), features)):
+        typed = [n for n in there if getattr(feature_at(features, (*within, n)), "dtype", "").startswith(WORDED)]
+        names = given if given and not within else named_as(typed, "label")
+        if len(names) == 1 or (names and within):
+            return (*within, names[0]), []
+        if names:
+            columns = (table.data.table.select(names).group_by(names).aggregate([]) for table in tables.values())
+            label, said = one_of(names, {tuple(map(str, row.values())) for own in columns for row in own.to_pylist()})
+            if label:
+                return (label,), [said]
+    what = f"{len(names)} columns of classes ({', '.join(names)})" if names else "no column of classes"
+    flat = list(features) == ["image"]
+    hint = "; `datasets` takes no labels from class folders where photos lie beside them" if flat else ""
+    if names:
+        hint = f"; with `datasets`: rename_column({names[0]!r}, 'label').save_to_disk('FOLDER'), then hub:./FOLDER"
+    raise DataError(
+        f"{where} has {what}; expected one ClassLabel, or a column called label ({', '.join(features)}){hint}"
+    )
+
+
+def feature_at(features: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        features = features.get(name) if isinstance(features, dict) else None
+    return features

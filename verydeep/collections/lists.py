@@ -1,0 +1,90 @@
+"""A list: one photo a line, as CSV, TSV, JSON lines or JSON.
+
+Columns: path, label, and optionally split, box ("x0 y0 x1 y1") and group, or other names that mean these (COLUMNS in
+table.py; columns.py takes the unambiguous). JSON: {"path", "label" or "labels", "split", "box" or "boxes": [{"label",
+"box"}], "group"}. Paths are relative to the list's folder; locate.py finds what lies elsewhere in it. Several lines of
+one path, however it is spelled, are one photo with several labels or boxes; lines without a label are left out.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from verydeep.collections.columns import NO_LABEL, PERHAPS_NONE, Chosen, as_flag, choose, split_said, whole_numbers
+from verydeep.collections.locate import located, slashes
+from verydeep.collections.table import Table, meaning_of, open_table
+from verydeep.data.groups import group_column
+from verydeep.data.manifest import Line, box_of, data_of_lines, photos_by_path, text_of
+from verydeep.data.record import DataSet
+from verydeep.errors import DataError
+from verydeep.words import several
+
+
+def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
+    """The data set of a list with at least so many classes, undivided. Raises DataError naming the line.
+
+    groups: the column that says them, instead of a known one.
+    """
+    table, root = open_table(path), path.parent
+    turned, group, unlabelled = slashes(root), group_column(table.names, groups), list[int]()
+    chosen = choose(table, lambda name: os.path.isfile(root / turned(name.strip())), group)
+    found = photos_by_path(path, lines_of(table, chosen, turned, unlabelled))
+    notes = [*table.notes, *chosen.notes]
+    if not found:
+        what = "no photo with a label" if unlabelled else "no photos"
+        raise DataError(f"{path} names {what}; expected a header 'path,label' and one photo a line")
+    if n := len(unlabelled):
+        notes.append(f"warning: {several(n, 'photos')} without a label left out, line {unlabelled[0]} for one")
+    as_class = whole_numbers({label for said in found.values() for label in said.labels})
+    if any(label != name for label, name in as_class.items()):
+        notes.append("classes are whole numbers: 1.0 is 1")
+    if odd := sorted(label for label in as_class if label.lower() in PERHAPS_NONE):
+        notes.append(f"warning: {odd[0]!r} is taken as a class; leave the label empty where there is none")
+    moved, more = located(path, list(found), root)
+    if moved:
+        found = {moved.get(key, key): said for key, said in found.items()}
+    data = data_of_lines(path, found, root, least, group, as_class)
+    columns = tuple(filter(None, table.names))
+    used = tuple(c for c in columns if c in chosen.used or meaning_of(c) not in ("", "group"))
+    return replace(data, columns=columns, notes=(*notes, *more), used=used)
+
+
+def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabelled: list[int]) -> Iterator[Line]:
+    """What the rows say, without those that have no label. Blanks around names do not count, nor a path's form."""
+    places, many = dict[tuple[str, ...], str](), len(chosen.split)
+    more = (name if name in table.names else "" for name in ("labels", "box", "boxes"))
+    columns = (chosen.path, chosen.label, chosen.group, *more, *chosen.split, *chosen.one_hot)
+    for number, (key, label, group, labels, box, boxes, *rest) in table.rows(columns):
+        where = f"{table.path} line {number}"
+        key = os.path.normpath(turned(text_of(key, "path", where)))
+        if (split := places.get(values := tuple(map(repr, rest[:many])), "?")) == "?":
+            try:
+                split = places[values] = split_said(chosen.split, rest[:many])
+            except ValueError as e:
+                raise DataError(f"{where}: {e}") from e
+        group = "" if group is None or group == "" else text_of(group, chosen.group, where)
+        if chosen.one_hot:
+            label = chosen.one_hot[[as_flag(value) for value in rest[many:]].index(True)]
+        given = labels if isinstance(labels, list) and labels else label
+        taken = [c for v in (given if isinstance(given, list) else (given,)) if (c := label_of(v, table, where))]
+        placed = []
+        for around in boxes if isinstance(boxes, list) else ({"box": box},):
+            if not isinstance(around, dict):
+                raise DataError(f"{where}: boxes expects a list of {{label, box}}")
+            if around.get("box") not in (None, ""):
+                taken.append(text_of(around.get("label") or next(iter(taken), None), "label", where))
+                placed.append((box_of(around["box"], where), taken[-1]))
+        if taken:
+            yield Line(number, key, split, group, tuple(dict.fromkeys(taken)), tuple(placed))
+        else:
+            unlabelled.append(number)
+
+
+def label_of(value: Any, table: Table, where: str) -> str:
+    """A label, or '' where a list says that there is none: an empty cell, null, nan."""
+    if (value is None and not table.cells) or str(value).strip().lower() in NO_LABEL:
+        return ""
+    return sys.intern(text_of(value, "label", where))

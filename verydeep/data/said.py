@@ -1,0 +1,37 @@
+"""What every verb that opens DATA says of it: how it was understood, what is passed over, classes that tell little."""
+
+import numpy as np
+
+from verydeep.data.groups import group_lines
+from verydeep.data.record import DataSet
+from verydeep.data.tree import listed
+from verydeep.words import several
+
+
+def data_lines(data: DataSet) -> list[str]:
+    return [*data.notes, *class_lines(data), *group_lines(data)]
+
+
+def class_lines(data: DataSet) -> list[str]:
+    """Classes of a single photo, and those that a test does not know."""
+    n = len(data.classes)
+    given = {s: p.labels for s, p in data.splits.items() if isinstance(p.labels, np.ndarray)}
+    counts = {s: np.bincount(own[own >= 0], minlength=n)[:n] for s, own in given.items()}
+    lines, total = list[str](), sum(counts.values(), np.zeros(n, np.int64))
+    if few := [data.classes[i] for i in np.flatnonzero(total == 1)]:
+        some = f"{several(len(few), 'classes')} of a single photo ({listed(few)})"
+        lines.append(f"warning: {some}, which is trained on or tested, never both")
+    for split, own in counts.items():
+        if split not in ("val", "test"):
+            continue
+        there = np.flatnonzero(own)
+        if len(there) == 1 < n:
+            only = data.classes[there[0]]
+            lines.append(
+                f"warning: the {split} photos are all of one class, {only!r:.60}, which tells nothing of others"
+            )
+        elif lacking := [data.classes[i] for i in np.flatnonzero(own == 0)]:
+            lines.append(
+                f"warning: {len(lacking)} of {several(n, 'classes')} have no {split} photo ({listed(lacking)})"
+            )
+    return lines

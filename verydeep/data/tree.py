@@ -1,0 +1,132 @@
+"""What lies in a folder: photos, folders, and what is passed over."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from verydeep.data import photo
+from verydeep.data.naming import is_hidden, is_storable, natural
+from verydeep.data.record import Names
+from verydeep.errors import DataError
+from verydeep.words import several
+
+# What lies beside photos and is none, by its ending; all else that is passed over is told.
+BESIDE = frozenset({
+    ".cfg", ".cls", ".csv", ".db", ".htm", ".html", ".index", ".ini", ".ipynb", ".json", ".jsonl", ".lnk", ".log", ".m",
+    ".mat", ".md", ".ndjson", ".names", ".py", ".rst", ".sh", ".toml", ".tsv", ".txt", ".url", ".xml", ".yaml", ".yml",
+})  # fmt: skip
+NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+[\W_]*")  # cat.0, cat_001, cat (1)
+
+
+@dataclass(eq=False)
+class Tree:
+    """A folder that is not hidden: its photos by name, the folders in it, links to folders, endings of other files.
+
+    `key` stands before the names of its photos, and is '' or ends in a slash.
+    """
+
+    path: str
+    key: str
+    photos: Names
+    below: dict[str, Tree]
+    links: list[str]
+    others: Counter[str]
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.key.rstrip("/") or self.path)
+
+    @property
+    def full(self) -> dict[str, Tree]:
+        """The folders in it that hold photos, at any depth."""
+        return {name: tree for name, tree in self.below.items() if any(t.photos for t in tree.walk())}
+
+    def walk(self) -> Iterator[Tree]:
+        """It and all folders below."""
+        yield self
+        for tree in self.below.values():
+            yield from tree.walk()
+
+    def all_keys(self) -> Iterator[str]:
+        """Paths of all photos in it, relative to DATA."""
+        return (tree.key + name for tree in self.walk() for name in tree.photos)
+
+    def __len__(self) -> int:
+        return sum(len(tree.photos) for tree in self.walk())
+
+    def opened(self) -> Tree:
+        """With what its links to folders lead to, as the classes of a folder may be links; below they are not followed.
+
+        The folders stand in natural order.
+        """
+        for name in self.links:
+            self.below[name] = tree_of(os.path.join(self.path, name), f"{self.key}{name}/")
+        self.below = {name: self.below[name] for name in sorted(self.below, key=natural)}
+        self.links = []
+        return self
+
+
+def tree_of(path: str | os.PathLike[str], key: str = "") -> Tree:
+    """A folder with all below, without a Path or a system call for each photo. Raises DataError for names not UTF-8."""
+    photos, below, links, others = list[str](), dict[str, Tree](), list[str](), Counter[str]()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            ending = os.path.splitext(entry.name)[1].lower()
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below[entry.name] = tree_of(entry.path, f"{key}{entry.name}/")
+            elif ending in photo.SUFFIXES and entry.is_file():
+                photos.append(entry.name)
+            elif entry.is_symlink() and entry.is_dir():
+                links.append(entry.name)
+            else:
+                others["links to nothing" if entry.is_symlink() and not os.path.exists(entry.path) else ending] += 1
+    if strange := next((name for name in photos if not is_storable(key + name)), None):
+        raise DataError(f"{os.fspath(path)!a}: the name {key + strange!a} is not UTF-8; rename it")
+    return Tree(os.fspath(path), key, Names.of(sorted(photos, key=natural)), below, links, others)
+
+
+def photo_names(*trees: Tree) -> Names:
+    """Photos at any depth in these folders, relative to DATA, in natural order."""
+    return Names.of(sorted((key for tree in trees for key in tree.all_keys()), key=natural))
+
+
+def repeated_words(names: Iterable[str]) -> list[str]:
+    """Of names such as cat.0 and dog_001 the words before the numbers, if there are several and each stands again."""
+    stems = [os.path.splitext(os.path.basename(name))[0] for name in names]
+    words = Counter(found[1] if (found := NUMBERED.fullmatch(stem)) else "" for stem in stems)
+    return sorted(words, key=natural) if len(words) > 1 and "" not in words and min(words.values()) > 1 else []
+
+
+def passed_over(trees: Iterable[Tree], what: str) -> list[str]:
+    """What is not taken of these folders, with their folders, in a line each."""
+    every = [tree for top in trees for tree in top.walk()]
+    strange, links = Counter[str](), [tree.key + name for tree in every for name in tree.links]
+    for tree in every:
+        strange.update({ending: n for ending, n in tree.others.items() if ending not in BESIDE})
+    lines = []
+    if n := strange.total():
+        kinds = ", ".join(f"{k} {ending or 'without an ending'}" for ending, k in strange.most_common(3))
+        some = f"{several(n, 'files')} {what} ({kinds}{', ...' if len(strange) > 3 else ''})"
+        read = ", ".join(sorted(photo.SUFFIXES))
+        lines.append(f"warning: passed over: {some}; what of them are photos, convert to one of {read}")
+    if links:
+        some = f"{several(len(links), 'links')} to folders {what} ({listed(links)})"
+        lines.append(f"warning: passed over: {some}; copy there what they lead to")
+    return lines
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Some names, each on one line whatever it holds."""
+    shown = ", ".join(repr(name)[1:-1][:60] for name in names[:most])
+    return shown + (", ..." if len(names) > most else "")
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted((d for d in root.iterdir() if d.is_dir() and not is_hidden(d.name)), key=lambda d: natural(d.name))

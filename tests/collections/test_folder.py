@@ -170,14 +170,13 @@ def test_a_list_that_cannot_be_taken_says_why(tmp_path: Path) -> None:
         open_data(str(tmp_path), SHARES)
 
 
-def test_a_list_beside_class_folders_is_not_used_without_a_word(tmp_path: Path) -> None:
+def test_a_list_beside_folders_that_are_no_classes_of_it_is_asked_about(tmp_path: Path) -> None:
     names = [f"part_{p}/{i}.png" for p in (1, 2) for i in range(4)]
     grow(tmp_path, *names)
     rows = "".join(f"{name},{'cat' if i % 2 else 'dog'}\n" for i, name in enumerate(names))
     (tmp_path / "labels.csv").write_text(f"path,label\n{rows}")
-    assert "warning: labels.csv names other classes than the folders and is not used; give" in said(
+    with pytest.raises(DataError, match=r"labels\.csv and the folders name different classes of the same photos; give"):
         open_data(str(tmp_path))
-    )
 
 
 @pytest.mark.parametrize("form", ["cat.{}.png", "cat_{:03}.png", "cat ({}).png", "cat-{}.png"])
@@ -479,3 +478,55 @@ def test_a_class_of_one_photo_is_told(tmp_path: Path, shares: tuple[float, float
     data = open_data(str(grow(tmp_path, *PETS, "owl/1.png")), shares)
     assert "warning: 1 class of a single photo (owl), which is trained on or tested, never both" in said(data)
     assert ("warning: 1 of 3 classes have no test photo (owl)" in said(data)) == bool(shares)
+
+
+def beside(tmp_path: Path, header: str, row: str) -> Path:
+    """Twelve photos in two class folders, and a list of all that has `row` for each."""
+    root = grow(tmp_path / "data", *(f"{c}/{i}.png" for c in ("cat", "dog") for i in range(6)))
+    rows = [row.format(c=c, i=i, p=i % 3, s="test" if i > 3 else "train") for c in ("cat", "dog") for i in range(6)]
+    (root / "list.csv").write_text("\n".join([header, *rows]))
+    return root
+
+
+def test_a_list_beside_class_folders_that_says_more_is_taken(tmp_path: Path) -> None:
+    """Its splits and its patients would be lost without a word."""
+    data = open_data(str(beside(tmp_path / "a", "path,label,split", "{c}/{i}.png,{c},{s}")), None)
+    assert {split: len(p) for split, p in data.splits.items()} == {"train": 8, "test": 4}
+    data = open_data(str(beside(tmp_path / "b", "path,label,patient", "{c}/{i}.png,{c},{c}{p}")), (0.3, 0.3))
+    assert "photos of one 'patient' stay together (12 photos in 6 groups)" in said(data)
+    data = open_data(str(beside(tmp_path / "c", "path,label", "{c}/{i}.png,{c}")), None)
+    assert "list.csv" not in said(data)
+
+
+def test_a_list_beside_class_folders_that_says_otherwise_is_refused(tmp_path: Path) -> None:
+    root = beside(tmp_path, "path,label", "{c}/{i}.png,{c}{p}")
+    with pytest.raises(DataError, match=r"list.csv and the folders name different classes .* --classes top"):
+        open_data(str(root), None)
+    assert open_data(str(root), None, classes="top").classes == ("cat", "dog")
+    (root / "list.csv").write_text("path,label\ncat/1.png,dog\n")
+    assert "warning: list.csv is not used, but the folders are" in said(open_data(str(root), None))
+
+
+def test_a_list_that_is_broken_is_told_though_another_is_taken(tmp_path: Path) -> None:
+    grow(tmp_path, *(f"images/{i}.png" for i in range(8)))
+    (tmp_path / "train.csv").write_text("path,label\nimages/0.png,cat,and more\n")
+    (tmp_path / "val.csv").write_text("".join(["path,label\n", *(f"images/{i}.png,{'ab'[i % 2]}\n" for i in range(8))]))
+    told = said(open_data(str(tmp_path), None))
+    assert "train.csv line 2: has 3 columns" in told
+
+
+def test_of_several_lists_none_is_taken_by_any_verb(tmp_path: Path) -> None:
+    grow(tmp_path, *(f"images/{i}.png" for i in range(8)))
+    for name in ("train", "val"):
+        rows = "".join(f"images/{i}.png,{'ab'[i % 2]}\n" for i in range(8))
+        (tmp_path / f"{name}.csv").write_text(f"path,label\n{rows}")
+    for shares in (None, SHARES):
+        with pytest.raises(DataError, match=r"train.csv, val.csv.* name its photos: give one"):
+            open_data(str(tmp_path), shares)
+
+
+def test_check_does_not_call_photos_of_a_list_passed_over(tmp_path: Path, capsys) -> None:
+    grow(tmp_path, *(f"{i}.png" for i in range(8)))
+    (tmp_path / "list.csv").write_text("".join(["path,label\n", *(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8))]))
+    assert main(["check", str(tmp_path), "--json"]) in (0, 1)
+    assert "loose-photos" not in {f["id"] for f in json.loads(capsys.readouterr().out)["findings"]}

@@ -476,3 +476,19 @@ def test_lines_without_end_of_one_photo_are_refused_soon(here: Path) -> None:
     rows = "".join(f"0.jpg,label {i}\n" for i in range(60_000))
     with pytest.raises(DataError, match=r"0\.jpg has more than 4,000 labels or boxes"):
         open_data(file(here, f"path,label\n{rows}".encode(), "a.csv"))
+
+
+def test_a_photo_in_place_of_the_header_is_refused(here: Path) -> None:
+    with pytest.raises(DataError, match=r"its first line is a photo and no header.* sed -i '1i path,label'"):
+        open_data(file(here, listed(header="", row="{},{}")))
+
+
+def test_a_patient_without_a_name_is_nobodys_group(here: Path) -> None:
+    rows = "".join(f"{name}.jpg,{c},{'NaN' if i % 2 else i}\n" for i, (name, c) in enumerate(TRUTH.items()))
+    groups = list(open_data(file(here, f"path,label,patient\n{rows}")).split("all").groups or ())
+    assert groups.count("") == len(TRUTH) // 2
+
+
+def test_label_and_labels_of_a_table_are_two_columns(here: Path) -> None:
+    rows = "".join(f"{name}.jpg,{c},{c}{i % 2}\n" for i, (name, c) in enumerate(TRUTH.items()))
+    assert "warning: the classes are those of 'label'" in notes_of(file(here, f"path,label,labels\n{rows}"))

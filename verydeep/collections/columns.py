@@ -1,6 +1,7 @@
 """What the columns of a list mean, by the names that people give them; the first of a meaning that serves is taken."""
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,11 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         path = rest[0]
     elif not path and not labels and len(rest) == 2:
         path, labels = rest[0], rest[1:]
+        if any(str(row[0]).strip() == labels[0] for _, row in table.rows(labels)):
+            raise DataError(
+                f"{table.path}: its first line is a photo and no header, as {labels[0]!r:.60} is a class too; "
+                f"add one: {shlex.join(['sed', '-i', '1i path,label', str(table.path)])}"
+            )
     if not path:
         raise lacking(table, "path", rest)
     rest = [c for c in rest if c != path]
@@ -103,7 +109,7 @@ def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
 
 
 def label_column(table: Table, found: Sequence[str]) -> tuple[str, list[str]]:
-    if len(found) == 1 or set(found) == {"label", "labels"}:
+    if len(found) == 1 or (set(found) == {"label", "labels"} and not table.cells):
         return found[0], []
     label, words = one_of(found, {tuple(map(str, row)) for _, row in table.rows(found)})
     if not label:

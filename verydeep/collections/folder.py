@@ -33,23 +33,45 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     except Unlabelled as e:
         lists = lists_in(root, (tree, *tree.below.values()), least, groups, reasons)
         if len(lists) == 1:
-            return by_list(root, tree, *lists.popitem())
+            return by_list(root, tree, *lists.popitem(), reasons)
         some = f"; the lists {listed([path.name for path in lists])} name its photos: give one of them as DATA"
         raise DataError("; ".join([str(e) + some * bool(lists), *reasons])) from e
     whole = "all" if "all" in found.photos else "train"
     names, notes = list(found.photos[whole]), found.notes
-    for path, data in lists_in(root, (tree,), least, groups, reasons).items():
-        if len(names) < 2:
-            return by_list(root, tree, path, data)
-        if set(data.classes) != set(names):
-            words = f"warning: {path.name} names other classes than the folders and is not used"
-            notes = [*notes, f"{words}; give {path} as DATA to take its own"]
+    lists = lists_in(root, (tree,), least, groups, reasons)
+    if lists and len(names) < 2:
+        if len(lists) > 1:
+            raise DataError(f"{root}: the lists {listed([p.name for p in lists])} name its photos: give one as DATA")
+        return by_list(root, tree, *lists.popitem(), reasons)
+    notes += [f"warning: {r}" for r in reasons if ".txt" not in r]
+    for path, data in lists.items():
+        how = beside_folders(data, {key: c for own in found.photos.values() for c, keys in own.items() for key in keys})
+        if how == "more" and not classes:
+            return by_list(root, tree, path, data, reasons)
+        if how == "other" and not classes:
+            raise DataError(
+                f"{root}: {path.name} and the folders name different classes of the same photos; give {path} as DATA "
+                "to take its own, or add --classes top to take the folders'"
+            )
+        if how != "same":
+            notes.append(f"warning: {path.name} is not used, but the folders are; give {path} as DATA to take its own")
     for split, own in found.photos.items():
         if strange := next((c for c in own if c not in found.photos[whole]), None):
             there, known = (found.levels[s].path if s in found.levels else root for s in (split, whole))
             raise DataError(f"{there} has the class {strange!r}; expected only those of {known}")
     splits = {split: labelled(root, split, own, names) for split, own in found.photos.items()}
     return DataSet(str(root), tuple(names), splits, notes=tuple(notes))
+
+
+def beside_folders(data: DataSet, folders: Mapping[str, str]) -> str:
+    """What a list says beside class folders, photo -> class: the `same`, `more` (splits or groups), `other` classes of
+    all photos, or `some`thing of a part of them."""
+    said = {key: data.classes[c] for p in data.splits.values() for key, c in zip(p.keys, p.targets(), strict=True)}
+    if not folders.keys() <= said.keys():
+        return "some"
+    if any(said[key] != name for key, name in folders.items()):
+        return "other"
+    return "more" if data.grouped_by or set(data.splits) != {"all"} else "same"
 
 
 def lists_in(
@@ -75,13 +97,17 @@ def lists_in(
     return good
 
 
-def by_list(root: Path, tree: Tree, path: Path, data: DataSet) -> DataSet:
+def by_list(root: Path, tree: Tree, path: Path, data: DataSet, reasons: Sequence[str]) -> DataSet:
     """The data set of a list, as one of the folder."""
     inside, splits = os.path.relpath(path.parent, root), dict[str, Photos]()
     for split, photos in data.splits.items():
         keys = (os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
         splits[split] = replace(photos, keys=Names.of(keys), place=os.path.join(root, ""))
-    notes = [f"the classes come from {path.name}, the list beside the photos", *data.notes]
+    notes = [
+        f"the classes come from {path.name}, the list beside the photos",
+        *data.notes,
+        *(f"warning: {r}" for r in reasons),
+    ]
     if (left := len(tree) - sum(map(len, splits.values()))) > 0:
         notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {path.name}")
     return replace(data, name=str(root), splits=splits, notes=tuple(notes))

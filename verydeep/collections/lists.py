@@ -65,7 +65,7 @@ def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabel
                 split = places[values] = split_said(chosen.split, rest[:many])
             except ValueError as e:
                 raise DataError(f"{where}: {e}") from e
-        group = "" if group is None or group == "" else text_of(group, chosen.group, where)
+        group = "" if group is None or str(group).strip().lower() in NO_LABEL else text_of(group, chosen.group, where)
         if chosen.one_hot:
             label = chosen.one_hot[[as_flag(value) for value in rest[many:]].index(True)]
         given = labels if isinstance(labels, list) and labels else label

@@ -91,8 +91,8 @@ def percentile_table(sizes: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     return titles, [[name, *(f"{v:g}" for v in sizes[name])] for name in MEASURED if sizes]
 
 
-def folder_findings(root: Path, classes: Level | None = None) -> list[Finding]:
-    """What lies in a folder of class folders and is passed over."""
+def folder_findings(root: Path, data: DataSet, classes: Level | None = None) -> list[Finding]:
+    """What lies in a folder of class folders and is passed over; photos that a list or their names tell of are not."""
     parts, lists = photo_folders(root, classes)
     levels = list(parts.values()) or [root]
     flat = parts.get("val") if lists else None  # whose photos lie beside no class folders, and are used
@@ -114,6 +114,8 @@ def folder_findings(root: Path, classes: Level | None = None) -> list[Finding]:
             if not used and kind != "link":
                 found[kind].append(path)
     hidden, links, loose = (sorted(os.path.relpath(p, root) for p in found[k]) for k in ("hidden", "link", "photo"))
+    known = {key for photos in data.splits.values() for key in photos.keys} if loose else set()
+    loose = [path for path in loose if path not in known]
     others = Counter(os.path.splitext(path)[1].lower() for path in found["file"]).most_common(MOST_EXAMPLES)
     shown = [{"name": f"{s or 'no suffix'} ({n})"} for s, n in others]
     named = of_names("hidden", hidden) + of_names("empty-class", empty) + of_names("loose-photos", loose)

@@ -40,7 +40,7 @@ def check(
     found += copy_findings(opened, facts, duplicates(facts, workers), drawn_by_default(opened))
     found += group_findings(opened, facts)
     if (root := Path(data).expanduser()).is_dir() and not data.startswith(("builtin:", "hub:")):
-        found += folder_findings(root, classes)
+        found += folder_findings(root, opened, classes)
     by_split = photos_by_class(opened).items()
     rows = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {

@@ -51,7 +51,7 @@ def judged(cells: Cells, classes: Sequence[str]) -> Verdict:
     share, doubt = max(most / photos, 1 / len(classes)), ""
     if len(truths) == 1 < len(classes):  # always saying it would be right, and so may a good net
         return Verdict(0.0, "")
-    if chance(right, photos, share) > SURE:
+    if chance(right, photos, share) > SURE >= chance(photos, photos, share):  # of two photos nothing could be said
         doubt = f"the net is no better than guessing: always saying {classes[largest]!r} would be right as often"
     if often >= ONE_ANSWER * photos and most < MOSTLY * photos:
         doubt = f"the net gives one answer, {classes[favourite]!r}, to nearly every photo"

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("beside others", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("beside others")
 
 

@@ -166,7 +166,7 @@ def test_a_list_in_the_one_folder_of_photos(tmp_path: Path) -> None:
 def test_a_list_that_cannot_be_taken_says_why(tmp_path: Path) -> None:
     grow(tmp_path, "train/1.png", "train/2.png")
     (tmp_path / "labels.csv").write_text("path,label\nelsewhere/one.png,cat\nelsewhere/two.png,dog\n")
-    with pytest.raises(DataError, match=r"no class folders.*labels.csv"):
+    with pytest.raises(DataError, match=r"no class folders.*labels.csv names 2 photos and none was found"):
         open_data(str(tmp_path), SHARES)
 
 
@@ -503,6 +503,8 @@ def test_a_list_beside_class_folders_that_says_otherwise_is_refused(tmp_path: Pa
     with pytest.raises(DataError, match=r"list.csv and the folders name different classes .* --classes top"):
         open_data(str(root), None)
     assert open_data(str(root), None, classes="top").classes == ("cat", "dog")
+    (root / "list.csv").write_text((root / "list.csv").read_text() + "\ncat/1.png,another")  # of two labels
+    assert "warning: list.csv is not used, but the folders are" in said(open_data(str(root), None))
     (root / "list.csv").write_text("path,label\ncat/1.png,dog\n")
     assert "warning: list.csv is not used, but the folders are" in said(open_data(str(root), None))
 

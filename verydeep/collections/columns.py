@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from verydeep.collections.table import COLUMNS, Table, meaning_of, named_as
-from verydeep.data.record import SPLIT_NAMES
+from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
 
-WORDS = SPLIT_NAMES | {"dev": "val", "eval": "test", "evaluation": "test", "holdout": "test"}
 FLAGS = {"is_val": "val", "is_test": "test", "is_train": "train"}
 TRUE, FALSE = frozenset({"true", "1", "1.0", "yes", "t", "y"}), frozenset({"false", "0", "0.0", "no", "f", "n", ""})
 NO_LABEL = frozenset({"", "nan", "null", "<na>", "\\n"})  # as empty cells are written by other programs
@@ -178,9 +177,9 @@ def split_columns(table: Table) -> tuple[tuple[str, ...], list[str]]:
         for own, value in zip(values.values(), row, strict=True):
             if len(own) <= FEW:
                 own.add("" if value is None else str(value).strip().lower())
-    worded = [c for c in found if values[c] & WORDS.keys()]
+    worded = [c for c in found if values[c] & SPLIT_WORDS.keys()]
     for c in worded:
-        if strange := sorted(values[c] - WORDS.keys() - {""}):
+        if strange := sorted(values[c] - SPLIT_WORDS.keys() - {""}):
             raise DataError(f"{table.path}: the column {c!r} says {strange[0]!r:.60}, expected train, val or test")
     if len(worded) > 1:
         raise doubtful(table, "split", worded)
@@ -205,9 +204,9 @@ def split_said(columns: Sequence[str], values: Sequence[Any]) -> str:
         return ""
     words = ["" if v is None else str(v).strip().lower() for v in values]
     if len(columns) == 1 and meaning_of(columns[0]) not in FLAGS:
-        if words[0] and words[0] not in WORDS:
+        if words[0] and words[0] not in SPLIT_WORDS:
             raise ValueError(f"the split is {words[0]!r:.100}, expected train, val or test")
-        return WORDS.get(words[0], "")
+        return SPLIT_WORDS.get(words[0], "")
     kinds = [FLAGS[meaning_of(c)] for c in columns]
     true = {kind for kind, word in zip(kinds, words, strict=True) if word in TRUE}
     if len(true) > 1:

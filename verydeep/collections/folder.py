@@ -66,6 +66,8 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
 def beside_folders(data: DataSet, folders: Mapping[str, str]) -> str:
     """What a list says beside class folders, photo -> class: the `same`, `more` (splits or groups), `other` classes of
     all photos, or `some`thing of a part of them."""
+    if not all(isinstance(p.labels, np.ndarray) for p in data.splits.values()):
+        return "some"  # of several labels a photo, which no folder can say
     said = {key: data.classes[c] for p in data.splits.values() for key, c in zip(p.keys, p.targets(), strict=True)}
     if not folders.keys() <= said.keys():
         return "some"

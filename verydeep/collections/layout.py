@@ -18,18 +18,14 @@ from verydeep.collections.levels import (
 )
 from verydeep.config import Level
 from verydeep.data.naming import natural
-from verydeep.data.record import Names
+from verydeep.data.record import SPLIT_WORDS, Names
 from verydeep.data.tree import Tree, listed, passed_over, photo_names
 from verydeep.errors import DataError
 from verydeep.words import several
 
-MEANINGS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
-}  # fmt: skip
 EITHER = re.compile("eval|holdout")  # of which train/, eval/ and test/ have one to validate on
 FILLING = "(?:data|files?|folder|images?|imgs?|photos?|pics?|pictures?|sets?|split)*"
-SPLIT = re.compile(f"{FILLING}({'|'.join(sorted(MEANINGS, key=len, reverse=True))}){FILLING}")
+SPLIT = re.compile(f"{FILLING}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){FILLING}")
 
 
 class Layout(NamedTuple):
@@ -114,7 +110,7 @@ def without_copies(here: Tree, notes: list[str]) -> None:
 def split_meant(name: str) -> str:
     """The split that a folder's name means, as Test_data, 2-valid and training set do, or ''."""
     found = SPLIT.fullmatch(re.sub(r"[\W\d_]+", "", name.casefold()))
-    return MEANINGS[found[1]] if found else ""
+    return SPLIT_WORDS[found[1]] if found else ""
 
 
 def split_folders(here: Tree, notes: list[str]) -> dict[str, Tree]:

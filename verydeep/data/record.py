@@ -28,6 +28,7 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+SPLIT_WORDS = SPLIT_NAMES | {"dev": "val", "eval": "test", "evaluation": "test", "holdout": "test"}  # of strangers
 CHUNK = 1 << 16
 
 

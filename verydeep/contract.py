@@ -36,7 +36,8 @@ class Contract:
     scales: tuple[Size, Size]
     order: Literal["RGB"] = "RGB"
     range: tuple[Literal[0], Literal[255]] = (0, 255)
-    task: Literal["classes"] = "classes"
+    task: Literal["classes", "SCR", "PCR"] = "classes"  # or a box: one for all classes, one for each (appendix A)
+    log_size: bool = False  # a box's width and height as logarithms
     origin: str = ""
     licence: str = ""
     sha256: str = ""
@@ -51,7 +52,8 @@ class Contract:
     @property
     def shape(self) -> Shape:
         sizes = self.crop, self.fc_width, self.base_width
-        return Shape(self.net, len(self.classes), *sizes, self.batch_norm, self.pooling)
+        outputs = {"classes": len(self.classes), "SCR": 4, "PCR": 4 * len(self.classes)}[self.task]
+        return Shape(self.net, outputs, *sizes, self.batch_norm, self.pooling)
 
     @property
     def test_scale(self) -> int:
@@ -80,7 +82,7 @@ def from_values(parsed: object, where: str) -> Contract:
     with reading_contract(where):
         if not isinstance(parsed, dict):
             raise ValueError("it is no object")
-        contract = record_of(Contract, {"reading": vars(BEFORE)} | parsed)
+        contract = record_of(Contract, {"reading": vars(BEFORE), "log_size": False} | parsed)
         if contract.scales[0] > contract.scales[1]:
             raise ValueError(f"scales: {list(contract.scales)} run backwards")
         _ = contract.shape, to_json(contract).encode()  # a net can have it; no half character, which no file can hold

@@ -13,7 +13,7 @@ from verydeep.contract import Contract, class_key
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
 from verydeep.errors import LongPhotoError, PhotoError
-from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Reduce, Settings, Shown, Spent, Told, passes, torch_scorer
+from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Reduce, Settings, Shown, Spent, Told, own_part, passes, torch_scorer
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.scores import Scores
 from verydeep.evaluate.views import Protocol, Scales, Step, View, components
@@ -139,15 +139,13 @@ def tally(
             raise PhotoError(photos.keys[id], f"{e.reason}; repair or remove it, or add --bad_photos skip")
         skipped.append((id, PhotoError(photos.keys[id], e.reason)))
 
-    order, step = photos.in_turn(), settings.batch
-    starts = range(ranks.rank * step, len(order), ranks.size * step)
-    own = np.concatenate([order[:0], *(order[i : i + step] for i in starts)])
+    own = own_part(photos, settings.batch, ranks)
     views = [(m, v) for m, e in enumerate(entrants) if isinstance(e.source, Classifier) for v in e.views]
     if views:
-        photos.expect(own)
+        photos.expect(np.array(own, np.int64))
     workers = workers_for(settings.workers, photos.in_memory)
     for ids, found in answers(
-        entrants, photos.open, own.tolist(), settings, workers=workers, on_bad=on_bad, spent=spent, progress=progress
+        entrants, photos.open, own, settings, workers=workers, on_bad=on_bad, spent=spent, progress=progress
     ):
         keep(ids, found)
         for m, by_step in enumerate([*found, *([fused(entrants, found)] if fusing else [])]):

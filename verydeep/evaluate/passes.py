@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order
+from verydeep.data.record import Photos
 from verydeep.errors import PhotoError
 from verydeep.evaluate.frames import Frames, LongPhotos, frames, inputs
 from verydeep.evaluate.views import MEANS, Protocol, View
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.pixels import FORWARD_PIXELS, both_ways
+from verydeep.ranks import Ranks
 
 CHUNK_PIXELS = 64 << 20  # of photos that are worked on together; their uint8 pixels take three times as many bytes
 CHUNK_BATCHES = 4
@@ -81,6 +83,7 @@ class Shown:
     views: Sequence[View]
     reduce: Reduce
     number: int = 0  # by which `Spent` counts it
+    apart: bool = False  # of a photo a list of what is made of each input and mirror image, instead of their mean
 
 
 @dataclass
@@ -120,7 +123,7 @@ def passes(
     nets: Sequence[Shown], open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, *,
     workers: int = 0, on_bad: OnBad | None = None, spent: Spent | None = None, progress: Told = lambda n: None,
     batches: int = CHUNK_BATCHES,
-) -> Iterator[tuple[list[int], list[dict[View, Tensor]]]]:  # fmt: skip
+) -> Iterator[tuple[list[int], list[dict[View, Any]]]]:  # fmt: skip
     """(ids, by net and view a value of each photo, N x ...) chunk by chunk in the order of the ids.
 
     A value is the mean of what `reduce` makes of a photo's inputs and their mirror images, on the CPU. A bad photo goes
@@ -138,6 +141,13 @@ def passes(
         began = time.perf_counter()
 
 
+def own_part(photos: Photos, batch: int, ranks: Ranks) -> list[int]:
+    """The photos that a rank tests: whole batches of its own, in an order that suits where they are."""
+    order = photos.in_turn()
+    starts = range(ranks.rank * batch, len(order), ranks.size * batch)
+    return np.concatenate([order[:0], *(order[i : i + batch] for i in starts)]).tolist()  # type: ignore[no-any-return]
+
+
 def chunks(seen: Iterable[tuple[int, Frames]], photos: int) -> Iterator[list[tuple[int, Frames]]]:
     """Photos in lists of at most so many, and of few more than CHUNK_PIXELS."""
     chunk, held = list[tuple[int, Frames]](), 0
@@ -153,10 +163,10 @@ def chunks(seen: Iterable[tuple[int, Frames]], photos: int) -> Iterator[list[tup
 
 def answered(
     nets: Sequence[Shown], photos: list[Frames], settings: Settings, spent: Spent, progress: Told
-) -> list[dict[View, Tensor]]:
+) -> list[dict[View, Any]]:
     """The values of one chunk; `progress` hears of its photos while they are worked on."""
     work = sum(view.cost(net.crop) for net in nets for view in net.views)
-    done, told, found = 0.0, 0, list[dict[View, Tensor]]()
+    done, told, found = 0.0, 0, list[dict[View, Any]]()
 
     def advance(cost: float) -> None:
         nonlocal done, told
@@ -178,14 +188,14 @@ def answered(
 
 def in_view(
     net: Shown, photos: Sequence[Frames], view: View, settings: Settings, advance: Callable[[float], None]
-) -> tuple[Tensor, int]:
-    """(values N x ..., pixels through the net) of photos in one view, averaged over mirror images and crops.
+) -> tuple[Any, int]:
+    """(values N x ..., pixels through the net) of photos in one view, averaged over mirror images and crops or apart.
 
     What is of one size goes through together, at most `batch` inputs and FORWARD_PIXELS at a time; of 25 crops each is
     one input, and its mirror image goes with it as far as FORWARD_PIXELS allow.
     """
     sizes: dict[tuple[int, ...], list[tuple[int, int, Pixels]]] = {}
-    each, total, through = 1, torch.empty(0), 0
+    each, total, through, apart = 1, torch.empty(0), 0, [list[Tensor]() for _ in photos]
     for n, made in enumerate(photos):
         shown = inputs(made, view, net.crop)
         each = len(shown)
@@ -196,18 +206,24 @@ def in_view(
         for i in range(0, len(members), size):
             rows, numbers, stack = zip(*members[i : i + size], strict=True)
             seen = Seen(view, net.crop, [photos[n].size for n in rows], list(numbers), False)
-            values = reduced(net, torch.from_numpy(np.stack(stack)).permute(0, 3, 1, 2), seen, mirror)
-            if not len(total):
-                total = values.new_zeros(len(photos), *values.shape[1:])
-            total.index_add_(0, torch.tensor(rows), values)
+            ways = reduced(net, torch.from_numpy(np.stack(stack)).permute(0, 3, 1, 2), seen, mirror)
+            if net.apart:
+                for way in ways:
+                    for n, value in zip(rows, way, strict=True):
+                        apart[n].append(value)
+            else:
+                values = sum(ways[1:], ways[0]) / len(ways)
+                if not len(total):
+                    total = values.new_zeros(len(photos), *values.shape[1:])
+                total.index_add_(0, torch.tensor(rows), values)
             advance(view.cost(net.crop) * len(rows) / (each * len(photos)))
             through += len(rows) * height * width * (1 + mirror)
-    return total / each, through
+    return apart if net.apart else total / each, through
 
 
-def reduced(net: Shown, photos: Tensor, seen: Seen, mirror: bool) -> Tensor:
-    """The values of uint8 inputs n x 3 x H x W, averaged with those of their mirror images, on the CPU."""
+def reduced(net: Shown, photos: Tensor, seen: Seen, mirror: bool) -> list[Tensor]:
+    """The values of uint8 inputs n x 3 x H x W, and those of their mirror images, on the CPU."""
     if not mirror:
-        return net.reduce(net.score(photos), seen).cpu()
+        return [net.reduce(net.score(photos), seen).cpu()]
     maps, mirrored = both_ways(net.score, photos)
-    return ((net.reduce(maps, seen) + net.reduce(mirrored, seen._replace(mirrored=True))) / 2).cpu()
+    return [net.reduce(maps, seen).cpu(), net.reduce(mirrored, seen._replace(mirrored=True)).cpu()]

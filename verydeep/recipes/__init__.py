@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from verydeep.config import Config, in_proportion, plain
+from verydeep.config import C, Config, in_proportion, plain
 from verydeep.errors import ConfigError
 from verydeep.fields import known, yaml_fields
 from verydeep.near import meant
@@ -38,10 +38,10 @@ def recipe_file(name: str) -> Path:
 
 def layered(
     recipe: str | None = None, *, files: Sequence[str | Path] = (), start: str | None = None, run: Path | None = None,
-    base: Config = PAPER, data: str | None = None, time: str = "10m", folds: int | None = None, download: bool = False,
+    base: C = PAPER, data: str | None = None, time: str = "10m", folds: int | None = None, download: bool = False,
     **words: Any,
-) -> Config:  # fmt: skip
-    """A configuration: `base`, or the paper's with a recipe; the shape of the net it starts from; recipe; files; words.
+) -> C:  # fmt: skip
+    """A configuration: `base`, or one of its kind with a recipe; the shape of the net it starts from; recipe; files; words.
 
     The recipe `auto` looks at DATA and chooses what trains in about this time, each fold of several; a run that goes on
     keeps its own.
@@ -49,19 +49,20 @@ def layered(
     files: YAML, later ones over earlier ones. start: a model to fine-tune, not read where `run` goes on from it.
     Raises ConfigError, and ModelError for a start.
     """
-    words = known(words, Config)
+    kind = type(base)
+    words = known(words, kind)
     first = [chosen_for(data, time, folds or 1, run, start, download, words)] if recipe == AUTO else []
     named = [recipe_file(recipe)] if recipe and not first else []
-    layers = first + [file_fields(Path(file)) for file in (*named, *files)] + [words]
+    layers = first + [file_fields(Path(file), kind) for file in (*named, *files)] + [words]
     if start:
-        layers = [shape_of(start, run), *layers, {"init_from": start}]
+        layers = [shape_of(start, run, kind), *layers, {"init_from": start}]
     merged = reduce(over, layers, {} if recipe else plain(base))
     if recipe in FINE_TUNING and not merged.get("init_from"):
         raise ConfigError(
             f"recipe: {recipe} is for a start from learnt weights, and none is named; "
             "'verydeep train --from MODEL' names one"
         )
-    return Config(**merged)
+    return kind(**merged)
 
 
 def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -100,10 +101,10 @@ def chosen_for(
     return (file_fields(recipe_file(recipe)) if recipe else {}) | fields
 
 
-def file_fields(file: Path) -> dict[str, Any]:
+def file_fields(file: Path, kind: type[Config] = Config) -> dict[str, Any]:
     """The fields that a YAML file sets. Raises ConfigError naming the file."""
     try:
-        return known(yaml_fields(file), Config)
+        return known(yaml_fields(file), kind)
     except OSError as e:
         raise ConfigError(f"config: {file} cannot be read ({e.strerror or e}); give a YAML file of fields") from e
     except ValueError as e:
@@ -112,11 +113,11 @@ def file_fields(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {e}") from e
 
 
-def shape_of(model: str, run: Path | None) -> dict[str, Any]:
+def shape_of(model: str, run: Path | None, kind: type[Config] = Config) -> dict[str, Any]:
     """The fields that a start brings; a run that goes on has them already, and does not need the start again."""
     from verydeep.run import has_state, read_config
 
-    if run and has_state(run) and (config := read_config(run)).init_from == model:
+    if run and has_state(run) and (config := read_config(run, kind)).init_from == model:
         return {name: getattr(config, name) for name in SHAPE}
     from verydeep.weights import Features, load_start
 

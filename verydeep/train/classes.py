@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.config import Config
+from verydeep.data.batches import class_of
 from verydeep.data.record import Photos
 from verydeep.errors import DataError
 from verydeep.evaluate.classify import count
@@ -18,7 +20,7 @@ from verydeep.evaluate.judge import judged
 from verydeep.evaluate.passes import Settings
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import Ranks
-from verydeep.train.loop import Facts
+from verydeep.train.loop import Facts, Goal, Validate
 from verydeep.train.skipped import Skipped
 
 WORDS = "top-1 error {train_error:.2f} % training, {val_error:.2f} % validation"
@@ -41,18 +43,21 @@ def class_weights(targets: npt.NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(len(targets) / (len(counts) * counts)).float()
 
 
-def guessing(classifier: Classifier) -> float:
-    """The loss of one who only guesses: ln(classes)."""
-    return math.log(classifier.net.classes)
+def classification(
+    classifier: Classifier, photos: Photos, val: Photos, name: str, config: Config, settings: Settings,
+    skipped: Skipped, ranks: Ranks,
+) -> Goal:  # fmt: skip
+    """Classes as the task. One who only guesses has a loss of ln(classes)."""
+    weight = class_weights(photos.targets()).to(settings.device) if config.balance == "loss" else None
+    objective = partial(cross_entropy, weight=weight, smoothing=config.label_smoothing)
+    validate = validation(classifier, val, name, settings, skipped, ranks)
+    return Goal(class_of(photos), objective, validate, WORDS, math.log(classifier.net.classes))
 
 
 def validation(
-    classifier: Classifier, photos: Photos, name: str, config: Config, device: torch.device, bf16: bool,
-    skipped: Skipped, ranks: Ranks,
-) -> Callable[[Callable[[int], None]], tuple[float, Facts]]:  # fmt: skip
+    classifier: Classifier, photos: Photos, name: str, settings: Settings, skipped: Skipped, ranks: Ranks
+) -> Validate:
     """(top-1 error in percent, the top-5 error) by the centre crop, whenever it is called."""
-    precision, batch = "bf16" if bf16 else "fp32", min(config.batch, 128)
-    settings = Settings(False, precision, device.type, batch, config.workers, config.bad_photos)  # type: ignore[arg-type]
 
     def validate(progress: Callable[[int], None]) -> tuple[float, Facts]:
         scores, bad = count(classifier, photos, settings, progress, ranks)

@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.config import Config
-from verydeep.data.batches import Batch, Batches
+from verydeep.data.batches import Batch, Batches, TargetOf
 from verydeep.errors import NonFiniteLoss
 from verydeep.net.classifier import Classifier
 from verydeep.net.vgg import VGG
@@ -32,21 +32,32 @@ FAR = 3  # times the loss of guessing, which even new layers seldom pass
 RANK_SEED = 0x9E3779B97F4A7C15  # odd, so that no two ranks share a seed
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # outputs, targets -> loss and error, summed over photos
 Facts = dict[str, float | str | None]  # "doubt", if any, says why nothing seems to be learnt
+Validate = Callable[[Callable[[int], None]], tuple[float, Facts]]
+
+
+class Goal(NamedTuple):
+    """What a task asks of the loop. What an error is, it says: that steers the rate, and the best net has the least.
+
+    validate: the error of the net as it is, and more facts of it for the record.
+    """
+
+    target_of: TargetOf
+    objective: Objective
+    validate: Validate
+    words: str  # of an epoch's record, as "error {train_error:.2f} training, {val_error:.2f} validation"
+    guessing: float = math.inf  # the loss of one who only guesses
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the loop works with. What an error is, the task says: it steers the rate, and the best net has the least.
-
-    validate: the error of the net as it is, and more facts of it for the record.
-    """
+    """What the loop works with; of its task what a Goal is."""
 
     config: Config
     run: Run
     classifier: Classifier
     batches: Batches
     objective: Objective
-    validate: Callable[[Callable[[int], None]], tuple[float, Facts]]
+    validate: Validate
     words: str  # of an epoch's record, as "error {train_error:.2f} training, {val_error:.2f} validation"
     device: torch.device
     bf16: bool

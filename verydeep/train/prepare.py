@@ -1,20 +1,21 @@
 """From a configuration and photos to a job, and through it: split, statistics, net, start, loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from verydeep.config import Config
-from verydeep.data.batches import Batches, bounds, class_of
+from verydeep.data.batches import Batches, bounds
 from verydeep.data.reading import Room, kept
 from verydeep.data.record import DataSet
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import NonFiniteLoss, RankError, RunError
+from verydeep.evaluate.passes import Settings
 from verydeep.hardware import computing, device_for, fast_allocation, free_memory, out_of_memory
 from verydeep.net.initialise import level
 from verydeep.net.inside import Memory
@@ -24,9 +25,9 @@ from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.run import Run, has_state, open_run
 from verydeep.train.advice import first_crops, say_data, say_start
-from verydeep.train.classes import WORDS, class_weights, cross_entropy, guessing, validation
+from verydeep.train.classes import classification
 from verydeep.train.cost import takes_bf16
-from verydeep.train.loop import Job, train
+from verydeep.train.loop import Goal, Job, train
 from verydeep.train.remember import ended_early, finished_at, kept_split, remember, threads_of
 from verydeep.train.skipped import Skipped
 from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
@@ -35,9 +36,20 @@ from verydeep.train.track import tracker
 from verydeep.words import several
 
 
+class Task(NamedTuple):
+    """What a net is trained for: its Goal, what its contract says of its answers, and the photos that it can use."""
+
+    goal: Callable[..., Goal] = classification
+    answers: Mapping[str, object] = {}
+    photos_of: Callable[[DataSet], DataSet] = lambda data: data
+
+
+CLASSES = Task()
+
+
 def run_training(
     data: str, config: Config, out: Path, download: bool = False, progress: Progress | None = None,
-    ranks: Ranks = ALONE, split: Path | None = None,
+    ranks: Ranks = ALONE, split: Path | None = None, task: Task = CLASSES,
 ) -> str:  # fmt: skip
     """Trains DATA into the run folder `out`, or goes on where it stopped; returns why it ended.
 
@@ -55,7 +67,7 @@ def run_training(
         opened = open_data(
             data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
         )
-        opened = opened.read_as(config.reading)
+        opened = task.photos_of(opened.read_as(config.reading))
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run, computing(config.threads or threads_of(out), run.say):
         with ranks.first_alone():
@@ -70,7 +82,7 @@ def run_training(
                 run.say(line)
             return ended
         with explained(config, out, ranks):
-            job = prepare(run, opened, config, progress, ranks)
+            job = prepare(run, opened, config, progress, ranks, task)
             try:
                 run.say(ended := train(job))
             finally:
@@ -100,7 +112,9 @@ def explained(config: Config, out: Path, ranks: Ranks) -> Iterator[None]:
         raise
 
 
-def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: Ranks = ALONE) -> Job:
+def prepare(
+    run: Run, data: DataSet, config: Config, progress: Progress, ranks: Ranks = ALONE, task: Task = CLASSES
+) -> Job:
     """Everything between a data set and the first step, said on the way."""
     fast_allocation()
     device = device_for(config.device)
@@ -112,7 +126,7 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     taken = inherited(run, start := start_of(config, resumes))
     with ranks.first_alone():
         statistics = statistics_of(run, photos, config, taken)
-    classifier = begin(config, data, statistics, taken)
+    classifier = begin(config, data, statistics, taken, task.answers)
     if not resumes:
         first_weights(run, classifier, config, start)
     if config.freeze:
@@ -122,16 +136,16 @@ def prepare(run: Run, data: DataSet, config: Config, progress: Progress, ranks: 
     classifier.to(device)
     classifier.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     skipped = Skipped(run, photos, config.bad_photos)
-    batches = Batches(photos, config, statistics, class_of(photos), skipped, ranks, device.type == "cuda")
-    validate = validation(classifier, kept(data.split("val"), room), data.name, config, device, bf16, skipped, ranks)
-    weight = class_weights(photos.targets()).to(device) if config.balance == "loss" else None
-    objective = partial(cross_entropy, weight=weight, smoothing=config.label_smoothing)
+    precision, val = "bf16" if bf16 else "fp32", kept(data.split("val"), room)
+    settings = Settings(False, precision, device.type, min(config.batch, 128), config.workers, config.bad_photos)  # type: ignore[arg-type]
+    goal = task.goal(classifier, photos, val, data.name, config, settings, skipped, ranks)
+    batches = Batches(photos, config, statistics, goal.target_of, skipped, ranks, device.type == "cuda")
     track = tracker(config.track if run.writes else "none", run.path)
     if config.level and not resumes:
         level(classifier.net, first_crops(batches, classifier, device)[0])
     job = Job(
-        config, run, classifier, batches, objective, validate, WORDS, device, bf16,
-        progress, track, guessing(classifier), ranks,
+        config, run, classifier, batches, goal.objective, goal.validate, goal.words, device, bf16,
+        progress, track, goal.guessing, ranks,
     )  # fmt: skip
     if not resumes and run.writes:
         say_start(job, statistics)

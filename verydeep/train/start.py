@@ -1,6 +1,7 @@
 """Where a net starts: random weights, or another net's with its input (section 3.1, appendix A)."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from verydeep.config import Config
@@ -73,7 +74,9 @@ def statistics_of(run: Run, photos: Photos, config: Config, taken: Inherited | N
     return found
 
 
-def begin(config: Config, data: DataSet, statistics: Statistics, taken: Inherited | None) -> Classifier:
+def begin(
+    config: Config, data: DataSet, statistics: Statistics, taken: Inherited | None, answers: Mapping[str, object] = {}
+) -> Classifier:
     """A new Classifier with its contract; mean, standard deviation and licence are those of its start."""
     red, green, blue = (round(v, 4) for v in statistics.mean)
     spread = max(round(math.sqrt(sum(statistics.eigenvalues) / 3), 4), 1.0)
@@ -84,7 +87,7 @@ def begin(config: Config, data: DataSet, statistics: Statistics, taken: Inherite
         origin = f"{origin}, from a net {taken.origin or 'of unknown origin'}"
     contract = Contract.of(
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
-        licence=taken.licence if taken else "", reading=config.reading,
+        licence=taken.licence if taken else "", reading=config.reading, **answers,
     )  # fmt: skip
     classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout
@@ -106,7 +109,8 @@ def start_from(run: Run, classifier: Classifier, model: str, start: Classifier, 
     """
     net, given = classifier.net, start.contract
     same = start.net.name == net.name
-    last = list(map(class_key, given.classes)) == list(map(class_key, classifier.contract.classes))
+    wanted = classifier.contract
+    last = given.task == wanted.task and [*map(class_key, given.classes)] == [*map(class_key, wanted.classes)]
     pairs = copy_layers(net, start.net, last)
     copied = {pair.split(" -> ")[1] for pair in pairs}
     fresh = [name for name, _ in net.named_children() if name not in copied]

@@ -106,12 +106,13 @@ class Trains(Verb):
         parser.flag("recipe", f"a named set of fields: {', '.join(named)}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
-        parser.add_fields(Config, cls.config, explained(Config), cls.REFUSED)
+        kind = type(cls.config)
+        parser.add_fields(kind, cls.config, explained(kind), cls.REFUSED)
 
     @classmethod
     def asked(cls, found: Namespace) -> Verb:
         layers = {name: getattr(found, name) for name in ("recipe", "from", "files") if hasattr(found, name)}
-        return cls.of(given(found, cls), given(found, Config), **layers)
+        return cls.of(given(found, cls), given(found, type(cls.config)), **layers)
 
     @classmethod
     def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:

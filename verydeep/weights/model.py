@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.near import meant
@@ -30,6 +30,16 @@ class Location(NamedTuple):
 def load(model: str | Path) -> Classifier:
     """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ConfigError and ModelError."""
     return with_fc(load_or_features(model), model)
+
+
+def load_task(model: str | Path, task: Literal["classes", "boxes"]) -> Classifier:
+    """As `load`, for one of two tasks. Raises ModelError where the net has the other."""
+    found = load(model)
+    if (found.contract.task == "classes") != (task == "classes"):
+        says, verb = ("what", "train") if task == "classes" else ("where", "localise train")
+        other = "where" if task == "classes" else "what"
+        raise ModelError(f"{model} says {other} things are; expected a net that says {says}, as 'verydeep {verb}' makes")
+    return found
 
 
 def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:

@@ -1,0 +1,1 @@
+"""Where is it? Boxes of the paper's nets (appendix A). The door: what other rooms use."""

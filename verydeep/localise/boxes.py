@@ -1,0 +1,78 @@
+"""Boxes and what a net says of them: (centre x, centre y, width, height) of a crop, each in its sides (appendix A).
+
+Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo. A net's box may reach beyond its crop.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from verydeep.data.augment import Geometry
+from verydeep.data.photo import scaled_size
+from verydeep.data.record import Photos
+
+Floats = npt.NDArray[np.float64]
+SMALLEST = 1e-3  # of a crop: logarithms of less say nothing, and no box of a net is smaller
+T = TypeVar("T", Floats, Tensor)
+
+
+def boxes_of(photos: Photos, id: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(boxes N x 4, classes N) of a photo."""
+    found = photos.boxes.get(id, ())
+    return np.array([b for b, _ in found]).reshape(-1, 4), np.array([label for _, label in found], np.int64)
+
+
+def in_crop(boxes: Floats, geometry: Geometry, crop: int, height: int, width: int) -> Floats:
+    """Boxes N x 4 of a photo of this height and width as the crop shows them, mirrored where it is: 0 to 1 inside."""
+    rows, columns = scaled_size(height, width, geometry.scale)
+    across, down = columns / width, rows / height
+    found = (boxes * [across, down, across, down] - [geometry.left, geometry.top] * 2) / crop
+    return np.stack([1 - found[:, 2], found[:, 1], 1 - found[:, 0], found[:, 3]], 1) if geometry.flip else found
+
+
+def said_as(boxes: Floats, log_size: bool) -> Floats:
+    """Boxes of a crop, ... x 4, as a net is to say them: centre and size, or the logarithm of the size."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    size = np.log(np.maximum(high - low, SMALLEST)) if log_size else high - low
+    return np.concatenate([(low + high) / 2, size], -1)
+
+
+def boxes_said(said: Tensor, log_size: bool) -> Tensor:
+    """Boxes (x0, y0, x1, y1) of a crop, ... x 4, from what a net says of them."""
+    centre, size = said[..., :2], said[..., 2:]
+    half = (size.clamp(max=5).exp() if log_size else size.clamp(min=SMALLEST)) / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def in_photo(boxes: Tensor, windows: Tensor, mirrored: bool) -> Tensor:
+    """Boxes ... x R x 4 of crops, which lie in the photo as the windows ... x 4 say, in pixels of the photo."""
+    if mirrored:
+        boxes = torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
+    corner, side = windows[..., None, :2], windows[..., None, 2:] - windows[..., None, :2]
+    return boxes * side.repeat_interleave(1, -1).tile(2) + corner.tile(2)
+
+
+def clipped(boxes: Floats, height: int, width: int) -> Floats:
+    """The parts of boxes ... x 4 that lie in the photo."""
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def area(boxes: T) -> T:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def share_inside(boxes: Floats) -> Floats:
+    """Which share of each box of a crop lies in it, N."""
+    inside = np.clip(boxes, 0, 1)
+    return np.asarray(area(inside) / np.maximum(area(boxes), 1e-12))
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union of boxes ... x 4, one by one as they broadcast; 0 where a box has no area."""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    both = np.prod(np.maximum(high - low, 0), -1)
+    union = area(a) + area(b) - both
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))

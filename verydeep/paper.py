@@ -89,3 +89,17 @@ TABLE_6: tuple[tuple[str, str, float, float, float | None], ...] = (
     ("D+E", "crops", 23.9, 7.2, None),
     ("D+E", "both", 23.7, 6.8, 6.8),
 )
+
+# Appendix A, error in %: task, which layers are trained; S = 384, the class given, one crop.
+TABLE_8: tuple[tuple[str, str, float], ...] = (
+    ("SCR", "1st and 2nd FC", 36.4),
+    ("PCR", "1st and 2nd FC", 34.3),
+    ("PCR", "all", 33.1),
+)
+# S | Q, top-5 error of validation and test.
+TABLE_9: tuple[tuple[str, str, float, float | None], ...] = (
+    ("256", "256", 29.5, None),
+    ("384", "384", 28.2, 26.7),
+    ("384", "352, 384", 27.5, None),
+    ("256 and 384", "256 and 352, 384", 26.9, 25.3),
+)

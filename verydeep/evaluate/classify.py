@@ -12,7 +12,7 @@ from torch import Tensor
 from verydeep.contract import Contract, class_key
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
-from verydeep.errors import LongPhotoError, PhotoError
+from verydeep.errors import LongPhotoError, ModelError, PhotoError
 from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Reduce, Settings, Shown, Spent, Told, own_part, passes, torch_scorer
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.scores import Scores
@@ -46,6 +46,8 @@ class Entrant:
 def entrant(name: str, classifier: Classifier, steps: Sequence[Step], scales: Scales) -> Entrant:
     """A model that will see the photos. Raises ConfigError for a Q below its crop."""
     contract = classifier.contract
+    if contract.task != "classes":
+        raise ModelError(f"{name or 'the model'} says where things are, not what; try 'verydeep localise'")
     return Entrant(name, contract, classifier, {step: components(step, contract, scales) for step in steps})
 
 

@@ -1,1 +1,12 @@
 """Where is it? Boxes of the paper's nets (appendix A). The door: what other rooms use."""
+
+from verydeep.localise.answer import found_in, locate, print_found
+from verydeep.localise.evaluate import evaluate_boxes, locator_of
+from verydeep.localise.page import box_report, results_words
+from verydeep.localise.results import evaluate_any
+from verydeep.localise.task import train_boxes
+
+__all__ = [
+    "box_report", "evaluate_boxes", "evaluate_any", "found_in", "locate", "locator_of", "print_found",
+    "results_words", "train_boxes",
+]  # fmt: skip

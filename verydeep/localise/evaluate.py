@@ -16,8 +16,8 @@ from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.passes import Settings, own_part
 from verydeep.evaluate.sample import Sample, class_numbers, photos_for
 from verydeep.evaluate.views import Scales, scales_for
-from verydeep.localise.boxes import Floats, area
-from verydeep.localise.measure import COLUMNS, KINDS, Locator, Looked, Truth, truth_of
+from verydeep.localise.boxes import Floats, relative
+from verydeep.localise.measure import COLUMNS, KINDS, Locator, Truth, truth_of
 from verydeep.localise.merge import MERGES
 from verydeep.localise.task import RIGHT, with_boxes
 from verydeep.progress import Progress
@@ -26,6 +26,7 @@ from verydeep.weights import load_task
 
 CURVE = tuple(np.linspace(0.3, 0.9, 13).round(2).tolist())  # IoU above which a box is right
 MOST_TO_CHOOSE_ON = 2_000  # validation photos
+SHOWN, FEW = 24, 8  # wrong boxes in a record, and true boxes of a photo
 
 
 class Rates(NamedTuple):
@@ -34,6 +35,7 @@ class Rates(NamedTuple):
     ids: list[int]
     iou: Floats  # N x KINDS x COLUMNS
     classes: Floats  # N x 2: the first, one of the first five
+    pairs: list[Any]  # of each photo (class, probability, box, true boxes) of the first pair
     skipped: list[tuple[str, str]]
 
 
@@ -73,13 +75,13 @@ def evaluate_boxes(
         "task": [net.contract.task for net in locator.nets], "scales": [list(s) for s in locator.scales],
         "merge": merge, "threshold": threshold, "chosen_on": chosen_on, "chosen_photos": len(choosing.photos),
         "tried": errors, "mean_box": mean.tolist(), "classes": list(names), "photos_sha256": tested.fingerprint(),
-        **counted(found), "version": verydeep.__version__,
+        **counted(found), "worst": worst(found, tested.photos, names), "version": verydeep.__version__,
     }  # fmt: skip
 
 
 def locator_of(models: Sequence[str], classifier: str, scales: Scales, merge: str, settings: Settings) -> Locator:
     """Box nets and the net that says what is there, classes numbered as the first does. Raises ModelError."""
-    what, nets = load_task(classifier, "classes"), [load_task(m, "boxes") for m in models]
+    nets, what = [load_task(m, "boxes") for m in models], load_task(classifier, "classes")
     own = nets[0].contract.classes
     columns = [class_numbers(own, models[0], n.contract.classes, m)
                for m, n in zip((classifier, *models), (what, *nets), strict=True)]  # fmt: skip
@@ -103,6 +105,18 @@ def counted(found: Rates) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def worst(found: Rates, photos: Photos, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The first pairs that are wrong, the surest class first."""
+    wrong = [n for n in range(len(found.ids)) if found.iou[n, 0, COLUMNS.index("top1")] <= RIGHT]
+    wrong.sort(key=lambda n: -found.pairs[n][1])
+    rows = [(found.ids[n], *found.pairs[n]) for n in wrong[:SHOWN]]
+    return [
+        {"id": id, "photo": photos.keys[id], "class": names[label], "probability": p, "box": box,
+         "truth": [{"class": names[c], "box": b} for c, b in own], "split": photos.split}
+        for id, label, p, box, own in rows
+    ]  # fmt: skip
+
+
 class Looks(NamedTuple):
     """A look at many photos by several ranks. numbers: the net's of each class of the data."""
 
@@ -115,7 +129,7 @@ class Looks(NamedTuple):
         """(the threshold with the fewest top-5, then top-1 errors, the mean box relative to the photo, the errors)."""
         grid = MERGES[locator.merge][1]
         rows = [
-            [*largest(truth, seen), *(x for answers in locator.pairs(seen, grid) for x in wrong(answers, truth))]
+            [*relative(truth.largest, seen.size), *(x for answers in locator.pairs(seen, grid) for x in wrong(answers, truth))]
             for _, seen, truth in self.each(locator, photos, "choosing the threshold", [])
         ]
         every = np.array([row for part in self.ranks.gather(rows) for row in part]).reshape(-1, 4 + 2 * len(grid))
@@ -136,11 +150,15 @@ class Looks(NamedTuple):
             fixed = mean * [width, height, width, height], np.array([0.0, 0, width, height])
             others = [truth.rated(box, box, [(c, box) for c, _ in pairs]) for box in fixed]
             right = [c in truth.labels for c in np.argsort(-seen.posteriors, kind="stable")[: len(pairs)]]
-            rows.append((id, [truth.rated(given, dense.box, pairs), *others], [float(right[0]), float(any(right))]))
-        every = sorted(chain(*self.ranks.gather(rows)))
+            label, box = pairs[0]
+            own = [(int(c), b.round(1).tolist()) for c, b in zip(truth.labels[:FEW], truth.boxes[:FEW], strict=True)]
+            first = label, round(float(seen.posteriors[label]), 4), box.round(1).tolist(), own
+            ious = [truth.rated(given, dense.box, pairs), *others]
+            rows.append((id, ious, [float(right[0]), float(any(right))], first))
+        every = sorted(chain(*self.ranks.gather(rows)), key=lambda row: row[0])
         lost = [(p, r) for part in self.ranks.gather(skipped) for p, r in part]
-        ids, ious, classes = zip(*every, strict=True) if every else ((), (), ())
-        return Rates(list(ids), np.array(ious), np.array(classes), lost)
+        ids, ious, classes, firsts = zip(*every, strict=True) if every else ((), (), (), ())
+        return Rates(list(ids), np.array(ious), np.array(classes), list(firsts), lost)
 
     def each(self, locator: Locator, photos: Photos, label: str, skipped: list[tuple[str, str]]) -> Any:
         """(id, Looked, Truth) of the rank's own photos."""
@@ -155,14 +173,11 @@ class Looks(NamedTuple):
         with self.progress.bar(len(photos), label) as advance:
             tell = lambda n: advance(n * self.ranks.size, "")  # noqa: E731
             for id, seen in locator.looks(photos.open, own, workers=workers, on_bad=on_bad, progress=tell):
-                yield id, seen, truth_of(photos, id, self.numbers, targets[id], seen.size)
-
-
-def largest(truth: Truth, seen: Looked) -> list[float]:
-    """The largest box of the photo's own class, relative to the photo."""
-    own = truth.boxes[truth.labels == truth.label] if truth.label in truth.labels else truth.boxes
-    height, width = seen.size
-    return list(own[area(own).argmax()] / [width, height, width, height])
+                truth = truth_of(photos, id, self.numbers, targets[id], seen.size)
+                if len(truth.boxes):
+                    yield id, seen, truth
+                else:
+                    skipped.append((photos.keys[id], "its boxes lie outside of it"))
 
 
 def wrong(answers: Sequence[Any], truth: Truth) -> tuple[bool, bool]:

@@ -13,7 +13,7 @@ from verydeep.data.record import Photos
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Scorer, Settings, Shown, Told, passes, torch_scorer
 from verydeep.evaluate.views import View
-from verydeep.localise.boxes import Floats, boxes_of, clipped, iou
+from verydeep.localise.boxes import Floats, area, boxes_of, clipped, iou
 from verydeep.localise.merge import MERGES, answers_at
 from verydeep.localise.places import boxes_at, scores_at
 from verydeep.net.classifier import Classifier
@@ -138,6 +138,12 @@ class Truth(NamedTuple):
     labels: npt.NDArray[np.int64]
     label: int
 
+    @property
+    def largest(self) -> Floats:
+        """The largest box of the photo's own class, or if it has none, of all."""
+        own = self.boxes[self.labels == self.label] if self.label in self.labels else self.boxes
+        return np.asarray(own[area(own).argmax()])
+
     def best(self, label: int, box: Floats) -> float:
         """The greatest IoU with a true box of a class; 0 where there is none."""
         return float(iou(self.boxes[self.labels == label], box).max(initial=0))
@@ -149,6 +155,8 @@ class Truth(NamedTuple):
 
 
 def truth_of(photos: Photos, id: int, numbers: npt.NDArray[np.int64], label: int, size: tuple[int, int]) -> Truth:
-    """By the net's numbers of the classes. Boxes are cut to the photo."""
+    """By the net's numbers of the classes. Boxes are cut to the photo; those outside of it are left out."""
     boxes, labels = boxes_of(photos, id)
-    return Truth(clipped(boxes, *size), numbers[labels], int(numbers[label]))
+    boxes = clipped(boxes, *size)
+    inside = area(boxes) > 0
+    return Truth(boxes[inside], numbers[labels[inside]], int(numbers[label]))

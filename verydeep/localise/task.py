@@ -1,10 +1,10 @@
-"""Boxes as the loop's task: the configuration, the targets, the loss and the validation (appendix A)."""
+"""Boxes as the loop's task: the targets, the loss and the validation (appendix A)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Annotated, Literal
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,41 +12,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep.config import Config
+from verydeep.box_config import BoxConfig
 from verydeep.data.batches import Cut, TargetOf
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
 from verydeep.errors import DataError
 from verydeep.evaluate.passes import Settings, own_part
-from verydeep.files.records import Share, Within
-from verydeep.localise.boxes import Floats, area, boxes_of, boxes_said, clipped, in_crop, iou, said_as, share_inside
-from verydeep.localise.measure import Locator
+from verydeep.evaluate.sample import class_numbers
+from verydeep.hardware import device_for
+from verydeep.localise.boxes import Floats, area, boxes_of, boxes_said, clipped, in_crop, iou, relative, said_as, share_inside
+from verydeep.localise.maps import boxes_from_maps, class_maps
+from verydeep.localise.measure import Locator, truth_of
 from verydeep.net.classifier import Classifier
-from verydeep.ranks import Ranks
+from verydeep.progress import Progress
+from verydeep.ranks import ALONE, Ranks
 from verydeep.train.loop import Facts, Goal
-from verydeep.train.prepare import Task
+from verydeep.train.prepare import Task, run_training
 from verydeep.train.skipped import Skipped
+from verydeep.weights import load_task
 
 RIGHT = 0.5  # the least intersection over union of a right box is above this
 WORDS = "{train_error:.2f} % of boxes wrong in training, {val_error:.2f} % in validation (mean IoU {val_iou:.3f})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BoxConfig(Config):
-    boxes: Literal["SCR", "PCR"] = "PCR"
-    """One box for all classes, or one for each class (appendix A)."""
-    box_loss: Literal["euclidean", "smooth-l1"] = "euclidean"
-    """Half the squared distance to the true box, or that near it and the distance far from it (Girshick 2015)."""
-    log_size: bool = False
-    """Width and height as logarithms (Girshick 2014)."""
-    least_seen: Share = 0.5
-    """A box of which a crop shows less than this share is not asked for there; others are asked for whole (open)."""
-    lr: Annotated[float, Within(0, above=True)] = 1e-3
-    """Learning rate at the start (appendix A)."""
+def train_boxes(
+    data: str, config: BoxConfig, out: Path, download: bool = False, progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+) -> str:  # fmt: skip
+    """Trains boxes on DATA into a run folder, or goes on where it stopped; returns why it ended. Raises as training."""
+    photos_of = partial(with_map_boxes, config=config) if config.boxes_from == "map" else with_boxes
+    task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of)
+    return run_training(data, config, out, download, progress, ranks, task=task)
 
 
-def box_task(config: BoxConfig) -> Task:
-    return Task(partial(goal), {"task": config.boxes, "log_size": config.log_size}, with_boxes)
+def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
+    """Photos for training and validation with the box of the start's class map for their class, whatever they had."""
+    net = load_task(str(config.init_from), "classes")
+    numbers = class_numbers(data.classes, data.name, net.contract.classes, str(config.init_from))
+    settings, splits = Settings(device=device_for(config.device).type, workers=config.workers), dict(data.splits)
+    for name in {"train", "val"} & splits.keys():
+        photos, targets, boxes = splits[name], splits[name].targets(), {}
+        for id, size, map_of in class_maps(net, photos.open, range(len(photos)), settings, on_bad=lambda *bad: None):
+            box = boxes_from_maps(map_of(int(numbers[targets[id]])), config.map_threshold, size)
+            boxes[id] = ((tuple(box.tolist()), int(targets[id])),)
+        splits[name] = replace(photos, boxes=boxes)
+    note = f"boxes are those of the class map of {config.init_from}, at {config.map_threshold:g} of its height"
+    return with_boxes(replace(data, splits=splits, notes=(*data.notes, note)))
 
 
 def with_boxes(data: DataSet) -> DataSet:
@@ -54,12 +65,14 @@ def with_boxes(data: DataSet) -> DataSet:
     splits, notes = dict(data.splits), list(data.notes)
     for name, photos in data.splits.items():
         ids = np.array([i for i in range(len(photos)) if photos.boxes.get(i)], np.int64)
-        if not len(ids):
+        if not len(ids) and name == "test":
+            splits[name] = photos.take(ids, name)
+        elif not len(ids):
             raise DataError(
                 f"{data.name}: none of the {len(photos)} photos of {name} has a box; expected a list with a column "
                 "'box' of x0 y0 x1 y1 in pixels, or what a labelling tool exports (VOC XML, COCO, YOLO, ...)"
             )
-        if len(ids) < len(photos):
+        elif len(ids) < len(photos):
             splits[name] = photos.take(ids, name)
             notes.append(f"{len(photos) - len(ids)} of the {len(photos)} photos of {name} have no box and are left out")
     return replace(data, splits=splits, notes=tuple(notes))
@@ -107,8 +120,8 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
 def given_class(
     net: Classifier, photos: Photos, settings: Settings, progress: Callable[[int], None], skipped: Skipped, ranks: Ranks
 ) -> tuple[Floats, Floats]:
-    """Test 1: of each photo, N, the IoU of the box in the centre crop with one of the photo's class; and N x 4, the
-    largest of those, relative to the photo."""
+    """Test 1: of each photo with a box inside, N, the IoU of the net's box in the centre crop with one of the photo's
+    class; and N x 4, the largest of those, relative to the photo."""
     every = np.arange(len(net.contract.classes))
     locator, targets = Locator(net, [net], [()], [every, every], settings), photos.targets()
     workers, rows = workers_for(settings.workers, photos.in_memory), list[list[float]]()
@@ -116,11 +129,10 @@ def given_class(
         photos.open, own_part(photos, settings.batch, ranks), workers=workers, on_bad=skipped, progress=progress,
         dense=False,
     ):  # fmt: skip
-        boxes, labels = boxes_of(photos, id)
-        own = clipped(boxes[labels == targets[id]] if targets[id] in labels else boxes, *seen.size)
-        height, width = seen.size
-        largest = own[area(own).argmax()] / [width, height, width, height]
-        rows.append([iou(own, seen.given_box(targets[id])).max(), *largest])
+        truth = truth_of(photos, id, every, targets[id], seen.size)
+        if len(truth.boxes):
+            own = truth.best(truth.label, seen.given_box(truth.label))
+            rows.append([own, *relative(truth.largest, seen.size)])
     for key, reason in chain(*ranks.gather(skipped.unlisted)):
         skipped.list(key, reason)
     skipped.unlisted.clear()

@@ -1,0 +1,92 @@
+"""Boxes without boxes: where the dense class map of a classification net is high, by one threshold.
+
+MaxBoxAcc (Choe 2020): the box of the largest part of the map above a threshold is right at an IoU of 0.5 or more.
+MaxBoxAccV2: the best of the boxes of all parts, the mean over IoU 0.3, 0.5 and 0.7. Both take the best threshold.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from verydeep.evaluate.passes import OnBad, Settings, Shown, Told, passes, torch_scorer
+from verydeep.evaluate.views import View
+from verydeep.localise.boxes import Floats
+from verydeep.localise.places import scores_at
+from verydeep.net.classifier import Classifier
+
+GRID = 48  # points a side on which a map is looked at
+THRESHOLDS = tuple(n / 20 for n in range(1, 20))  # from the least value of a photo's map, 0, to the greatest, 1
+FINER = 3  # Q in training scales: a map of several cells, whose windows see parts of what the net was trained on
+
+
+def class_maps(
+    classifier: Classifier, open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings,
+    scale: int | None = None, *, workers: int = 0, on_bad: OnBad | None = None, progress: Told = lambda n: None,
+) -> Iterator[tuple[int, tuple[int, int], Callable[[int], Floats]]]:  # fmt: skip
+    """(id, size of the photo, the map of any class: GRID x GRID from 0 to 1 over the whole photo)."""
+    view, sizes = View("dense", scale or FINER * classifier.contract.test_scale), dict[int, tuple[int, int]]()
+
+    def opened(id: int) -> Image.Image:
+        image = open_photo(id)
+        sizes[id] = image.height, image.width
+        return image
+
+    shown = Shown(torch_scorer(classifier, settings), classifier.contract.crop, [view], scores_at, apart=True)
+    for chunk, [by_view] in passes([shown], opened, ids, settings, workers=workers, on_bad=on_bad, progress=progress):
+        for id, ways in zip(chunk, by_view[view], strict=True):
+            rows, size = [way.numpy() for way in ways], sizes.pop(id)
+            yield id, size, lambda label, rows=rows, size=size: smooth(rows, label, size)  # type: ignore[misc]
+
+
+def smooth(rows: list[Floats], label: int, size: tuple[int, int]) -> Floats:
+    """The map of a class between the centres of its windows; beyond the outermost it goes on as it is there."""
+    total = np.zeros((GRID, GRID))
+    for way in rows:
+        centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
+        xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
+        grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
+        across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in (size[1], size[0]))
+        columns = np.stack([np.interp(across, xs, row) for row in grid])
+        total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
+    low, high = total.min(), total.max()
+    return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
+
+
+def parts_above(map: Floats, thresholds: Iterable[float]) -> list[Floats]:
+    """For each threshold the boxes N x 4 of the connected parts at or above it, from 0 to 1, the largest part first."""
+    found = []
+    for threshold in thresholds:
+        number = labelled(map >= threshold)
+        names, sizes = np.unique(number[number > 0], return_counts=True)
+        boxes = []
+        for name in names[np.argsort(-sizes, kind="stable")]:
+            rows, columns = np.nonzero(number == name)
+            boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        found.append(np.array(boxes, np.float64).reshape(-1, 4) / map.shape[0])
+    return found
+
+
+def labelled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """A number for each connected part of a mask, the same in all of it, sides touching; 0 outside."""
+    number = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        before = number
+        for way in (slice(None), slice(None, None, -1)):
+            number = run_maxima(run_maxima(number, way).T, way).T
+        if (number == before).all():
+            return number
+
+
+def run_maxima(number: npt.NDArray[np.int64], way: slice) -> npt.NDArray[np.int64]:
+    """The greatest number so far in each run of a row, read in one direction."""
+    rows = number[:, way]
+    run = (rows == 0).cumsum(1) * (rows.max(initial=0) + 1)  # grows by more than any number from run to run
+    return np.where(rows > 0, np.maximum.accumulate(rows + run, 1) - run, 0)[:, way]
+
+
+def boxes_from_maps(map: Floats, threshold: float, size: tuple[int, int]) -> Floats:
+    """The box of the largest part, in pixels of the photo."""
+    [parts] = parts_above(map, [threshold])
+    return np.asarray(parts[0] * [size[1], size[0], size[1], size[0]])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from verydeep.colours import Reading
 from verydeep.errors import ConfigError
@@ -174,9 +174,6 @@ class Config(Reading):
         return len(self.drop_at) or self.drops
 
 
-C = TypeVar("C", bound=Config)
-
-
 def in_proportion(drop_at: tuple[int, ...], epochs: int, others: int) -> tuple[int, ...]:
     """The epochs after which the rate drops in a training of another length."""
     return tuple(e for e in sorted({round(e * others / epochs) for e in drop_at}) if 0 < e < others)
@@ -187,7 +184,7 @@ def plain(config: Config) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
 
 
-def from_plain(values: dict[str, Any], where: str, kind: type[C] = Config) -> C:  # type: ignore[assignment]
+def from_plain(values: dict[str, Any], where: str, kind: type[Config] = Config) -> Config:
     """A Config from parsed YAML or JSON; `where` names the file in the error."""
     try:
         return kind(**known(values, kind))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from verydeep.colours import BEFORE
-from verydeep.config import C, Config, Level, from_plain, plain
+from verydeep.config import Config, Level, from_plain, plain
 from verydeep.errors import RunError
 from verydeep.fields import kinds_of, yaml_fields
 from verydeep.files.disk import (
@@ -126,7 +126,8 @@ def different_fields(a: Config, b: Config) -> list[str]:
     """Names of the fields that make two runs two different runs; more epochs do not where no plan depends on them."""
     laid_out = a.drop_at or a.schedule != "drops" or a.steps or a.epochs > b.epochs
     free = FREE_FIELDS if laid_out else FREE_FIELDS | {"epochs"}
-    return [n for n in kinds_of(type(a)) if n not in free and getattr(a, n) != getattr(b, n)]
+    kind: Any = type(a)
+    return [n for n in kinds_of(kind) if n not in free and getattr(a, n) != getattr(b, n)]
 
 
 def check_folder(path: Path, config: Config) -> None:
@@ -138,7 +139,7 @@ def check_folder(path: Path, config: Config) -> None:
             raise RunError(
                 f"{path} already holds {strangers[0]} and is not a run folder; give an empty or new folder as --out"
             )
-    elif ("boxes" in yaml_fields(path / "config.yaml")) != ("boxes" in kinds_of(type(config))) and has_state(path):
+    elif ("boxes" in yaml_fields(path / "config.yaml")) != hasattr(config, "boxes") and has_state(path):
         raise RunError(f"{path} was trained for another task; give another --out")
     elif (fields := different_fields(old := read_config(path, type(config)), config)) and has_state(path):
         changes = ", ".join(f"{f} ({getattr(old, f)} then, {getattr(config, f)} now)" for f in fields)
@@ -169,7 +170,7 @@ def has_state(path: Path) -> bool:
     return exists(path / "last" / "state.json")
 
 
-def read_config(path: Path, kind: type[C] = Config) -> C:  # type: ignore[assignment]
+def read_config(path: Path, kind: type[Config] = Config) -> Config:
     """The configuration that a run is going on with, FREE_FIELDS as last given. Raises RunError without a run."""
     file = path / "config.yaml"
     try:

@@ -13,7 +13,18 @@ from verydeep.contract import Contract, class_key
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
 from verydeep.errors import LongPhotoError, ModelError, PhotoError
-from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Reduce, Settings, Shown, Spent, Told, own_part, passes, torch_scorer
+from verydeep.evaluate.passes import (
+    CHUNK_BATCHES,
+    OnBad,
+    Reduce,
+    Settings,
+    Shown,
+    Spent,
+    Told,
+    own_part,
+    passes,
+    torch_scorer,
+)
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.scores import Scores
 from verydeep.evaluate.views import Protocol, Scales, Step, View, components

@@ -7,6 +7,13 @@ from verydeep.localise.results import evaluate_any
 from verydeep.localise.task import train_boxes
 
 __all__ = [
-    "box_report", "evaluate_boxes", "evaluate_any", "found_in", "locate", "locator_of", "print_found",
-    "results_words", "train_boxes",
+    "box_report",
+    "evaluate_any",
+    "evaluate_boxes",
+    "found_in",
+    "locate",
+    "locator_of",
+    "print_found",
+    "results_words",
+    "train_boxes",
 ]  # fmt: skip

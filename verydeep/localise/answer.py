@@ -100,26 +100,30 @@ def print_found(
             if row.error is not None:
                 writer.writerow((row.photo, *[""] * 7, row.error))
         else:
-            said = ", ".join(f"{p.name} {100 * p.probability:.1f} % at {' '.join(f'{x:.0f}' for x in p.box)}" for p in row.places)
+            said = ", ".join(f"{p.name} {100 * p.probability:.1f} % at {pixels(p.box)}" for p in row.places)
             print(f"{row.photo}: {said if row.error is None else f'error: {row.error}'}", file=out, flush=True)
     if coco:
         write_text(coco, json.dumps(as_coco(kept), ensure_ascii=False))
     return errors
 
 
+def pixels(box: Sequence[float]) -> str:
+    return " ".join(f"{x:.0f}" for x in box)
+
+
 def as_coco(rows: Sequence[Found]) -> dict[str, Any]:
     """Photos and boxes as COCO has them: x, y, width, height; the probability as `score`."""
     good = [row for row in rows if row.error is None]
     number = {name: i for i, name in enumerate(sorted({p.name for row in good for p in row.places}), 1)}
-    boxes = [(i, p) for i, row in enumerate(good, 1) for p in row.places]
+    images, boxes = [], list[dict[str, Any]]()
+    for i, row in enumerate(good, 1):
+        images.append({"id": i, "file_name": row.photo, "height": row.size[0], "width": row.size[1]})
+        for name, probability, (x0, y0, x1, y1) in row.places:
+            width, height, score = round(x1 - x0, 1), round(y1 - y0, 1), round(probability, 6)
+            about = {"id": len(boxes) + 1, "image_id": i, "category_id": number[name], "iscrowd": 0, "score": score}
+            boxes.append(about | {"bbox": [x0, y0, width, height], "area": round(width * height, 1)})
     return {
-        "images": [{"id": i, "file_name": row.photo, "height": row.size[0], "width": row.size[1]} for i, row in enumerate(good, 1)],
-        "categories": [{"id": i, "name": name} for name, i in number.items()],
-        "annotations": [
-            {"id": n, "image_id": i, "category_id": number[p.name], "bbox": [p.box[0], p.box[1], round(p.box[2] - p.box[0], 1), round(p.box[3] - p.box[1], 1)],
-             "area": round((p.box[2] - p.box[0]) * (p.box[3] - p.box[1]), 1), "iscrowd": 0, "score": round(p.probability, 6)}
-            for n, (i, p) in enumerate(boxes, 1)
-        ],
+        "images": images, "annotations": boxes, "categories": [{"id": i, "name": n} for n, i in number.items()]
     }  # fmt: skip
 
 
@@ -140,7 +144,9 @@ def with_boxes_drawn(image: Image.Image, boxes: Sequence[tuple[Sequence[float], 
 def drawn(row: Found, folder: Path) -> None:
     """The photo with its boxes in a folder, under its own name."""
     make_folder(folder)
-    boxes = [(p.box, f"{p.name} {100 * p.probability:.0f} %", COLOURS[i % len(COLOURS)]) for i, p in enumerate(row.places)]
+    boxes = [
+        (p.box, f"{p.name} {100 * p.probability:.0f} %", COLOURS[i % len(COLOURS)]) for i, p in enumerate(row.places)
+    ]
     target = folder / f"{Path(row.photo).stem}.png"
     with_boxes_drawn(opened(row.photo, PLAINLY), boxes).save(target)
 

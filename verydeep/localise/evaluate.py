@@ -1,42 +1,47 @@
-"""`localise evaluate`: boxes and classes of a split against the true ones; what merging needs is chosen on validation."""
+"""`localise evaluate`: the boxes of a split against the true ones; what merging needs is chosen on validation."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 import verydeep
 from verydeep.data.reading import workers_for
-from verydeep.data.record import Photos
+from verydeep.data.record import DataSet, Photos
 from verydeep.errors import DataError, ModelError, PhotoError
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.passes import Settings, own_part
 from verydeep.evaluate.sample import Sample, class_numbers, photos_for
 from verydeep.evaluate.views import Scales, scales_for
 from verydeep.localise.boxes import Floats, relative
-from verydeep.localise.measure import COLUMNS, KINDS, Locator, Truth, truth_of
+from verydeep.localise.measure import COLUMNS, KINDS, RIGHT, Answer, Locator, Looked, Truth, truth_of
 from verydeep.localise.merge import MERGES
-from verydeep.localise.task import RIGHT, with_boxes
+from verydeep.localise.task import with_boxes
+from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
 from verydeep.weights import load_task
 
-CURVE = tuple(np.linspace(0.3, 0.9, 13).round(2).tolist())  # IoU above which a box is right
+CURVE = tuple(n / 20 for n in range(6, 19))  # IoU above which a box is right, 0.3 to 0.9
 MOST_TO_CHOOSE_ON = 2_000  # validation photos
-SHOWN, FEW = 24, 8  # wrong boxes in a record, and true boxes of a photo
+SHOWN, FEW = 24, 8  # wrong boxes in a record, and true boxes of a photo there
 
 
-class Rates(NamedTuple):
-    """What was measured, photo by photo: ids, IoU by kind of answer and column, and whether the class was right."""
+class Rated(NamedTuple):
+    """One photo: IoU by kind of answer and column, whether the class is right, first and among the first; and the first
+    pair of class and box, its probability, and the photo's true ones."""
 
-    ids: list[int]
-    iou: Floats  # N x KINDS x COLUMNS
-    classes: Floats  # N x 2: the first, one of the first five
-    pairs: list[Any]  # of each photo (class, probability, box, true boxes) of the first pair
-    skipped: list[tuple[str, str]]
+    id: int
+    iou: list[list[float]]
+    right: list[bool]
+    label: int
+    probability: float
+    box: list[float]
+    truth: list[tuple[int, list[float]]]
 
 
 def evaluate_boxes(
@@ -44,7 +49,7 @@ def evaluate_boxes(
     split: str | None = None, settings: Settings | None = None, *, limit: int | None = None, download: bool = False,
     ranks: Ranks = ALONE, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The record of tests 1 and 2 of box nets whose boxes are put together, with the classes of one net (appendix A).
+    """The record of tests 1 and 2 of box nets, whose boxes are put together, with the classes of one net (appendix A).
 
     The threshold of merging is chosen on the validation photos. Beside the nets' boxes stand two answers that need
     none, the mean box of the validation photos and the whole photo. Errors are counts of photos with no IoU above 0.5.
@@ -53,115 +58,109 @@ def evaluate_boxes(
     settings, progress = settings or Settings(), progress or Progress("auto" if ranks.first else "none")
     locator = locator_of(models, classifier, scales, merge, settings)
     names = locator.nets[0].contract.classes
-    entrants = [Entrant(m, net.contract, net, {}) for m, net in zip(models, locator.nets, strict=True)]
     with ranks.first_alone():
-        opened, sample = photos_for(entrants, data, split, limit, download)
-    opened = with_boxes(opened)
-    numbers = class_numbers(opened.classes, data, names, models[0])
-    tested = Sample(data, sample.split, opened.split(sample.split), None).first(limit)
-    chosen_on = "val" if "val" in opened.splits else tested.split
-    choosing = Sample(data, chosen_on, opened.split(chosen_on), None).first(MOST_TO_CHOOSE_ON)
-    looks = Looks(numbers, settings, ranks, progress)
-    threshold, mean, errors = looks.choose(locator, choosing.photos)
-    if chosen_on == tested.split and ranks.first:
-        print(f"note: the threshold of merging is chosen on {chosen_on}, which is tested here too", file=sys.stderr)
-    locator = replace(locator, threshold=threshold)
-    found = looks.rates(locator, tested.photos, mean)
-    if not len(found.ids):
+        opened, tested, choosing = samples(models, locator.nets, data, split, limit, download)
+    looks = Looks(class_numbers(opened.classes, data, names, models[0]), settings, ranks, progress)
+    threshold, mean, tried = looks.choose(locator, choosing.photos)
+    if choosing.split == tested.split and ranks.first:
+        print(f"note: the threshold of merging is chosen on {tested.split}, which is tested here too", file=sys.stderr)
+    found, skipped = looks.rates(replace(locator, threshold=threshold), tested.photos, mean)
+    if not found:
         raise DataError(f"{data}: none of the {len(tested.photos)} photos of {tested.split} could be read")
     return {
-        **tested.about(), "models": list(models), "classifier": classifier,
-        "sha256": [net.contract.sha256 for net in locator.nets], "classifier_sha256": locator.classifier.contract.sha256,
+        **tested.about(), "models": list(models), "sha256": [net.contract.sha256 for net in locator.nets],
+        "classifier": classifier, "classifier_sha256": locator.classifier.contract.sha256,
         "task": [net.contract.task for net in locator.nets], "scales": [list(s) for s in locator.scales],
-        "merge": merge, "threshold": threshold, "chosen_on": chosen_on, "chosen_photos": len(choosing.photos),
-        "tried": errors, "mean_box": mean.tolist(), "classes": list(names), "photos_sha256": tested.fingerprint(),
+        "merge": merge, "threshold": threshold, "chosen_on": choosing.split, "chosen_photos": len(choosing.photos),
+        "tried": tried, "mean_box": mean.tolist(), "classes": list(names), "photos_sha256": tested.fingerprint(),
         **counted(found), "worst": worst(found, tested.photos, names), "version": verydeep.__version__,
+        "skipped": [{"photo": p, "reason": r} for p, r in skipped],
     }  # fmt: skip
+
+
+def samples(
+    models: Sequence[str], nets: Sequence[Classifier], data: str, split: str | None, limit: int | None, download: bool
+) -> tuple[DataSet, Sample, Sample]:
+    """(the photos with boxes, those that are tested, those on which thresholds are chosen: of val, if there is one)."""
+    entrants = [Entrant(model, net.contract, net, {}) for model, net in zip(models, nets, strict=True)]
+    opened, sample = photos_for(entrants, data, split, limit, download)
+    opened = with_boxes(opened.read_as(sample.photos.reading))
+    chosen = "val" if "val" in opened.splits else sample.split
+    tested, choosing = (Sample(data, name, opened.split(name), None) for name in (sample.split, chosen))
+    return opened, tested.first(limit), choosing.first(MOST_TO_CHOOSE_ON)
 
 
 def locator_of(models: Sequence[str], classifier: str, scales: Scales, merge: str, settings: Settings) -> Locator:
     """Box nets and the net that says what is there, classes numbered as the first does. Raises ModelError."""
     nets, what = [load_task(m, "boxes") for m in models], load_task(classifier, "classes")
-    own = nets[0].contract.classes
-    columns = [class_numbers(own, models[0], n.contract.classes, m)
-               for m, n in zip((classifier, *models), (what, *nets), strict=True)]  # fmt: skip
-    if len({n.contract.reading for n in (what, *nets)}) > 1:
+    every, own = list(zip((classifier, *models), (what, *nets), strict=True)), nets[0].contract.classes
+    if len({net.contract.reading for _, net in every}) > 1:
         raise ModelError(f"{classifier} and {models[0]} read photos differently; train both with the same flags")
-    return Locator(what, nets, [scales_for(n.contract, scales) for n in nets], columns, settings, merge)
+    columns = [class_numbers(own, models[0], net.contract.classes, name) for name, net in every]
+    return Locator(what, nets, [scales_for(net.contract, scales) for net in nets], columns, settings, merge)
 
 
-def counted(found: Rates) -> dict[str, Any]:
+def counted(found: Sequence[Rated]) -> dict[str, Any]:
     """Errors as counts: by kind of answer and column at IoU 0.5, along the curve, and of classes alone."""
-    wrong = {kind: {c: int((found.iou[:, k, i] <= RIGHT).sum()) for i, c in enumerate(COLUMNS)}
-             for k, kind in enumerate(KINDS)}  # fmt: skip
-    curve = {c: [int((found.iou[:, 0, i] <= at).sum()) for at in CURVE] for i, c in enumerate(COLUMNS)}
-    first, top = (int((column == 0).sum()) for column in found.classes.T)
+    iou = np.array([r.iou for r in found])
+    wrong = {kind: dict(zip(COLUMNS, n, strict=True))
+             for kind, n in zip(KINDS, (iou <= RIGHT).sum(0).tolist(), strict=True)}  # fmt: skip
+    curve = {column: [int((iou[:, 0, i] <= at).sum()) for at in CURVE] for i, column in enumerate(COLUMNS)}
+    first, top = (sum(not r.right[i] for r in found) for i in (0, 1))
     return {
-        "photos": len(found.ids), "errors": wrong, "class_errors": {"top1": first, "top5": top},
+        "photos": len(found), "errors": wrong, "class_errors": {"top1": first, "top5": top},
         "curve": {"iou": list(CURVE), **curve}, "collapsed": wrong["net"]["given"] >= wrong["mean box"]["given"],
-        "mean_iou": round(float(found.iou[:, 0, 0].mean()), 4),
-        "skipped": [{"photo": p, "reason": r} for p, r in found.skipped],
-        "rows": [{"id": i, "iou": r} for i, r in zip(found.ids, found.iou[:, 0].round(4).tolist(), strict=True)],
+        "mean_iou": round(float(iou[:, 0, 0].mean()), 4),
+        "rows": [{"id": r.id, "iou": [round(x, 4) for x in r.iou[0]]} for r in found],
     }  # fmt: skip
 
 
-def worst(found: Rates, photos: Photos, names: Sequence[str]) -> list[dict[str, Any]]:
+def worst(found: Sequence[Rated], photos: Photos, names: Sequence[str]) -> list[dict[str, Any]]:
     """The first pairs that are wrong, the surest class first."""
-    wrong = [n for n in range(len(found.ids)) if found.iou[n, 0, COLUMNS.index("top1")] <= RIGHT]
-    wrong.sort(key=lambda n: -found.pairs[n][1])
-    rows = [(found.ids[n], *found.pairs[n]) for n in wrong[:SHOWN]]
+    wrong = [r for r in found if r.iou[0][COLUMNS.index("top1")] <= RIGHT]
     return [
-        {"id": id, "photo": photos.keys[id], "class": names[label], "probability": p, "box": box,
-         "truth": [{"class": names[c], "box": b} for c, b in own], "split": photos.split}
-        for id, label, p, box, own in rows
+        {"id": r.id, "photo": photos.keys[r.id], "class": names[r.label], "probability": r.probability, "box": r.box,
+         "truth": [{"class": names[label], "box": box} for label, box in r.truth]}
+        for r in sorted(wrong, key=lambda r: -r.probability)[:SHOWN]
     ]  # fmt: skip
 
 
 class Looks(NamedTuple):
     """A look at many photos by several ranks. numbers: the net's of each class of the data."""
 
-    numbers: Any
+    numbers: npt.NDArray[np.int64]
     settings: Settings
     ranks: Ranks
     progress: Progress
 
-    def choose(self, locator: Locator, photos: Photos) -> tuple[float, Floats, dict[str, list[int]]]:
+    def choose(self, locator: Locator, photos: Photos) -> tuple[float, Floats, dict[str, list[float]]]:
         """(the threshold with the fewest top-5, then top-1 errors, the mean box relative to the photo, the errors)."""
         grid = MERGES[locator.merge][1]
         rows = [
-            [*relative(truth.largest, seen.size), *(x for answers in locator.pairs(seen, grid) for x in wrong(answers, truth))]
+            [*relative(truth.largest, seen.size), *chain(*(wrong(a, truth) for a in locator.pairs(seen, grid)))]
             for _, seen, truth in self.each(locator, photos, "choosing the threshold", [])
         ]
-        every = np.array([row for part in self.ranks.gather(rows) for row in part]).reshape(-1, 4 + 2 * len(grid))
+        every = np.array([row for part in self.ranks.gather(rows) for row in part])
         if not len(every):
             raise DataError(f"none of the {len(photos)} photos of {photos.split} could be read")
-        errors = every[:, 4:].sum(0).astype(int).reshape(-1, 2)
+        errors = every[:, 4:].sum(0).astype(int).reshape(-1, 2).tolist()
         best = min(range(len(grid)), key=lambda i: (*errors[i], i))
-        tried = {"threshold": list(grid), "top5": errors[:, 0].tolist(), "top1": errors[:, 1].tolist()}
-        return float(grid[best]), every[:, :4].mean(0), tried
+        top5, top1 = map(list, zip(*errors, strict=True))
+        return float(grid[best]), every[:, :4].mean(0), {"threshold": list(grid), "top5": top5, "top1": top1}
 
-    def rates(self, locator: Locator, photos: Photos, mean: Floats) -> Rates:
-        rows, skipped = list[tuple[int, Any, Any]](), list[tuple[str, str]]()
-        for id, seen, truth in self.each(locator, photos, "boxes", skipped):
-            height, width = seen.size
-            pairs = [(a.label, a.box) for a in locator.pairs(seen, [locator.threshold])[0]]
-            [dense] = locator.boxes_for(seen, truth.label, [locator.threshold])
-            given = seen.given_box(truth.label)
-            fixed = mean * [width, height, width, height], np.array([0.0, 0, width, height])
-            others = [truth.rated(box, box, [(c, box) for c, _ in pairs]) for box in fixed]
-            right = [c in truth.labels for c in np.argsort(-seen.posteriors, kind="stable")[: len(pairs)]]
-            label, box = pairs[0]
-            own = [(int(c), b.round(1).tolist()) for c, b in zip(truth.labels[:FEW], truth.boxes[:FEW], strict=True)]
-            first = label, round(float(seen.posteriors[label]), 4), box.round(1).tolist(), own
-            ious = [truth.rated(given, dense.box, pairs), *others]
-            rows.append((id, ious, [float(right[0]), float(any(right))], first))
-        every = sorted(chain(*self.ranks.gather(rows)), key=lambda row: row[0])
-        lost = [(p, r) for part in self.ranks.gather(skipped) for p, r in part]
-        ids, ious, classes, firsts = zip(*every, strict=True) if every else ((), (), (), ())
-        return Rates(list(ids), np.array(ious), np.array(classes), list(firsts), lost)
+    def rates(self, locator: Locator, photos: Photos, mean: Floats) -> tuple[list[Rated], list[tuple[str, str]]]:
+        """(what was measured, in the order of the ids; the photos that were skipped, and why)."""
+        skipped = list[tuple[str, str]]()
+        rows = [
+            rated(id, locator, seen, truth, mean) for id, seen, truth in self.each(locator, photos, "boxes", skipped)
+        ]
+        found = sorted(Rated(*row) for part in self.ranks.gather(rows) for row in part)
+        return found, [(p, r) for part in self.ranks.gather(skipped) for p, r in part]
 
-    def each(self, locator: Locator, photos: Photos, label: str, skipped: list[tuple[str, str]]) -> Any:
-        """(id, Looked, Truth) of the rank's own photos."""
+    def each(
+        self, locator: Locator, photos: Photos, label: str, skipped: list[tuple[str, str]]
+    ) -> Iterator[tuple[int, Looked, Truth]]:
+        """The rank's own photos that have a box inside of them."""
 
         def on_bad(id: int, e: PhotoError) -> None:
             if self.settings.bad_photos == "stop":
@@ -180,7 +179,21 @@ class Looks(NamedTuple):
                     skipped.append((photos.keys[id], "its boxes lie outside of it"))
 
 
-def wrong(answers: Sequence[Any], truth: Truth) -> tuple[bool, bool]:
+def wrong(answers: Sequence[Answer], truth: Truth) -> tuple[bool, bool]:
     """Whether all pairs of class and box are wrong, and whether the first is."""
     found = [truth.best(a.label, a.box) <= RIGHT for a in answers]
     return all(found), found[0]
+
+
+def rated(id: int, locator: Locator, seen: Looked, truth: Truth, mean: Floats) -> Rated:
+    at = [locator.threshold]
+    [pairs], [dense] = locator.pairs(seen, at), locator.boxes_for(seen, truth.label, at)
+    height, width = seen.size
+    fixed = mean * [width, height, width, height], np.array([0.0, 0.0, width, height])
+    own = truth.rated(seen.given_box(truth.label), dense.box, [(a.label, a.box) for a in pairs])
+    others = [truth.rated(box, box, [(a.label, box) for a in pairs]) for box in fixed]
+    best = np.argsort(-seen.posteriors, kind="stable")[: len(pairs)].tolist()
+    right = [best[0] in truth.labels, any(label in truth.labels for label in best)]
+    label, box, boxes = pairs[0].label, pairs[0].box.round(1).tolist(), truth.boxes[:FEW].round(1).tolist()
+    own_boxes = list(zip(truth.labels[:FEW].tolist(), boxes, strict=True))
+    return Rated(id, [own, *others], right, label, round(float(seen.posteriors[label]), 4), box, own_boxes)

@@ -7,14 +7,12 @@ import numpy as np
 import verydeep
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
-from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.passes import Settings
-from verydeep.evaluate.sample import Sample, class_numbers, photos_for
+from verydeep.evaluate.sample import class_numbers
 from verydeep.localise.boxes import iou, relative
-from verydeep.localise.evaluate import MOST_TO_CHOOSE_ON
+from verydeep.localise.evaluate import samples
 from verydeep.localise.maps import FINER, THRESHOLDS, class_maps, parts_above
 from verydeep.localise.measure import truth_of
-from verydeep.localise.task import with_boxes
 from verydeep.progress import Progress
 from verydeep.weights import load_task
 
@@ -31,12 +29,8 @@ def evaluate_maps(
     """
     settings, progress = settings or Settings(), progress or Progress()
     net = load_task(model, "classes")
-    opened, sample = photos_for([Entrant(model, net.contract, net, {})], data, split, limit, download)
-    opened = with_boxes(opened)
+    opened, tested, choosing = samples([model], [net], data, split, limit, download)
     numbers = class_numbers(opened.classes, data, net.contract.classes, model)
-    tested = Sample(data, sample.split, opened.split(sample.split), None).first(limit)
-    chosen_on = "val" if "val" in opened.splits else tested.split
-    choosing = Sample(data, chosen_on, opened.split(chosen_on), None).first(MOST_TO_CHOOSE_ON)
     parts = []
     for one in (choosing, tested):
         with progress.bar(len(one.photos), "class maps") as advance:
@@ -45,7 +39,7 @@ def evaluate_maps(
     chosen, (right, photos) = int(parts[0][0][1, 1].argmax()), parts[1]
     rates = 100 * right / max(photos, 1)
     return {
-        **tested.about(), "model": model, "sha256": net.contract.sha256, "photos": photos, "chosen_on": chosen_on,
+        **tested.about(), "model": model, "sha256": net.contract.sha256, "photos": photos, "chosen_on": choosing.split,
         "threshold": THRESHOLDS[chosen], "scale": scale or FINER * net.contract.test_scale,
         "right": {"largest": right[1, 1, chosen].item(), "any": right[0, :, chosen].tolist()},
         "max_box_acc": round(rates[1, 1].max().item(), 2), "max_box_acc_v2": round(rates[0].max(-1).mean().item(), 2),

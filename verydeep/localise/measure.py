@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from verydeep.data.record import Photos
-from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Scorer, Settings, Shown, Told, passes, torch_scorer
 from verydeep.evaluate.views import View
 from verydeep.localise.boxes import Floats, area, boxes_of, clipped, iou
@@ -18,7 +17,7 @@ from verydeep.localise.merge import MERGES, answers_at
 from verydeep.localise.places import boxes_at, scores_at
 from verydeep.net.classifier import Classifier
 
-TOP = 5
+TOP, RIGHT = 5, 0.5  # classes of an answer; the IoU of a right box is above this
 KINDS = ("net", "mean box", "whole photo")  # what answers where; the same net always says what
 COLUMNS = ("given", "dense", "top1", "top5")  # the class given: by the centre crop, by all places; not given
 
@@ -61,7 +60,9 @@ class Locator:
     classifier: Classifier
     nets: Sequence[Classifier]
     scales: Sequence[tuple[int, ...]]
-    columns: Sequence[npt.NDArray[np.int64]]  # of the classifier and each net: where it has the classes of the first net
+    columns: Sequence[
+        npt.NDArray[np.int64]
+    ]  # of the classifier and each net: where it has the classes of the first net
     settings: Settings
     merge: str = "greedy"
     threshold: float = 0.5

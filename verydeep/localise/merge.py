@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verydeep.localise.boxes import Floats, area, iou
+from verydeep.localise.boxes import Floats, iou
 
 Score = Callable[[Floats, Floats], Floats]
 MOST = 400  # boxes of one class in one photo; of more those with the best class scores: the work grows as the cube
@@ -18,7 +18,9 @@ def centre_distance(a: Floats, b: Floats) -> Floats:
 
 def match(a: Floats, b: Floats) -> Floats:
     """Distance of the centres in mean diagonals, plus 1 - IoU: 0 for equal boxes, 1 or more for those apart."""
-    diagonals = (np.linalg.norm(a[..., 2:] - a[..., :2], axis=-1) + np.linalg.norm(b[..., 2:] - b[..., :2], axis=-1)) / 2
+    diagonals = (
+        np.linalg.norm(a[..., 2:] - a[..., :2], axis=-1) + np.linalg.norm(b[..., 2:] - b[..., :2], axis=-1)
+    ) / 2
     return np.asarray(centre_distance(a, b) / np.maximum(diagonals, 1e-9) + 1 - iou(a, b))
 
 

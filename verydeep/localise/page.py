@@ -63,7 +63,9 @@ def verdict_of(r: dict[str, Any]) -> str:
     words = f"{rate(net['top1'], n)} of {n:,} photos of {r['split']} have a wrong class or a wrong place (IoU of 0.5 "
     words += f"or less); given the class {rate(net['given'], n)}, of the mean box {rate(r['errors']['mean box']['given'], n)}"
     if r["collapsed"]:
-        words += ". Warning: the net is no better than one box for all photos, the mean; it has not learnt where things are"
+        words += (
+            ". Warning: the net is no better than one box for all photos, the mean; it has not learnt where things are"
+        )
     return words
 
 
@@ -85,7 +87,7 @@ def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) 
     elif path.suffix != ".html":
         return None
     last = boxes[-1] if boxes else None
-    facts = {
+    facts: dict[str, Any] = {
         "records": records, "boxes": boxes, "maps": [map_words(r) for r in records if not of_boxes(r)], "last": last,
         "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [["-" if x is None else x for x in row] for row in TABLE_9], "data": data,
     }  # fmt: skip

@@ -31,7 +31,8 @@ def boxes_at(contract: Contract) -> Reduce:
 
     def reduce(maps: Tensor, seen: Seen) -> Tensor:
         places = windows_of(maps, seen)
-        said = maps.flatten(2).mT.double().cpu().unflatten(-1, (-1, 4))  # n x h w x R x 4
+        said = maps.flatten(2).mT.double().cpu()
+        said = said.view(*said.shape[:2], -1, 4)  # n x h w x R x 4
         boxes = in_photo(boxes_said(said, contract.log_size), places, seen.mirrored)
         return torch.cat([places, boxes.flatten(2)], -1)
 

@@ -20,9 +20,20 @@ from verydeep.errors import DataError
 from verydeep.evaluate.passes import Settings, own_part
 from verydeep.evaluate.sample import class_numbers
 from verydeep.hardware import device_for
-from verydeep.localise.boxes import Floats, area, boxes_of, boxes_said, clipped, in_crop, iou, relative, said_as, share_inside
+from verydeep.localise.boxes import (
+    Floats,
+    area,
+    boxes_of,
+    boxes_said,
+    clipped,
+    in_crop,
+    iou,
+    relative,
+    said_as,
+    share_inside,
+)
 from verydeep.localise.maps import boxes_from_maps, class_maps
-from verydeep.localise.measure import Locator, truth_of
+from verydeep.localise.measure import RIGHT, Locator, truth_of
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
@@ -31,7 +42,6 @@ from verydeep.train.prepare import Task, run_training
 from verydeep.train.skipped import Skipped
 from verydeep.weights import load_task
 
-RIGHT = 0.5  # the least intersection over union of a right box is above this
 WORDS = "{train_error:.2f} % of boxes wrong in training, {val_error:.2f} % in validation (mean IoU {val_iou:.3f})"
 
 

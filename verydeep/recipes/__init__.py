@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from verydeep.config import C, Config, in_proportion, plain
+from verydeep.config import Config, in_proportion, plain
 from verydeep.errors import ConfigError
 from verydeep.fields import known, yaml_fields
 from verydeep.near import meant
@@ -38,10 +38,10 @@ def recipe_file(name: str) -> Path:
 
 def layered(
     recipe: str | None = None, *, files: Sequence[str | Path] = (), start: str | None = None, run: Path | None = None,
-    base: C = PAPER, data: str | None = None, time: str = "10m", folds: int | None = None, download: bool = False,
+    base: Config = PAPER, data: str | None = None, time: str = "10m", folds: int | None = None, download: bool = False,
     **words: Any,
-) -> C:  # fmt: skip
-    """A configuration: `base`, or one of its kind with a recipe; the shape of the net it starts from; recipe; files; words.
+) -> Config:  # fmt: skip
+    """A configuration: `base`, or one of its kind with a recipe; the shape of its start; recipe; files; words.
 
     The recipe `auto` looks at DATA and chooses what trains in about this time, each fold of several; a run that goes on
     keeps its own.

@@ -106,7 +106,7 @@ class Trains(Verb):
         parser.flag("recipe", f"a named set of fields: {', '.join(named)}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
-        kind = type(cls.config)
+        kind: Any = type(cls.config)
         parser.add_fields(kind, cls.config, explained(kind), cls.REFUSED)
 
     @classmethod

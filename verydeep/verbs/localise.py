@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from verydeep.box_config import BoxConfig
-from verydeep.config import Config
 from verydeep.errors import ConfigError
 from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Count, Workers
-from verydeep.verbs import MODEL, BadPhotos, Device, FilePath, Trains, Verb
+from verydeep.verbs import BadPhotos, Device, FilePath, Trains, Verb
 
-CLASSIFIER = f"the net that says what is there: {MODEL}"
+PAPER_BOXES = BoxConfig()
 Merge = Literal["greedy", "literal", "nms"]
 
 
@@ -44,7 +43,7 @@ class Train(Localise, Trains):
     classifier: str
     """the net to start from, which says what is there too; its net, crop and S are the defaults"""
     download: bool = False
-    config: Config = BoxConfig()
+    config: BoxConfig = PAPER_BOXES
 
     @classmethod
     def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:

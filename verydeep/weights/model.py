@@ -38,7 +38,9 @@ def load_task(model: str | Path, task: Literal["classes", "boxes"]) -> Classifie
     if (found.contract.task == "classes") != (task == "classes"):
         says, verb = ("what", "train") if task == "classes" else ("where", "localise train")
         other = "where" if task == "classes" else "what"
-        raise ModelError(f"{model} says {other} things are; expected a net that says {says}, as 'verydeep {verb}' makes")
+        raise ModelError(
+            f"{model} says {other} things are; expected a net that says {says}, as 'verydeep {verb}' makes"
+        )
     return found
 
 

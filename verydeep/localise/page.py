@@ -60,21 +60,19 @@ def results_words(records: Sequence[dict[str, Any]]) -> str:
 
 def verdict_of(r: dict[str, Any]) -> str:
     n, net = r["photos"], r["errors"]["net"]
-    words = f"{rate(net['top1'], n)} of {n:,} photos of {r['split']} have a wrong class or a wrong place (IoU of 0.5 "
-    words += f"or less); given the class {rate(net['given'], n)}, of the mean box {rate(r['errors']['mean box']['given'], n)}"
-    if r["collapsed"]:
-        words += (
-            ". Warning: the net is no better than one box for all photos, the mean; it has not learnt where things are"
-        )
-    return words
+    words = (
+        f"{rate(net['top1'], n)} of {n:,} photos of {r['split']} have a wrong class or a wrong place (IoU of 0.5 or "
+        f"less); given the class {rate(net['given'], n)}, with the mean box {rate(r['errors']['mean box']['given'], n)}"
+    )
+    collapsed = ". Warning: the net is no better than one box for all photos, so it has not learnt where things are"
+    return words + collapsed * r["collapsed"]
 
 
 def map_words(r: dict[str, Any]) -> str:
-    n = r["photos"]
+    right, chosen = rate(r["right"]["largest"], r["photos"]), f"the threshold of {r['chosen_on']}, {r['threshold']:g}"
     return (
-        f"{r['model']}, boxes of its class map at Q = {r['scale']}, class given: {rate(r['right']['largest'], n)} of {n:,} photos right at IoU 0.5 "
-        f"with the threshold of {r['chosen_on']}, {r['threshold']:g}; MaxBoxAcc {r['max_box_acc']:.1f} %, "
-        f"MaxBoxAccV2 {r['max_box_acc_v2']:.1f} %"
+        f"{r['model']}, boxes of its class map at Q = {r['scale']}, class given: {right} of {r['photos']:,} photos "
+        f"right at IoU 0.5 with {chosen}; MaxBoxAcc {r['max_box_acc']:.1f} %, MaxBoxAccV2 {r['max_box_acc_v2']:.1f} %"
     )
 
 
@@ -88,8 +86,8 @@ def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) 
         return None
     last = boxes[-1] if boxes else None
     facts: dict[str, Any] = {
-        "records": records, "boxes": boxes, "maps": [map_words(r) for r in records if not of_boxes(r)], "last": last,
-        "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [["-" if x is None else x for x in row] for row in TABLE_9], "data": data,
+        "records": records, "maps": [map_words(r) for r in records if not of_boxes(r)], "last": last, "data": data,
+        "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [["-" if x is None else x for x in row] for row in TABLE_9],
     }  # fmt: skip
     if last:
         facts |= {"verdict": verdict_of(last), "rows": box_rows(boxes), "pictures": pictures(last),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from verydeep.collections.levels import (
     Found,
     Unlabelled,
+    by_annotations,
     by_file_name,
     check_classes,
     classes_in,
@@ -18,8 +19,8 @@ from verydeep.collections.levels import (
 )
 from verydeep.config import Level
 from verydeep.data.naming import natural
-from verydeep.data.record import SPLIT_WORDS, Names
-from verydeep.data.tree import Tree, listed, passed_over, photo_names
+from verydeep.data.record import SPLIT_WORDS, Names, Passed
+from verydeep.data.tree import Tree, listed, photo_names
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -29,11 +30,12 @@ SPLIT = re.compile(f"{FILLING}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=Tr
 
 
 class Layout(NamedTuple):
-    """Split -> class -> photos; split -> the folder whose folders are classes; and what there is to say of it."""
+    """Split -> class -> photos; split -> the folder whose folders are classes; how it was understood, without what."""
 
     photos: dict[str, dict[str, Names]]
     levels: dict[str, Tree]
     notes: list[str]
+    passed: tuple[Passed, ...]
 
 
 def layout(root: Tree, least: int, classes: Level | None) -> Layout:
@@ -46,7 +48,7 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     if not parts and (among := splits_in_classes(here)):
         notes.append(f"each class folder is divided by the folders in it, {', '.join(among)}")
         photos = {split: {c: photo_names(*trees) for c, trees in own.items()} for split, own in among.items()}
-        return Layout(photos, {"all": here}, notes + passed_over([here], "below the class folders"))
+        return Layout(photos, {"all": here}, notes, leftovers([root], [here]))
     whole = "train" if parts else "all"
     levels = {whole: entered(parts["train"], notes) if parts else here}
     names = set(levels[whole].full)
@@ -60,15 +62,19 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     if len(found[whole]) < least:
         raise Unlabelled(f"{levels[whole].path} {one_class(levels[whole], found[whole])}")
     for split in [s for s in parts if s != whole]:
-        own, tree = set(found[split]), parts[split]
-        if not own or (len(own) == 1 and not own & set(found[whole])):
-            del found[split], levels[split]
-            called = f" ({listed([*own])} is no class of train)" if own else ""
+        own, tree = [*found[split]], parts[split]
+        if len(own) > 1 or any(name in found[whole] for name in own):
+            continue
+        del found[split], levels[split]
+        if listed_there := by_annotations(tree, found[whole], notes):
+            found[split] = listed_there
+        else:
+            called = f" ({listed(own)} is no class of train)" if own else ""
             notes.append(
                 f"warning: {tree.path} holds {several(len(tree), 'photos')} without classes{called} and is left out; "
                 f"'verydeep predict RUN {tree.path} --csv' says what is on them, once RUN is trained"
             )
-    return Layout(found, levels, notes + leftovers(here, levels, classes))
+    return Layout(found, levels, notes, leftovers([root], levels.values(), [here], classes == "names"))
 
 
 def entered(tree: Tree, notes: list[str]) -> Tree:

@@ -2,12 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from verydeep.config import Level
 from verydeep.data.naming import is_hidden, natural
-from verydeep.data.record import Names
-from verydeep.data.tree import NUMBERED, Tree, listed, passed_over, repeated_words
+from verydeep.data.record import Names, Passed
+from verydeep.data.tree import NUMBERED, Tree, listed, passed, passed_over, repeated_words
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -137,17 +137,38 @@ def by_file_name(level: Tree) -> dict[str, Names]:
     return {name: Names.of(found[name]) for name in sorted(found, key=natural)}
 
 
-def leftovers(here: Tree, levels: Mapping[str, Tree], classes: Level | None) -> list[str]:
-    """What is passed over, where the folders are known."""
-    if classes == "names":
-        return passed_over(levels.values(), "beside the photos")
-    tops = [tree for level in levels.values() for tree in level.below.values()]
-    lines = passed_over(tops, "below the class folders")
-    loose = [tree.key + name for tree in {id(t): t for t in (here, *levels.values())}.values() for name in tree.photos]
-    if loose:
-        some = f"{several(len(loose), 'photos')} beside the class folders ({listed(loose)})"
-        lines.append(f"warning: passed over: {some}; move each into the folder of its class")
-    levels_of = {id(level): level for level in levels.values()}.values()
-    if empty := [tree.key[:-1] for lv in levels_of for name, tree in lv.below.items() if name not in lv.full]:
-        lines.append(f"warning: passed over: {several(len(empty), 'folders')} without photos ({listed(empty)})")
-    return lines
+def by_annotations(level: Tree, known: Collection[str], notes: list[str]) -> dict[str, Names]:
+    """Known class -> photos, by a text that begins its lines with photo and class, as Tiny ImageNet's validation has;
+    none where it does not tell of all."""
+    keys = list(level.all_keys())
+    for file in sorted(name for name in os.listdir(level.path) if name.endswith(".txt") and not is_hidden(name)):
+        with open(os.path.join(level.path, file), encoding="utf-8", errors="replace") as lines:
+            said = dict(words[:2] for line in lines if len(words := line.split()) > 1 and words[1] in known)
+        labels = [said.get(os.path.basename(key), "") for key in keys]
+        if all(labels) and len(said) >= len(keys):
+            notes.append(f"the classes of {level.name} come from {file}")
+            return {c: Names.of(k for k, own in zip(keys, labels, strict=True) if own == c) for c in sorted({*labels})}
+    return {}
+
+
+def leftovers(
+    around: Iterable[Tree], levels: Iterable[Tree], beside: Iterable[Tree] = (), named: bool = False
+) -> tuple[Passed, ...]:
+    """What is passed over in the folders around, with class folders in these levels, and photos beside them of none.
+
+    named: the classes are in the names of photos.
+    """
+    if named:
+        return passed_over(around, levels, "beside the photos")
+    levels = list(levels)
+    tops = [tree for level in levels for tree in level.below.values()]
+    loose = [
+        tree.key + name for tree in {tree.key: tree for tree in (*beside, *levels)}.values() for name in tree.photos
+    ]
+    others = {tree.key[:-1]: sum(own.others.total() for own in tree.walk()) for tree in tops if not len(tree)}
+    empty = [name + f" with {several(n, 'other files')}" * bool(n) for name, n in others.items()]
+    return (
+        *passed_over(around, tops, "below the class folders"),
+        *passed("loose-photos", loose, "beside the class folders"),
+        *passed("empty-class", empty, "without photos"),
+    )

@@ -9,7 +9,8 @@ from verydeep.words import several
 
 
 def data_lines(data: DataSet) -> list[str]:
-    return [*data.notes, *class_lines(data), *group_lines(data)]
+    told = [passed.line for passed in data.passed if passed.line]
+    return [*data.notes, *told, *class_lines(data), *group_lines(data)]
 
 
 def class_lines(data: DataSet) -> list[str]:

@@ -33,8 +33,7 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     try:
         found = layout(tree, least, classes)
     except Unlabelled as e:
-        lists = lists_in((tree, *tree.below.values()), least, groups, reasons)
-        if lists:
+        if lists := lists_in((tree, *tree.below.values()), least, groups, reasons):
             return by_lists(root, tree, lists, reasons)
         raise DataError("; ".join([str(e), *reasons])) from e
     whole = "all" if "all" in found.photos else "train"
@@ -56,8 +55,7 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
             notes.append(f"warning: {path.name} is not used, but the folders are; give {path} as DATA to take its own")
     for split, own in found.photos.items():
         if strange := next((c for c in own if c not in found.photos[whole]), None):
-            there, known = (found.levels[s].path if s in found.levels else root for s in (split, whole))
-            raise DataError(f"{there} has the class {strange!r}; expected only those of {known}")
+            raise DataError(f"{root}: {split} has the class {strange!r}; expected only those of {whole}")
     splits = {split: labelled(root, split, own, names) for split, own in found.photos.items()}
     return DataSet(str(root), tuple(names), splits, notes=tuple(notes), passed=found.passed)
 

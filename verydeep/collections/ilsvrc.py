@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from verydeep.collections.folder import labelled
-from verydeep.collections.levels import leftovers
+from verydeep.collections.levels import leftovers, photos_of
 from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, files
-from verydeep.data.tree import Tree, photo_names, tree_of
+from verydeep.data.tree import Tree, tree_of
 from verydeep.errors import DataError
 from verydeep.files.disk import mapped
 from verydeep.files.matlab import Budget, variables_of
@@ -69,7 +69,7 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
     if flat and any(map(SYNSET.match, trees["val"].below)):
         raise DataError(f"{parts['val']} holds class folders and photos beside them; move all photos in, or all out")
     levels = {s: tree for s, tree in trees.items() if s == "train" or not flat}
-    found = {s: {name: photo_names(own) for name, own in tree.full.items()} for s, tree in levels.items()}
+    found = photos_of({s: {name: [own] for name, own in tree.full.items()} for s, tree in levels.items()})
     if empty := next((s for s, own in found.items() if not own), None):
         raise DataError(f"{parts[empty]} has no class folders with photos; expected a folder for each synset")
     order = sorted(next(iter(found.values()), named))
@@ -82,7 +82,7 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
     if flat:
         splits["val"] = numbered_photos(root, parts["val"], trees["val"], order)
     called = tuple(f"{s} {named[s]}" if s in named else s for s in order)
-    return DataSet(str(root), called, splits, passed=leftovers(trees.values(), levels.values()))
+    return DataSet(str(root), called, splits, passed=leftovers(trees.values(), [*levels.values()]))
 
 
 def numbered_photos(root: Path, folder: Path, tree: Tree, order: Sequence[str]) -> Photos:

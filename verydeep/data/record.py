@@ -197,10 +197,7 @@ def files(
 
 @dataclass(frozen=True)
 class Passed:
-    """Things of one kind in a folder that are passed over; verbs tell the line, `check` all that it names.
-
-    `kind` is the finding of `check`; `names` are the first of so many; the line is '' where only `check` tells them.
-    """
+    """Things of one kind: a finding of `check` with the first names, and a line of other verbs, '' if they say none."""
 
     kind: str
     count: int

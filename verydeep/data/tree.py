@@ -102,11 +102,6 @@ def tree_of(path: str | os.PathLike[str], key: str = "") -> Tree:
     return Tree(os.fspath(path), key, Names.of(sorted(photos, key=natural)), below, links, hidden, others)
 
 
-def photo_names(*trees: Tree) -> Names:
-    """Photos at any depth in these folders, relative to DATA, in natural order."""
-    return Names.of(sorted((key for tree in trees for key in tree.all_keys()), key=natural))
-
-
 def repeated_words(names: Iterable[str]) -> list[str]:
     """Of names such as cat.0 and dog_001 the words before the numbers, if there are several and each stands again."""
     stems = [os.path.splitext(os.path.basename(name))[0] for name in names]

@@ -30,22 +30,20 @@ def class_findings(data: DataSet) -> list[Finding]:
     by_split = photos_by_class(data)
     total = np.sum(list(by_split.values()), axis=0)
     trained = np.array(by_split.get("train", total))
-    few = trained if len(by_split) > 1 else total
-    largest, smallest = few.max(initial=0), few[few > 0].min(initial=few.max(initial=1))
-    ratio = f"the largest, {data.classes[few.argmax()]}, has {largest:,}"
-    ratio += f", {largest / smallest:.0f} times as many as the smallest"
-    rare = (few > 0) & (few * IMBALANCE <= largest)
+    largest, smallest = trained.max(initial=0), trained[trained > 0].min(initial=trained.max(initial=1))
+    times = f"{largest / smallest:.0f} times as many as the smallest"
+    ratio = f"the largest, {data.classes[trained.argmax()]}, has {largest:,}, {times}"
+    rare = (trained > 0) & (trained * IMBALANCE <= largest)
 
     def of_classes(mask: Any, numbers: Any) -> list[str]:
         return [f"{data.classes[i]} ({numbers[i]})" for i in np.flatnonzero(mask)]
 
     found = of_names("few-photos", of_classes((total > 0) & (total < 3), total))
-    found += of_names("imbalance", of_classes(rare, few), ratio)
-    if "train" in by_split:
-        tested = {s: n for s, n in by_split.items() if s != "train"}
-        lacking = [(c, [f"no {s}" for s, n in tested.items() if not n[i]]) for i, c in enumerate(data.classes)]
-        found += of_names("missing-from-train", [c for c, n in zip(data.classes, trained, strict=True) if not n])
-        found += of_names("missing-from-split", [f"{c} ({' and '.join(no)} photo)" for c, no in lacking if no])
+    found += of_names("imbalance", of_classes(rare, trained), ratio)
+    lacking = [(c, [s for s, n in by_split.items() if not n[i]]) for i, c in enumerate(data.classes)]
+    found += of_names("missing-from-train", [c for c, no in lacking if "train" in no])
+    untested = [(c, [f"no {s}" for s in no if s in ("val", "test")]) for c, no in lacking]
+    found += of_names("missing-from-split", [f"{c} ({' and '.join(no)} photo)" for c, no in untested if no])
     spellings: dict[str, list[str]] = {}
     for name in data.classes:
         spellings.setdefault(plain_name(name), []).append(name)

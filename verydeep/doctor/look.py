@@ -38,6 +38,7 @@ FLAGS = (
     "exif-rotated", "grey",
 )  # fmt: skip
 DARK = 64  # of 255: what is never brighter uses a quarter of its range, as 14 bits of 16 do
+REASONED = (*CAUSES, "dark-range")  # findings that say of each photo why
 BIT = {name: 1 << i for i, name in enumerate(FLAGS)}
 BAD = sum(BIT[name] for name in CAUSES)
 DEEP_COLOUR = 1 << len(FLAGS)  # more than 8 bits in several colours, which no --range reads
@@ -148,12 +149,13 @@ def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:
 def example(data: DataSet, facts: Facts, id: int, **more: Any) -> dict[str, Any]:
     photos, own = facts.place(id)
     labels = [data.classes[c] for c in photos.record(own).labels]
-    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own, **more}
+    told = {name: value for name, value in more.items() if value != ""}
+    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own, **told}
 
 
 def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     """What single photos show."""
-    width, height, flags = (facts.table[name] for name in ("width", "height", "flags"))
+    width, height, flags, bits = (facts.table[name] for name in ("width", "height", "flags", "bits"))
     short, long, ok = np.minimum(width, height), np.maximum(width, height), ~facts.bad
     by_size = {
         "tiny": ok & (short < TINY), "small": ok & (short >= TINY) & (short < SMALL),
@@ -161,13 +163,13 @@ def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     }  # fmt: skip
     found = []
     for name, mask in ({name: (flags & BIT[name]) > 0 for name in FLAGS} | by_size).items():
-        ids, shown = np.flatnonzero(mask), []
-        for i in ids[:MOST_EXAMPLES].tolist():
-            told = name in by_size or name in CAUSES or name == "dark-range"
-            words = f"{width[i]} x {height[i]}" if name in by_size else facts.reasons.get(i) if told else ""
-            shown.append(example(data, facts, i, **({"words": words} if words else {})))
-        if shown:
-            advice = range_advice(facts.table["bits"][facts.table["bits"] > 0]) if name == "dark-range" else ""
+        ids = np.flatnonzero(mask)
+        first = ids[:MOST_EXAMPLES].tolist()
+        words = facts.reasons if name in REASONED else {}
+        words = {i: f"{width[i]} x {height[i]}" for i in first} if name in by_size else words
+        advice = range_advice(bits[bits > 0]) if name == "dark-range" else ""
+        if first:
+            shown = [example(data, facts, i, words=words.get(i, "")) for i in first]
             found.append(finding(name, len(ids), shown, f"{len(ids) / len(mask):.1%} of the photos{advice}"))
     return found
 

@@ -31,19 +31,19 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     """
     tree, reasons = tree_of(root), list[str]()
     try:
-        found = layout(tree, least, classes)
+        found, notes, passed = layout(tree, least, classes)
     except Unlabelled as e:
         if lists := lists_in((tree, *tree.below.values()), least, groups, reasons):
             return by_lists(root, tree, lists, reasons)
         raise DataError("; ".join([str(e), *reasons])) from e
-    whole = "all" if "all" in found.photos else "train"
-    names, notes = list(found.photos[whole]), found.notes
+    whole = "all" if "all" in found else "train"
+    names = list(found[whole])
     lists = lists_in((tree,), least, groups, reasons)
     if lists and len(names) < 2:
         return by_lists(root, tree, lists, reasons)
     notes += [f"warning: {r}" for r in reasons if ".txt" not in r]
     for path, data in lists.items():
-        how = beside_folders(data, {key: c for own in found.photos.values() for c, keys in own.items() for key in keys})
+        how = beside_folders(data, {key: c for own in found.values() for c, keys in own.items() for key in keys})
         if how == "more" and not classes:
             return by_lists(root, tree, {path: data}, reasons)
         if how == "other" and not classes:
@@ -53,11 +53,11 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
             )
         if how != "same":
             notes.append(f"warning: {path.name} is not used, but the folders are; give {path} as DATA to take its own")
-    for split, own in found.photos.items():
-        if strange := next((c for c in own if c not in found.photos[whole]), None):
+    for split, own in found.items():
+        if strange := next((c for c in own if c not in found[whole]), None):
             raise DataError(f"{root}: {split} has the class {strange!r}; expected only those of {whole}")
-    splits = {split: labelled(root, split, own, names) for split, own in found.photos.items()}
-    return DataSet(str(root), tuple(names), splits, notes=tuple(notes), passed=found.passed)
+    splits = {split: labelled(root, split, own, names) for split, own in found.items()}
+    return DataSet(str(root), tuple(names), splits, notes=tuple(notes), passed=passed)
 
 
 def beside_folders(data: DataSet, folders: Mapping[str, str]) -> str:

@@ -1,7 +1,4 @@
-"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, and a flat folder to validate on with a list.
-
-Photos in synset folders need no list.
-"""
+"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, a flat folder and a list to validate on."""
 
 import csv
 import re
@@ -80,14 +77,14 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
             raise DataError(f"{parts[split]} has the class {strange}; expected {wanted}")
     splits = {split: labelled(root, split, synsets, order) for split, synsets in found.items()}
     if flat:
-        splits["val"] = numbered_photos(root, parts["val"], trees["val"], order)
+        splits["val"] = numbered_photos(root, trees["val"], order)
     called = tuple(f"{s} {named[s]}" if s in named else s for s in order)
     return DataSet(str(root), called, splits, passed=leftovers(trees.values(), [*levels.values()]))
 
 
-def numbered_photos(root: Path, folder: Path, tree: Tree, order: Sequence[str]) -> Photos:
+def numbered_photos(root: Path, tree: Tree, order: Sequence[str]) -> Photos:
     """The photos of a flat folder by the list, which may tell of more than are there. Raises DataError."""
-    truth, boxes = validation_truth(root, folder, order)
+    truth, boxes = validation_truth(root, Path(tree.path), order)
     number = {synset: i for i, synset in enumerate(order)}
     names = [Path(name).stem for name in tree.photos]
     for name in names:

@@ -1,10 +1,6 @@
-"""How a folder is understood: what lies around its splits and classes, and which folders are splits.
-
-What is plain is understood and said, the rest is refused with what to type.
-"""
+"""How a folder is understood: what lies around its splits and classes, and which folders are splits."""
 
 import re
-from typing import NamedTuple
 
 from verydeep.collections.levels import Found, by_annotations, classes_of, leftovers, photos_of, repeated
 from verydeep.config import Level
@@ -17,18 +13,14 @@ from verydeep.words import several
 EITHER = re.compile("eval|holdout")  # of which train/, eval/ and test/ have one to validate on
 FILLING = "(?:data|files?|folder|images?|imgs?|photos?|pics?|pictures?|sets?|split)*"
 SPLIT = re.compile(f"{FILLING}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){FILLING}")
-
-
-class Layout(NamedTuple):
-    """Split -> class -> photos; how the folder was understood, a line each; and what is passed over."""
-
-    photos: dict[str, dict[str, Names]]
-    notes: list[str]
-    passed: tuple[Passed, ...]
+Layout = tuple[dict[str, dict[str, Names]], list[str], tuple[Passed, ...]]
 
 
 def layout(root: Tree, least: int, classes: Level | None) -> Layout:
-    """How the folder is understood, with at least so many classes. Raises DataError where it may mean two things."""
+    """(Split -> class -> photos, with at least so many classes; how the folder was understood; what is passed over).
+
+    Raises DataError where it may mean two things.
+    """
     notes = list[str]()
     here = entered(root, notes)
     if classes != "top":
@@ -36,7 +28,7 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     parts = split_folders(here, notes)
     if not parts and (among := splits_in_classes(here)):
         notes.append(f"each class folder is divided by the folders in it, {', '.join(among)}")
-        return Layout(photos_of(among), notes, leftovers([root], [here]))
+        return photos_of(among), notes, leftovers([root], [here])
     whole = "train" if parts else "all"
     levels = {whole: entered(parts.pop("train"), notes) if parts else here}
     names = set(levels[whole].full)
@@ -56,8 +48,8 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
                 f"'verydeep predict RUN {tree.path} --csv' says what is on them, once RUN is trained"
             )
     if classes == "names":
-        return Layout(found, notes, passed_over([root], levels.values(), "beside the photos"))
-    return Layout(found, notes, leftovers([root], [*levels.values()], [here] if parts else []))
+        return found, notes, passed_over([root], levels.values(), "beside the photos")
+    return found, notes, leftovers([root], [*levels.values()], [here] if parts else [])
 
 
 def entered(tree: Tree, notes: list[str]) -> Tree:

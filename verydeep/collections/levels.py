@@ -82,9 +82,7 @@ def classes_of(
         check_classes(level, classes, whole == "train")
         found = photos_of(classes_in(levels, whole, classes, notes))
     if not found[whole]:
-        raise Unlabelled(
-            f"{level.path} holds no photos called like cat.0 or dog_001, so --classes names finds no class"
-        )
+        raise Unlabelled(f"{level.path} holds no photos such as cat.0 or dog_001, so --classes names finds no class")
     if len(found[whole]) < least:
         ((name, names),) = found[whole].items()
         inner = level.full.get(name)

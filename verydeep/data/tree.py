@@ -32,10 +32,8 @@ NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+[\W_]*")  # cat.0, cat_001, cat (1)
 
 @dataclass(eq=False)
 class Tree:
-    """A folder: its photos by name, the folders in it, links to folders or to nothing, what is hidden, endings of the
-    other files.
-
-    `key` stands before the names of its photos, and is '' or ends in a slash.
+    """A folder: its photos and the folders in it by name, links to folders or to nothing, what is hidden, and endings
+    of the other files. `key` stands before the names of its photos, and is '' or ends in a slash.
     """
 
     path: str
@@ -69,10 +67,7 @@ class Tree:
         return sum(len(tree.photos) for tree in self.walk())
 
     def opened(self) -> Tree:
-        """With what its links to folders lead to, as the classes of a folder may be links; below they are not followed.
-
-        The folders stand in natural order.
-        """
+        """With what its links to folders lead to, as classes may be links, in natural order; below they stay links."""
         for name in self.links:
             if os.path.isdir(path := os.path.join(self.path, name)):
                 self.below[name] = tree_of(path, f"{self.key}{name}/")

@@ -2,7 +2,7 @@
 
 import re
 
-from verydeep.collections.levels import Found, by_annotations, classes_of, leftovers, photos_of, repeated
+from verydeep.collections.levels import Found, by_annotations, found_classes, leftovers, photos_of, repeated
 from verydeep.config import Level
 from verydeep.data.naming import natural
 from verydeep.data.record import SPLIT_WORDS, Names, Passed
@@ -33,7 +33,7 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     levels = {whole: entered(parts.pop("train"), notes) if parts else here}
     names = set(levels[whole].full)
     levels |= {s: tree if names & set(tree.full) else entered(tree, notes) for s, tree in parts.items()}
-    found = classes_of(levels, whole, classes, least, notes)
+    found = found_classes(levels, whole, classes, least, notes)
     for split, tree in parts.items():
         own = [*found[split]]
         if len(own) > 1 or any(name in found[whole] for name in own):

@@ -71,7 +71,7 @@ def photos_of(found: Mapping[str, Found]) -> dict[str, dict[str, Names]]:
     return {split: {c: below(own[c]) for c in sorted(own, key=natural)} for split, own in found.items()}
 
 
-def classes_of(
+def found_classes(
     levels: Mapping[str, Tree], whole: str, classes: Level | None, least: int, notes: list[str]
 ) -> dict[str, dict[str, Names]]:
     """Split -> class -> photos, in natural order, with so many classes in the whole at least. Raises DataError."""

@@ -41,7 +41,7 @@ DARK = 64  # of 255: what is never brighter uses a quarter of its range, as 14 b
 REASONED = (*CAUSES, "dark-range")  # findings that say of each photo why
 BIT = {name: 1 << i for i, name in enumerate(FLAGS)}
 BAD = sum(BIT[name] for name in CAUSES)
-DEEP_COLOUR = 1 << len(FLAGS)  # more than 8 bits in several colours, which no --range reads
+NO_RANGE = 1 << len(FLAGS)  # more than 8 bits in several colours, or floats
 SIDES = [("width", "i4"), ("height", "i4")]
 ROW = np.dtype([*SIDES, ("flags", "u4"), ("content", "u8", 2), ("look", "u8"), ("bits", "u1")])
 ORIENTED_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # otherwise asking would decode the photo again
@@ -82,11 +82,11 @@ def see(photos: Photos, id: int) -> tuple[tuple[Any, ...], str]:
     ends, words, bits = np.reshape(image.getextrema(), (-1, 2)).tolist(), "", 0
     flags |= BIT["one-colour"] * all(low == high for low, high in ends)
     if flags & BIT["16-bit"] and photos.reading.range == "full":
-        top, grey = max(high for _, high in ends), not flags & DEEP_COLOUR
-        bits = grey * max(257 * top - 128, 1).bit_length()
+        top = max(high for _, high in ends)
+        bits = 0 if flags & NO_RANGE else max(257 * top - 128, 1).bit_length()
         if top <= DARK:
             flags |= BIT["dark-range"]
-            how = f"as of {bits} bits" if grey else "in several colours, which no --range reads: save it with 8 bits"
+            how = f"as of {bits} bits" if bits else "in several colours or floats: save it with 8 bits"
             words = f"nothing brighter than {top} of 255, {how}"
     rgb = np.asarray(image.resize((16, 16), Image.Resampling.BOX), np.int16)
     flags |= BIT["grey"] * bool((rgb.max(2) - rgb.min(2)).max() <= GREY_TOLERANCE)
@@ -95,21 +95,21 @@ def see(photos: Photos, id: int) -> tuple[tuple[Any, ...], str]:
 
 def range_advice(bits: npt.NDArray[np.uint8]) -> str:
     """What reads all grey photos of more than 8 bits, by the bits that each uses."""
-    if not len(bits):
+    low, high = int(bits.min(initial=99)), int(bits.max(initial=0))
+    if not high:
         return ""
-    low, high = bits.min(), bits.max()
     used = f"; of {low} to {high} bits in DATA" if low < high else ""
     if (257 * DARK).bit_length() < high:
         return f"{used}, so no one range serves all; `train --range auto` reads each by its own black and white"
-    return f"{used}; `train --range 0,{(1 << int(high)) - 1}` says what is black and what is white"
+    return f"{used}; `train --range 0,{(1 << high) - 1}` says what is black and what is white"
 
 
 def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
     """((width, height) upright, flags) of a photo that can be decoded; no pixel is."""
     with open_image(data) as image:
         size, png = image.size, image.format == "PNG"
-        colour = is_deep_colour(image, data)
-        deep = colour or image.mode.startswith(("I", "F"))
+        unlike = is_deep_colour(image, data) or image.mode == "F"
+        deep = unlike or image.mode.startswith("I")
         clear = "A" in image.getbands() or "transparency" in image.info
         plain = png and not any(word in data for word in ORIENTED_PNG)
         turns = 1 if plain else photo.exif_orientation(image)
@@ -127,7 +127,7 @@ def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
                 found["profile"] = to_srgb(profile, image.mode) is not None
             except Unfit:
                 found["bad-profile"] = True
-    return size, sum(BIT[name] for name, so in found.items() if so) | DEEP_COLOUR * colour
+    return size, sum(BIT[name] for name, so in found.items() if so) | NO_RANGE * unlike
 
 
 def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:

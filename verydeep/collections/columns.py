@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 from verydeep.collections.table import COLUMNS, Table, meaning_of, named_as
 from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
+from verydeep.words import several
 
 FLAGS = {"is_val": "val", "is_test": "test", "is_train": "train"}
-TRUE, FALSE = frozenset({"true", "1", "1.0", "yes", "t", "y"}), frozenset({"false", "0", "0.0", "no", "f", "n", ""})
+TRUE, FALSE = (
+    frozenset({"true", "1", "1.0", "1,0", "yes", "t", "y"}),
+    frozenset({"false", "0", "0.0", "0,0", "no", "f", "n", ""}),
+)
 NO_LABEL = frozenset({"", "nan", "null", "<na>", "\\n"})  # as empty cells are written by other programs
 PERHAPS_NONE = frozenset({"na", "n/a", "none", "#n/a"})
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -81,7 +87,8 @@ def said(path: str, label: str, splits: Sequence[str], hot: Sequence[str]) -> li
 
 def lacking(table: Table, what: str, rest: Sequence[str], why: str = "") -> DataError:
     some = ", ".join(filter(None, table.names))[:300]
-    one = f"; give it that name in the first line: {table.rename(rest[0], what)}" if rest else ""
+    which = f"if that is {rest[0]!r:.60}, " if len(rest) > 1 else ""
+    one = f"; {which}give it that name in the first line: {table.rename(rest[0], what)}" if rest else ""
     return DataError(
         f"{table.path}: the header lacks {what}; expected path,label[,split][,box] or names that mean these, not {some}"
         f"{why}{one}"
@@ -134,6 +141,26 @@ def whole_numbers(labels: set[str]) -> dict[str, str]:
     if not all(NUMBER.fullmatch(label) for label in labels):
         return {label: label for label in labels}
     return {label: label.partition(".")[0] if not label.partition(".")[2].strip("0") else label for label in labels}
+
+
+def classes_of(labels: set[str]) -> tuple[dict[str, str], list[str]]:
+    """Label -> class, and what there is to say of labels that are written in two ways, or may be none or several."""
+    as_class, notes = whole_numbers(labels), list[str]()
+    if any(label != name for label, name in as_class.items()):
+        notes.append("classes are whole numbers: 1.0 is 1")
+    composed = {label: unicodedata.normalize("NFC", name) for label, name in as_class.items()}
+    if two := [name for name, n in Counter(map(composed.get, set(as_class.values()))).items() if n > 1]:
+        notes.append(
+            f"{several(len(two), 'classes')}, such as {min(two)!r}, written in two Unicode forms: taken as one"
+        )
+        as_class = composed
+    if odd := sorted(label for label in labels if label.lower() in PERHAPS_NONE):
+        notes.append(f"warning: {odd[0]!r} is taken as a class; leave the label empty where there is none")
+    words = {label: set(re.split(r"[\s|;,]+", label)) for label in labels}
+    if many := sorted(label for label, own in words.items() if len(own) > 1 and own <= labels):
+        some = f"{several(len(many), 'classes')} of the words of others, such as {many[0]!r:.100}"
+        notes.append(f"warning: {some}: labels of several things are classes of their own")
+    return as_class, notes
 
 
 def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:

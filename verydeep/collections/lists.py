@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.collections.columns import NO_LABEL, PERHAPS_NONE, Chosen, as_flag, choose, split_said, whole_numbers
+from verydeep.collections.columns import NO_LABEL, Chosen, as_flag, choose, classes_of, split_said
 from verydeep.collections.locate import located, slashes
 from verydeep.collections.table import Table, meaning_of, open_table
 from verydeep.data.groups import group_column
@@ -38,11 +38,11 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
         raise DataError(f"{path} names {what}; expected a header 'path,label' and one photo a line")
     if n := len(unlabelled):
         notes.append(f"warning: {several(n, 'photos')} without a label left out, line {unlabelled[0]} for one")
-    as_class = whole_numbers({label for said in found.values() for label in said.labels})
-    if any(label != name for label, name in as_class.items()):
-        notes.append("classes are whole numbers: 1.0 is 1")
-    if odd := sorted(label for label in as_class if label.lower() in PERHAPS_NONE):
-        notes.append(f"warning: {odd[0]!r} is taken as a class; leave the label empty where there is none")
+    as_class, more = classes_of({label for said in found.values() for label in said.labels})
+    notes += more
+    if torn := [(key, said.labels) for key, said in found.items() if len(said.labels) > 1 and not said.boxes]:
+        some = f"{several(len(torn), 'photos')} with several labels, {torn[0][0]} for one {torn[0][1][:3]}"
+        notes.append(f"warning: {some}; a net of classes learns one: keep the right line of each")
     moved, more = located(path, list(found), root)
     if moved:
         found = {moved.get(key, key): said for key, said in found.items()}

@@ -1,14 +1,15 @@
 """Where the photos of a list lie, if not where it says: in a folder below it, without their suffix, on a Windows drive.
 
-Looked for once, when none of the first lies where the list says; what is found must be the only photo that fits.
+Looked for once, when none of some fifty lies where the list says; what is found must be the only photo that fits.
 """
 
 import os
+import re
 import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 from verydeep.data import photo
@@ -16,7 +17,7 @@ from verydeep.data.naming import is_hidden, is_storable
 from verydeep.errors import DataError
 from verydeep.words import several
 
-FIRST = 50  # photos, of which one that is there says that the list is right
+SOME = 50  # photos spread over a list, of which one that is there says that the list is right
 MOST_FILES = 2_000_000  # that are looked through
 DEEPEST = 64  # folders of a path that are looked at
 
@@ -44,22 +45,23 @@ def photos_below(root: Path) -> list[str]:
 
 def located(path: Path, keys: Sequence[str], root: Path) -> tuple[dict[str, str], list[str]]:
     """Listed -> real path, of those that differ; and a line about it. Raises DataError where it is not plain."""
-    if any(os.path.isfile(root / key) for key in islice(keys, FIRST)):
+    is_there = lambda key: os.path.isfile(root / key)  # noqa: E731
+    looked = list(map(is_there, keys[:: len(keys) // SOME + 1]))
+    if all(looked):
         return {}, []
     there, found = photos_below(root), dict[str, str]()
     parts = {key: key.lstrip("/").split("/") for key in keys}
-    above = [own[:-1] for own in parts.values()]
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(above), max(above), strict=False)))
-    for drop in range(min(shared, DEEPEST) + 1) if there else ():
-        if found := matched(path, root, {key: "/".join(own[drop:]) for key, own in parts.items()}, there):
+    shared = len(os.path.commonprefix([own[:-1] for own in parts.values()]))
+    for drop in range(min(shared, DEEPEST) + 1) if there and not any(looked) else ():
+        tails = {key: "/".join(own[drop:]) for key, own in parts.items()}
+        found = matched(path, root, tails, there, plain)
+        if len(found) < len(keys) and len(zeros := matched(path, root, tails, there, without_zeros)) == len(keys):
+            found = zeros
+        if found:
             break
-    else:
-        if any(os.path.isfile(root / key) for key in keys):
-            return {}, []
-        some = f"{several(len(there), 'photos')} there, such as {there[0]}" if there else "no photos there"
+    if not found and not any(looked) and not any(map(is_there, keys)):
         raise DataError(
-            f"{path} names {several(len(keys), 'photos')} and none was found: {os.path.join(root, keys[0]):.300} is "
-            f"not there, nor {os.path.basename(keys[0]):.100} in a folder of {root}; there are {some}"
+            f"{path} names {several(len(keys), 'photos')} and none was found: {why_none(keys, root, there)}"
         )
     twins = [real for real, n in Counter(found.values()).items() if n > 1]
     if twins:
@@ -68,21 +70,46 @@ def located(path: Path, keys: Sequence[str], root: Path) -> tuple[dict[str, str]
             f"{path} names {listed[0]} and {listed[1]}, and of both only {twins[0]} is there; correct its paths, which "
             f"are relative to {root}"
         )
-    key, real = next(iter(found.items()))
-    lines = [f"photos of {path.name} were found in {root}: {key} is {real}"] if key != real else []
-    if gone := [key for key in keys if key not in found and not os.path.isfile(root / key)]:
-        lines.append(f"warning: {len(gone):,} of {several(len(keys), 'photos')} were not found, {gone[0]} for one")
-    return {key: real for key, real in found.items() if key != real}, lines
+    moved = {key: real for key, real in found.items() if key != real}
+    lines = [f"photos of {path.name} were found in {root}: {key} is {real}" for key, real in islice(moved.items(), 1)]
+    known = found.keys() | set(there)
+    if gone := [key for key in keys if key not in known and not is_there(key)]:
+        some = f"{len(gone):,} of {several(len(keys), 'photos')} were not found, {gone[0]} for one"
+        lines.append(f"warning: {some}{perhaps(gone, there)}")
+    return moved, lines
 
 
-def matched(path: Path, root: Path, tails: dict[str, str], there: Sequence[str]) -> dict[str, str]:
-    """Listed -> real path, by the end of paths: capitals make no difference, and a listed name may lack its suffix.
+def why_none(keys: Sequence[str], root: Path, there: Sequence[str]) -> str:
+    first = f"{keys[0]:.200}"
+    if re.match(r"\w\w+:/", first):
+        return f"{first} is an address; download the photos to the list's folder first"
+    some = f"{several(len(there), 'photos')} there, such as {there[0]}" if there else "no photos there"
+    return (
+        f"{os.path.join(root, first)} is not there, nor {os.path.basename(keys[0]):.100} in a folder of {root}; there are "
+        f"{some}{perhaps(keys, there)}"
+    )
+
+
+def perhaps(keys: Sequence[str], there: Sequence[str]) -> str:
+    """Which photo may be meant by one of these: its name is the same but for folders, suffix and leading zeros."""
+    names = {stem(real): real for real in reversed(there)}
+    return next((f"; {key:.200} may be {names[stem(key)]}: correct the list" for key in keys if stem(key) in names), "")
+
+
+def stem(path: str) -> str:
+    return without_zeros(os.path.splitext(os.path.basename(path))[0])
+
+
+def matched(
+    path: Path, root: Path, tails: dict[str, str], there: Sequence[str], form: Callable[[str], str]
+) -> dict[str, str]:
+    """Listed -> real path, by the end of paths in a form that leaves differences out; a listed name may lack its suffix.
 
     Of several that fit, those in the one folder that has all photos are taken. Raises DataError for other doubts.
     """
     depths, index = {tail.count("/") + 1 for tail in tails.values()}, dict[str, list[str]]()
     for real in there:
-        own = plain(real).split("/")
+        own = form(real).split("/")
         for depth in depths if len(depths) < DEEPEST else ():
             if depth <= len(own):
                 name = "/".join(own[-depth:])
@@ -90,7 +117,7 @@ def matched(path: Path, root: Path, tails: dict[str, str], there: Sequence[str])
                 index.setdefault(os.path.splitext(name)[0], []).append(real)
     fits = dict[str, list[str]]()
     for key, tail in tails.items():
-        if fitting := index.get(plain(tail)):
+        if fitting := index.get(form(tail)):
             fits[key] = [real for real in fitting if f"/{real}".endswith(f"/{tail}")] or fitting
     folders = Counter(folder for key, own in fits.items() for folder in {around(real, tails[key]) for real in own})
     full = [folder for folder, n in folders.items() if n == len(tails)]
@@ -111,6 +138,11 @@ def matched(path: Path, root: Path, tails: dict[str, str], there: Sequence[str])
 def plain(name: str) -> str:
     """Without capitals, and with accents written in one way."""
     return unicodedata.normalize("NFC", name).lower()
+
+
+def without_zeros(name: str) -> str:
+    """And without the leading zeros of numbers, which spreadsheets eat."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", plain(name))
 
 
 def around(real: str, tail: str) -> str:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ COLUMNS = {  # meaning -> names, the first before the others; `id` serves where 
         "path", "file_path", "filepath", "image_path", "img_path", "photo_path", "file_name", "filename", "image_name",
         "img_name", "photo_name", "image_file", "image_filename", "file", "image", "img", "photo", "picture",
     ),
-    "id": ("image_id", "img_id", "photo_id", "file_id", "id"),
+    "id": ("image_id", "img_id", "photo_id", "file_id", "id", "url", "image_url", "img_url"),
     "label": (
         "label", "labels", "label_name", "label_text", "class", "class_name", "classname", "category", "category_name",
         "target", "target_name", "cls", "breed", "species", "variety", "diagnosis", "dx", "fine_label", "label_id",
@@ -51,6 +52,11 @@ LIST_SUFFIXES = frozenset({*OF_CELLS, ".json", ".jsonl", ".ndjson"})
 
 def meaning_of(name: str) -> str:
     return PLACE.get(bare_column(name), ("", 0))[0]
+
+
+def known(names: Iterable[str]) -> int:
+    """How many of these have a meaning."""
+    return sum(map(bool, map(meaning_of, names)))
 
 
 def named_as(names: Iterable[str], meaning: str) -> list[str]:
@@ -97,13 +103,24 @@ def open_table(path: Path) -> Table:
         encoding, notes = encoding_of(path)
         if path.suffix.lower() not in OF_CELLS:
             return json_table(path, encoding, notes)
+        told, comments, first, before = "", list[tuple[int, str]](), "", 0
         with path.open(encoding=encoding, newline="") as lines:
-            start = list(islice((line for line in lines if line.strip(BLANK)), 2))
-        told = re.fullmatch(r'"?sep=(.)"?', start[0].strip()) if start else None  # Excel's own
-        first = start[bool(told)] if len(start) > bool(told) else ""
-        separator = told[1] if told else separator_of(first)
-        header = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-    names, before = tuple(map(str.strip, header)), 1 + bool(told)
+            for before, line in enumerate(lines, 1):
+                if said := re.fullmatch(r'"?sep=(.)"?', line.strip()):  # Excel's own
+                    told = said[1]
+                elif line.startswith("#"):
+                    comments = [*comments[:1], (before, line)]
+                elif first := line.strip(BLANK) and line:
+                    break
+        separator = told or separator_of(first)
+        rows_of = partial(csv.reader, delimiter=separator, skipinitialspace=True)
+        header = next(rows_of([first]), [])
+        if comments and known(last := next(rows_of([comments[-1][1].lstrip("# ")]))) > known(header):
+            header, before = last, comments[-1][0]
+    names = tuple(map(str.strip, header))
+    if comments:
+        passed = comments[0][1].strip()
+        notes = (*notes, f"lines with # before the header are passed over: {passed!r:.60}")
     if names and Path(names[0]).suffix.lower() in photo.SUFFIXES and not meaning_of(names[0]):
         if len(names) != 2:
             new = shlex.join(["sed", f"1i path{separator}label{separator}split", str(path)])
@@ -118,16 +135,15 @@ def open_table(path: Path) -> Table:
         width, place = len(names), {name: i for i, name in reversed(list(enumerate(names)))}
         at = [place[c] if c else -1 for c in columns]
         with as_list(path), path.open(encoding=encoding, newline="") as lines:
-            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-            for number, row in enumerate(filter(any, reader)):
-                if number < before:
-                    continue
+            reader = rows_of(islice(lines, before, None))
+            for row in filter(any, reader):
+                line = before + reader.line_num
                 if any(row[width:]):
                     raise DataError(
-                        f"{path} line {reader.line_num}: has {len(row)} columns, {width} in the first line; "
+                        f"{path} line {line}: has {len(row)} columns, {width} in the first line; "
                         f"what holds a {separator!r} must stand in quotes"
                     )
-                yield reader.line_num, [row[i] if 0 <= i < len(row) else None for i in at]
+                yield line, [row[i] if 0 <= i < len(row) else None for i in at]
 
     check_columns(path, names)
     return Table(path, names, rows, notes)
@@ -162,6 +178,10 @@ def json_table(path: Path, encoding: str, notes: tuple[str, ...]) -> Table:
                 raise DataError(f"{path} line {e.lineno}: is not JSON ({e.msg})") from e
             found = None  # lines under another suffix
         if isinstance(found, dict) and not (meaning_of(next(iter(found), "")) and len(found) > 1):
+            if {"images", "annotations"} <= found.keys():
+                raise DataError(
+                    f"{path}: is COCO's JSON, whose boxes are not read; expected [{{path, label}}, ...] or {{path: label, ...}}"
+                )
             if strange := next((k for k, v in found.items() if isinstance(v, (dict, list))), None):
                 raise DataError(
                     f"{path}: {strange!r:.60} is neither a label nor a photo; expected [{{path, label}}, ...] or "
@@ -183,7 +203,7 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
 def separator_of(first: str) -> str:
     """By the names that a header has with it, then by the cells it makes; blanks where there is no other."""
     cells = {s: next(csv.reader([first], delimiter=s), []) for s in SEPARATORS}
-    best = max(SEPARATORS, key=lambda s: (sum(map(bool, map(meaning_of, cells[s][:MOST_COLUMNS]))), len(cells[s])))
+    best = max(SEPARATORS, key=lambda s: (known(cells[s][:MOST_COLUMNS]), len(cells[s])))
     return " " if len(cells[best]) < 2 and " " in first.strip() else best
 
 

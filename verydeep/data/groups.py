@@ -9,9 +9,13 @@ from verydeep.data.record import DataSet, Names
 from verydeep.errors import DataError
 from verydeep.words import several
 
-COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene", "video")  # used unasked
+COLUMNS = (  # used unasked
+    "group", "group_id", "patient", "patient_id", "subject", "subject_id", "participant_id", "person_id", "animal_id",
+    "plant_id", "specimen_id", "case_id", "study_id", "lesion_id", "series", "series_id", "series_instance_uid", "scene",
+    "scene_id", "video", "video_id", "clip_id", "sequence_id", "seq_id", "session_id", "burst_id",
+)  # fmt: skip
 USED = ("path", "label", "labels", "split", "box", "boxes")
-DOUBTFUL = re.compile("group|patient|subject|scene|video|fold|valid|split|subset", re.IGNORECASE)
+DOUBTFUL = re.compile("group|patient|subject|lesion|scene|video|fold|valid|split|subset", re.IGNORECASE)
 LONGEST_PATTERN, LONGEST_PATH = 200, 1_000  # letters, for a pattern may take long over a long path
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.collections.classes import class_path, feature_at
-from verydeep.collections.columns import FLAGS, whole_numbers
+from verydeep.collections.classes import class_path, classes_by_label, feature_at
+from verydeep.collections.columns import FLAGS
 from verydeep.collections.table import meaning_of
 from verydeep.data import photo
 from verydeep.data.groups import group_column
@@ -60,7 +60,8 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         raise DataError(f"{where}: none of its photos has a label")
     classes, as_class = getattr(feature_at(features, label), "names", None), dict[str, str]()
     if not classes:
-        as_class = whole_numbers({str(v) for values, _ in coded.values() for v in values if v is not None})
+        as_class, more = classes_by_label({str(v) for values, _ in coded.values() for v in values if v is not None})
+        notes += more
         classes = sorted(set(as_class.values()), key=natural)
     if strange := next((c for c in classes if not is_storable(c)), None):
         raise DataError(f"{where}: the class {strange!a} is not UTF-8")

@@ -8,19 +8,22 @@ one path, however it is spelled, are one photo with several labels or boxes; lin
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.collections.columns import NO_LABEL, Chosen, as_flag, choose, classes_of, split_said
-from verydeep.collections.locate import located, slashes
+from verydeep.collections.classes import classes_by_label
+from verydeep.collections.columns import Chosen, as_flag, choose, split_said
+from verydeep.collections.locate import located
 from verydeep.collections.table import Table, meaning_of, open_table
 from verydeep.data.groups import group_column
 from verydeep.data.manifest import Line, box_of, data_of_lines, photos_by_path, text_of
 from verydeep.data.record import DataSet
 from verydeep.errors import DataError
 from verydeep.words import several
+
+NO_LABEL = frozenset({"", "nan", "null", "<na>", "\\n"})  # as empty cells are written by other programs
 
 
 def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
@@ -29,37 +32,39 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
     groups: the column that says them, instead of a known one.
     """
     table, root = open_table(path), path.parent
-    turned, group, unlabelled = slashes(root), group_column(table.names, groups), list[int]()
-    chosen = choose(table, lambda name: os.path.isfile(root / turned(name.strip())), group)
-    found = photos_by_path(path, lines_of(table, chosen, turned, unlabelled))
+    unlabelled = list[int]()
+    chosen = choose(
+        table, lambda name: os.path.isfile(root / key_of(name.strip(), root)), group_column(table.names, groups)
+    )
+    found = photos_by_path(path, lines_of(table, chosen, unlabelled))
     notes = [*table.notes, *chosen.notes]
     if not found:
         what = "no photo with a label" if unlabelled else "no photos"
         raise DataError(f"{path} names {what}; expected a header 'path,label' and one photo a line")
     if n := len(unlabelled):
         notes.append(f"warning: {several(n, 'photos')} without a label left out, line {unlabelled[0]} for one")
-    as_class, more = classes_of({label for said in found.values() for label in said.labels})
-    notes += more
+    as_class, said_of = classes_by_label({label for said in found.values() for label in said.labels})
+    notes += said_of
     if torn := [(key, said.labels) for key, said in found.items() if len(said.labels) > 1 and not said.boxes]:
         some = f"{several(len(torn), 'photos')} with several labels, {torn[0][0]} for one {torn[0][1][:3]}"
         notes.append(f"warning: {some}; a net of classes learns one: keep the right line of each")
     moved, more = located(path, list(found), root)
     if moved:
         found = {moved.get(key, key): said for key, said in found.items()}
-    data = data_of_lines(path, found, root, least, group, as_class)
+    data = data_of_lines(path, found, root, least, chosen.group, as_class)
     columns = tuple(filter(None, table.names))
     used = tuple(c for c in columns if c in chosen.used or meaning_of(c) not in ("", "group"))
     return replace(data, columns=columns, notes=(*notes, *more), used=used)
 
 
-def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabelled: list[int]) -> Iterator[Line]:
+def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Line]:
     """What the rows say, without those that have no label. Blanks around names do not count, nor a path's form."""
     places, many = dict[tuple[str, ...], str](), len(chosen.split)
     more = (name if name in table.names else "" for name in ("labels", "box", "boxes"))
     columns = (chosen.path, chosen.label, chosen.group, *more, *chosen.split, *chosen.one_hot)
     for number, (key, label, group, labels, box, boxes, *rest) in table.rows(columns):
         where = f"{table.path} line {number}"
-        key = os.path.normpath(turned(text_of(key, "path", where)))
+        key = key_of(text_of(key, "path", where), table.path.parent)
         if (split := places.get(values := tuple(map(repr, rest[:many])), "?")) == "?":
             try:
                 split = places[values] = split_said(chosen.split, rest[:many])
@@ -81,6 +86,12 @@ def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabel
             yield Line(number, key, split, group, tuple(dict.fromkeys(taken)), tuple(placed))
         else:
             unlabelled.append(number)
+
+
+def key_of(path: str, root: Path) -> str:
+    """A listed path in its simplest form, backslashes of Windows turned unless a file is called so."""
+    turned = "\\" in path and not os.path.isfile(root / path)
+    return os.path.normpath(path.replace("\\", "/") if turned else path)
 
 
 def label_of(value: Any, table: Table, where: str) -> str:

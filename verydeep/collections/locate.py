@@ -148,17 +148,3 @@ def without_zeros(name: str) -> str:
 def around(real: str, tail: str) -> str:
     """The folder in which a photo stands under its listed name."""
     return "/".join(real.split("/")[: -1 - tail.count("/")])
-
-
-def slashes(root: Path) -> Callable[[str], str]:
-    """Turns the backslashes of a list from Windows, unless the first path with one is a file as it stands."""
-    turns: list[bool] = []
-
-    def turned(key: str) -> str:
-        if "\\" not in key:
-            return key
-        if not turns:
-            turns.append(not os.path.isfile(root / key))
-        return key.replace("\\", "/") if turns[0] else key
-
-    return turned

@@ -506,7 +506,8 @@ def test_ones_with_a_decimal_comma(here: Path) -> None:
 
 
 @pytest.mark.parametrize(("header", "row"), [
-    ("# by hand, 2019\n\n# all\npath,label", "{}.jpg,{}"), ("# of us\n#path,label", "{}.jpg,{}"), ("# of us", "{}.jpg,{}"),
+    ("# by hand, 2019\n\n# all\npath,label", "{}.jpg,{}"), ("# of us\n#path,label", "{}.jpg,{}"),
+    ("# of us", "{}.jpg,{}"),
     ('# "a\nsep=;\npath;label', "{}.jpg;{}"), ("# label each photo\n# path label", "{}.jpg {}"),
 ])  # fmt: skip
 def test_comments_before_the_header_are_passed_over(here: Path, header: str, row: str) -> None:
@@ -531,7 +532,7 @@ def test_a_list_that_contradicts_itself_is_told_of(here: Path, split: str, capsy
 def test_addresses_are_called_addresses(here: Path, address: str, column: str) -> None:
     rows = "".join(f"{address.format(c, n)},{c}\n" for n, c in TRUTH.items())
     assert re.search(
-        rf"names 24 photos and none was found: \w+:/\S* is an address; download the photos",
+        r"names 24 photos and none was found: \w+:/\S* is an address; download the photos",
         refused(file(here, f"{column},label\n{rows}")),
     )
 
@@ -574,7 +575,8 @@ def test_several_labels_in_one_text_are_told_of(here: Path, between: str) -> Non
     truth = {n: f"cat{between}owl" if i % 5 == 1 else c for i, (n, c) in enumerate(TRUTH.items())}
     said = notes_of(file(here, "path\tlabel\n" + "".join(f"{n}.jpg\t{c}\n" for n, c in truth.items())), truth)
     assert said == (
-        f"warning: 1 class of the words of others, such as 'cat{between}owl': labels of several things are classes of their own"
+        f"warning: 1 class of the words of others, such as 'cat{between}owl': labels of several things are classes of "
+        "their own"
     )
     truth = {n: f"{c} {c}" if c == "cat" else f"wild {c}" for n, c in TRUTH.items()}
     assert notes_of(file(here, "path\tlabel\n" + "".join(f"{n}.jpg\t{c}\n" for n, c in truth.items())), truth) == ""

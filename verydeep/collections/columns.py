@@ -43,7 +43,7 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         if len(many := named_as(columns, meaning)) > MOST_ALIKE:
             raise doubtful(table, meaning, many[:MOST_ALIKE])
     splits, notes = split_columns(table)
-    path, hot = path_column(table, is_there), ()
+    path, hot = path_column(table, is_there), tuple[str, ...]()
     labels = [c for c in named_as(columns, "label") if c not in (path, group, *splits)]
     rest = [c for c in columns if not (meaning_of(c) or c in (group, *splits) or c.lower().startswith("unnamed:"))]
     if not path and len(rest) == (1 if labels else 2):
@@ -98,9 +98,7 @@ def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
     if len(found) < 2 or found[0] == "path":
         return next(iter(found), "")
     rows = [row for _, row in islice(table.rows(found), FEW)]
-    good = [
-        c for c, own in zip(found, zip(*rows), strict=False) if any(isinstance(v, str) and is_there(v) for v in own)
-    ]
+    good = [c for i, c in enumerate(found) if any(isinstance(row[i], str) and is_there(row[i]) for row in rows)]
     if len(good) > 1:
         raise doubtful(table, "path", good)
     return (good or found)[0]
@@ -131,13 +129,12 @@ def one_of(found: Sequence[str], pairs: Collection[tuple[str, ...]]) -> tuple[st
 def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
     """The columns of nothing but 0 and 1, if there are several with exactly one 1 a row. Raises DataError."""
     columns = list(rest) if table.cells or len(rest) <= MOST_KEYS else []
-    for _, row in table.rows(rest) if columns else ():
+    for _, row in table.rows(rest) if len(columns) > 1 else ():
         if table.cells and None in row:  # a row that is cut short
             return ()
-        flags = dict(zip(rest, map(as_flag, row), strict=True))
-        columns = [c for c in columns if flags[c] is not None]
-        if len(columns) < 2:
-            return ()
+        columns = [c for c, value in zip(rest, row, strict=True) if c in columns and as_flag(value) is not None]
+    if len(columns) < 2:
+        return ()
     for line, row in table.rows(columns):
         if (ones := sum(map(bool, map(as_flag, row)))) != 1:
             raise DataError(

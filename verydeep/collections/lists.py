@@ -31,11 +31,9 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
 
     groups: the column that says them, instead of a known one.
     """
-    table, root = open_table(path), path.parent
-    unlabelled = list[int]()
-    chosen = choose(
-        table, lambda name: os.path.isfile(root / key_of(name.strip(), root)), group_column(table.names, groups)
-    )
+    table, root, unlabelled = open_table(path), path.parent, list[int]()
+    group = group_column(table.names, groups)
+    chosen = choose(table, lambda name: os.path.isfile(root / key_of(name.strip(), root)), group)
     found = photos_by_path(path, lines_of(table, chosen, unlabelled))
     notes = [*table.notes, *chosen.notes]
     if not found:
@@ -51,7 +49,7 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
     moved, more = located(path, list(found), root)
     if moved:
         found = {moved.get(key, key): said for key, said in found.items()}
-    data = data_of_lines(path, found, root, least, chosen.group, as_class)
+    data = data_of_lines(path, found, root, least, group, as_class)
     columns = tuple(filter(None, table.names))
     used = tuple(c for c in columns if c in chosen.used or meaning_of(c) not in ("", "group"))
     return replace(data, columns=columns, notes=(*notes, *more), used=used)

@@ -9,7 +9,8 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 
 from verydeep.data import photo
@@ -24,86 +25,88 @@ DEEPEST = 64  # folders of a path that are looked at
 
 def photos_below(root: Path) -> list[str]:
     """Paths of photos below a folder; links to folders are followed at its top alone."""
-    found, folders = list[str](), [("", True)]
-    while folders:
-        inside, top = folders.pop()
-        try:
-            entries = list(os.scandir(root / inside))
-        except OSError:
-            continue
-        for entry in entries:
-            if is_hidden(entry.name) or not is_storable(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=top):
-                folders.append((f"{inside}{entry.name}/", False))
-            elif os.path.splitext(entry.name)[1].lower() in photo.SUFFIXES:
-                found.append(f"{inside}{entry.name}")
-        if len(found) > MOST_FILES:
-            return []
+    found = list[str]()
+    for top in (root, *(path for path in root.iterdir() if path.is_symlink() and path.is_dir())):
+        for folder, inside, names in os.walk(top):
+            inside[:] = [name for name in inside if not is_hidden(name)]
+            photos = (name for name in names if os.path.splitext(name)[1].lower() in photo.SUFFIXES)
+            place = os.path.relpath(folder, root) if folder != str(root) else ""
+            found += [path for name in photos if is_storable(path := os.path.join(place, name)) and not is_hidden(name)]
+            if len(found) > MOST_FILES:
+                return []
     return sorted(found)
 
 
 def located(path: Path, keys: Sequence[str], root: Path) -> tuple[dict[str, str], list[str]]:
-    """Listed -> real path, of those that differ; and a line about it. Raises DataError where it is not plain."""
-    is_there = lambda key: os.path.isfile(root / key)  # noqa: E731
+    """Listed -> real path, of those that differ; and what there is to say. Raises DataError where it is not plain."""
+
+    def is_there(key: str) -> bool:
+        return os.path.isfile(root / key)
+
     looked = list(map(is_there, keys[:: len(keys) // SOME + 1]))
     if all(looked):
         return {}, []
     there, found = photos_below(root), dict[str, str]()
-    parts = {key: key.lstrip("/").split("/") for key in keys}
-    shared = len(os.path.commonprefix([own[:-1] for own in parts.values()]))
-    for drop in range(min(shared, DEEPEST) + 1) if there and not any(looked) else ():
-        tails = {key: "/".join(own[drop:]) for key, own in parts.items()}
-        found = matched(path, root, tails, there, plain)
-        if len(found) < len(keys) and len(zeros := matched(path, root, tails, there, without_zeros)) == len(keys):
-            found = zeros
-        if found:
-            break
-    if not found and not any(looked) and not any(map(is_there, keys)):
-        raise DataError(
-            f"{path} names {several(len(keys), 'photos')} and none was found: {why_none(keys, root, there)}"
-        )
-    twins = [real for real, n in Counter(found.values()).items() if n > 1]
-    if twins:
+    if not any(looked):
+        found = searched(path, root, keys, there)
+        if not found and not any(map(is_there, keys)):
+            raise DataError(
+                f"{path} names {several(len(keys), 'photos')} and none was found: {none(keys, root, there)}"
+            )
+    if twins := [real for real, n in Counter(found.values()).items() if n > 1]:
         listed = [key for key, real in found.items() if real == twins[0]]
         raise DataError(
             f"{path} names {listed[0]} and {listed[1]}, and of both only {twins[0]} is there; correct its paths, which "
             f"are relative to {root}"
         )
-    moved = {key: real for key, real in found.items() if key != real}
+    moved, known = {key: real for key, real in found.items() if key != real}, found.keys() | set(there)
     lines = [f"photos of {path.name} were found in {root}: {key} is {real}" for key, real in islice(moved.items(), 1)]
-    known = found.keys() | set(there)
     if gone := [key for key in keys if key not in known and not is_there(key)]:
         some = f"{len(gone):,} of {several(len(keys), 'photos')} were not found, {gone[0]} for one"
         lines.append(f"warning: {some}{perhaps(gone, there)}")
     return moved, lines
 
 
-def why_none(keys: Sequence[str], root: Path, there: Sequence[str]) -> str:
-    first = f"{keys[0]:.200}"
+def none(keys: Sequence[str], root: Path, there: Sequence[str]) -> str:
+    first, name = f"{keys[0]:.200}", os.path.basename(keys[0])
     if re.match(r"\w\w+:/", first):
         return f"{first} is an address; download the photos to the list's folder first"
     some = f"{several(len(there), 'photos')} there, such as {there[0]}" if there else "no photos there"
-    return (
-        f"{os.path.join(root, first)} is not there, nor {os.path.basename(keys[0]):.100} in a folder of {root}; there are "
-        f"{some}{perhaps(keys, there)}"
-    )
+    looked = f"{os.path.join(root, first)} is not there, nor {name:.100} in a folder of {root}"
+    return f"{looked}; there are {some}{perhaps(keys, there)}"
 
 
 def perhaps(keys: Sequence[str], there: Sequence[str]) -> str:
     """Which photo may be meant by one of these: its name is the same but for folders, suffix and leading zeros."""
+
+    def stem(path: str) -> str:
+        return without_zeros(os.path.splitext(os.path.basename(path))[0])
+
     names = {stem(real): real for real in reversed(there)}
     return next((f"; {key:.200} may be {names[stem(key)]}: correct the list" for key in keys if stem(key) in names), "")
 
 
-def stem(path: str) -> str:
-    return without_zeros(os.path.splitext(os.path.basename(path))[0])
+def searched(path: Path, root: Path, keys: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """Listed -> real path by whole listed paths, else without the folders that all of these begin with.
+
+    Leading zeros make a difference, unless without them each is found.
+    """
+    parts = {key: key.lstrip("/").split("/") for key in keys}
+    above = [own[:-1] for own in parts.values()]
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(min(above), max(above), strict=False)))
+    for drop in range(min(shared, DEEPEST) + 1) if there else ():
+        match = partial(matched, path, root, {key: "/".join(own[drop:]) for key, own in parts.items()}, there)
+        if len(found := match(plain)) < len(keys) and len(zeros := match(without_zeros)) == len(keys):
+            return zeros
+        if found:
+            return found
+    return {}
 
 
 def matched(
     path: Path, root: Path, tails: dict[str, str], there: Sequence[str], form: Callable[[str], str]
 ) -> dict[str, str]:
-    """Listed -> real path, by the end of paths in a form that leaves differences out; a listed name may lack its suffix.
+    """Listed -> real path, by the end of paths in a form that leaves some differences out, or without the suffix.
 
     Of several that fit, those in the one folder that has all photos are taken. Raises DataError for other doubts.
     """
@@ -121,18 +124,21 @@ def matched(
             fits[key] = [real for real in fitting if f"/{real}".endswith(f"/{tail}")] or fitting
     folders = Counter(folder for key, own in fits.items() for folder in {around(real, tails[key]) for real in own})
     full = [folder for folder, n in folders.items() if n == len(tails)]
-    found = dict[str, str]()
     for key, own in fits.items():
         if len(full) == 1:
-            own = [real for real in own if around(real, tails[key]) == full[0]]
+            own = fits[key] = [real for real in own if around(real, tails[key]) == full[0]]
         if len(own) > 1:
-            folder = os.path.dirname(own[0])
+            beside = shlex.join(["cp", str(path), os.path.join(root, os.path.dirname(own[0]))])
             raise DataError(
                 f"{path}: {key} may be {' or '.join(own[:3])}; write the whole path into the list, or put it beside "
-                f"the photos that are meant: {shlex.join(['cp', str(path), os.path.join(root, folder)])}"
+                f"the photos that are meant: {beside}"
             )
-        found[key] = own[0]
-    return found
+    return {key: own[0] for key, own in fits.items()}
+
+
+def around(real: str, tail: str) -> str:
+    """The folder in which a photo stands under its listed name."""
+    return "/".join(real.split("/")[: -1 - tail.count("/")])
 
 
 def plain(name: str) -> str:
@@ -143,8 +149,3 @@ def plain(name: str) -> str:
 def without_zeros(name: str) -> str:
     """And without the leading zeros of numbers, which spreadsheets eat."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain(name))
-
-
-def around(real: str, tail: str) -> str:
-    """The folder in which a photo stands under its listed name."""
-    return "/".join(real.split("/")[: -1 - tail.count("/")])

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import io
 import json
 import re
 import shlex
@@ -102,19 +103,18 @@ def open_table(path: Path) -> Table:
     A CSV without a header has two columns, the first of which names photos.
     """
     with as_list(path):
-        encoding, notes = encoding_of(path)
+        text, notes = text_of_list(path)
         if path.suffix.lower() not in OF_CELLS:
-            return json_table(path, encoding, notes)
+            return json_table(path, text, notes)
         told, comments, first, before = "", list[tuple[int, str]](), "", 0
-        with path.open(encoding=encoding, newline="") as lines:
-            for before, line in enumerate(lines, 1):
-                if said := re.fullmatch(r'"?sep=(.)"?', line.strip()):  # Excel's own
-                    told = said[1]
-                elif line.startswith("#"):
-                    comments = [*comments[:1], (before, line)]
-                elif line.strip(BLANK):
-                    first = line
-                    break
+        for before, line in enumerate(io.StringIO(text, newline=""), 1):
+            if said := re.fullmatch(r'"?sep=(.)"?', line.strip()):  # Excel's own
+                told = said[1]
+            elif line.startswith("#"):
+                comments = [*comments[:1], (before, line)]
+            elif line.strip(BLANK):
+                first = line
+                break
         separator = told or separator_of(first)
         rows_of = partial(csv.reader, delimiter=separator, skipinitialspace=True)
         header = next(rows_of([first]), [])
@@ -137,8 +137,8 @@ def open_table(path: Path) -> Table:
 
     def rows(columns: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
         at = [place[c] if c else width for c in columns]
-        with as_list(path), path.open(encoding=encoding, newline="") as lines:
-            reader = rows_of(islice(lines, before, None))
+        with as_list(path):
+            reader = rows_of(islice(io.StringIO(text, newline=""), before, None))
             for row in filter(any, reader):
                 line = before + reader.line_num
                 if any(row[width:]):
@@ -151,15 +151,14 @@ def open_table(path: Path) -> Table:
     return Table(path, names, rows, notes)
 
 
-def json_table(path: Path, encoding: str, notes: tuple[str, ...]) -> Table:
+def json_table(path: Path, text: str, notes: tuple[str, ...]) -> Table:
     """JSON lines of objects; or one array of objects, or one object of path: label."""
-    whole = whole_json(path, path.read_text(encoding)) if path.suffix.lower() == ".json" else None
+    whole = whole_json(path, text) if path.suffix.lower() == ".json" else None
 
     def objects() -> Iterator[tuple[int, dict[str, Any]]]:
-        with as_list(path), path.open(encoding=encoding) as lines:
-            for number, value in enumerate(lines if whole is None else whole, 1):
-                if whole is None and not value.strip():
-                    continue
+        lines = filter(lambda numbered: numbered[1].strip(), enumerate(io.StringIO(text, newline=""), 1))
+        with as_list(path):
+            for number, value in lines if whole is None else enumerate(whole, 1):
                 try:
                     found = json.loads(value) if whole is None else value
                 except json.JSONDecodeError as e:
@@ -201,15 +200,16 @@ def separator_of(first: str) -> str:
     return " " if len(cells[best]) < 2 and " " in first.strip() else best
 
 
-def encoding_of(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The encoding of a text and, unless it is plain, a line about it. Raises OSError and DataError."""
+def text_of_list(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The text of a file and, unless its encoding is plain, a line about that. Raises OSError and DataError."""
     data = path.read_bytes()
-    if found := next((name for bom, name in BOMS.items() if data.startswith(bom)), None):
-        return found, ()
-    if b"\0" in data[:2] and data[:2] != b"\0\0":
-        return ("utf-16-be" if data[:1] == b"\0" else "utf-16-le"), ()
-    if not data or decoded(data, "utf-8"):
-        return "utf-8", ()
+    sure = next((name for bom, name in BOMS.items() if data.startswith(bom)), "")
+    if not sure and b"\0" in data[:2] and data[:2] != b"\0\0":
+        sure = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    if sure or not data:
+        return data.decode(sure or "utf-8"), ()
+    if text := decoded(data, "utf-8"):
+        return text, ()
     again = f"iconv -f ITS_ENCODING -t UTF-8 {shlex.quote(str(path))} > {beside(path)}"
     chinese, western = decoded(data, "gb18030"), decoded(data, "cp1252")
     if not western and not is_chinese(data, chinese, western):
@@ -217,7 +217,7 @@ def encoding_of(path: Path) -> tuple[str, tuple[str, ...]]:
     name, text = ("gb18030", chinese) if is_chinese(data, chinese, western) else ("cp1252", western)
     word = re.search(r"[^\s,;|]*[^\x00-\x7f][^\s,;|]*", text)
     shown = word[0][:40] if word else ""
-    return name, (f"{path.name} is not UTF-8; read as {CALLED[name]} it says {shown!r}; if that is wrong: {again}",)
+    return text, (f"{path.name} is not UTF-8; read as {CALLED[name]} it says {shown!r}; if that is wrong: {again}",)
 
 
 def is_chinese(data: bytes, chinese: str, western: str) -> bool:

@@ -11,8 +11,8 @@ from verydeep.words import several
 
 COLUMNS = (  # used unasked
     "group", "group_id", "patient", "patient_id", "subject", "subject_id", "participant_id", "person_id", "animal_id",
-    "plant_id", "specimen_id", "case_id", "study_id", "lesion_id", "series", "series_id", "series_instance_uid", "scene",
-    "scene_id", "video", "video_id", "clip_id", "sequence_id", "seq_id", "session_id", "burst_id",
+    "plant_id", "specimen_id", "case_id", "study_id", "lesion_id", "series", "series_id", "series_instance_uid",
+    "scene", "scene_id", "video", "video_id", "clip_id", "sequence_id", "seq_id", "session_id", "burst_id",
 )  # fmt: skip
 USED = ("path", "label", "labels", "split", "box", "boxes")
 DOUBTFUL = re.compile("group|patient|subject|lesion|scene|video|fold|valid|split|subset", re.IGNORECASE)

@@ -513,6 +513,9 @@ def test_ones_with_a_decimal_comma(here: Path) -> None:
 def test_comments_before_the_header_are_passed_over(here: Path, header: str, row: str) -> None:
     said = notes_of(file(here, listed(header, row), "a.txt"))
     assert f"lines with # before the header are passed over: {header.partition(chr(10))[0]!r}" in said
+    said = refused(file(here, "# a\n\n" + listed("path,what,which", "{0}.jpg,{1},{0}x"), "b.csv"))
+    assert "if that is 'what', give" in said
+    assert notes_of(typed(said)).endswith("passed over: '# a'")
     assert "line 30" in refused(file(here, listed("# a\n# b\npath,label") + "\n\n0000.jpg,cat,dog\n"))
 
 

@@ -105,7 +105,7 @@ def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
 
 
 def label_column(table: Table, found: Sequence[str]) -> tuple[str, list[str]]:
-    if len(found) == 1 or (set(found) == {"label", "labels"} and not table.cells):
+    if len(found) == 1 or (set(found) == {"label", "labels"} and not table.header):
         return found[0], []
     label, words = one_of(found, {tuple(map(str, row)) for _, row in table.rows(found)})
     if not label:
@@ -128,20 +128,23 @@ def one_of(found: Sequence[str], pairs: Collection[tuple[str, ...]]) -> tuple[st
 
 def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
     """The columns of nothing but 0 and 1, if there are several with exactly one 1 a row. Raises DataError."""
-    columns = list(rest) if table.cells or len(rest) <= MOST_KEYS else []
-    for _, row in table.rows(rest) if len(columns) > 1 else ():
-        if table.cells and None in row:  # a row that is cut short
+    good = set(rest) if table.header or len(rest) <= MOST_KEYS else set()
+    for _, row in table.rows(rest) if len(good) > 1 else ():
+        if table.header and None in row:  # a row that is cut short
             return ()
-        columns = [c for c, value in zip(rest, row, strict=True) if c in columns and as_flag(value) is not None]
-    if len(columns) < 2:
+        good &= {c for c, value in zip(rest, row, strict=True) if as_flag(value) is not None}
+        if len(good) < 2:
+            break
+    if len(good) < 2:
         return ()
+    columns = tuple(c for c in rest if c in good)
     for line, row in table.rows(columns):
         if (ones := sum(map(bool, map(as_flag, row)))) != 1:
             raise DataError(
                 f"{table.path} line {line}: {ones} of the columns {', '.join(columns):.300} are 1; "
                 "expected a column of labels, or exactly one 1 a row"
             )
-    return tuple(columns)
+    return columns
 
 
 def as_flag(value: Any) -> bool | None:

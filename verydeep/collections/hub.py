@@ -69,11 +69,8 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     for split, (values, codes) in coded.items():
         targets = np.array([-1 if v is None else number[str(v)] for v in values], np.int64)[codes]
         if bad := int((targets < 0).sum()):
-            lack, it = ("has", "it") if bad == 1 else ("have", "them")
-            raise DataError(
-                f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; "
-                f"remove {it}, or save the data set without {it}"
-            )
+            some = f"{several(bad, 'photos')} of the split {split!r} {'has' if bad == 1 else 'have'} no label"
+            raise DataError(f"{where}: {some}; save the data set without")
         splits[split] = photos_in_table(where, name, split, tables[split], image, targets)
         if group:
             names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())

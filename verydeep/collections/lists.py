@@ -94,6 +94,6 @@ def key_of(path: str, root: Path) -> str:
 
 def label_of(value: Any, table: Table, where: str) -> str:
     """A label, or '' where a list says that there is none: an empty cell, null, nan."""
-    if (value is None and not table.cells) or str(value).strip().lower() in NO_LABEL:
+    if (value is None and not table.header) or str(value).strip().lower() in NO_LABEL:
         return ""
     return sys.intern(text_of(value, "label", where))

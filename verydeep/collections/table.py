@@ -72,7 +72,7 @@ class Table:
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[int, list[Any]]]]
     notes: tuple[str, ...] = ()
-    cells: bool = True  # and no JSON
+    header: int = 0  # its line; 0 for JSON
 
     def __post_init__(self) -> None:
         if len(self.names) > MOST_COLUMNS:
@@ -80,7 +80,7 @@ class Table:
 
     def rename(self, column: str, name: str) -> str:
         """A command that writes the list again with another name of a column."""
-        change = rf"1s/\b{column}\b/{name}/" if self.cells else f's/"{column}" *:/"{name}":/g'
+        change = rf"{self.header}s/\b{column}\b/{name}/" if self.header else f's/"{column}" *:/"{name}":/g'
         return f"{shlex.join(['sed', change, str(self.path)])} > {beside(self.path)}"
 
 
@@ -126,7 +126,7 @@ def open_table(path: Path) -> Table:
     names = tuple(map(str.strip, header))
     if names and Path(names[0]).suffix.lower() in photo.SUFFIXES and not meaning_of(names[0]):
         if len(names) != 2:
-            new = shlex.join(["sed", f"1i path{separator}label{separator}split", str(path)])
+            new = shlex.join(["sed", f"{before}i path{separator}label{separator}split", str(path)])
             raise DataError(
                 f"{path}: its first line is a photo and no header, and has {several(len(names), 'columns')}; say what "
                 f"they are: {new} > {beside(path)}"
@@ -148,7 +148,7 @@ def open_table(path: Path) -> Table:
                     )
                 yield line, [row[i] if i < min(width, len(row)) else None for i in at]
 
-    return Table(path, names, rows, notes)
+    return Table(path, names, rows, notes, max(1, before))
 
 
 def json_table(path: Path, text: str, notes: tuple[str, ...]) -> Table:
@@ -169,7 +169,7 @@ def json_table(path: Path, text: str, notes: tuple[str, ...]) -> Table:
 
     names = tuple(dict.fromkeys(key for _, row in objects() for key in row))
     rows = lambda columns: ((n, [row.get(c) if c else None for c in columns]) for n, row in objects())  # noqa: E731
-    return Table(path, names, rows, notes, cells=False)
+    return Table(path, names, rows, notes)
 
 
 def whole_json(path: Path, text: str) -> list[Any] | None:

@@ -1,6 +1,7 @@
 """Photos that belong together, of one patient, scene, plant or video: by a column of a list, or by their paths."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -55,11 +56,8 @@ def grouped(data: DataSet, asked: str | None) -> DataSet:
 
 def torn_groups(data: DataSet) -> list[str]:
     """The groups that stand in several splits, in natural order."""
-    seen, torn = set[str](), set[str]()
-    for own in (set(photos.groups or ()) - {""} for photos in data.splits.values()):
-        torn |= seen & own
-        seen |= own
-    return sorted(torn, key=natural)
+    splits = Counter(name for photos in data.splits.values() for name in {*(photos.groups or ())} - {""})
+    return sorted((name for name, n in splits.items() if n > 1), key=natural)
 
 
 def group_lines(data: DataSet) -> list[str]:

@@ -445,20 +445,7 @@ def test_kaggles_pair_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "test").mkdir()
     Image.new("RGB", (50, 50)).save(tmp_path / "test" / "1000.jpg")
     path, out = file(tmp_path, listed("id,breed", "{},{}"), "labels.csv"), str(tmp_path / "run")
-    tiny = [
-        "--recipe",
-        "small",
-        "--crop",
-        "32",
-        "--scale",
-        "36",
-        "--base_width",
-        "4",
-        "--fc_width",
-        "8",
-        "--epochs",
-        "1",
-    ]
+    tiny = shlex.split("--recipe small --crop 32 --scale 36 --base_width 4 --fc_width 8 --epochs 1")
     assert main(["train", path, "--out", out, *tiny]) == 0
     said = capsys.readouterr().err
     assert "columns: path is 'id', label is 'breed'" in said

@@ -17,12 +17,12 @@ WORDED = ("string", "large_string", "int", "uint", "float")  # types of labels t
 
 def classes_by_label(labels: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """Label -> class, and what there is to say of labels that are written in two ways, or may be none or several."""
-    found, notes = {label: unicodedata.normalize("NFC", label) for label in labels}, list[str]()
-    if two := [name for name, n in Counter(found.values()).items() if n > 1]:
+    forms, notes = {label: unicodedata.normalize("NFC", label) for label in labels}, list[str]()
+    times = Counter(forms.values())
+    found = {label: form if times[form] > 1 else label for label, form in forms.items()}
+    if two := [form for form, n in times.items() if n > 1]:
         some = f"{several(len(two), 'classes')}, such as {min(two)!r}"
         notes.append(f"{some}, written in two Unicode forms: taken as one")
-    else:
-        found = {label: label for label in labels}
     if all(map(NUMBER.fullmatch, labels)) and any(re.search(r"\.0+$", label) for label in labels):
         found = {label: re.sub(r"\.0+$", "", label) for label in labels}
         notes.append("classes are whole numbers: 1.0 is 1")

@@ -15,6 +15,7 @@ TRUE, FALSE = (
     frozenset({"true", "1", "1.0", "1,0", "yes", "t", "y"}),
     frozenset({"false", "0", "0.0", "0,0", "no", "f", "n", ""}),
 )
+WORDS = {flag: dict.fromkeys(TRUE, split) | dict.fromkeys(FALSE, "") for flag, split in FLAGS.items()}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 MOST_ALIKE, MOST_KEYS = 20, 100  # columns of one meaning; of JSON that may be one-hot
 SURELY = ("label", "labels", "fine_label")  # beside others that say something else
@@ -62,7 +63,12 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
             why = f"; {rest[0]!r} says something else of nearly every photo" if values else ""
             raise lacking(table, "label", rest, why)
         labels = rest
-    label, more = label_column(table, labels) if labels else ("", [])
+    label, more = labels[0] if labels else "", list[str]()
+    if len(labels) > 1 and (set(labels) != {"label", "labels"} or table.header):  # one as JSON, two as columns
+        label, words = one_of(labels, {tuple(map(str, row)) for _, row in table.rows(labels)})
+        if not label:
+            raise doubtful(table, "label", labels)
+        more = [words]
     return Chosen(path, label, group, splits, hot, said(path, label, splits, hot) + more + notes)
 
 
@@ -104,15 +110,6 @@ def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
     return (good or found)[0]
 
 
-def label_column(table: Table, found: Sequence[str]) -> tuple[str, list[str]]:
-    if len(found) == 1 or (set(found) == {"label", "labels"} and not table.header):
-        return found[0], []
-    label, words = one_of(found, {tuple(map(str, row)) for _, row in table.rows(found)})
-    if not label:
-        raise doubtful(table, "label", found)
-    return label, [words]
-
-
 def one_of(found: Sequence[str], pairs: Collection[tuple[str, ...]]) -> tuple[str, str]:
     """Of columns that say the same classes the one with names instead of numbers; else `label`, or ''. And a line.
 
@@ -148,8 +145,7 @@ def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
 
 
 def as_flag(value: Any) -> bool | None:
-    word = str(value).strip().lower()
-    return True if word in TRUE else False if word in FALSE else None
+    return True if (word := str(value).strip().lower()) in TRUE else False if word in FALSE else None
 
 
 def word_of(value: Any) -> str:
@@ -186,15 +182,15 @@ def split_columns(table: Table) -> tuple[tuple[str, ...], list[str]]:
     return taken, lines
 
 
-def split_said(columns: Sequence[str], values: Sequence[Any]) -> str:
-    """The split that a row's columns say, '' for none. Raises ValueError for what says none or two."""
-    words = list(map(word_of, values))
-    if not columns or meaning_of(columns[0]) not in FLAGS:
-        if words and words[0] not in ("", *SPLIT_WORDS):
-            raise ValueError(f"the split is {words[0]!r:.100}, expected train, val or test")
-        return SPLIT_WORDS.get(words[0], "") if words else ""
-    kinds = [FLAGS[meaning_of(c)] for c in columns]
-    true = {kind for kind, word in zip(kinds, words, strict=True) if word in TRUE}
-    if len(true) > 1:
-        raise ValueError(f"{' and '.join(columns)} are both true, expected one")
-    return true.pop() if true else "test" if kinds == ["train"] else "train"
+def split_said(columns: Sequence[str], values: Sequence[Any], where: str) -> str:
+    """The split that a row's columns say, '' for none. Raises DataError for what says none or two."""
+    flags, found = [FLAGS[meaning_of(c)] for c in columns if meaning_of(c) in FLAGS], set[str]()
+    for column, word in zip(columns, map(word_of, values), strict=True):
+        words = WORDS.get(meaning_of(column), SPLIT_WORDS)
+        if word and word not in words:
+            raise DataError(f"{where}: the split is {word!r:.100}, expected train, val or test")
+        found.add(words.get(word, ""))
+    if len(found - {""}) > 1:
+        raise DataError(f"{where}: {' and '.join(columns)} are both true, expected one")
+    otherwise = "test" if flags == ["train"] else "train" if flags else ""
+    return max(found, default="") or otherwise

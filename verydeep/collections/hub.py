@@ -27,7 +27,6 @@ from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
 IMAGES = ("image", "img", "photo")
-CHUNK = 1 << 16
 
 
 def open_hub(name: str, groups: str | None = None) -> DataSet:
@@ -185,17 +184,12 @@ def keys_of(column: Any, split: str, folder: str | None) -> Names:
     import pyarrow.compute as pc
 
     paths = pc.struct_field(column, "path")
-
-    def relative() -> Iterator[str]:
-        for start in range(0, len(paths), CHUNK):
-            for path in paths.slice(start, CHUNK).to_pylist():
-                if folder and path.startswith(folder):
-                    yield path[len(folder) :]
-                else:
-                    yield f"{split}/{os.path.basename(path) if os.path.isabs(path) else path}"
-
     if not paths.null_count and pc.count_distinct(paths).as_py() == len(paths):
-        found = Names.of(relative())
+        given = (path.as_py() for path in paths)
+        found = Names.of(
+            path.removeprefix(folder) if folder and path.startswith(folder)
+            else f"{split}/{os.path.basename(path) if os.path.isabs(path) else path}" for path in given
+        )  # fmt: skip
         if len(set(map(hash, found))) == len(found):
             return found
     return Names.of(f"{split}/{i:06d}" for i in range(len(paths)))

@@ -57,17 +57,13 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
 
 def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Line]:
     """What the rows say, without those that have no label. Blanks around names do not count, nor a path's form."""
-    places, many = dict[tuple[str, ...], str](), len(chosen.split)
+    many = len(chosen.split)
     more = (name if name in table.names else "" for name in ("labels", "box", "boxes"))
     columns = (chosen.path, chosen.label, chosen.group, *more, *chosen.split, *chosen.one_hot)
     for number, (key, label, group, labels, box, boxes, *rest) in table.rows(columns):
         where = f"{table.path} line {number}"
         key = key_of(text_of(key, "path", where), table.path.parent)
-        if (split := places.get(values := tuple(map(repr, rest[:many])), "?")) == "?":
-            try:
-                split = places[values] = split_said(chosen.split, rest[:many])
-            except ValueError as e:
-                raise DataError(f"{where}: {e}") from e
+        split = split_said(chosen.split, rest[:many], where)
         group = "" if group is None or str(group).strip().lower() in NO_LABEL else text_of(group, chosen.group, where)
         if chosen.one_hot:
             label = chosen.one_hot[[as_flag(value) for value in rest[many:]].index(True)]

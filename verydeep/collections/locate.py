@@ -19,7 +19,6 @@ from verydeep.errors import DataError
 from verydeep.words import several
 
 SOME = 50  # photos spread over a list, of which one that is there says that the list is right
-MOST_FILES = 2_000_000  # that are looked through
 DEEPEST = 64  # folders of a path that are looked at
 
 
@@ -32,8 +31,6 @@ def photos_below(root: Path) -> list[str]:
             photos = (name for name in names if os.path.splitext(name)[1].lower() in photo.SUFFIXES)
             place = os.path.relpath(folder, root) if folder != str(root) else ""
             found += [path for name in photos if is_storable(path := os.path.join(place, name)) and not is_hidden(name)]
-            if len(found) > MOST_FILES:
-                return []
     return sorted(found)
 
 

@@ -212,9 +212,9 @@ def text_of_list(path: Path) -> tuple[str, tuple[str, ...]]:
         return text, ()
     again = f"iconv -f ITS_ENCODING -t UTF-8 {shlex.quote(str(path))} > {beside(path)}"
     chinese, western = decoded(data, "gb18030"), decoded(data, "cp1252")
-    if not western and not is_chinese(data, chinese, western):
-        raise DataError(f"{path}: is neither UTF-8, UTF-16, GB 18030 nor Windows-1252; save it as UTF-8: {again}")
     name, text = ("gb18030", chinese) if is_chinese(data, chinese, western) else ("cp1252", western)
+    if not text:
+        raise DataError(f"{path}: is neither UTF-8, UTF-16, GB 18030 nor Windows-1252; save it as UTF-8: {again}")
     word = re.search(r"[^\s,;|]*[^\x00-\x7f][^\s,;|]*", text)
     shown = word[0][:40] if word else ""
     return text, (f"{path.name} is not UTF-8; read as {CALLED[name]} it says {shown!r}; if that is wrong: {again}",)

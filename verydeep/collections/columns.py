@@ -85,17 +85,13 @@ def lacking(table: Table, what: str, rest: Sequence[str], why: str = "") -> Data
     if rest:
         which = f"if that is {rest[0]!r:.60}, " if len(rest) > 1 else ""
         why += f"; {which}give it that name in the first line: {table.rename(rest[0], what)}"
-    return DataError(
-        f"{table.path}: the header lacks {what}; expected path,label[,split][,box] or names that mean these, not {some}"
-        f"{why}"
-    )
+    expected = "expected path,label[,split][,box] or names that mean these"
+    return DataError(f"{table.path}: the header lacks {what}; {expected}, not {some}{why}")
 
 
 def doubtful(table: Table, what: str, names: Sequence[str]) -> DataError:
-    return DataError(
-        f"{table.path}: several columns may say the {what}: {', '.join(names)}; "
-        f"call the right one {what}: {table.rename(names[0], what)}"
-    )
+    which = f"call the right one {what}: {table.rename(names[0], what)}"
+    return DataError(f"{table.path}: several columns may say the {what}: {', '.join(names)}; {which}")
 
 
 def path_column(table: Table, is_there: Callable[[str], bool]) -> str:

@@ -20,7 +20,7 @@ from verydeep.collections.columns import FLAGS
 from verydeep.collections.table import meaning_of
 from verydeep.data import photo
 from verydeep.data.groups import group_column
-from verydeep.data.naming import is_storable, natural
+from verydeep.data.naming import natural
 from verydeep.data.packed import lost_words, photos_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
@@ -61,8 +61,6 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
     if not classes:
         as_class, more = classes_by_label({str(v) for values, _ in coded.values() for v in values if v is not None})
         classes, notes = sorted(set(as_class.values()), key=natural), notes + more
-    if strange := next((c for c in classes if not is_storable(c)), None):
-        raise DataError(f"{where}: the class {strange!a} is not UTF-8")
     place, splits = {c: i for i, c in enumerate(classes)}, {}
     number = {label: place[name] for label, name in as_class.items()}
     for split, (values, codes) in coded.items():

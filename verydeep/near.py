@@ -1,5 +1,6 @@
 """What may be meant by a wrong name: the nearest of the names that there are."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
@@ -8,6 +9,7 @@ from verydeep.errors import ConfigError
 from verydeep.files.records import field_of
 from verydeep.paper import ALSO_CALLED
 
+NOISE = re.compile(r"^.*:|[-_]", re.DOTALL)
 NEAR = 0.7  # of 1, which is equal: trian is near train, and conv9_9 near no layer
 
 
@@ -17,16 +19,12 @@ def meant(given: str, known: Iterable[str], otherwise: str | None = None) -> str
     Capitals, hyphens, underscores and what stands before a colon make no difference.
     """
     names = list(known)
-    bare, word = {bare_name(name): name for name in reversed(names)}, bare_name(given[:60])
+    bare, word = {NOISE.sub("", name.lower()): name for name in reversed(names)}, NOISE.sub("", given[:60].lower())
     if (net := ALSO_CALLED.get(word.removesuffix("bn"))) in names:
         return f"; the paper calls it {net}"
     if near := get_close_matches(word, bare, 1, NEAR):
         return f"; did you mean {bare[near[0]]}?"
     return f"; expected one of {', '.join(names)}" if otherwise is None else otherwise
-
-
-def bare_name(name: str) -> str:
-    return name.lower().rpartition(":")[2].replace("-", "").replace("_", "")
 
 
 def choices(kind: Any) -> list[str]:

@@ -54,8 +54,8 @@ def photos_in(given: Iterable[str]) -> list[str]:
             found.append(name)
             continue
         tree = tree_of(path)
-        for line in passed_over([tree], f"in {name}"):
-            print(line, file=sys.stderr)
+        for passed in passed_over([tree], [tree], f"in {name}"):
+            print(passed.line, end="\n" * bool(passed.line), file=sys.stderr)
         if not len(tree):
             raise DataError(f"{name} holds no photos; expected files named {', '.join(sorted(photo.SUFFIXES))}")
         found += sorted((str(path / key) for key in tree.all_keys()), key=natural)

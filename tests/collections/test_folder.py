@@ -293,14 +293,14 @@ def test_what_is_passed_over_is_told_by_every_verb(
     untidy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {
-        "warning: passed over: 4 files below the class folders (2 .psd, 1 .pdf, 1 links to nothing); what of them are",
-        "warning: passed over: 1 link to folders below the class folders (cat/more); copy there what they lead to",
+        "warning: passed over: 3 files below the class folders (2 .psd, 1 .pdf); what of them are photos, convert to ",
+        "warning: passed over: 2 links (cat/more, dog/gone.jpg); copy there what they lead to",
         "warning: passed over: 1 photo beside the class folders (loose.png); move each into the folder of its class",
         "warning: passed over: 1 folder without photos (owl)",
     }
     run = str(tmp_path / "run")
     for words in (
-        ["check", str(untidy)], ["train", str(untidy), "--out", run, *TINY], ["evaluate", run, str(untidy)],
+        ["train", str(untidy), "--out", run, *TINY], ["evaluate", run, str(untidy)],
         ["pack", str(untidy), "--out", str(tmp_path / "s-%05d.tar")], ["train", str(untidy), "--out", run, *TINY],
         ["study", str(untidy), "--out", str(tmp_path / "study"), "--nets", "A", *TINY],
     ):  # fmt: skip
@@ -532,3 +532,69 @@ def test_check_does_not_call_photos_of_a_list_passed_over(tmp_path: Path, capsys
     (tmp_path / "list.csv").write_text("".join(["path,label\n", *(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8))]))
     assert main(["check", str(tmp_path), "--json"]) in (0, 1)
     assert "loose-photos" not in {f["id"] for f in json.loads(capsys.readouterr().out)["findings"]}
+
+
+# Layouts of well-known collections
+
+
+def test_a_split_of_photos_with_a_list_of_their_classes(tmp_path: Path) -> None:
+    """Tiny ImageNet: val/images/ and val/val_annotations.txt with photo, class and box a line."""
+    synsets = ("n01443537", "n01629819")
+    names = [f"train/{s}/images/{s}_{i}.png" for s in synsets for i in range(4)]
+    grow(tmp_path, *names, *(f"train/{s}/{s}_boxes.txt" for s in synsets), "test/images/test_0.png")
+    grow(tmp_path, *(f"val/images/val_{i}.png" for i in range(4)))
+    rows = [f"val_{i}.png\t{synsets[i % 2]}\t0\t32\t44\t62\n" for i in range(4)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(rows))
+    data = open_data(str(tmp_path))
+    assert (data.classes, list(data.splits)) == (synsets, ["train", "val"])
+    assert keys(data)["val"] == [f"val/images/val_{i}.png" for i in (0, 2, 1, 3)]
+    assert data.split("val").targets().tolist() == [0, 0, 1, 1]
+    assert "the classes of val come from val_annotations.txt" in said(data)
+    assert "test holds 1 photo without classes" in said(data)
+    for wrong in (rows[1:], [*rows[1:], "val_0.png\tn00000000\n"]):
+        (tmp_path / "val" / "val_annotations.txt").write_text("".join(wrong))
+        assert f"warning: {tmp_path / 'val'} holds 4 photos without classes" in said(open_data(str(tmp_path)))
+
+
+def test_a_list_in_each_split(tmp_path: Path) -> None:
+    """The layout of `imagefolder`: train/metadata.jsonl and test/metadata.jsonl."""
+    for split, labels in (("train", "abcabcabc"), ("test", "bcb")):
+        grow(tmp_path, *(f"{split}/{i}.png" for i in range(len(labels))))
+        rows = [json.dumps({"file_name": f"{i}.png", "label": c}) for i, c in enumerate(labels)]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(rows))
+    data = open_data(str(tmp_path), SHARES)
+    assert (data.classes, sorted(data.splits)) == (("a", "b", "c"), ["test", "train", "val"])
+    assert dict(zip(keys(data)["test"], data.split("test").targets().tolist(), strict=True)) == {
+        "test/0.png": 1, "test/1.png": 2, "test/2.png": 1
+    }  # fmt: skip
+    assert data.split("test").open(0).size == (40, 40)
+    assert "the classes come from test/metadata.jsonl and train/metadata.jsonl, the lists beside the photos" in said(
+        data
+    )
+    (tmp_path / "test" / "metadata.jsonl").write_text('{"file_name": "0.png", "label": "another"}')
+    with pytest.raises(DataError, match=r"test/metadata.jsonl has the class 'another'; expected only those of .*train"):
+        open_data(str(tmp_path))
+
+
+def test_a_text_beside_each_photo_is_called_so(tmp_path: Path) -> None:
+    names = [f"{i}{c}.png" for i in range(4) for c in "ab"]
+    grow(tmp_path, *names, *(name.replace(".png", ".txt") for name in names))
+    for name in names:
+        (tmp_path / name.replace(".png", ".txt")).write_text("cat" if "a" in name else "dog")
+    with pytest.raises(DataError, match=r"8 files such as 0a.txt lie beside a photo of their name; ") as e:
+        open_data(str(tmp_path))
+    assert "header" not in str(e.value)
+    command = str(e.value).partition("makes one list of them: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    data = open_data(str(tmp_path))
+    assert (data.classes, len(data.split("all"))) == (("cat", "dog"), 8)
+
+
+def test_lists_in_several_folders_that_are_not_one_for_each_split_are_refused(tmp_path: Path) -> None:
+    for place in ("", "train/", "test/"):
+        grow(tmp_path, *(f"{place}{i}.png" for i in range(4)))
+        (tmp_path / place / "list.csv").write_text(
+            "path,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(4))
+        )
+    with pytest.raises(DataError, match=r"the lists list.csv, .*train/list.csv.* name its photos: give one of them"):
+        open_data(str(tmp_path), classes="names")

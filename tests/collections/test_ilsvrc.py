@@ -242,15 +242,6 @@ def test_the_data_doctor_looks_through_every_layout(root: Path, layout: str) -> 
     assert "loose-photos" not in found
 
 
-@pytest.mark.parametrize("name", ["caffe", "tensorflow", "kaggle"])
-def test_the_data_doctor_does_not_count_a_list_that_is_read_among_what_is_passed_over(root: Path, name: str) -> None:
-    put(root, LISTS[name])
-    assert "not-photos" not in {f["id"] for f in check(str(root))["findings"]}
-    (root / "notes.txt").touch()
-    (root / "val" / "synsets.md").touch()
-    assert [f["count"] for f in check(str(root))["findings"] if f["id"] == "not-photos"] == [2]
-
-
 def test_a_validation_folder_that_training_lacks_is_named(root: Path) -> None:
     into_folders(root / "val")
     dot(root / "val" / "n01484850" / "a.JPEG")

@@ -432,9 +432,8 @@ def test_json(here: Path) -> None:
     for n in NAMES:
         (here / f"{n}.jpg").rename(here / f"{int(n)}.jpg")
     assert "columns: path is 'id'" in notes_of(file(here, json.dumps(ids), "a.json"))
-    coco = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": []}
-    assert "'images' is neither a label nor a photo; expected [{path, label}, ...]" in refused(
-        file(here, json.dumps(coco), "a.json")
+    assert "'photos' is neither a label nor a photo; expected [{path, label}, ...]" in refused(
+        file(here, json.dumps({"photos": rows}), "a.json")
     )
 
 
@@ -446,20 +445,7 @@ def test_kaggles_pair_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "test").mkdir()
     Image.new("RGB", (50, 50)).save(tmp_path / "test" / "1000.jpg")
     path, out = file(tmp_path, listed("id,breed", "{},{}"), "labels.csv"), str(tmp_path / "run")
-    tiny = [
-        "--recipe",
-        "small",
-        "--crop",
-        "32",
-        "--scale",
-        "36",
-        "--base_width",
-        "4",
-        "--fc_width",
-        "8",
-        "--epochs",
-        "1",
-    ]
+    tiny = shlex.split("--recipe small --crop 32 --scale 36 --base_width 4 --fc_width 8 --epochs 1")
     assert main(["train", path, "--out", out, *tiny]) == 0
     said = capsys.readouterr().err
     assert "columns: path is 'id', label is 'breed'" in said
@@ -492,3 +478,105 @@ def test_a_patient_without_a_name_is_nobodys_group(here: Path) -> None:
 def test_label_and_labels_of_a_table_are_two_columns(here: Path) -> None:
     rows = "".join(f"{name}.jpg,{c},{c}{i % 2}\n" for i, (name, c) in enumerate(TRUTH.items()))
     assert "warning: the classes are those of 'label'" in notes_of(file(here, f"path,label,labels\n{rows}"))
+
+
+# What strangers' lists do besides
+
+
+def test_ones_with_a_decimal_comma(here: Path) -> None:
+    rows = "".join(
+        f"{n};{';'.join('1,0' if c == k else '0,0' for k in ('cat', 'dog', 'owl'))}\n" for n, c in TRUTH.items()
+    )
+    assert "label, one 1 a row is 'cat' and 'dog' and 'owl'" in notes_of(file(here, f"image;cat;dog;owl\n{rows}"))
+    said = refused(file(here, "image;cat;dog;owl\n" + rows.replace("1,0", "0,9")))
+    assert "if that is 'cat', give it that name in the first line: sed" in said
+
+
+@pytest.mark.parametrize(("header", "row"), [
+    ("# by hand, 2019\n\n# all\npath,label", "{}.jpg,{}"), ("# of us\n#path,label", "{}.jpg,{}"),
+    ("# of us", "{}.jpg,{}"),
+    ('# "a\nsep=;\npath;label', "{}.jpg;{}"), ("# label each photo\n# path label", "{}.jpg {}"),
+])  # fmt: skip
+def test_comments_before_the_header_are_passed_over(here: Path, header: str, row: str) -> None:
+    said = notes_of(file(here, listed(header, row), "a.txt"))
+    assert f"lines with # before the header are passed over: {header.partition(chr(10))[0]!r}" in said
+    said = refused(file(here, "# a\n\n" + listed("path,what,which", "{0}.jpg,{1},{0}x"), "b.csv"))
+    assert "if that is 'what', give" in said
+    assert notes_of(typed(said)).endswith("passed over: '# a'")
+    assert "line 30" in refused(file(here, listed("# a\n# b\npath,label") + "\n\n0000.jpg,cat,dog\n"))
+
+
+@pytest.mark.parametrize("split", ["", ",train"])
+def test_a_list_that_contradicts_itself_is_told_of(here: Path, split: str, capsys: pytest.CaptureFixture[str]) -> None:
+    header = "path,label" + ",split" * bool(split)
+    path = file(here, listed(header, "{}.jpg,{}" + split) + f"0000.jpg,dog{split}\n0003.jpg,owl{split}\n")
+    assert main(["train", path, "--out", str(here / "run")]) == 1
+    assert re.search(r"with several labels.* 0000\.jpg for one \('?cat'?, '?dog'?\).* (keep the|give each)",
+                     capsys.readouterr().err)  # fmt: skip
+    assert "warning: 2 photos with several labels, 0000.jpg for one ('cat', 'dog')" in open_data(path).notes[-1]
+    assert notes_of(file(here, listed() + listed(""))) == ""
+
+
+@pytest.mark.parametrize("address", ["https://a.org/{}/{}.png?size=1", "s3://bucket/{}/{}.jpeg"])
+@pytest.mark.parametrize("column", ["path", "url"])
+def test_addresses_are_called_addresses(here: Path, address: str, column: str) -> None:
+    rows = "".join(f"{address.format(c, n)},{c}\n" for n, c in TRUTH.items())
+    assert re.search(
+        r"names 24 photos and none was found: \w+:/\S* is an address; download the photos",
+        refused(file(here, f"{column},label\n{rows}")),
+    )
+
+
+@pytest.mark.parametrize("row", ["{}.jpg,{}", "{},{}"])
+@pytest.mark.parametrize("folder", ["", "images"])
+def test_zeros_that_a_spreadsheet_ate(tmp_path: Path, row: str, folder: str) -> None:
+    grow(tmp_path / folder)
+    text = "id,label\n" + "".join(row.format(int(n), c) + "\n" for n, c in TRUTH.items())
+    said = notes_of(file(tmp_path, text))
+    assert (
+        f"photos of photos.csv were found in {tmp_path}: {row[:-3].format(0)} is {folder}{'/' * bool(folder)}0000.jpg"
+        in said
+    )
+    (tmp_path / folder / "0007.jpg").rename(tmp_path / folder / "x.jpg")
+    said = refused(file(tmp_path, text))
+    assert re.search(r"; 0(\.jpg)? may be \S*0000.jpg: correct the list", said)
+    (tmp_path / folder / "x.jpg").rename(tmp_path / folder / "07.jpg")
+    (tmp_path / folder / "007.jpg").write_bytes((tmp_path / folder / "07.jpg").read_bytes())
+    assert re.search(r"7(\.jpg)? may be \S*007.jpg or \S*07.jpg; write the whole path", refused(file(tmp_path, text)))
+
+
+@pytest.mark.parametrize("first", ["info", "images"])
+def test_cocos_json_is_named(here: Path, first: str) -> None:
+    coco = {first: [], "images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [], "categories": []}
+    assert "is COCO's JSON, whose boxes are not read; expected [{path, label}, ...]" in refused(
+        file(here, json.dumps(coco), "a.json")
+    )
+
+
+def test_two_unicode_forms_of_a_class_are_one(here: Path) -> None:
+    rows = "".join(f"{n}.jpg,{c}{'é' if i % 2 else 'e' + chr(0x301)}\n" for i, (n, c) in enumerate(TRUTH.items()))
+    assert "3 classes, such as 'caté', written in two Unicode forms: taken as one" in notes_of(
+        file(here, f"path,label\n{rows}"), {n: f"{c}é" for n, c in TRUTH.items()}
+    )
+
+
+@pytest.mark.parametrize("between", " |;,")
+def test_several_labels_in_one_text_are_told_of(here: Path, between: str) -> None:
+    truth = {n: f"cat{between}owl" if i % 5 == 1 else c for i, (n, c) in enumerate(TRUTH.items())}
+    said = notes_of(file(here, "path\tlabel\n" + "".join(f"{n}.jpg\t{c}\n" for n, c in truth.items())), truth)
+    assert said == (
+        f"warning: 1 class of the words of others, such as 'cat{between}owl': labels of several things are classes of "
+        "their own"
+    )
+    truth = {n: f"{c} {c}" if c == "cat" else f"wild {c}" for n, c in TRUTH.items()}
+    assert notes_of(file(here, "path\tlabel\n" + "".join(f"{n}.jpg\t{c}\n" for n, c in truth.items())), truth) == ""
+
+
+@pytest.mark.parametrize("place", ["more/{}.jpg", "more/{:.3}/{}.jpg", "0{}.jpg"])
+def test_photos_elsewhere_among_others_in_place(here: Path, place: str) -> None:
+    for n in NAMES[4::5]:
+        (here / place.format(n, n)).parent.mkdir(exist_ok=True, parents=True)
+        (here / f"{n}.jpg").rename(here / place.format(n, n))
+    said = "\n".join(data_lines(open_data(file(here, listed()))))
+    real = place.format("0004", "0004")
+    assert f"warning: 4 of 24 photos were not found, 0004.jpg for one; 0004.jpg may be {real}: correct the list" in said

@@ -149,7 +149,10 @@ def of_patients(folder: Path, column: str = "patient", **more: str) -> str:
     return manifest(folder, f"path,label,{column}", *lines, **more)
 
 
-@pytest.mark.parametrize("column", ["group", "group_id", "patient", "patient_id", "subject", "scene", "video"])
+@pytest.mark.parametrize(
+    "column",
+    ["group", "group_id", "patient", "patient_id", "subject", "scene", "video", "lesion_id", "Series", "StudyID"],
+)
 def test_a_column_of_a_known_name_is_used_and_said(tmp_path: Path, column: str) -> None:
     data = open_data(of_patients(tmp_path, column), (0.2, 0.2))
     sides = {(key[0], split) for key, split in parts_of(data).items()}

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -110,8 +111,8 @@ IN_CAT = {
 WANTED = {id: f"train/cat/{name}" for id, name in IN_CAT.items()} | {
     "exact-duplicates": "train/dog/same.png", "near-duplicates": "train/dog/resized.jpg", "leak": "val/dog/leak.png",
     "label-typo": "'Cat' / 'cat'", "spaced-name": "' bird'", "hidden": "train/.ipynb_checkpoints",
-    "empty-class": "train/fox (nothing in it)", "loose-photos": "train/loose.png", "links": "train/dog/elsewhere",
-    "not-photos": ".txt (1)", "imbalance": "wolf (1)", "few-photos": "wolf (1)",
+    "empty-class": "train/fox", "loose-photos": "train/loose.png", "links": "train/dog/elsewhere",
+    "not-photos": "1 .me", "imbalance": "wolf (1)", "few-photos": "wolf (1)",
     "missing-from-split": "wolf (no val photo)",
 }  # fmt: skip
 ALONE = {*IN_CAT, "hidden", "links", "loose-photos", "label-typo", "spaced-name"} - {
@@ -137,7 +138,7 @@ def test_one_of_each_defect_is_found_by_name_and_in_every_form(defects: Path, tm
         assert name in [e["name"] for e in found[id]["examples"]], id
     assert {id: found[id]["count"] for id in ALONE} == dict.fromkeys(ALONE, 1)
     assert {found[id]["count"] for id in ("exact-duplicates", "near-duplicates", "leak", "contradiction")} == {2}
-    empty = ["train/fox (nothing in it)", "train/hare (1 other files)", "train/owl (nothing in it)"]
+    empty = ["train/fox", "train/hare with 1 other file", "train/owl"]
     assert [e["name"] for e in found["empty-class"]["examples"]] == empty
     said, shown = check_text(record), page.read_text(encoding="utf-8")
     for f in record["findings"]:
@@ -276,3 +277,63 @@ def test_many_classes_make_a_page_of_bounded_height(tmp_path: Path) -> None:
     check(str(tmp_path), page=tmp_path / "page.html", progress=QUIET)
     bars = (tmp_path / "page.html").read_text(encoding="utf-8").split('<table class="bars">')[1].split("</table>")[0]
     assert bars.count("<tr>") == MOST_BARS
+
+
+def plant(root: Path, *names: str) -> Path:
+    """Photos under these names, all different, and other files where they are called otherwise."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".png"):
+            picture(crc32(name.encode()), (64, 64)).save(root / name)
+        else:
+            (root / name).write_text("x")
+    return root
+
+
+PETS = [f"{c}/{i}.png" for c in ("cat", "dog") for i in range(8)]
+SPLITS = [f"{split}/{name}" for split in ("train", "val") for name in PETS]
+
+
+@pytest.mark.parametrize("around", ["", "train/"])
+def test_what_is_passed_over_is_said_once(tmp_path: Path, around: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = plant(tmp_path / "pets", *(SPLITS if around else PETS), f"{around}loose.png", "elsewhere/9.png")
+    (tmp_path / "pets" / "elsewhere").rename(tmp_path / "elsewhere")
+    plant(root / around, "cat/1.psd", "cat/2.pdf", ".secret/1.png", "dog/.apart", "wolf/1.png", "hare/notes.txt")
+    (root / around / "owl").mkdir()
+    (root / around / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / around / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert main(["check", str(root)]) == 0
+    said = capsys.readouterr().out
+    once = ("loose.png", ".psd", ".pdf", ".secret", ".apart", "wolf (1)", "hare", "owl", "linked", "gone.jpg")
+    assert {name: said.count(name) for name in once} == dict.fromkeys(once, 1)
+    assert main(["check", str(root), "--json"]) == 0
+    assert "passed over" not in "".join(json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_what_a_list_tells_of_classes_and_groups_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, *PETS, "wolf/1.png", "wolf/2.png", "wolf/3.png")
+    rows = [f"{name},{name[:3]},{'test' if '7' in name else 'train'},patient-{name[4]}" for name in PETS]
+    rows += [f"wolf/{i}.png,wolf,train,patient-{1 if i == 1 else 7}" for i in (1, 2, 3)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split,patient", *rows]))
+    main(["check", str(tmp_path / "list.csv")])
+    said = capsys.readouterr().out
+    once = {"wolf (no test photo)", "stand in several splits"}
+    assert {words: said.count(words) for words in once} == dict.fromkeys(once, 1)
+    assert "have no test photo" not in said
+
+
+def test_one_range_is_advised_for_photos_of_different_depths(tmp_path: Path) -> None:
+    """12 bits as a dim photo and as a bright one; beside one of 16 bits no single range serves."""
+    for i, top in enumerate((1023, 4095, 900, 4000)):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        ramp = np.linspace(0, top, 64 * 64).reshape(64, 64).astype(np.uint16)
+        Image.fromarray(ramp).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    found = by_id(check(str(tmp_path), progress=QUIET))["dark-range"]
+    assert found["count"] == 4
+    assert re.findall(r"--range \S+", json.dumps(found)) == ["--range 0,4095`"]
+    Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)).save(tmp_path / "a" / "deep.png")
+    found = by_id(check(str(tmp_path), progress=QUIET))["dark-range"]
+    assert re.findall(r"--range \S+", json.dumps(found)) == ["--range auto`"]
+    assert "10 to 16 bits" in found["detail"]

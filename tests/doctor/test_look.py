@@ -13,7 +13,7 @@ from verydeep.data.photo import decode
 from verydeep.data.record import DataSet, Names, Photos
 from verydeep.doctor import alike
 from verydeep.doctor.census import plain_name
-from verydeep.doctor.look import BIT, copy_findings, duplicates, facts_in_header, facts_of
+from verydeep.doctor.look import BIT, NO_RANGE, copy_findings, duplicates, facts_in_header, facts_of, photo_findings
 
 
 def scene(seed: int, height: int = 240, width: int = 320) -> Image.Image:
@@ -132,7 +132,12 @@ def test_sixteen_bits_of_colour_are_seen_where_pillow_hides_them() -> None:
     rows = zlib.compress(b"\0" * 3 * (1 + 4 * 6))
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     assert Image.open(io.BytesIO(png)).mode == "RGB"
-    assert facts_in_header(png) == ((4, 3), BIT["16-bit"])
+    assert facts_in_header(png) == ((4, 3), BIT["16-bit"] | NO_RANGE)
+    photos = replace(in_memory({"all": [scene(0)]}).split("all"), content=lambda id: png, in_memory=False)
+    data = DataSet("x", ("0",), {"all": photos})
+    found = {f["id"]: f for f in photo_findings(data, facts_of(data, lambda n, words: None))}
+    dark = found["dark-range"]  # which --range would refuse
+    assert ("--range" in dark["detail"], "save it with 8 bits" in dark["examples"][0]["words"]) == (False, True)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -157,7 +162,7 @@ def test_one_pass_opens_each_photo_once_and_keeps_little(tmp_path: Path) -> None
     facts = facts_of(DataSet("x", ("0",), {"all": photos}), lambda n, words: None)
     assert duplicates(facts).members == []
     assert sorted(opened) == list(range(6))
-    assert facts.table.nbytes == 6 * 36
+    assert facts.table.nbytes == 6 * 37
     assert not facts.reasons
 
 

@@ -1,11 +1,9 @@
 """Layouts of data: folders as people bring them, and other people's. The door: what other rooms use."""
 
-from verydeep.collections.folder import folder_levels, open_folder
+from verydeep.collections.folder import open_folder
 from verydeep.collections.hub import open_hub
-from verydeep.collections.ilsvrc import LISTS, ilsvrc_folders, open_ilsvrc
+from verydeep.collections.ilsvrc import ilsvrc_folders, open_ilsvrc
 from verydeep.collections.lists import open_list
 from verydeep.collections.table import LIST_SUFFIXES
 
-__all__ = [
-    "LISTS", "LIST_SUFFIXES", "folder_levels", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc", "open_list",
-]  # fmt: skip
+__all__ = ["LIST_SUFFIXES", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc", "open_list"]

@@ -2,38 +2,39 @@
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 from verydeep.collections.table import COLUMNS, Table, meaning_of, named_as
 from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
 
 FLAGS = {"is_val": "val", "is_test": "test", "is_train": "train"}
-TRUE, FALSE = frozenset({"true", "1", "1.0", "yes", "t", "y"}), frozenset({"false", "0", "0.0", "no", "f", "n", ""})
-NO_LABEL = frozenset({"", "nan", "null", "<na>", "\\n"})  # as empty cells are written by other programs
-PERHAPS_NONE = frozenset({"na", "n/a", "none", "#n/a"})
+TRUE, FALSE = (
+    frozenset({"true", "1", "1.0", "1,0", "yes", "t", "y"}),
+    frozenset({"false", "0", "0.0", "0,0", "no", "f", "n", ""}),
+)
+WORDS = {flag: dict.fromkeys(TRUE, split) | dict.fromkeys(FALSE, "") for flag, split in FLAGS.items()}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 MOST_ALIKE, MOST_KEYS = 20, 100  # columns of one meaning; of JSON that may be one-hot
 SURELY = ("label", "labels", "fine_label")  # beside others that say something else
 FEW = 50  # rows, of which a look says which column names photos
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The columns that are used, '' or none where there are none, and what there is to say of that."""
 
     path: str
     label: str
-    split: tuple[str, ...] = ()
-    group: str = ""
-    one_hot: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    group: str
+    split: tuple[str, ...]
+    one_hot: tuple[str, ...]
+    notes: list[str]
 
     @property
-    def used(self) -> tuple[str, ...]:
-        return *filter(None, (self.path, self.label, self.group)), *self.split, *self.one_hot
+    def used(self) -> set[str]:
+        return {self.path, self.label, self.group, *self.split, *self.one_hot}
 
 
 def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
@@ -43,32 +44,32 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         if len(many := named_as(columns, meaning)) > MOST_ALIKE:
             raise doubtful(table, meaning, many[:MOST_ALIKE])
     splits, notes = split_columns(table)
-    known = {c for c in columns if meaning_of(c) in ("split", "box", "boxes", *FLAGS) or c in (group, *splits)}
-    path = path_column(table, is_there)
+    path, hot = path_column(table, is_there), tuple[str, ...]()
     labels = [c for c in named_as(columns, "label") if c not in (path, group, *splits)]
-    rest = [c for c in columns if not meaning_of(c) and c not in known and not c.lower().startswith("unnamed:")]
-    if not path and len(rest) == 1 and labels:
-        path = rest[0]
-    elif not path and not labels and len(rest) == 2:
-        path, labels = rest[0], rest[1:]
-        if any(str(row[0]).strip() == labels[0] for _, row in table.rows(labels)):
+    rest = [c for c in columns if not (meaning_of(c) or c in (group, *splits) or c.lower().startswith("unnamed:"))]
+    if not path and len(rest) == (1 if labels else 2):
+        path = rest.pop(0)
+        if not labels and any(str(row[0]).strip() == rest[0] for _, row in table.rows(rest)):
             raise DataError(
-                f"{table.path}: its first line is a photo and no header, as {labels[0]!r:.60} is a class too; "
+                f"{table.path}: its first line is a photo and no header, as {rest[0]!r:.60} is a class too; "
                 f"add one: {shlex.join(['sed', '-i', '1i path,label', str(table.path)])}"
             )
+        labels = labels or rest
     if not path:
         raise lacking(table, "path", rest)
-    rest = [c for c in rest if c != path]
-    hot = () if labels else one_hot_columns(table, rest)
-    if not labels and not hot and len(rest) == 1:
-        values = [str(row[0]) for _, row in table.rows(rest)]
-        if 2 * len(set(values)) > len(values) + 2:
-            raise lacking(table, "label", rest, f"; {rest[0]!r} says something else of nearly every photo")
+    if not labels and not (hot := one_hot_columns(table, rest)):
+        values = [str(row[0]) for _, row in table.rows(rest)] if len(rest) == 1 else []
+        if not values or 2 * len(set(values)) > len(values) + 2:
+            why = f"; {rest[0]!r} says something else of nearly every photo" if values else ""
+            raise lacking(table, "label", rest, why)
         labels = rest
-    if not labels and not hot:
-        raise lacking(table, "label", rest)
-    label, more = label_column(table, labels) if labels else ("", [])
-    return Chosen(path, label, splits, group, hot, (*said(path, label, splits, hot), *more, *notes))
+    label, more = labels[0] if labels else "", list[str]()
+    if len(labels) > 1 and (set(labels) != {"label", "labels"} or table.header):  # one as JSON, two as columns
+        label, words = one_of(labels, {tuple(map(str, row)) for _, row in table.rows(labels)})
+        if not label:
+            raise doubtful(table, "label", labels)
+        more = [words]
+    return Chosen(path, label, group, splits, hot, said(path, label, splits, hot) + more + notes)
 
 
 def said(path: str, label: str, splits: Sequence[str], hot: Sequence[str]) -> list[str]:
@@ -81,18 +82,16 @@ def said(path: str, label: str, splits: Sequence[str], hot: Sequence[str]) -> li
 
 def lacking(table: Table, what: str, rest: Sequence[str], why: str = "") -> DataError:
     some = ", ".join(filter(None, table.names))[:300]
-    one = f"; give it that name in the first line: {table.rename(rest[0], what)}" if rest else ""
-    return DataError(
-        f"{table.path}: the header lacks {what}; expected path,label[,split][,box] or names that mean these, not {some}"
-        f"{why}{one}"
-    )
+    if rest:
+        which = f"if that is {rest[0]!r:.60}, " if len(rest) > 1 else ""
+        why += f"; {which}give it that name in the first line: {table.rename(rest[0], what)}"
+    expected = "expected path,label[,split][,box] or names that mean these"
+    return DataError(f"{table.path}: the header lacks {what}; {expected}, not {some}{why}")
 
 
 def doubtful(table: Table, what: str, names: Sequence[str]) -> DataError:
-    return DataError(
-        f"{table.path}: several columns may say the {what}: {', '.join(names)}; "
-        f"call the right one {what}: {table.rename(names[0], what)}"
-    )
+    which = f"call the right one {what}: {table.rename(names[0], what)}"
+    return DataError(f"{table.path}: several columns may say the {what}: {', '.join(names)}; {which}")
 
 
 def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
@@ -100,20 +99,11 @@ def path_column(table: Table, is_there: Callable[[str], bool]) -> str:
     found = named_as(table.names, "path") or named_as(table.names, "id")
     if len(found) < 2 or found[0] == "path":
         return next(iter(found), "")
-    rows = [row for _, row in zip(range(FEW), (row for _, row in table.rows(found)), strict=False)]
+    rows = [row for _, row in islice(table.rows(found), FEW)]
     good = [c for i, c in enumerate(found) if any(isinstance(row[i], str) and is_there(row[i]) for row in rows)]
     if len(good) > 1:
         raise doubtful(table, "path", good)
     return (good or found)[0]
-
-
-def label_column(table: Table, found: Sequence[str]) -> tuple[str, list[str]]:
-    if len(found) == 1 or (set(found) == {"label", "labels"} and not table.cells):
-        return found[0], []
-    label, words = one_of(found, {tuple(map(str, row)) for _, row in table.rows(found)})
-    if not label:
-        raise doubtful(table, "label", found)
-    return label, [words]
 
 
 def one_of(found: Sequence[str], pairs: Collection[tuple[str, ...]]) -> tuple[str, str]:
@@ -129,29 +119,20 @@ def one_of(found: Sequence[str], pairs: Collection[tuple[str, ...]]) -> tuple[st
     return label, f"{'' if same else 'warning: '}the classes are those of {label!r}; {others} {how}"
 
 
-def whole_numbers(labels: set[str]) -> dict[str, str]:
-    """Label -> class: where all are numbers, and some are written as 1.0, that is 1."""
-    if not all(NUMBER.fullmatch(label) for label in labels):
-        return {label: label for label in labels}
-    return {label: label.partition(".")[0] if not label.partition(".")[2].strip("0") else label for label in labels}
-
-
 def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
     """The columns of nothing but 0 and 1, if there are several with exactly one 1 a row. Raises DataError."""
-    good = [True] * len(rest)
-    if len(rest) < 2 or (len(rest) > MOST_KEYS and not table.cells):
-        return ()
-    for _, row in table.rows(rest):
-        if table.cells and None in row:  # a row that is cut short
+    good = set(rest) if table.header or len(rest) <= MOST_KEYS else set()
+    for _, row in table.rows(rest) if len(good) > 1 else ():
+        if table.header and None in row:  # a row that is cut short
             return ()
-        good = [ok and as_flag(value) is not None for ok, value in zip(good, row, strict=True)]
-        if not any(good):
-            return ()
-    columns = tuple(c for c, ok in zip(rest, good, strict=True) if ok)
-    if len(columns) < 2:
+        good &= {c for c, value in zip(rest, row, strict=True) if as_flag(value) is not None}
+        if len(good) < 2:
+            break
+    if len(good) < 2:
         return ()
+    columns = tuple(c for c in rest if c in good)
     for line, row in table.rows(columns):
-        if (ones := sum(map(as_flag, row))) != 1:  # type: ignore[arg-type]
+        if (ones := sum(map(bool, map(as_flag, row)))) != 1:
             raise DataError(
                 f"{table.path} line {line}: {ones} of the columns {', '.join(columns):.300} are 1; "
                 "expected a column of labels, or exactly one 1 a row"
@@ -160,8 +141,11 @@ def one_hot_columns(table: Table, rest: Sequence[str]) -> tuple[str, ...]:
 
 
 def as_flag(value: Any) -> bool | None:
-    word = str(value).strip().lower()
-    return True if word in TRUE else False if word in FALSE else None
+    return True if (word := str(value).strip().lower()) in TRUE else False if word in FALSE else None
+
+
+def word_of(value: Any) -> str:
+    return "" if value is None else str(value).strip().lower()
 
 
 def split_columns(table: Table) -> tuple[tuple[str, ...], list[str]]:
@@ -176,39 +160,33 @@ def split_columns(table: Table) -> tuple[tuple[str, ...], list[str]]:
     for _, row in table.rows(list(values)):
         for own, value in zip(values.values(), row, strict=True):
             if len(own) <= FEW:
-                own.add("" if value is None else str(value).strip().lower())
+                own.add(word_of(value))
     worded = [c for c in found if values[c] & SPLIT_WORDS.keys()]
     for c in worded:
         if strange := sorted(values[c] - SPLIT_WORDS.keys() - {""}):
             raise DataError(f"{table.path}: the column {c!r} says {strange[0]!r:.60}, expected train, val or test")
     if len(worded) > 1:
         raise doubtful(table, "split", worded)
-    true_or_false = [c for c in flags if all(as_flag(v) is not None for v in values[c])]
-    taken = tuple(worded or true_or_false)
+    taken = tuple(worded or (c for c in flags if values[c] <= TRUE | FALSE))
     lines = [f"{c!r} true is {FLAGS[meaning_of(c)]}" for c in taken if c in flags]
-    lines += [unused_split(c, values[c] - {""}) for c in values if c not in taken and values[c] != {""}]
+    for c in values:
+        if c not in taken and (words := sorted(values[c] - {""})):
+            lines.append(
+                f"warning: the column {c!r} is not used ({', '.join(words[:3]):.60}); folds or splits of your own are "
+                "written as train, val and test in a column called split"
+            )
     return taken, lines
 
 
-def unused_split(column: str, values: Iterable[str]) -> str:
-    some = ", ".join(sorted(values)[:3])
-    if all(NUMBER.fullmatch(v) for v in values):
-        return f"warning: the column {column!r} says numbers ({some}), which are no splits, and is not used; folds or \
-splits of your own are written as train, val and test in a column called split"
-    return f"warning: the column {column!r} is not used ({some:.60}); a column called split may say train, val and test"
-
-
-def split_said(columns: Sequence[str], values: Sequence[Any]) -> str:
-    """The split that a row's columns say, '' for none. Raises ValueError for what says none or two."""
-    if not columns:
-        return ""
-    words = ["" if v is None else str(v).strip().lower() for v in values]
-    if len(columns) == 1 and meaning_of(columns[0]) not in FLAGS:
-        if words[0] and words[0] not in SPLIT_WORDS:
-            raise ValueError(f"the split is {words[0]!r:.100}, expected train, val or test")
-        return SPLIT_WORDS.get(words[0], "")
-    kinds = [FLAGS[meaning_of(c)] for c in columns]
-    true = {kind for kind, word in zip(kinds, words, strict=True) if word in TRUE}
-    if len(true) > 1:
-        raise ValueError(f"{' and '.join(columns)} are both true, expected one")
-    return true.pop() if true else "test" if kinds == ["train"] else "train"
+def split_said(columns: Sequence[str], values: Sequence[Any], where: str) -> str:
+    """The split that a row's columns say, '' for none. Raises DataError for what says none or two."""
+    flags, found = [FLAGS[meaning_of(c)] for c in columns if meaning_of(c) in FLAGS], set[str]()
+    for column, word in zip(columns, map(word_of, values), strict=True):
+        words = WORDS.get(meaning_of(column), SPLIT_WORDS)
+        if word and word not in words:
+            raise DataError(f"{where}: the split is {word!r:.100}, expected train, val or test")
+        found.add(words.get(word, ""))
+    if len(found - {""}) > 1:
+        raise DataError(f"{where}: {' and '.join(columns)} are both true, expected one")
+    otherwise = "test" if flags == ["train"] else "train" if flags else ""
+    return max(found, default="") or otherwise

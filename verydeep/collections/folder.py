@@ -2,20 +2,22 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from verydeep.collections.layout import layout
+from verydeep.collections.layout import layout, split_meant
 from verydeep.collections.levels import Unlabelled
 from verydeep.collections.lists import open_list
 from verydeep.collections.table import LIST_SUFFIXES
 from verydeep.config import Level
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet, Names, Photos, files
-from verydeep.data.tree import Tree, listed, passed_over, photo_names, tree_of
+from verydeep.data.split import PARTS
+from verydeep.data.tree import Tree, listed, passed_over, tree_of
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -29,25 +31,21 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     """
     tree, reasons = tree_of(root), list[str]()
     try:
-        found = layout(tree, least, classes)
+        found, notes, passed = layout(tree, least, classes)
     except Unlabelled as e:
-        lists = lists_in(root, (tree, *tree.below.values()), least, groups, reasons)
-        if len(lists) == 1:
-            return by_list(root, tree, *lists.popitem(), reasons)
-        some = f"; the lists {listed([path.name for path in lists])} name its photos: give one of them as DATA"
-        raise DataError("; ".join([str(e) + some * bool(lists), *reasons])) from e
-    whole = "all" if "all" in found.photos else "train"
-    names, notes = list(found.photos[whole]), found.notes
-    lists = lists_in(root, (tree,), least, groups, reasons)
+        if lists := lists_in((tree, *tree.below.values()), least, groups, reasons):
+            return by_lists(root, tree, lists, reasons)
+        raise DataError("; ".join([str(e), *reasons])) from e
+    whole = "all" if "all" in found else "train"
+    names = list(found[whole])
+    lists = lists_in((tree,), least, groups, reasons)
     if lists and len(names) < 2:
-        if len(lists) > 1:
-            raise DataError(f"{root}: the lists {listed([p.name for p in lists])} name its photos: give one as DATA")
-        return by_list(root, tree, *lists.popitem(), reasons)
+        return by_lists(root, tree, lists, reasons)
     notes += [f"warning: {r}" for r in reasons if ".txt" not in r]
     for path, data in lists.items():
-        how = beside_folders(data, {key: c for own in found.photos.values() for c, keys in own.items() for key in keys})
+        how = beside_folders(data, {key: c for own in found.values() for c, keys in own.items() for key in keys})
         if how == "more" and not classes:
-            return by_list(root, tree, path, data, reasons)
+            return by_lists(root, tree, {path: data}, reasons)
         if how == "other" and not classes:
             raise DataError(
                 f"{root}: {path.name} and the folders name different classes of the same photos; give {path} as DATA "
@@ -55,12 +53,11 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
             )
         if how != "same":
             notes.append(f"warning: {path.name} is not used, but the folders are; give {path} as DATA to take its own")
-    for split, own in found.photos.items():
-        if strange := next((c for c in own if c not in found.photos[whole]), None):
-            there, known = (found.levels[s].path if s in found.levels else root for s in (split, whole))
-            raise DataError(f"{there} has the class {strange!r}; expected only those of {known}")
-    splits = {split: labelled(root, split, own, names) for split, own in found.photos.items()}
-    return DataSet(str(root), tuple(names), splits, notes=tuple(notes))
+    for split, own in found.items():
+        if strange := next((c for c in own if c not in found[whole]), None):
+            raise DataError(f"{root}: {split} has the class {strange!r}; expected only those of {whole}")
+    splits = {split: labelled(root, split, own, names) for split, own in found.items()}
+    return DataSet(str(root), tuple(names), splits, notes=tuple(notes), passed=passed)
 
 
 def beside_folders(data: DataSet, folders: Mapping[str, str]) -> str:
@@ -76,18 +73,19 @@ def beside_folders(data: DataSet, folders: Mapping[str, str]) -> str:
     return "more" if data.grouped_by or set(data.splits) != {"all"} else "same"
 
 
-def lists_in(
-    root: Path, places: Iterable[Tree], least: int, groups: str | None, reasons: list[str]
-) -> dict[Path, DataSet]:
+def lists_in(places: Iterable[Tree], least: int, groups: str | None, reasons: list[str]) -> dict[Path, DataSet]:
     """The lists in these folders that name photos there; of others the reasons why not."""
     good = dict[Path, DataSet]()
     for place in places:
-        for path in sorted(Path(place.path).iterdir()) if LIST_SUFFIXES & place.others.keys() else ():
-            strange = is_hidden(path.name) or ANSWERS.search(path.stem.lower())
-            if path.suffix.lower() not in LIST_SUFFIXES or strange:
-                continue
+        paths = sorted(Path(place.path).iterdir()) if LIST_SUFFIXES & place.others.keys() else []
+        paths = [p for p in paths if p.suffix.lower() in LIST_SUFFIXES and not is_hidden(p.name)]
+        photos = {os.path.splitext(name)[0] for name in place.photos}
+        if len(beside := [path for path in paths if path.stem in photos]) > 1:
+            paths = [path for path in paths if path.stem not in photos]
+            reasons.append(labels_beside(place, beside))
+        for path in (path for path in paths if not ANSWERS.search(path.stem.lower())):
             try:
-                data = open_list(path, least, groups)
+                data = open_list(path, 1 if split_meant(place.name) in ("val", "test") else least, groups)
             except DataError as e:
                 reasons.append(f"the list beside them cannot be taken: {e}")
                 continue
@@ -99,35 +97,42 @@ def lists_in(
     return good
 
 
-def by_list(root: Path, tree: Tree, path: Path, data: DataSet, reasons: Sequence[str]) -> DataSet:
-    """The data set of a list, as one of the folder."""
-    inside, splits = os.path.relpath(path.parent, root), dict[str, Photos]()
-    for split, photos in data.splits.items():
-        keys = (os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
-        splits[split] = replace(photos, keys=Names.of(keys), place=os.path.join(root, ""))
-    notes = [
-        f"the classes come from {path.name}, the list beside the photos",
-        *data.notes,
-        *(f"warning: {r}" for r in reasons),
-    ]
+def labels_beside(place: Tree, beside: Sequence[Path]) -> str:
+    """What to say of a file for each photo, as cat_1.txt beside cat_1.jpg."""
+    ending, photo = beside[0].suffix, next(name for name in place.photos if os.path.splitext(name)[0] == beside[0].stem)
+    each = f'for f in *{ending}; do echo "${{f%.*}}{os.path.splitext(photo)[1]},$(head -n 1 "$f")"; done'
+    line = f"(cd {shlex.quote(place.path)} && (echo path,label; {each}) > labels.csv)"
+    some = f"{len(beside):,} files such as {beside[0].name} lie beside a photo of their name"
+    return f"{some}; if each holds its class, this makes one list of them: {line}"
+
+
+def by_lists(root: Path, tree: Tree, lists: Mapping[Path, DataSet], reasons: Sequence[str]) -> DataSet:
+    """The data set of one list, or of one in each split's folder, as one of the folder. Raises DataError for others."""
+    parts = {split: path for split in PARTS for path in lists if split_meant(path.parent.name) == split}
+    names = [os.path.relpath(path, root) for path in lists]
+    if alone := len(lists) == 1:
+        parts = {"train": next(iter(lists))}
+    elif "train" not in parts or len(parts) < len(lists) or any(set(data.splits) != {"all"} for data in lists.values()):
+        raise DataError(f"{root}: the lists {listed(names)} name its photos: give one of them as DATA")
+    whole, splits = lists[parts["train"]], dict[str, Photos]()
+    number = {name: i for i, name in enumerate(whole.classes)}
+    for part, path in parts.items():
+        data, inside = lists[path], os.path.relpath(path.parent, root)
+        if strange := next((c for c in data.classes if c not in number), None):
+            raise DataError(f"{path} has the class {strange!r}; expected only those of {parts['train']}")
+        numbers = np.array([number[c] for c in data.classes])
+        for own, photos in data.splits.items():
+            keys = Names.of(os.path.normpath(os.path.join(inside, key)) for key in photos.keys)
+            labels = photos.labels if data is whole else numbers[photos.targets()]
+            split = own if alone else part
+            splits[split] = replace(photos, split=split, keys=keys, labels=labels, place=os.path.join(root, ""))
+    named = " and ".join(names)
+    notes = [f"the classes come from {named}, the list{'s' * (not alone)} beside the photos", *whole.notes]
+    notes += [f"warning: {r}" for r in reasons]
     if (left := len(tree) - sum(map(len, splits.values()))) > 0:
-        notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {path.name}")
-    return replace(data, name=str(root), splits=splits, notes=tuple(notes))
-
-
-def folder_levels(root: Path, classes: Level | None) -> dict[str, Path]:
-    """Split -> the folder of its class folders; none where a list says the classes. Raises DataError."""
-    try:
-        return {split: Path(tree.path) for split, tree in layout(tree_of(root), 1, classes).levels.items()}
-    except Unlabelled:
-        return {}
-
-
-def class_names(folder: Path, root: Path, notes: list[str]) -> dict[str, Names]:
-    """Class name -> paths relative to root, both in natural order. Hidden and empty folders are no classes."""
-    tree = tree_of(folder, f"{folder.relative_to(root)}/").opened()
-    notes += passed_over(tree.full.values(), "below the class folders")
-    return {name: photo_names(own) for name, own in tree.full.items()}
+        notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {named}")
+    passed = passed_over([tree], [tree], "in the folder")
+    return replace(whole, name=str(root), splits=splits, notes=tuple(notes), passed=passed)
 
 
 def labelled(root: Path, split: str, found: Mapping[str, Names], classes: Sequence[str]) -> Photos:

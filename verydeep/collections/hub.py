@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from verydeep.collections.classes import class_path, feature_at
-from verydeep.collections.columns import FLAGS, whole_numbers
+from verydeep.collections.classes import class_path, classes_by_label, feature_at
+from verydeep.collections.columns import FLAGS
 from verydeep.collections.table import meaning_of
 from verydeep.data import photo
 from verydeep.data.groups import group_column
-from verydeep.data.naming import is_storable, natural
+from verydeep.data.naming import natural
 from verydeep.data.packed import lost_words, photos_packed
 from verydeep.data.record import SPLIT_NAMES, DataSet, Names, Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
 IMAGES = ("image", "img", "photo")
-CHUNK = 1 << 16
 
 
 def open_hub(name: str, groups: str | None = None) -> DataSet:
@@ -50,43 +49,34 @@ def open_hub(name: str, groups: str | None = None) -> DataSet:
         raise DataError(f"{where} has no photos")
     features = next(iter(tables.values())).features
     image, (label, said) = image_column(datasets, features, where), class_path(features, tables, where)
-    notes += said
-    group = group_column(list(features), groups)
+    notes, group = notes + said, group_column(list(features), groups)
     coded = {split: coded_labels(table, label) for split, table in tables.items()}
     for split in [s for s, (values, _) in coded.items() if all(v is None for v in values)]:
         notes.append(f"warning: the split {split} has {several(len(tables[split]), 'photos')} without labels; left out")
         del coded[split]
     if not coded:
         raise DataError(f"{where}: none of its photos has a label")
-    classes, as_class = getattr(feature_at(features, label), "names", None), dict[str, str]()
+    classes = getattr(feature_at(features, label), "names", None)
+    as_class = {c: c for c in classes or ()}
     if not classes:
-        as_class = whole_numbers({str(v) for values, _ in coded.values() for v in values if v is not None})
-        classes = sorted(set(as_class.values()), key=natural)
-    if strange := next((c for c in classes if not is_storable(c)), None):
-        raise DataError(f"{where}: the class {strange!a} is not UTF-8")
-    number, splits = {c: i for i, c in enumerate(classes)}, {}
+        as_class, more = classes_by_label({str(v) for values, _ in coded.values() for v in values if v is not None})
+        classes, notes = sorted(set(as_class.values()), key=natural), notes + more
+    place, splits = {c: i for i, c in enumerate(classes)}, {}
+    number = {label: place[name] for label, name in as_class.items()}
     for split, (values, codes) in coded.items():
-        targets = np.array(
-            [-1 if v is None else number.get(as_class.get(str(v), str(v)), -1) for v in values], np.int64
-        )[codes]
+        targets = np.array([-1 if v is None else number[str(v)] for v in values], np.int64)[codes]
         if bad := int((targets < 0).sum()):
-            lack, it = ("has", "it") if bad == 1 else ("have", "them")
-            raise DataError(
-                f"{where}: {several(bad, 'photos')} of the split {split!r} {lack} no label; "
-                f"remove {it}, or save the data set without {it}"
-            )
+            some = f"{several(bad, 'photos')} of the split {split!r} {'has' if bad == 1 else 'have'} no label"
+            raise DataError(f"{where}: {some}; save the data set without")
         splits[split] = photos_in_table(where, name, split, tables[split], image, targets)
         if group:
             names = ("" if v is None else str(v) for v in tables[split].data.column(group).to_pylist())
             splits[split] = replace(splits[split], groups=Names.of(name.replace("\0", "") for name in names))
     unused = [c for c in features if meaning_of(c) in ("split", *FLAGS)]
-    notes += [
-        f"warning: the column {c!r} of {where} is not used; that of a list, such as FOLDER/metadata.csv as DATA, is"
-        for c in unused
-    ]
-    return DataSet(
-        where, tuple(classes), splits, False, group, tuple(features), tuple(notes), (image, label[0], *unused)
-    )
+    for c in unused:
+        notes.append(f"warning: the column {c!r} of {where} is not used; a list's is: give FOLDER/metadata.csv as DATA")
+    used = (image, label[0], *unused)
+    return DataSet(where, tuple(classes), splits, False, group, tuple(features), tuple(notes), used)
 
 
 @contextmanager
@@ -94,18 +84,14 @@ def quietly(datasets: Any) -> Iterator[None]:
     """Without the library's progress bars, log lines and warnings; afterwards as it was."""
     import huggingface_hub.utils
 
-    level = datasets.logging.get_verbosity()
-    noisy = [m for m in (datasets, huggingface_hub.utils) if not m.are_progress_bars_disabled()]
-    datasets.logging.set_verbosity_error()
-    try:
-        for module in noisy:
-            module.disable_progress_bars()
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        for module in noisy:
-            module.enable_progress_bars()
+    with ExitStack() as after, warnings.catch_warnings(action="ignore"):
+        after.callback(datasets.logging.set_verbosity, datasets.logging.get_verbosity())
+        datasets.logging.set_verbosity_error()
+        for module in (datasets, huggingface_hub.utils):
+            if not module.are_progress_bars_disabled():
+                module.disable_progress_bars()
+                after.callback(module.enable_progress_bars)
+        yield
 
 
 def tables_of(datasets: Any, name: str, where: str) -> tuple[dict[str, Any], Counter[str]]:
@@ -196,17 +182,12 @@ def keys_of(column: Any, split: str, folder: str | None) -> Names:
     import pyarrow.compute as pc
 
     paths = pc.struct_field(column, "path")
-
-    def relative() -> Iterator[str]:
-        for start in range(0, len(paths), CHUNK):
-            for path in paths.slice(start, CHUNK).to_pylist():
-                if folder and path.startswith(folder):
-                    yield path[len(folder) :]
-                else:
-                    yield f"{split}/{os.path.basename(path) if os.path.isabs(path) else path}"
-
     if not paths.null_count and pc.count_distinct(paths).as_py() == len(paths):
-        found = Names.of(relative())
+        given = (path.as_py() for path in paths)
+        found = Names.of(
+            path.removeprefix(folder) if folder and path.startswith(folder)
+            else f"{split}/{os.path.basename(path) if os.path.isabs(path) else path}" for path in given
+        )  # fmt: skip
         if len(set(map(hash, found))) == len(found):
             return found
     return Names.of(f"{split}/{i:06d}" for i in range(len(paths)))

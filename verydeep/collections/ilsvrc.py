@@ -1,7 +1,4 @@
-"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, and a flat folder to validate on with a list.
-
-Photos in synset folders need no list.
-"""
+"""ILSVRC-2012 as its publishers lay it out: synset folders to train on, a flat folder and a list to validate on."""
 
 import csv
 import re
@@ -11,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from verydeep.collections.folder import class_names, labelled
-from verydeep.data import photo
-from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden, natural
+from verydeep.collections.folder import labelled
+from verydeep.collections.levels import leftovers, photos_of
+from verydeep.data.naming import SYNSET, imagenet_classes, is_hidden
 from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Photos, files
-from verydeep.data.tree import folders
+from verydeep.data.tree import Tree, tree_of
 from verydeep.errors import DataError
 from verydeep.files.disk import mapped
 from verydeep.files.matlab import Budget, variables_of
@@ -32,7 +29,6 @@ KAGGLE, CAFFE, SYNSETS = "LOC_val_solution.csv", "val.txt", "imagenet_2012_valid
 TRUTH, LATER_TRUTHS = "ILSVRC2012_validation_ground_truth.txt", "ILSVRC201?_clsloc_validation_ground_truth.txt"
 MAP, META = "map_clsloc.txt", "meta.mat"  # what a kit's numbers mean: from 2014 on, of 2012
 OWN_SYNSETS = ("synsets.txt", "synset_words.txt")  # what Caffe's list counts
-LISTS = (KAGGLE, CAFFE, SYNSETS, TRUTH, LATER_TRUTHS, MAP, META, *OWN_SYNSETS)  # patterns of their names
 EXPECTED = f"expected {CAFFE} of Caffe, {TRUTH} with the kit's {META} or {MAP}, {KAGGLE} of Kaggle or {SYNSETS}"
 Truth = tuple[dict[str, str], dict[str, list[Box]]]  # photo without its ending -> synset, -> boxes
 
@@ -42,15 +38,19 @@ def ilsvrc_folders(root: Path) -> dict[str, Path]:
     for inside in (root / i for i in INSIDE):
         for val in (d for name in VAL_FOLDERS if (d := inside / name).is_dir()):
             train = [d for name in TRAIN_FOLDERS if (d := inside / name).is_dir()][:1]
-            others = [d for d in folders(inside) if d.name.lower() in SPLIT_NAMES and folders(d) and d != val]
+            others = [d for d in folders_in(inside) if d.name.lower() in SPLIT_NAMES and folders_in(d) and d != val]
             flat = any(NUMBERED.match(p.name) for p, _ in zip(val.iterdir(), range(20), strict=False))
             if flat or (of_synsets(val) and all(d in train and of_synsets(d) for d in others)):
                 return {"train": train[0], "val": val} if train else {"val": val}
     return {}
 
 
+def folders_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
+
+
 def of_synsets(folder: Path) -> bool:
-    found = folders(folder)
+    found = folders_in(folder)
     return bool(found) and all(SYNSET.fullmatch(d.name) for d in found)
 
 
@@ -60,12 +60,13 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
     Classes are called as `n01440764 tench, Tinca tinca`, in the order of the synsets: those to train on, else those
     of the validation folders, else all 1,000. Kaggle's boxes come along with a flat folder.
     """
-    named, there = imagenet_classes(), [p.name for p in parts["val"].iterdir()]
-    in_folders, flat = (any(pattern.match(name) for name in there) for pattern in (SYNSET, NUMBERED))
-    if in_folders and flat:
+    named = imagenet_classes()
+    trees = {s: tree_of(folder, f"{folder.relative_to(root)}/").opened() for s, folder in parts.items()}
+    flat = any(map(NUMBERED.match, trees["val"].photos))
+    if flat and any(map(SYNSET.match, trees["val"].below)):
         raise DataError(f"{parts['val']} holds class folders and photos beside them; move all photos in, or all out")
-    notes = list[str]()
-    found = {s: class_names(folder, root, notes) for s, folder in parts.items() if s == "train" or not flat}
+    levels = {s: tree for s, tree in trees.items() if s == "train" or not flat}
+    found = photos_of({s: {name: [own] for name, own in tree.full.items()} for s, tree in levels.items()})
     if empty := next((s for s, own in found.items() if not own), None):
         raise DataError(f"{parts[empty]} has no class folders with photos; expected a folder for each synset")
     order = sorted(next(iter(found.values()), named))
@@ -76,18 +77,16 @@ def open_ilsvrc(root: Path, parts: dict[str, Path]) -> DataSet:
             raise DataError(f"{parts[split]} has the class {strange}; expected {wanted}")
     splits = {split: labelled(root, split, synsets, order) for split, synsets in found.items()}
     if flat:
-        splits["val"] = numbered_photos(root, parts["val"], there, order)
+        splits["val"] = numbered_photos(root, trees["val"], order)
     called = tuple(f"{s} {named[s]}" if s in named else s for s in order)
-    return DataSet(str(root), called, splits, notes=tuple(notes))
+    return DataSet(str(root), called, splits, passed=leftovers(trees.values(), [*levels.values()]))
 
 
-def numbered_photos(root: Path, folder: Path, there: Sequence[str], order: Sequence[str]) -> Photos:
+def numbered_photos(root: Path, tree: Tree, order: Sequence[str]) -> Photos:
     """The photos of a flat folder by the list, which may tell of more than are there. Raises DataError."""
-    truth, boxes = validation_truth(root, folder, order)
+    truth, boxes = validation_truth(root, Path(tree.path), order)
     number = {synset: i for i, synset in enumerate(order)}
-    keys = [name for name in there if Path(name).suffix.lower() in photo.SUFFIXES and not is_hidden(name)]
-    keys.sort(key=natural)
-    names = [Path(key).stem for key in keys]
+    names = [Path(name).stem for name in tree.photos]
     for name in names:
         if name not in truth:
             raise DataError(f"{root}: {name} is not in the list of validation photos; take its own")
@@ -95,8 +94,7 @@ def numbered_photos(root: Path, folder: Path, there: Sequence[str], order: Seque
             raise DataError(f"{root}: {name} is of {truth[name]}, none of the {len(order)} classes; add its folder")
     labels = [number[truth[name]] for name in names]
     found = {i: tuple((b, labels[i]) for b in boxes[name]) for i, name in enumerate(names) if boxes.get(name)}
-    paths = (str((folder / key).relative_to(root)) for key in keys)
-    return files(root, "val", paths, np.array(labels, np.int64), found)
+    return files(root, "val", (tree.key + name for name in tree.photos), np.array(labels, np.int64), found)
 
 
 def validation_truth(root: Path, val: Path, order: Sequence[str]) -> Truth:

@@ -1,43 +1,26 @@
-"""How a folder is understood: what lies around its splits and classes, and which folders are splits.
-
-What is plain is understood and said, the rest is refused with what to type.
-"""
+"""How a folder is understood: what lies around its splits and classes, and which folders are splits."""
 
 import re
-from typing import NamedTuple
 
-from verydeep.collections.levels import (
-    Found,
-    Unlabelled,
-    by_file_name,
-    check_classes,
-    classes_in,
-    leftovers,
-    one_class,
-    repeated,
-)
+from verydeep.collections.levels import Found, by_annotations, found_classes, leftovers, photos_of, repeated
 from verydeep.config import Level
 from verydeep.data.naming import natural
-from verydeep.data.record import SPLIT_WORDS, Names
-from verydeep.data.tree import Tree, listed, passed_over, photo_names
+from verydeep.data.record import SPLIT_WORDS, Names, Passed
+from verydeep.data.tree import Tree, listed, passed_over
 from verydeep.errors import DataError
 from verydeep.words import several
 
 EITHER = re.compile("eval|holdout")  # of which train/, eval/ and test/ have one to validate on
 FILLING = "(?:data|files?|folder|images?|imgs?|photos?|pics?|pictures?|sets?|split)*"
 SPLIT = re.compile(f"{FILLING}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){FILLING}")
-
-
-class Layout(NamedTuple):
-    """Split -> class -> photos; split -> the folder whose folders are classes; and what there is to say of it."""
-
-    photos: dict[str, dict[str, Names]]
-    levels: dict[str, Tree]
-    notes: list[str]
+Layout = tuple[dict[str, dict[str, Names]], list[str], tuple[Passed, ...]]
 
 
 def layout(root: Tree, least: int, classes: Level | None) -> Layout:
-    """How the folder is understood, with at least so many classes. Raises DataError where it may mean two things."""
+    """(Split -> class -> photos, with at least so many classes; how the folder was understood; what is passed over).
+
+    Raises DataError where it may mean two things.
+    """
     notes = list[str]()
     here = entered(root, notes)
     if classes != "top":
@@ -45,30 +28,28 @@ def layout(root: Tree, least: int, classes: Level | None) -> Layout:
     parts = split_folders(here, notes)
     if not parts and (among := splits_in_classes(here)):
         notes.append(f"each class folder is divided by the folders in it, {', '.join(among)}")
-        photos = {split: {c: photo_names(*trees) for c, trees in own.items()} for split, own in among.items()}
-        return Layout(photos, {"all": here}, notes + passed_over([here], "below the class folders"))
+        return photos_of(among), notes, leftovers([root], [here])
     whole = "train" if parts else "all"
-    levels = {whole: entered(parts["train"], notes) if parts else here}
+    levels = {whole: entered(parts.pop("train"), notes) if parts else here}
     names = set(levels[whole].full)
-    levels |= {s: tree if names & set(tree.full) else entered(tree, notes) for s, tree in parts.items() if s != whole}
-    if classes == "names":
-        found = {split: by_file_name(level) for split, level in levels.items()}
-    else:
-        check_classes(levels[whole], classes, bool(parts))
-        trees = classes_in(levels, whole, classes, notes)
-        found = {split: {c: photo_names(*own[c]) for c in sorted(own, key=natural)} for split, own in trees.items()}
-    if len(found[whole]) < least:
-        raise Unlabelled(f"{levels[whole].path} {one_class(levels[whole], found[whole])}")
-    for split in [s for s in parts if s != whole]:
-        own, tree = set(found[split]), parts[split]
-        if not own or (len(own) == 1 and not own & set(found[whole])):
-            del found[split], levels[split]
-            called = f" ({listed([*own])} is no class of train)" if own else ""
+    levels |= {s: tree if names & set(tree.full) else entered(tree, notes) for s, tree in parts.items()}
+    found = found_classes(levels, whole, classes, least, notes)
+    for split, tree in parts.items():
+        own = [*found[split]]
+        if len(own) > 1 or any(name in found[whole] for name in own):
+            continue
+        del levels[split]
+        found[split] = by_annotations(tree, found[whole], notes)
+        if not found[split]:
+            del found[split]
+            called = f" ({listed(own)} is no class of train)" if own else ""
             notes.append(
                 f"warning: {tree.path} holds {several(len(tree), 'photos')} without classes{called} and is left out; "
                 f"'verydeep predict RUN {tree.path} --csv' says what is on them, once RUN is trained"
             )
-    return Layout(found, levels, notes + leftovers(here, levels, classes))
+    if classes == "names":
+        return found, notes, passed_over([root], levels.values(), "beside the photos")
+    return found, notes, leftovers([root], [*levels.values()], [here] if parts else [])
 
 
 def entered(tree: Tree, notes: list[str]) -> Tree:

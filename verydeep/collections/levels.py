@@ -2,12 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from verydeep.config import Level
 from verydeep.data.naming import is_hidden, natural
-from verydeep.data.record import Names
-from verydeep.data.tree import NUMBERED, Tree, listed, passed_over, repeated_words
+from verydeep.data.record import Names, Passed
+from verydeep.data.tree import NUMBERED, Tree, listed, passed, passed_over, repeated_words
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -43,11 +43,10 @@ def below_lone(tree: Tree) -> Tree:
 def check_classes(level: Tree, classes: Level | None, split: bool) -> None:
     """Raises DataError where no classes are to be seen, or the folders may be something else."""
     full, where = level.full, level.path
-    if not full and (split or level.photos):
-        some = several(len(level.photos), "photos")
-        raise Unlabelled(f"{where} holds {some} but no class folders{names_hint(level.photos) or ADVICE}")
     if not full:
-        raise Unlabelled(f"{where} {instead_of_folders(level)}")
+        some = f"holds {several(len(level.photos), 'photos')} but no class folders"
+        some += names_hint(level.photos) or ADVICE
+        raise Unlabelled(f"{where} {some if split or level.photos else instead_of_folders(level)}")
     if not classes and (again := repeated(full)):
         (first, second, *_), some = full, listed(again)
         raise DataError(
@@ -63,16 +62,34 @@ def names_hint(names: Names) -> str:
     return f"; if {listed(words)}, the words before the numbers, are the classes, add --classes names" if words else ""
 
 
-def one_class(level: Tree, found: Mapping[str, Names]) -> str:
-    """What is wrong with a folder of fewer classes than are needed, and what to type."""
-    if not found:
-        return "holds no photos called like cat.0 or dog_001, so --classes names finds no class"
-    (name, names), *_ = found.items()
-    inner = level.full.get(name)
-    hint = names_hint(names) or (
-        f"; if the classes are in it, give {inner.path}" if inner and len(inner.full) > 1 else ""
-    )
-    return f"has only one class folder with photos ({listed([name])}); {EXPECTED}{hint}"
+def photos_of(found: Mapping[str, Found]) -> dict[str, dict[str, Names]]:
+    """Split -> class -> photos at any depth in these folders, relative to DATA; all in natural order."""
+
+    def below(trees: Iterable[Tree]) -> Names:
+        return Names.of(sorted((key for tree in trees for key in tree.all_keys()), key=natural))
+
+    return {split: {c: below(own[c]) for c in sorted(own, key=natural)} for split, own in found.items()}
+
+
+def found_classes(
+    levels: Mapping[str, Tree], whole: str, classes: Level | None, least: int, notes: list[str]
+) -> dict[str, dict[str, Names]]:
+    """Split -> class -> photos, in natural order, with so many classes in the whole at least. Raises DataError."""
+    level = levels[whole]
+    if classes == "names":
+        found = {split: by_file_name(own) for split, own in levels.items()}
+    else:
+        check_classes(level, classes, whole == "train")
+        found = photos_of(classes_in(levels, whole, classes, notes))
+    if not found[whole]:
+        raise Unlabelled(f"{level.path} holds no photos such as cat.0 or dog_001, so --classes names finds no class")
+    if len(found[whole]) < least:
+        ((name, names),) = found[whole].items()
+        inner = level.full.get(name)
+        there = f"; if the classes are in it, give {inner.path}" if inner and len(inner.full) > 1 else ""
+        some = f"has only one class folder with photos ({listed([name])})"
+        raise Unlabelled(f"{level.path} {some}; {EXPECTED}{names_hint(names) or there}")
+    return found
 
 
 def instead_of_folders(level: Tree) -> str:
@@ -87,10 +104,13 @@ def instead_of_folders(level: Tree) -> str:
     return f"has no class folders with photos{passed}; {EXPECTED}"
 
 
-def classes_in(levels: dict[str, Tree], whole: str, classes: Level | None, notes: list[str]) -> dict[str, Found]:
+def classes_in(levels: Mapping[str, Tree], whole: str, classes: Level | None, notes: list[str]) -> dict[str, Found]:
     """Split -> class -> its folders, at the top or those that photos lie in. Raises DataError."""
     tops = levels[whole].full
-    leaves = {split: leaves_of(level) for split, level in levels.items()}  # in natural order
+    leaves = dict[str, dict[str, Tree]]()
+    for split, level in levels.items():
+        lowest = {tree.key: tree for top in level.full.values() for tree in top.walk() if tree.photos}
+        leaves[split] = {key: lowest[key] for key in sorted(lowest, key=natural)}
     more = len(leaves[whole]) > len(tops)
     if classes != "leaf" or not more:
         some = listed([key.removeprefix(levels[whole].key)[:-1] for key in leaves[whole]])
@@ -119,12 +139,6 @@ def classes_in(levels: dict[str, Tree], whole: str, classes: Level | None, notes
     return found
 
 
-def leaves_of(level: Tree) -> dict[str, Tree]:
-    """The folders below that hold photos themselves, by their keys."""
-    found = {tree.key: tree for top in level.full.values() for tree in top.walk() if tree.photos}
-    return {key: found[key] for key in sorted(found, key=natural)}
-
-
 def by_file_name(level: Tree) -> dict[str, Names]:
     """Class -> photos, by the words before the numbers; none where a photo has none. Raises DataError."""
     found = dict[str, list[str]]()
@@ -137,17 +151,28 @@ def by_file_name(level: Tree) -> dict[str, Names]:
     return {name: Names.of(found[name]) for name in sorted(found, key=natural)}
 
 
-def leftovers(here: Tree, levels: Mapping[str, Tree], classes: Level | None) -> list[str]:
-    """What is passed over, where the folders are known."""
-    if classes == "names":
-        return passed_over(levels.values(), "beside the photos")
-    tops = [tree for level in levels.values() for tree in level.below.values()]
-    lines = passed_over(tops, "below the class folders")
-    loose = [tree.key + name for tree in {id(t): t for t in (here, *levels.values())}.values() for name in tree.photos]
-    if loose:
-        some = f"{several(len(loose), 'photos')} beside the class folders ({listed(loose)})"
-        lines.append(f"warning: passed over: {some}; move each into the folder of its class")
-    levels_of = {id(level): level for level in levels.values()}.values()
-    if empty := [tree.key[:-1] for lv in levels_of for name, tree in lv.below.items() if name not in lv.full]:
-        lines.append(f"warning: passed over: {several(len(empty), 'folders')} without photos ({listed(empty)})")
-    return lines
+def by_annotations(level: Tree, known: Collection[str], notes: list[str]) -> dict[str, Names]:
+    """Known class -> photos, by a text that begins its lines with photo and class, as Tiny ImageNet's validation has;
+    none where it does not tell of all."""
+    keys = list(level.all_keys())
+    for file in sorted(name for name in os.listdir(level.path) if name.endswith(".txt") and not is_hidden(name)):
+        with open(os.path.join(level.path, file), encoding="utf-8", errors="replace") as lines:
+            said = dict(words[:2] for line in lines if len(words := line.split()) > 1 and words[1] in known)
+        labels = [said.get(os.path.basename(key), "") for key in keys]
+        if all(labels) and len(said) >= len(keys):
+            notes.append(f"the classes of {level.name} come from {file}")
+            return {c: Names.of(k for k, own in zip(keys, labels, strict=True) if own == c) for c in sorted({*labels})}
+    return {}
+
+
+def leftovers(around: Iterable[Tree], levels: Sequence[Tree], beside: Sequence[Tree] = ()) -> tuple[Passed, ...]:
+    """What is passed over in the folders around, of which these levels hold the class folders."""
+    tops = [tree for level in levels for tree in level.below.values()]
+    others = {tree.key[:-1]: sum(own.others.total() for own in tree.walk()) for tree in tops if not len(tree)}
+    empty = [name + f" with {several(n, 'other files')}" * bool(n) for name, n in others.items()]
+    loose = [level.key + name for level in (*beside, *levels) for name in level.photos]
+    return (
+        *passed_over(around, tops, "below the class folders"),
+        *passed("loose-photos", loose, "beside the class folders"),
+        *passed("empty-class", empty, "without photos"),
+    )

@@ -8,13 +8,14 @@ one path, however it is spelled, are one photo with several labels or boxes; lin
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.collections.columns import NO_LABEL, PERHAPS_NONE, Chosen, as_flag, choose, split_said, whole_numbers
-from verydeep.collections.locate import located, slashes
+from verydeep.collections.classes import classes_by_label
+from verydeep.collections.columns import Chosen, as_flag, choose, split_said
+from verydeep.collections.locate import located
 from verydeep.collections.table import Table, meaning_of, open_table
 from verydeep.data.groups import group_column
 from verydeep.data.manifest import Line, box_of, data_of_lines, photos_by_path, text_of
@@ -22,27 +23,29 @@ from verydeep.data.record import DataSet
 from verydeep.errors import DataError
 from verydeep.words import several
 
+NO_LABEL = frozenset({"", "nan", "null", "<na>", "\\n"})  # as empty cells are written by other programs
+
 
 def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
     """The data set of a list with at least so many classes, undivided. Raises DataError naming the line.
 
     groups: the column that says them, instead of a known one.
     """
-    table, root = open_table(path), path.parent
-    turned, group, unlabelled = slashes(root), group_column(table.names, groups), list[int]()
-    chosen = choose(table, lambda name: os.path.isfile(root / turned(name.strip())), group)
-    found = photos_by_path(path, lines_of(table, chosen, turned, unlabelled))
+    table, root, unlabelled = open_table(path), path.parent, list[int]()
+    group = group_column(table.names, groups)
+    chosen = choose(table, lambda name: os.path.isfile(root / key_of(name.strip(), root)), group)
+    found = photos_by_path(path, lines_of(table, chosen, unlabelled))
     notes = [*table.notes, *chosen.notes]
     if not found:
         what = "no photo with a label" if unlabelled else "no photos"
         raise DataError(f"{path} names {what}; expected a header 'path,label' and one photo a line")
     if n := len(unlabelled):
         notes.append(f"warning: {several(n, 'photos')} without a label left out, line {unlabelled[0]} for one")
-    as_class = whole_numbers({label for said in found.values() for label in said.labels})
-    if any(label != name for label, name in as_class.items()):
-        notes.append("classes are whole numbers: 1.0 is 1")
-    if odd := sorted(label for label in as_class if label.lower() in PERHAPS_NONE):
-        notes.append(f"warning: {odd[0]!r} is taken as a class; leave the label empty where there is none")
+    as_class, said_of = classes_by_label({label for said in found.values() for label in said.labels})
+    notes += said_of
+    if torn := [(key, said.labels) for key, said in found.items() if len(said.labels) > 1 and not said.boxes]:
+        some = f"{several(len(torn), 'photos')} with several labels, {torn[0][0]} for one {torn[0][1][:3]}"
+        notes.append(f"warning: {some}; a net of classes learns one: keep the right line of each")
     moved, more = located(path, list(found), root)
     if moved:
         found = {moved.get(key, key): said for key, said in found.items()}
@@ -52,19 +55,15 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
     return replace(data, columns=columns, notes=(*notes, *more), used=used)
 
 
-def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabelled: list[int]) -> Iterator[Line]:
+def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Line]:
     """What the rows say, without those that have no label. Blanks around names do not count, nor a path's form."""
-    places, many = dict[tuple[str, ...], str](), len(chosen.split)
+    many = len(chosen.split)
     more = (name if name in table.names else "" for name in ("labels", "box", "boxes"))
     columns = (chosen.path, chosen.label, chosen.group, *more, *chosen.split, *chosen.one_hot)
     for number, (key, label, group, labels, box, boxes, *rest) in table.rows(columns):
         where = f"{table.path} line {number}"
-        key = os.path.normpath(turned(text_of(key, "path", where)))
-        if (split := places.get(values := tuple(map(repr, rest[:many])), "?")) == "?":
-            try:
-                split = places[values] = split_said(chosen.split, rest[:many])
-            except ValueError as e:
-                raise DataError(f"{where}: {e}") from e
+        key = key_of(text_of(key, "path", where), table.path.parent)
+        split = split_said(chosen.split, rest[:many], where)
         group = "" if group is None or str(group).strip().lower() in NO_LABEL else text_of(group, chosen.group, where)
         if chosen.one_hot:
             label = chosen.one_hot[[as_flag(value) for value in rest[many:]].index(True)]
@@ -83,8 +82,14 @@ def lines_of(table: Table, chosen: Chosen, turned: Callable[[str], str], unlabel
             unlabelled.append(number)
 
 
+def key_of(path: str, root: Path) -> str:
+    """A listed path in its simplest form, backslashes of Windows turned unless a file is called so."""
+    turned = "\\" in path and not os.path.isfile(root / path)
+    return os.path.normpath(path.replace("\\", "/") if turned else path)
+
+
 def label_of(value: Any, table: Table, where: str) -> str:
     """A label, or '' where a list says that there is none: an empty cell, null, nan."""
-    if (value is None and not table.cells) or str(value).strip().lower() in NO_LABEL:
+    if (value is None and not table.header) or str(value).strip().lower() in NO_LABEL:
         return ""
     return sys.intern(text_of(value, "label", where))

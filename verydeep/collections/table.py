@@ -2,12 +2,14 @@
 
 import codecs
 import csv
+import io
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ COLUMNS = {  # meaning -> names, the first before the others; `id` serves where 
         "path", "file_path", "filepath", "image_path", "img_path", "photo_path", "file_name", "filename", "image_name",
         "img_name", "photo_name", "image_file", "image_filename", "file", "image", "img", "photo", "picture",
     ),
-    "id": ("image_id", "img_id", "photo_id", "file_id", "id"),
+    "id": ("image_id", "img_id", "photo_id", "file_id", "id", "url", "image_url", "img_url"),
     "label": (
         "label", "labels", "label_name", "label_text", "class", "class_name", "classname", "category", "category_name",
         "target", "target_name", "cls", "breed", "species", "variety", "diagnosis", "dx", "fine_label", "label_id",
@@ -41,9 +43,7 @@ PLACE = {name: (meaning, i) for meaning, names in COLUMNS.items() for i, name in
 SEPARATORS = ",;\t|"
 BLANK = ' \r\n"' + SEPARATORS
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-CALLED = {"gb18030": "GB 18030 (Chinese)", "cp1252": "Windows-1252 (western Europe)", "utf-16-le": "UTF-16",
-          "utf-16-be": "UTF-16"}  # fmt: skip
-CHUNK = 1 << 20
+CALLED = {"gb18030": "GB 18030 (Chinese)", "cp1252": "Windows-1252 (western Europe)"}
 MOST_COLUMNS = 10_000
 OF_CELLS = (".csv", ".tsv", ".txt")
 LIST_SUFFIXES = frozenset({*OF_CELLS, ".json", ".jsonl", ".ndjson"})
@@ -51,6 +51,11 @@ LIST_SUFFIXES = frozenset({*OF_CELLS, ".json", ".jsonl", ".ndjson"})
 
 def meaning_of(name: str) -> str:
     return PLACE.get(bare_column(name), ("", 0))[0]
+
+
+def known(names: Iterable[str]) -> int:
+    """How many of these have a meaning."""
+    return sum(map(bool, map(meaning_of, names)))
 
 
 def named_as(names: Iterable[str], meaning: str) -> list[str]:
@@ -67,11 +72,15 @@ class Table:
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[int, list[Any]]]]
     notes: tuple[str, ...] = ()
-    cells: bool = True  # and no JSON
+    header: int = 0  # its line; 0 for JSON
+
+    def __post_init__(self) -> None:
+        if len(self.names) > MOST_COLUMNS:
+            raise DataError(f"{self.path} has {len(self.names):,} columns; expected at most {MOST_COLUMNS:,}")
 
     def rename(self, column: str, name: str) -> str:
         """A command that writes the list again with another name of a column."""
-        change = rf"1s/\b{column}\b/{name}/" if self.cells else f's/"{column}" *:/"{name}":/g'
+        change = rf"{self.header}s/\b{column}\b/{name}/" if self.header else f's/"{column}" *:/"{name}":/g'
         return f"{shlex.join(['sed', change, str(self.path)])} > {beside(self.path)}"
 
 
@@ -94,141 +103,133 @@ def open_table(path: Path) -> Table:
     A CSV without a header has two columns, the first of which names photos.
     """
     with as_list(path):
-        encoding, notes = encoding_of(path)
+        text, notes = text_of_list(path)
         if path.suffix.lower() not in OF_CELLS:
-            return json_table(path, encoding, notes)
-        with path.open(encoding=encoding, newline="") as lines:
-            start = list(islice((line for line in lines if line.strip(BLANK)), 2))
-        told = re.fullmatch(r'"?sep=(.)"?', start[0].strip()) if start else None  # Excel's own
-        first = start[bool(told)] if len(start) > bool(told) else ""
-        separator = told[1] if told else separator_of(first)
-        header = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-    names, before = tuple(map(str.strip, header)), 1 + bool(told)
+            return json_table(path, text, notes)
+        told, comments, first, before = "", list[tuple[int, str]](), "", 0
+        for before, line in enumerate(io.StringIO(text, newline=""), 1):
+            if said := re.fullmatch(r'"?sep=(.)"?', line.strip()):  # Excel's own
+                told = said[1]
+            elif line.startswith("#"):
+                comments = [*comments[:1], (before, line)]
+            elif line.strip(BLANK):
+                first = line
+                break
+        separator = told or separator_of(first)
+        rows_of = partial(csv.reader, delimiter=separator, skipinitialspace=True)
+        header = next(rows_of([first]), [])
+        if comments:
+            notes = (*notes, f"lines with # before the header are passed over: {comments[0][1].strip()!r:.60}")
+            last = next(rows_of([comments[-1][1].lstrip("# ")]), [])
+            if known(last) > known(header):
+                header, before = last, comments[-1][0]
+    names = tuple(map(str.strip, header))
     if names and Path(names[0]).suffix.lower() in photo.SUFFIXES and not meaning_of(names[0]):
         if len(names) != 2:
-            new = shlex.join(["sed", f"1i path{separator}label{separator}split", str(path)])
+            new = shlex.join(["sed", f"{before}i path{separator}label{separator}split", str(path)])
             raise DataError(
                 f"{path}: its first line is a photo and no header, and has {several(len(names), 'columns')}; say what "
                 f"they are: {new} > {beside(path)}"
             )
         names, before = ("path", "label"), before - 1
         notes = (*notes, "there is no header: the first column is taken as path, the second as label")
+    width, place = len(names), {name: i for i, name in reversed(list(enumerate(names)))}
 
     def rows(columns: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
-        width, place = len(names), {name: i for i, name in reversed(list(enumerate(names)))}
-        at = [place[c] if c else -1 for c in columns]
-        with as_list(path), path.open(encoding=encoding, newline="") as lines:
-            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-            for number, row in enumerate(filter(any, reader)):
-                if number < before:
-                    continue
+        at = [place[c] if c else width for c in columns]
+        with as_list(path):
+            reader = rows_of(islice(io.StringIO(text, newline=""), before, None))
+            for row in filter(any, reader):
+                line = before + reader.line_num
                 if any(row[width:]):
                     raise DataError(
-                        f"{path} line {reader.line_num}: has {len(row)} columns, {width} in the first line; "
+                        f"{path} line {line}: has {len(row)} columns, {width} in the first line; "
                         f"what holds a {separator!r} must stand in quotes"
                     )
-                yield reader.line_num, [row[i] if 0 <= i < len(row) else None for i in at]
+                yield line, [row[i] if i < min(width, len(row)) else None for i in at]
 
-    check_columns(path, names)
+    return Table(path, names, rows, notes, max(1, before))
+
+
+def json_table(path: Path, text: str, notes: tuple[str, ...]) -> Table:
+    """JSON lines of objects; or one array of objects, or one object of path: label."""
+    whole = whole_json(path, text) if path.suffix.lower() == ".json" else None
+
+    def objects() -> Iterator[tuple[int, dict[str, Any]]]:
+        lines = filter(lambda numbered: numbered[1].strip(), enumerate(io.StringIO(text, newline=""), 1))
+        with as_list(path):
+            for number, value in lines if whole is None else enumerate(whole, 1):
+                try:
+                    found = json.loads(value) if whole is None else value
+                except json.JSONDecodeError as e:
+                    raise DataError(f"{path} line {number}: is not JSON ({e.msg})") from e
+                if not isinstance(found, dict):
+                    raise DataError(f"{path} line {number}: expected an object like {{'path': ..., 'label': ...}}")
+                yield number, found
+
+    names = tuple(dict.fromkeys(key for _, row in objects() for key in row))
+    rows = lambda columns: ((n, [row.get(c) if c else None for c in columns]) for n, row in objects())  # noqa: E731
     return Table(path, names, rows, notes)
 
 
-def json_table(path: Path, encoding: str, notes: tuple[str, ...]) -> Table:
-    """JSON lines of objects; or one array of objects, or one object of path: label."""
-
-    def lines() -> Iterator[tuple[int, Any]]:
-        with path.open(encoding=encoding) as text:
-            for number, line in enumerate(text, 1):
-                if line.strip():
-                    try:
-                        yield number, json.loads(line)
-                    except json.JSONDecodeError as e:
-                        raise DataError(f"{path} line {number}: is not JSON ({e.msg})") from e
-
-    def objects() -> Iterator[tuple[int, dict[str, Any]]]:
-        with as_list(path):
-            for number, value in enumerate(whole, 1) if whole is not None else lines():
-                if not isinstance(value, dict):
-                    raise DataError(f"{path} line {number}: expected an object like {{'path': ..., 'label': ...}}")
-                yield number, value
-
-    whole: list[Any] | None = None
-    if path.suffix.lower() == ".json":
-        text = path.read_text(encoding)
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as e:
-            if e.msg != "Extra data" or e.lineno < 2:
-                raise DataError(f"{path} line {e.lineno}: is not JSON ({e.msg})") from e
-            found = None  # lines under another suffix
-        if isinstance(found, dict) and not (meaning_of(next(iter(found), "")) and len(found) > 1):
-            if strange := next((k for k, v in found.items() if isinstance(v, (dict, list))), None):
-                raise DataError(
-                    f"{path}: {strange!r:.60} is neither a label nor a photo; expected [{{path, label}}, ...] or "
-                    "{path: label, ...}"
-                )
-            found = [{"path": key, "label": label} for key, label in found.items()]
-        whole = found if isinstance(found, list) or found is None else [found]
-    names = tuple(dict.fromkeys(key for _, row in objects() for key in row))
-    check_columns(path, names)
-    rows = lambda columns: ((n, [row.get(c) if c else None for c in columns]) for n, row in objects())  # noqa: E731
-    return Table(path, names, rows, notes, cells=False)
-
-
-def check_columns(path: Path, names: Sequence[str]) -> None:
-    if len(names) > MOST_COLUMNS:
-        raise DataError(f"{path} has {len(names):,} columns; expected at most {MOST_COLUMNS:,}")
+def whole_json(path: Path, text: str) -> list[Any] | None:
+    """The rows of one array or object; None for lines of objects, which come under this suffix too."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as e:
+        if e.msg == "Extra data" and e.lineno > 1:
+            return None
+        raise DataError(f"{path} line {e.lineno}: is not JSON ({e.msg})") from e
+    if not isinstance(found, dict):
+        return found if isinstance(found, list) else [found]
+    if len(found) > 1 and meaning_of(next(iter(found))):
+        return [found]
+    if strange := next((k for k, v in found.items() if isinstance(v, (dict, list))), None):
+        coco = found.keys() >= {"images", "annotations"}
+        what = (
+            "it is COCO's JSON, whose boxes are not read" if coco else f"{strange!r:.60} is neither a label nor a photo"
+        )
+        raise DataError(f"{path}: {what}; expected [{{path, label}}, ...] or {{path: label, ...}}")
+    return [{"path": key, "label": label} for key, label in found.items()]
 
 
 def separator_of(first: str) -> str:
     """By the names that a header has with it, then by the cells it makes; blanks where there is no other."""
     cells = {s: next(csv.reader([first], delimiter=s), []) for s in SEPARATORS}
-    best = max(SEPARATORS, key=lambda s: (sum(map(bool, map(meaning_of, cells[s][:MOST_COLUMNS]))), len(cells[s])))
+    best = max(SEPARATORS, key=lambda s: (known(cells[s][:MOST_COLUMNS]), len(cells[s])))
     return " " if len(cells[best]) < 2 and " " in first.strip() else best
 
 
-def encoding_of(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The encoding of a text and, unless it is plain, a line about it. Raises OSError and DataError."""
-    with path.open("rb") as f:
-        start = f.read(4)
-        if found := next((name for bom, name in BOMS.items() if start.startswith(bom)), None):
-            return found, ()
-        if b"\0" in start[:2] and start[:2] != b"\0\0":
-            return ("utf-16-be" if start[:1] == b"\0" else "utf-16-le"), ()
-        f.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            while chunk := f.read(CHUNK):
-                decoder.decode(chunk)
-            decoder.decode(b"", True)
-            return "utf-8", ()
-        except UnicodeDecodeError:
-            f.seek(0)
-            data = f.read()
-    name = code_page(path, data)
-    word = re.search(r"[^\s,;|]*[^\x00-\x7f][^\s,;|]*", data.decode(name))
-    shown = word[0][:40] if word else ""
+def text_of_list(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The text of a file and, unless its encoding is plain, a line about that. Raises OSError and DataError."""
+    data = path.read_bytes()
+    sure = next((name for bom, name in BOMS.items() if data.startswith(bom)), "")
+    if not sure and b"\0" in data[:2] and data[:2] != b"\0\0":
+        sure = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    if sure or not data:
+        return data.decode(sure or "utf-8"), ()
+    if text := decoded(data, "utf-8"):
+        return text, ()
     again = f"iconv -f ITS_ENCODING -t UTF-8 {shlex.quote(str(path))} > {beside(path)}"
-    return name, (f"{path.name} is not UTF-8; read as {CALLED[name]} it says {shown!r}; if that is wrong: {again}",)
+    chinese, western = decoded(data, "gb18030"), decoded(data, "cp1252")
+    name, text = ("gb18030", chinese) if is_chinese(data, chinese, western) else ("cp1252", western)
+    if not text:
+        raise DataError(f"{path}: is neither UTF-8, UTF-16, GB 18030 nor Windows-1252; save it as UTF-8: {again}")
+    word = re.search(r"[^\s,;|]*[^\x00-\x7f][^\s,;|]*", text)
+    shown = word[0][:40] if word else ""
+    return text, (f"{path.name} is not UTF-8; read as {CALLED[name]} it says {shown!r}; if that is wrong: {again}",)
 
 
-def code_page(path: Path, data: bytes) -> str:
-    """Chinese where all decodes so, to common characters, unless each stands among Latin letters; else western."""
-    strange = {name: [c for c in text if c > "\x7f"] for name in ("gb18030", "cp1252") if (text := decoded(data, name))}
-    if chinese := strange.get("gb18030"):
-        common = len("".join(chinese).encode("gb2312", "ignore")) / 2 >= 0.9 * len(chinese)
-        alone = re.search(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]+(?![A-Za-z\x80-\xff])", data)
-        if common and (alone or not all(map(str.isalpha, strange.get("cp1252", "-")))):
-            return "gb18030"
-    if "cp1252" not in strange:
-        raise DataError(
-            f"{path}: is neither UTF-8, UTF-16, GB 18030 nor Windows-1252; save it as UTF-8: iconv -f ITS_ENCODING -t "
-            f"UTF-8 {shlex.quote(str(path))} > {beside(path)}"
-        )
-    return "cp1252"
+def is_chinese(data: bytes, chinese: str, western: str) -> bool:
+    """Where all decodes so, to common characters, unless each stands among Latin letters."""
+    strange, other = ([c for c in text if c > "\x7f"] for text in (chinese, western))
+    common = len("".join(strange).encode("gb2312", "ignore")) / 2 >= 0.9 * len(strange) > 0
+    alone = re.search(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]+(?![A-Za-z\x80-\xff])", data)
+    return common and bool(alone or not other or not all(map(str.isalpha, other)))
 
 
 def decoded(data: bytes, name: str) -> str:
+    """The text, or '' where these bytes are none."""
     try:
         return data.decode(name)
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """Photos that belong together, of one patient, scene, plant or video: by a column of a list, or by their paths."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -9,9 +10,13 @@ from verydeep.data.record import DataSet, Names
 from verydeep.errors import DataError
 from verydeep.words import several
 
-COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id", "scene", "video")  # used unasked
+COLUMNS = (  # used unasked
+    "group", "group_id", "patient", "patient_id", "subject", "subject_id", "participant_id", "person_id", "animal_id",
+    "plant_id", "case_id", "study_id", "lesion_id", "series", "series_id", "series_instance_uid", "scene", "scene_id",
+    "video", "video_id", "clip_id", "sequence_id", "seq_id", "session_id",
+)  # fmt: skip
 USED = ("path", "label", "labels", "split", "box", "boxes")
-DOUBTFUL = re.compile("group|patient|subject|scene|video|fold|valid|split|subset", re.IGNORECASE)
+DOUBTFUL = re.compile("group|patient|subject|lesion|scene|video|fold|valid|split|subset", re.IGNORECASE)
 LONGEST_PATTERN, LONGEST_PATH = 200, 1_000  # letters, for a pattern may take long over a long path
 
 
@@ -37,8 +42,7 @@ def grouped(data: DataSet, asked: str | None) -> DataSet:
     splits = {}
     for split, photos in data.splits.items() if not wrong else ():
         found = (pattern.search(key) if len(key) <= LONGEST_PATH else None for key in photos.keys)
-        names = Names.of((m[min(1, pattern.groups)] or "") if m else "" for m in found)
-        splits[split] = replace(photos, groups=names)
+        splits[split] = replace(photos, groups=Names.of((m[min(1, pattern.groups)] or "") if m else "" for m in found))
     if not any(any(photos.groups or ()) for photos in splits.values()):
         wrong = wrong or f"matches no path, such as {next(iter(data.splits.values())).keys[0]!r:.100}"
         columns = f" of the list ({', '.join(data.columns)})" if data.columns else ""
@@ -51,11 +55,8 @@ def grouped(data: DataSet, asked: str | None) -> DataSet:
 
 def torn_groups(data: DataSet) -> list[str]:
     """The groups that stand in several splits, in natural order."""
-    seen, torn = set[str](), set[str]()
-    for own in (set(photos.groups or ()) - {""} for photos in data.splits.values()):
-        torn |= seen & own
-        seen |= own
-    return sorted(torn, key=natural)
+    splits = Counter(name for photos in data.splits.values() for name in set(photos.groups or ()))
+    return sorted((name for name, n in splits.items() if n > 1 and name), key=natural)
 
 
 def group_lines(data: DataSet) -> list[str]:

@@ -21,9 +21,9 @@ def check_packed(data: str, path: Path) -> None:
     if not kind or not path.is_file() or (kind == ".tar" and not holds_folders(path)):
         return
     folder = str(path)[: -len(kind)]
-    unpack = (
-        f"unzip '{path}' -d '{folder}'" if kind == ".zip" else f"mkdir '{folder}' && tar -xf '{path}' -C '{folder}'"
-    )
+    unpack = f"mkdir '{folder}' && tar -xf '{path}' -C '{folder}'"
+    if kind == ".zip":
+        unpack = f"unzip '{path}' -d '{folder}'"
     raise DataError(f"{data} is a packed archive, which is not read in place; unpack it ({unpack}) and give {folder}")
 
 

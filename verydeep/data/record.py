@@ -196,6 +196,16 @@ def files(
 
 
 @dataclass(frozen=True)
+class Passed:
+    """Things of one kind: a finding of `check` with the first names, and a line of other verbs, '' if they say none."""
+
+    kind: str
+    count: int
+    names: tuple[str, ...]
+    line: str
+
+
+@dataclass(frozen=True)
 class DataSet:
     """Splits that share one list of classes. `held_out` says that the splits were drawn here, not given."""
 
@@ -205,8 +215,9 @@ class DataSet:
     held_out: bool = False
     grouped_by: str = ""  # the column or pattern that the groups come from
     columns: tuple[str, ...] = ()  # of the list that was read
-    notes: tuple[str, ...] = ()  # how DATA was understood, and what is passed over, a line each
+    notes: tuple[str, ...] = ()  # how DATA was understood, a line each
     used: tuple[str, ...] = ()  # of its columns, those that mean something here
+    passed: tuple[Passed, ...] = ()  # over, in a folder
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:

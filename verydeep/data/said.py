@@ -9,7 +9,8 @@ from verydeep.words import several
 
 
 def data_lines(data: DataSet) -> list[str]:
-    return [*data.notes, *class_lines(data), *group_lines(data)]
+    told = [passed.line for passed in data.passed if passed.line]
+    return [*data.notes, *told, *class_lines(data), *group_lines(data)]
 
 
 def class_lines(data: DataSet) -> list[str]:
@@ -26,12 +27,9 @@ def class_lines(data: DataSet) -> list[str]:
             continue
         there = np.flatnonzero(own)
         if len(there) == 1 < n:
-            only = data.classes[there[0]]
-            lines.append(
-                f"warning: the {split} photos are all of one class, {only!r:.60}, which tells nothing of others"
-            )
+            some = f"the {split} photos are all of one class, {data.classes[there[0]]!r:.60}"
+            lines.append(f"warning: {some}, which tells nothing of others")
         elif lacking := [data.classes[i] for i in np.flatnonzero(own == 0)]:
-            lines.append(
-                f"warning: {len(lacking)} of {several(n, 'classes')} have no {split} photo ({listed(lacking)})"
-            )
+            some = f"{len(lacking)} of {several(n, 'classes')} have no {split} photo"
+            lines.append(f"warning: {some} ({listed(lacking)})")
     return lines

@@ -83,21 +83,12 @@ def with_news(kept: DataSet, now: DataSet) -> DataSet:
             f"warning: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}, and are "
             f"neither trained nor tested on; 'verydeep train {now.name} --out ANOTHER' trains anew, on all"
         )
-    return replace(kept, notes=tuple(notes))
+    return replace(kept, notes=tuple(notes), passed=now.passed)
 
 
 def is_pattern(data: str) -> bool:
     """Whether DATA means shards: by its ending, unless a folder is called so; and any URL."""
     return "://" in data or (data.lower().endswith(SHARDS) and not Path(data).expanduser().is_dir())
-
-
-def photo_folders(root: Path, classes: Level | None = None) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Split -> the folder of its class folders, as far as there are any; how other people's lists there are called."""
-    from verydeep import collections
-
-    if parts := collections.ilsvrc_folders(root):
-        return parts, collections.LISTS
-    return collections.folder_levels(root, classes), ()
 
 
 def read_places(split: Path) -> dict[str, str]:

@@ -30,7 +30,9 @@ def divide(data: DataSet, shares: Shares, seed: int) -> DataSet:
         return data
     photos = data.splits[whole]
     if not isinstance(photos.labels, np.ndarray):
-        raise DataError(f"{data.name}: photos with several labels cannot be divided by class; add a split column")
+        i = next(i for i, own in enumerate(photos.labels) if len(own) != 1)
+        some = f"{photos.keys[i]} for one ({', '.join(data.classes[c] for c in photos.labels[i][:3])})"
+        raise DataError(f"{data.name}: photos with several labels cannot be divided by class: {some}; give each one")
     held_out = shares if whole == "all" else (shares[0], 0.0)
     places = drawn(photos, len(data.classes), held_out, seed)
     if not (places == 1).any():

@@ -7,11 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from verydeep.data import photo
 from verydeep.data.naming import is_hidden, is_storable, natural
-from verydeep.data.record import Names
+from verydeep.data.record import Names, Passed
 from verydeep.errors import DataError
 from verydeep.words import several
 
@@ -20,14 +19,21 @@ BESIDE = frozenset({
     ".cfg", ".cls", ".csv", ".db", ".htm", ".html", ".index", ".ini", ".ipynb", ".json", ".jsonl", ".lnk", ".log", ".m",
     ".mat", ".md", ".ndjson", ".names", ".py", ".rst", ".sh", ".toml", ".tsv", ".txt", ".url", ".xml", ".yaml", ".yml",
 })  # fmt: skip
+PASSED = {  # finding of `check` -> what they are called in a line, and what to do; '' for those of `check` alone
+    "not-photos": ("files", f"; what of them are photos, convert to one of {', '.join(sorted(photo.SUFFIXES))}"),
+    "links": ("links", "; copy there what they lead to"),
+    "loose-photos": ("photos", "; move each into the folder of its class"),
+    "empty-class": ("folders", ""),
+    "hidden": ("", ""),
+}
+MOST_NAMES = 1000  # kept of what is passed over; the count is always of all
 NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+[\W_]*")  # cat.0, cat_001, cat (1)
 
 
 @dataclass(eq=False)
 class Tree:
-    """A folder that is not hidden: its photos by name, the folders in it, links to folders, endings of other files.
-
-    `key` stands before the names of its photos, and is '' or ends in a slash.
+    """A folder: its photos and the folders in it by name, links to folders or to nothing, what is hidden, and endings
+    of the other files. `key` stands before the names of its photos, and is '' or ends in a slash.
     """
 
     path: str
@@ -35,6 +41,7 @@ class Tree:
     photos: Names
     below: dict[str, Tree]
     links: list[str]
+    hidden: list[str]
     others: Counter[str]
 
     @property
@@ -60,41 +67,34 @@ class Tree:
         return sum(len(tree.photos) for tree in self.walk())
 
     def opened(self) -> Tree:
-        """With what its links to folders lead to, as the classes of a folder may be links; below they are not followed.
-
-        The folders stand in natural order.
-        """
+        """With what its links to folders lead to, as classes may be links, in natural order; below they stay links."""
         for name in self.links:
-            self.below[name] = tree_of(os.path.join(self.path, name), f"{self.key}{name}/")
+            if os.path.isdir(path := os.path.join(self.path, name)):
+                self.below[name] = tree_of(path, f"{self.key}{name}/")
+        self.links = [name for name in self.links if name not in self.below]
         self.below = {name: self.below[name] for name in sorted(self.below, key=natural)}
-        self.links = []
         return self
 
 
 def tree_of(path: str | os.PathLike[str], key: str = "") -> Tree:
     """A folder with all below, without a Path or a system call for each photo. Raises DataError for names not UTF-8."""
-    photos, below, links, others = list[str](), dict[str, Tree](), list[str](), Counter[str]()
+    photos, links, hidden, below, others = list[str](), list[str](), list[str](), dict[str, Tree](), Counter[str]()
     with os.scandir(path) as entries:
         for entry in entries:
             ending = os.path.splitext(entry.name)[1].lower()
             if is_hidden(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
+                hidden.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
                 below[entry.name] = tree_of(entry.path, f"{key}{entry.name}/")
             elif ending in photo.SUFFIXES and entry.is_file():
                 photos.append(entry.name)
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and not entry.is_file():
                 links.append(entry.name)
             else:
-                others["links to nothing" if entry.is_symlink() and not os.path.exists(entry.path) else ending] += 1
+                others[ending] += 1
     if strange := next((name for name in photos if not is_storable(key + name)), None):
         raise DataError(f"{os.fspath(path)!a}: the name {key + strange!a} is not UTF-8; rename it")
-    return Tree(os.fspath(path), key, Names.of(sorted(photos, key=natural)), below, links, others)
-
-
-def photo_names(*trees: Tree) -> Names:
-    """Photos at any depth in these folders, relative to DATA, in natural order."""
-    return Names.of(sorted((key for tree in trees for key in tree.all_keys()), key=natural))
+    return Tree(os.fspath(path), key, Names.of(sorted(photos, key=natural)), below, links, hidden, others)
 
 
 def repeated_words(names: Iterable[str]) -> list[str]:
@@ -104,29 +104,29 @@ def repeated_words(names: Iterable[str]) -> list[str]:
     return sorted(words, key=natural) if len(words) > 1 and "" not in words and min(words.values()) > 1 else []
 
 
-def passed_over(trees: Iterable[Tree], what: str) -> list[str]:
-    """What is not taken of these folders, with their folders, in a line each."""
-    every = [tree for top in trees for tree in top.walk()]
-    strange, links = Counter[str](), [tree.key + name for tree in every for name in tree.links]
-    for tree in every:
+def passed_over(around: Iterable[Tree], trees: Iterable[Tree], what: str) -> tuple[Passed, ...]:
+    """What is hidden or a link anywhere around, and what is no photo in these folders or below them."""
+    strange = Counter[str]()
+    for tree in (tree for top in trees for tree in top.walk()):
         strange.update({ending: n for ending, n in tree.others.items() if ending not in BESIDE})
-    lines = []
-    if n := strange.total():
-        kinds = ", ".join(f"{k} {ending or 'without an ending'}" for ending, k in strange.most_common(3))
-        some = f"{several(n, 'files')} {what} ({kinds}{', ...' if len(strange) > 3 else ''})"
-        read = ", ".join(sorted(photo.SUFFIXES))
-        lines.append(f"warning: passed over: {some}; what of them are photos, convert to one of {read}")
-    if links:
-        some = f"{several(len(links), 'links')} to folders {what} ({listed(links)})"
-        lines.append(f"warning: passed over: {some}; copy there what they lead to")
-    return lines
+    kinds = [f"{n} {ending or 'without an ending'}" for ending, n in strange.most_common()]
+    every = [tree for top in around for tree in top.walk()]
+    links = [tree.key + name for tree in every for name in tree.links]
+    hidden = [tree.key + name for tree in every for name in tree.hidden]
+    return (*passed("not-photos", kinds, what, strange.total()), *passed("links", links), *passed("hidden", hidden))
+
+
+def passed(kind: str, names: Sequence[str], where: str = "", count: int = 0) -> list[Passed]:
+    """None, or things of a kind in PASSED; so many, or as many as they are named."""
+    if not names:
+        return []
+    noun, then = PASSED[kind]
+    some = f"{several(count or len(names), noun)} {where}".rstrip()
+    line = f"warning: passed over: {some} ({listed(names)}){then}" if noun else ""
+    return [Passed(kind, count or len(names), tuple(names[:MOST_NAMES]), line)]
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
     """Some names, each on one line whatever it holds."""
     shown = ", ".join(repr(name)[1:-1][:60] for name in names[:most])
     return shown + (", ..." if len(names) > most else "")
-
-
-def folders(root: Path) -> list[Path]:
-    return sorted((d for d in root.iterdir() if d.is_dir() and not is_hidden(d.name)), key=lambda d: natural(d.name))

@@ -1,24 +1,14 @@
-"""What the data doctor says of classes, of sizes, and of what lies in a folder without being used."""
+"""What the data doctor says of classes and of sizes."""
 
-import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator
-from fnmatch import fnmatch
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from verydeep.config import Level
-from verydeep.data import photo
-from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
-from verydeep.data.source import photo_folders
-from verydeep.data.tree import folders
-from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding, of_names
+from verydeep.doctor.findings import Finding, of_names
 from verydeep.doctor.look import Facts
 
 IMBALANCE = 10  # largest class : a class, from which on it is told
@@ -40,22 +30,20 @@ def class_findings(data: DataSet) -> list[Finding]:
     by_split = photos_by_class(data)
     total = np.sum(list(by_split.values()), axis=0)
     trained = np.array(by_split.get("train", total))
-    few = trained if len(by_split) > 1 else total
-    largest, smallest = few.max(initial=0), few[few > 0].min(initial=few.max(initial=1))
-    ratio = f"the largest, {data.classes[few.argmax()]}, has {largest:,}"
-    ratio += f", {largest / smallest:.0f} times as many as the smallest"
-    rare = (few > 0) & (few * IMBALANCE <= largest)
+    largest, smallest = trained.max(initial=0), trained[trained > 0].min(initial=trained.max(initial=1))
+    times = f"{largest / smallest:.0f} times as many as the smallest"
+    ratio = f"the largest, {data.classes[trained.argmax()]}, has {largest:,}, {times}"
+    rare = (trained > 0) & (trained * IMBALANCE <= largest)
 
     def of_classes(mask: Any, numbers: Any) -> list[str]:
         return [f"{data.classes[i]} ({numbers[i]})" for i in np.flatnonzero(mask)]
 
     found = of_names("few-photos", of_classes((total > 0) & (total < 3), total))
-    found += of_names("imbalance", of_classes(rare, few), ratio)
-    if "train" in by_split:
-        tested = {s: n for s, n in by_split.items() if s != "train"}
-        lacking = [(c, [f"no {s}" for s, n in tested.items() if not n[i]]) for i, c in enumerate(data.classes)]
-        found += of_names("missing-from-train", [c for c, n in zip(data.classes, trained, strict=True) if not n])
-        found += of_names("missing-from-split", [f"{c} ({' and '.join(no)} photo)" for c, no in lacking if no])
+    found += of_names("imbalance", of_classes(rare, trained), ratio)
+    lacking = [(c, [s for s, n in by_split.items() if not n[i]]) for i, c in enumerate(data.classes)]
+    found += of_names("missing-from-train", [c for c, no in lacking if "train" in no])
+    untested = [(c, [f"no {s}" for s in no if s in ("val", "test")]) for c, no in lacking]
+    found += of_names("missing-from-split", [f"{c} ({' and '.join(no)} photo)" for c, no in untested if no])
     spellings: dict[str, list[str]] = {}
     for name in data.classes:
         spellings.setdefault(plain_name(name), []).append(name)
@@ -89,52 +77,3 @@ def percentile_table(sizes: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     """Titles and rows of the percentiles in a size table."""
     titles = ["size", "least", *(f"{p} %" for p in PERCENTILES[1:-1]), "most"]
     return titles, [[name, *(f"{v:g}" for v in sizes[name])] for name in MEASURED if sizes]
-
-
-def folder_findings(root: Path, data: DataSet, classes: Level | None = None) -> list[Finding]:
-    """What lies in a folder of class folders and is passed over; photos that a list or their names tell of are not."""
-    parts, lists = photo_folders(root, classes)
-    levels = list(parts.values()) or [root]
-    flat = parts.get("val") if lists else None  # whose photos lie beside no class folders, and are used
-    found: dict[str, list[str]] = {"hidden": [], "link": [], "photo": [], "file": []}
-    empty: list[str] = []
-    for folder in (folder for level in levels for folder in folders(level)):
-        inside = Counter[str]()
-        for kind, path in entries_in(folder, deep=True):
-            inside[kind] += 1
-            if kind != "photo":
-                found[kind].append(path)
-        if not inside["photo"]:
-            rest = f"{inside['file']} other files" if inside["file"] else "nothing in it"
-            empty.append(f"{folder.relative_to(root)} ({rest})")
-    for level in dict.fromkeys([root, *levels]):
-        for kind, path in entries_in(level):
-            listed = any(fnmatch(os.path.basename(path), name) for name in lists)
-            used = (kind == "photo" and level == flat) or (kind == "file" and listed)
-            if not used and kind != "link":
-                found[kind].append(path)
-    hidden, links, loose = (sorted(os.path.relpath(p, root) for p in found[k]) for k in ("hidden", "link", "photo"))
-    known = {key for photos in data.splits.values() for key in photos.keys} if loose else set()
-    loose = [path for path in loose if path not in known]
-    others = Counter(os.path.splitext(path)[1].lower() for path in found["file"]).most_common(MOST_EXAMPLES)
-    shown = [{"name": f"{s or 'no suffix'} ({n})"} for s, n in others]
-    named = of_names("hidden", hidden) + of_names("empty-class", empty) + of_names("loose-photos", loose)
-    return named + of_names("links", links) + ([finding("not-photos", len(found["file"]), shown)] if shown else [])
-
-
-def entries_in(folder: str | Path, deep: bool = False) -> Iterator[tuple[str, str]]:
-    """(hidden, link, photo or file; path) of what lies in a folder or at any depth below, as data/tree.py sees it."""
-    below = []
-    with os.scandir(folder) as found:
-        for entry in found:
-            if is_hidden(entry.name):
-                yield "hidden", entry.path
-            elif entry.is_dir(follow_symlinks=False):
-                below.append(entry.path)
-            elif entry.is_symlink() and not entry.is_file():
-                yield "link", entry.path
-            else:
-                suffix = os.path.splitext(entry.name)[1].lower()
-                yield "photo" if suffix in photo.SUFFIXES else "file", entry.path
-    for path in below if deep else ():
-        yield from entries_in(path, deep)

@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from verydeep.colours import PLAINLY, Reading
 from verydeep.config import Config, Level
-from verydeep.data.groups import group_lines
+from verydeep.data.groups import group_lines, torn_groups
 from verydeep.data.record import DataSet
-from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
-from verydeep.doctor.census import class_findings, folder_findings, percentile_table, photos_by_class, size_table
-from verydeep.doctor.findings import KINDS
+from verydeep.doctor.census import class_findings, percentile_table, photos_by_class, size_table
+from verydeep.doctor.findings import KINDS, finding
 from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, group_findings, photo_findings
 from verydeep.doctor.page import write_page
 from verydeep.errors import DataError
@@ -39,13 +38,14 @@ def check(
     found = photo_findings(opened, facts) + class_findings(opened)
     found += copy_findings(opened, facts, duplicates(facts, workers), drawn_by_default(opened))
     found += group_findings(opened, facts)
-    if (root := Path(data).expanduser()).is_dir() and not data.startswith(("builtin:", "hub:")):
-        found += folder_findings(root, opened, classes)
+    found += [finding(p.kind, p.count, [{"name": name} for name in p.names]) for p in opened.passed]
+    lines = group_lines(opened)
+    notes = [*opened.notes, *lines[bool(torn_groups(opened)) :]]  # groups that are torn are a finding
     by_split = photos_by_class(opened).items()
     rows = [{"name": c, "photos": {split: n[i] for split, n in by_split}} for i, c in enumerate(opened.classes)]
     record = {
         "data": opened.name, "photos": {split: len(photos) for split, photos in opened.splits.items()},
-        "classes": rows, "groups": group_lines(opened), "notes": data_lines(opened),
+        "classes": rows, "groups": lines, "notes": notes,
         "findings": sorted(found, key=lambda f: list(KINDS).index(f["id"])),
         "sizes": size_table(facts), "verdict": would_train(opened, facts),
         "seconds": round(time.perf_counter() - began, 2), "photos_per_second": round(total / max(looked, 1e-9), 1),

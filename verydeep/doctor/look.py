@@ -1,4 +1,4 @@
-"""The data doctor's one pass over all photos: facts in a table of 36 bytes a photo, then findings."""
+"""The data doctor's one pass over all photos: facts in a table of 37 bytes a photo, then findings."""
 
 import hashlib
 from functools import partial
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from verydeep.data import photo
 from verydeep.data.groups import torn_groups
-from verydeep.data.kinds import open_image
+from verydeep.data.kinds import is_deep_colour, open_image
 from verydeep.data.profile import Unfit, to_srgb
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
@@ -38,9 +38,12 @@ FLAGS = (
     "exif-rotated", "grey",
 )  # fmt: skip
 DARK = 64  # of 255: what is never brighter uses a quarter of its range, as 14 bits of 16 do
+REASONED = (*CAUSES, "dark-range")  # findings that say of each photo why
 BIT = {name: 1 << i for i, name in enumerate(FLAGS)}
 BAD = sum(BIT[name] for name in CAUSES)
-ROW = np.dtype([("width", "i4"), ("height", "i4"), ("flags", "u4"), ("content", "u8", 2), ("look", "u8")])
+NO_RANGE = 1 << len(FLAGS)  # more than 8 bits in several colours, or floats
+SIDES = [("width", "i4"), ("height", "i4")]
+ROW = np.dtype([*SIDES, ("flags", "u4"), ("content", "u8", 2), ("look", "u8"), ("bits", "u1")])
 ORIENTED_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # otherwise asking would decode the photo again
 GREY_TOLERANCE = 3
 
@@ -48,7 +51,7 @@ GREY_TOLERANCE = 3
 class Facts(NamedTuple):
     """Of all splits one after another; `starts` says where each begins."""
 
-    table: npt.NDArray[np.void]  # N rows; `content` is a hash of the photo's bytes
+    table: npt.NDArray[np.void]  # N rows; content: a hash of the photo's bytes; bits: used by grey of more than 8
     splits: list[Photos]
     starts: Ids
     reasons: dict[int, str]  # of the first bad photos
@@ -74,28 +77,39 @@ def see(photos: Photos, id: int) -> tuple[tuple[Any, ...], str]:
             width, height, flags = *content.size, 0
     except PhotoError as e:
         cause = next(name for name, words in CAUSES.items() if any(some in e.reason for some in words))
-        return (0, 0, BIT[cause], 0, 0), e.reason
+        return (0, 0, BIT[cause], 0, 0, 0), e.reason
     digest = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint64)
-    ends, words = np.reshape(image.getextrema(), (-1, 2)).tolist(), ""
+    ends, words, bits = np.reshape(image.getextrema(), (-1, 2)).tolist(), "", 0
     flags |= BIT["one-colour"] * all(low == high for low, high in ends)
-    if flags & BIT["16-bit"] and (top := max(high for _, high in ends)) <= DARK and photos.reading.range == "full":
-        bits = max(1, max(257 * top - 128, 1).bit_length())
-        flags, words = (
-            flags | BIT["dark-range"],
-            f"nothing brighter than {top} of 255, as of {bits} bits: try --range 0,{(1 << bits) - 1}",
-        )
+    if flags & BIT["16-bit"] and photos.reading.range == "full":
+        top = max(high for _, high in ends)
+        bits = 0 if flags & NO_RANGE else max(257 * top - 128, 1).bit_length()
+        if top <= DARK:
+            flags |= BIT["dark-range"]
+            how = f"as of {bits} bits" if bits else "in several colours or floats: save it with 8 bits"
+            words = f"nothing brighter than {top} of 255, {how}"
     rgb = np.asarray(image.resize((16, 16), Image.Resampling.BOX), np.int16)
     flags |= BIT["grey"] * bool((rgb.max(2) - rgb.min(2)).max() <= GREY_TOLERANCE)
-    return (width, height, flags, digest, look(thumb(image, height, width).grey)), words
+    return (width, height, flags, digest, look(thumb(image, height, width).grey), bits), words
+
+
+def range_advice(bits: npt.NDArray[np.uint8]) -> str:
+    """What reads all grey photos of more than 8 bits, by the bits that each uses."""
+    low, high = int(bits.min(initial=99)), int(bits.max(initial=0))
+    if not high:
+        return ""
+    used = f"; of {low} to {high} bits in DATA" if low < high else ""
+    if (257 * DARK).bit_length() < high:
+        return f"{used}, so no one range serves all; `train --range auto` reads each by its own black and white"
+    return f"{used}; `train --range 0,{(1 << high) - 1}` says what is black and what is white"
 
 
 def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
     """((width, height) upright, flags) of a photo that can be decoded; no pixel is."""
     with open_image(data) as image:
         size, png = image.size, image.format == "PNG"
-        deep = image.mode.startswith("I") or (png and data[24] == 16)  # Pillow's modes do not always tell
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            deep = max(image.tag_v2.get(258) or (1,)) > 8
+        unlike = is_deep_colour(image, data) or image.mode == "F"
+        deep = unlike or image.mode.startswith("I")
         clear = "A" in image.getbands() or "transparency" in image.info
         plain = png and not any(word in data for word in ORIENTED_PNG)
         turns = 1 if plain else photo.exif_orientation(image)
@@ -113,7 +127,7 @@ def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
                 found["profile"] = to_srgb(profile, image.mode) is not None
             except Unfit:
                 found["bad-profile"] = True
-    return size, sum(BIT[name] for name, so in found.items() if so)
+    return size, sum(BIT[name] for name, so in found.items() if so) | NO_RANGE * unlike
 
 
 def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:
@@ -135,12 +149,13 @@ def facts_of(data: DataSet, advance: Advance, workers: int = -1) -> Facts:
 def example(data: DataSet, facts: Facts, id: int, **more: Any) -> dict[str, Any]:
     photos, own = facts.place(id)
     labels = [data.classes[c] for c in photos.record(own).labels]
-    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own, **more}
+    told = {name: value for name, value in more.items() if value != ""}
+    return {"name": photos.keys[own], "split": photos.split, "labels": labels, "id": own, **told}
 
 
 def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     """What single photos show."""
-    width, height, flags = (facts.table[name] for name in ("width", "height", "flags"))
+    width, height, flags, bits = (facts.table[name] for name in ("width", "height", "flags", "bits"))
     short, long, ok = np.minimum(width, height), np.maximum(width, height), ~facts.bad
     by_size = {
         "tiny": ok & (short < TINY), "small": ok & (short >= TINY) & (short < SMALL),
@@ -148,13 +163,14 @@ def photo_findings(data: DataSet, facts: Facts) -> list[Finding]:
     }  # fmt: skip
     found = []
     for name, mask in ({name: (flags & BIT[name]) > 0 for name in FLAGS} | by_size).items():
-        ids, shown = np.flatnonzero(mask), []
-        for i in ids[:MOST_EXAMPLES].tolist():
-            told = name in by_size or name in CAUSES or name == "dark-range"
-            words = f"{width[i]} x {height[i]}" if name in by_size else facts.reasons.get(i) if told else ""
-            shown.append(example(data, facts, i, **({"words": words} if words else {})))
-        if shown:
-            found.append(finding(name, len(ids), shown, f"{len(ids) / len(mask):.1%} of the photos"))
+        ids = np.flatnonzero(mask)
+        first = ids[:MOST_EXAMPLES].tolist()
+        words = facts.reasons if name in REASONED else {}
+        words = {i: f"{width[i]} x {height[i]}" for i in first} if name in by_size else words
+        advice = range_advice(bits[bits > 0]) if name == "dark-range" else ""
+        if first:
+            shown = [example(data, facts, i, words=words.get(i, "")) for i in first]
+            found.append(finding(name, len(ids), shown, f"{len(ids) / len(mask):.1%} of the photos{advice}"))
     return found
 
 

@@ -12,6 +12,7 @@ from verydeep.config import Config
 from verydeep.data.batches import Batches, bounds
 from verydeep.data.reading import Room, kept
 from verydeep.data.record import DataSet
+from verydeep.data.said import data_lines
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import NonFiniteLoss, RankError, RunError
@@ -78,7 +79,7 @@ def run_training(
                 reopen(out / "last")
             ranks.gather(None)
         elif ended:
-            for line in (*opened.notes, f"{out} is finished: {ended}"):
+            for line in (*data_lines(opened), f"{out} is finished: {ended}"):
                 run.say(line)
             return ended
         with explained(config, out, ranks):

@@ -23,6 +23,7 @@ FLOW = [
     ("fields", "shape", "together"),
     ("colours",),
     ("config", "contract"),
+    ("box_config",),
     ("run", "hardware"),
     ("data",),
     ("net",),
@@ -31,21 +32,22 @@ FLOW = [
     ("train",),
     ("report",),
     ("predict",),
-    ("study", "doctor", "choose"),
+    ("study", "doctor", "choose", "localise"),
     ("recipes",),
     ("verbs",),
     ("cli",),
     ("__main__",),
 ]
 # Entered by their door alone, which is what their __init__ names.
-OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose")
-KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections")}  # where the main house looks to its right
+OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise")
+# Where the main house looks to its right.
+KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections"), ("net/classifier.py", "localise")}
 PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_265, "weights": 3_090, "shards": 975, "collections": 1_590, "study": 1_145, "doctor": 655, "choose": 180,
-    "verbs": 900,
+    "verbs": 1_080, "localise": 1_090,
 }  # fmt: skip
 MOST_SHARED_NAMES = 25  # of functions and classes at the top of several files
 

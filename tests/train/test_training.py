@@ -113,7 +113,7 @@ def test_best_is_the_lowest_validation_error_and_the_earliest(data, run, monkeyp
     def validation(classifier, *ignored):
         return lambda progress: (seen.append(deepcopy(classifier.net.state_dict())) or next(errors) / 9, {})
 
-    monkeypatch.setattr("verydeep.train.prepare.validation", validation)
+    monkeypatch.setattr("verydeep.train.classes.validation", validation)
     tiny.go(data, run, epochs=4)
     best = verydeep.load(run).net.state_dict()
     assert all(torch.equal(v, seen[1][k]) for k, v in best.items())
@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, run,
         loss, error = cross_entropy(outputs, targets)
         return loss * factor[-1], error
 
-    monkeypatch.setattr("verydeep.train.prepare.cross_entropy", objective)
+    monkeypatch.setattr("verydeep.train.classes.cross_entropy", objective)
     said = r"the loss is no longer a finite number.*last good state is kept in .*last.*--lr 0\.0001"
     tiny.stop(data, run, 4, lambda: factor.append(float(value)), NonFiniteLoss, said)
     assert tiny.counters(run)["step"] == 3

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from verydeep.data.record import DataSet, Names, Photos
+from verydeep.data.scenes import SCENES, scenes_of
 from verydeep.errors import DataError
 from verydeep.files.download import MB, Wanted, download
 from verydeep.near import meant
@@ -46,15 +47,18 @@ Bytes = npt.NDArray[np.uint8]
 
 def open_builtin(name: str, download: bool = False) -> DataSet:
     """A built-in data set by name. Raises DataError for another name or where its files are not at hand."""
-    if name not in SIZES:
-        known = [f"builtin:{one}" for one in SIZES]
+    if name not in (*SIZES, *SCENES):
+        known = [f"builtin:{one}" for one in (*SIZES, *SCENES)]
         raise DataError(f"builtin:{name} is not a built-in data set{meant(name, known)}")
-    if name == "fashion-mini":
+    if name != "fashion":
         file = io.BytesIO(resources.files("verydeep.data").joinpath("fashion-mini.npz").read_bytes())
         with np.load(file, allow_pickle=False) as stored:
-            parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in SIZES[name]}
+            parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in ORIGIN}
     else:
         parts = published_splits(load_fashion(download), name)
+    if name in SCENES:
+        made = {s: scenes_of(name, s, images, labels.astype(np.int64)) for s, (images, labels, _) in parts.items()}
+        return DataSet(f"builtin:{name}", CLASSES, made)
     return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})
 
 

@@ -8,7 +8,7 @@ from verydeep.data.builtin import open_builtin
 from verydeep.data.groups import grouped
 from verydeep.data.manifest import open_split, split_rows
 from verydeep.data.packed import check_packed
-from verydeep.data.record import SPLIT_NAMES, DataSet, Shares
+from verydeep.data.record import SPLIT_NAMES, DataSet, Photos, Shares
 from verydeep.data.split import divide, divide_again
 from verydeep.data.tree import listed
 from verydeep.errors import DataError
@@ -83,7 +83,18 @@ def with_news(kept: DataSet, now: DataSet) -> DataSet:
             f"warning: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}, and are "
             f"neither trained nor tested on; 'verydeep train {now.name} --out ANOTHER' trains anew, on all"
         )
-    return replace(kept, notes=tuple(notes), passed=now.passed)
+    return replace(kept, notes=tuple(notes), passed=now.passed, splits=with_boxes_of(kept, now))
+
+
+def with_boxes_of(kept: DataSet, now: DataSet) -> dict[str, Photos]:
+    """The splits of a run with the boxes that DATA has, classes numbered as the run does."""
+    number = {name: i for i, name in enumerate(kept.classes)}
+    boxed = {
+        photos.keys[id]: tuple((box, number[now.classes[c]]) for box, c in own if now.classes[c] in number)
+        for photos in now.splits.values() for id, own in photos.boxes.items()
+    }  # fmt: skip
+    own = lambda photos: {i: boxed[key] for i, key in enumerate(photos.keys) if boxed.get(key)}  # noqa: E731
+    return {name: replace(p, boxes=own(p)) if boxed else p for name, p in kept.splits.items()}
 
 
 def is_pattern(data: str) -> bool:

@@ -4,7 +4,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -20,8 +19,10 @@ from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.localise.evaluate import locator_of
 from verydeep.localise.measure import Locator
 from verydeep.localise.results import classifier_of, kept_threshold
+from verydeep.net.classifier import Classifier
 from verydeep.net.pixels import photo_of
 from verydeep.predict import opened, photos_in
+from verydeep.weights import load
 
 COLOURS = ("#e4572e", "#2f6db3", "#4c9a5b", "#b0529e", "#c98a12")
 HEAD = ("photo", "rank", "class", "probability", "x0", "y0", "x1", "y1", "error")
@@ -66,12 +67,11 @@ def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, 
     yield from (ready[id] for id in sorted(ready))
 
 
-def locate(locator: Locator, photos: Sequence[object], top: int = 1) -> list[list[Placed]]:
-    """The best classes of photos with their boxes. photos: paths, bytes, Pillow images or uint8 H x W x 3 arrays.
-
-    Raises PhotoError naming a bad photo.
-    """
-    reading, names = locator.nets[0].contract.reading, [f"photo {i}" for i in range(len(photos))]
+def locate(net: Classifier, classifier: Classifier, photos: Sequence[object], top: int = 1) -> list[list[Placed]]:
+    """What `Classifier.locate` says."""
+    settings = Settings(device=net.mean.device.type)
+    locator = locator_of({"the net": net}, ("the classifier", classifier), "single", "greedy", settings)
+    reading, names = net.contract.reading, [f"photo {i}" for i in range(len(photos))]
     found = list(found_on(locator, names, lambda id: photo_of(photos[id], names[id], reading), top))
     if bad := next((row for row in found if row.error), None):
         raise PhotoError(bad.photo, str(bad.error))
@@ -158,7 +158,8 @@ def found_in(
     """A Found for each photo of files, folders and standard input; merging as the run's own test chose it."""
     place = device_for(device)
     settings = Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type, long_photos="middle")
-    locator = locator_of([model], classifier_of(model, classifier), scales, merge, settings)
+    what = classifier_of(model, classifier)
+    threshold = kept_threshold(model, merge)
+    locator = locator_of({model: load(model)}, (what, load(what)), scales, merge, settings, threshold)
     paths, reading = photos_in(given), locator.nets[0].contract.reading
-    locator = replace(locator, threshold=kept_threshold(model, merge))
     return found_on(locator, paths, lambda id: opened(paths[id], reading), top, workers)

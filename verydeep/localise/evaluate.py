@@ -1,7 +1,7 @@
 """`localise evaluate`: the boxes of a split against the true ones; what merging needs is chosen on validation."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,10 +24,11 @@ from verydeep.localise.task import with_boxes
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
-from verydeep.weights import load_task
+from verydeep.weights import check_task, load
 
 CURVE = tuple(n / 20 for n in range(6, 19))  # IoU above which a box is right, 0.3 to 0.9
 MOST_TO_CHOOSE_ON = 2_000  # validation photos
+THRESHOLD = 0.5  # of greedy merging, where no test has chosen one
 SHOWN, FEW = 24, 8  # wrong boxes in a record, and true boxes of a photo there
 
 
@@ -56,7 +57,8 @@ def evaluate_boxes(
     Raises ConfigError, DataError, ModelError and PhotoError.
     """
     settings, progress = settings or Settings(), progress or Progress("auto" if ranks.first else "none")
-    locator = locator_of(models, classifier, scales, merge, settings)
+    nets = {model: load(model) for model in models}
+    locator = locator_of(nets, (classifier, load(classifier)), scales, merge, settings)
     names = locator.nets[0].contract.classes
     with ranks.first_alone():
         opened, tested, choosing = samples(models, locator.nets, data, split, limit, download)
@@ -90,14 +92,21 @@ def samples(
     return opened, tested.first(limit), choosing.first(MOST_TO_CHOOSE_ON)
 
 
-def locator_of(models: Sequence[str], classifier: str, scales: Scales, merge: str, settings: Settings) -> Locator:
-    """Box nets and the net that says what is there, classes numbered as the first does. Raises ModelError."""
-    nets, what = [load_task(m, "boxes") for m in models], load_task(classifier, "classes")
-    every, own = list(zip((classifier, *models), (what, *nets), strict=True)), nets[0].contract.classes
-    if len({net.contract.reading for _, net in every}) > 1:
-        raise ModelError(f"{classifier} and {models[0]} read photos differently; train both with the same flags")
-    columns = [class_numbers(own, models[0], net.contract.classes, name) for name, net in every]
-    return Locator(what, nets, [scales_for(net.contract, scales) for net in nets], columns, settings, merge)
+def locator_of(
+    nets: Mapping[str, Classifier], classifier: tuple[str, Classifier], scales: Scales, merge: str, settings: Settings,
+    threshold: float = THRESHOLD,
+) -> Locator:  # fmt: skip
+    """Box nets and the net that says what is there, by name, classes numbered as the first does. Raises ModelError."""
+    (first, net), *_ = nets.items()
+    for (name, one), task in (*((item, "boxes") for item in nets.items()), (classifier, "classes")):
+        check_task(name, one, task)
+        if one.contract.reading != net.contract.reading:
+            raise ModelError(f"{name} and {first} read photos differently; train both with the same flags")
+    columns = [
+        class_numbers(net.contract.classes, first, c.contract.classes, name) for name, c in (classifier, *nets.items())
+    ]
+    qs = [scales_for(one.contract, scales) for one in nets.values()]
+    return Locator(classifier[1], list(nets.values()), qs, columns, settings, merge, threshold)
 
 
 def counted(found: Sequence[Rated]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from verydeep.localise.evaluate import samples
 from verydeep.localise.maps import FINER, THRESHOLDS, class_maps, parts_above
 from verydeep.localise.measure import truth_of
 from verydeep.progress import Progress
-from verydeep.weights import load_task
+from verydeep.weights import load
 
 RIGHT_AT = (0.3, 0.5, 0.7)
 
@@ -28,7 +28,7 @@ def evaluate_maps(
     The threshold is chosen on the validation photos; beside it stands the best one, as the measure is defined.
     """
     settings, progress = settings or Settings(), progress or Progress()
-    net = load_task(model, "classes")
+    net = load(model)
     opened, tested, choosing = samples([model], [net], data, split, limit, download)
     numbers = class_numbers(opened.classes, data, net.contract.classes, model)
     parts = []

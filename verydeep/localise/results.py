@@ -10,12 +10,11 @@ from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
 from verydeep.files.disk import read_json, read_sealed, write_bounded
-from verydeep.localise.evaluate import evaluate_boxes
+from verydeep.localise.evaluate import THRESHOLD, evaluate_boxes
 from verydeep.localise.map_test import evaluate_maps
 from verydeep.ranks import ALONE, Ranks
-from verydeep.weights import load, load_task
+from verydeep.weights import check_task, load
 
-THRESHOLD = 0.5  # of greedy merging, where no test has chosen one
 FILE = "localisation.json"
 
 
@@ -44,7 +43,7 @@ def classifier_of(model: str, given: str | None) -> str:
     run = folder_of(model)
     start = read_sealed(run / "run.json").get("started_from", {}) if run else {}
     if not start:
-        load_task(model, "boxes")
+        check_task(model, load(model), "boxes")
         raise ModelError(f"{model} does not say which net says what is there; add --classifier MODEL")
     if load(path := str(start["path"])).contract.sha256 != start["sha256"]:
         raise ModelError(f"{path} is no longer the net that {model} was started from; add --classifier MODEL")

@@ -40,7 +40,7 @@ from verydeep.ranks import ALONE, Ranks
 from verydeep.train.loop import Facts, Goal
 from verydeep.train.prepare import Task, run_training
 from verydeep.train.skipped import Skipped
-from verydeep.weights import load_task
+from verydeep.weights import check_task, load
 
 WORDS = "{train_error:.2f} % of boxes wrong in training, {val_error:.2f} % in validation (mean IoU {val_iou:.3f})"
 
@@ -57,7 +57,8 @@ def train_boxes(
 
 def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
     """Photos for training and validation with the box of the start's class map for their class, whatever they had."""
-    net = load_task(str(config.init_from), "classes")
+    net = load(str(config.init_from))
+    check_task(str(config.init_from), net, "classes")
     numbers = class_numbers(data.classes, data.name, net.contract.classes, str(config.init_from))
     settings, splits = Settings(device=device_for(config.device).type, workers=config.workers), dict(data.splits)
     for name in {"train", "val"} & splits.keys():

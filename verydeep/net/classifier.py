@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import safetensors
@@ -79,6 +79,8 @@ class Classifier(nn.Module):
         top: instead, for each photo its so many best classes, [(name, posterior), ...], the most probable first.
         Raises ConfigError, ModelError for other tensors, PhotoError naming a bad photo, LongPhotoError one beyond 8:1.
         """
+        if self.contract.task != "classes":
+            raise ModelError("the net says where things are, not what; use locate(photos, classifier)")
         if isinstance(photos, (str, Path)):
             raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [path]")
         if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
@@ -95,6 +97,17 @@ class Classifier(nn.Module):
             self.train(was_training)
         found = torch.cat(parts) if parts else torch.empty(0, len(self.contract.classes))
         return found if top is None else ranked(found, self.contract.classes, top)
+
+    def locate(self, photos: Sequence[object], classifier: "Classifier", top: int = 1) -> list[Any]:
+        """Where things are on photos, of a net that says where: for each its `top` best classes, a list of (name,
+        posterior, box), the box (x0, y0, x1, y1) in pixels of the upright photo (appendix A).
+
+        photos: as `predict` takes them; classifier: the net that says what is there. All places of the photo are
+        looked at. Raises ModelError for a net that does not say where, and PhotoError naming a bad photo.
+        """
+        from verydeep.localise import locate
+
+        return locate(self, classifier, photos, top)
 
     def posteriors_of(self, photos: Given, first: int, protocol: Protocol) -> Tensor:
         if not isinstance(photos, Tensor):

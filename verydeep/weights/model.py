@@ -32,16 +32,12 @@ def load(model: str | Path) -> Classifier:
     return with_fc(load_or_features(model), model)
 
 
-def load_task(model: str | Path, task: Literal["classes", "boxes"]) -> Classifier:
-    """As `load`, for one of two tasks. Raises ModelError where the net has the other."""
-    found = load(model)
-    if (found.contract.task == "classes") != (task == "classes"):
+def check_task(name: str | Path, net: Classifier, task: Literal["classes", "boxes"]) -> None:
+    """Raises ModelError unless a net says what is there, `classes`, or where things are, `boxes`."""
+    if (net.contract.task == "classes") != (task == "classes"):
         says, verb = ("what", "train") if task == "classes" else ("where", "localise train")
-        other = "where" if task == "classes" else "what"
-        raise ModelError(
-            f"{model} says {other} things are; expected a net that says {says}, as 'verydeep {verb}' makes"
-        )
-    return found
+        other = "where things are" if task == "classes" else "what they are"
+        raise ModelError(f"{name} says {other}; expected a net that says {says}, as 'verydeep {verb}' makes")
 
 
 def load_or_features(model: str | Path, given: str | Input | None = None, start: bool = False) -> Net:

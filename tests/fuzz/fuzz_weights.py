@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["verydeep"]):
     from verydeep.contract import Contract
     from verydeep.errors import VeryDeepError
     from verydeep.files.disk import json_text, seal_of
-    from verydeep.net.classifier import METADATA, SEAL, Classifier, build, read_classifier
+    from verydeep.net.classifier import METADATA, SEAL, Classifier, build
+    from verydeep.net.saved import read_classifier
     from verydeep.net.vgg import VGG
     from verydeep.train.schedule import Schedule
     from verydeep.train.state import Counters, restore, save

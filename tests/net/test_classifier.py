@@ -21,8 +21,9 @@ import verydeep
 from verydeep.contract import Contract
 from verydeep.errors import ConfigError, LongPhotoError, ModelError, PhotoError
 from verydeep.files.tensors import LONGEST_HEADER, checksum, write_tensors
-from verydeep.net.classifier import METADATA, SEAL, build, read_classifier
+from verydeep.net.classifier import METADATA, SEAL, build
 from verydeep.net.initialise import initialise
+from verydeep.net.saved import read_classifier
 
 CLASSES = ("cat", "dog", "Käse")
 

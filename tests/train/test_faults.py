@@ -23,8 +23,9 @@ import torch
 from verydeep.contract import Contract
 from verydeep.errors import RunError
 from verydeep.files.disk import read_json, write_json, write_text
-from verydeep.net.classifier import build, read_classifier
+from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
+from verydeep.net.saved import read_classifier
 from verydeep.run import has_state, open_run, read_metrics
 from verydeep.train.schedule import Schedule
 from verydeep.train.state import Counters, restore, save

@@ -119,9 +119,11 @@ class Scenes(Mapping[int, tuple[tuple[Box, int], ...]]):
         seen = grey > FAINT
         solid = between(seen) & between(seen.T).T
         size = (thing.width, thing.height)
-        parts = (Image.fromarray(p).resize(size, Image.Resampling.BILINEAR) for p in (grey, solid.astype(np.uint8) * 255))
+        parts = (
+            Image.fromarray(p).resize(size, Image.Resampling.BILINEAR) for p in (grey, solid.astype(np.uint8) * 255)
+        )
         shown, alpha = (np.asarray(part, np.float32) for part in parts)
-        return shown, alpha / 255
+        return shown, alpha / np.float32(255)
 
 
 def edges(grey: Greys) -> tuple[int, int, int, int]:

@@ -93,8 +93,10 @@ def with_boxes_of(kept: DataSet, now: DataSet) -> dict[str, Photos]:
         photos.keys[id]: tuple((box, number[now.classes[c]]) for box, c in own if now.classes[c] in number)
         for photos in now.splits.values() for id, own in photos.boxes.items()
     }  # fmt: skip
-    own = lambda photos: {i: boxed[key] for i, key in enumerate(photos.keys) if boxed.get(key)}  # noqa: E731
-    return {name: replace(p, boxes=own(p)) if boxed else p for name, p in kept.splits.items()}
+    if not boxed:
+        return dict(kept.splits)
+    own = {name: {i: boxed[key] for i, key in enumerate(p.keys) if boxed.get(key)} for name, p in kept.splits.items()}
+    return {name: replace(photos, boxes=own[name]) for name, photos in kept.splits.items()}
 
 
 def is_pattern(data: str) -> bool:

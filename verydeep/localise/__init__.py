@@ -1,6 +1,6 @@
 """Where is it? Boxes of the paper's nets (appendix A). The door: what other rooms use."""
 
-from verydeep.localise.answer import found_in, locate, print_found
+from verydeep.localise.answer import found_in, places_on, print_found
 from verydeep.localise.evaluate import evaluate_boxes, locator_of
 from verydeep.localise.page import box_report, results_words
 from verydeep.localise.results import evaluate_any
@@ -11,8 +11,8 @@ __all__ = [
     "evaluate_any",
     "evaluate_boxes",
     "found_in",
-    "locate",
     "locator_of",
+    "places_on",
     "print_found",
     "results_words",
     "train_boxes",

@@ -36,7 +36,7 @@ class Placed(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-class Found(NamedTuple):
+class Located(NamedTuple):
     """What a photo shows, the best first; or why it could not be read. size: height and width."""
 
     photo: str
@@ -45,12 +45,12 @@ class Found(NamedTuple):
     error: str | None = None
 
 
-def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, workers: int = 0) -> Iterator[Found]:
-    """A Found for each photo in order, as soon as it is known."""
-    ready, upcoming = dict[int, Found](), 0
+def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, workers: int = 0) -> Iterator[Located]:
+    """A Located for each photo in order, as soon as it is known."""
+    ready, upcoming = dict[int, Located](), 0
 
     def on_bad(id: int, e: PhotoError) -> None:
-        ready[id] = Found(names[id], (0, 0), [], e.reason)
+        ready[id] = Located(names[id], (0, 0), [], e.reason)
 
     classes = locator.nets[0].contract.classes
     looks = locator.looks(open_photo, range(len(names)), workers=workers_for(workers, False), on_bad=on_bad, batches=1)
@@ -60,14 +60,14 @@ def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, 
             Placed(classes[a.label], float(seen.posteriors[a.label]), tuple(round(x, 1) for x in a.box.tolist()))
             for a in pairs[:top]
         ]
-        ready[id] = Found(names[id], seen.size, places)
+        ready[id] = Located(names[id], seen.size, places)
         while upcoming in ready:
             yield ready.pop(upcoming)
             upcoming += 1
     yield from (ready[id] for id in sorted(ready))
 
 
-def locate(net: Classifier, classifier: Classifier, photos: Sequence[object], top: int = 1) -> list[list[Placed]]:
+def places_on(net: Classifier, classifier: Classifier, photos: Sequence[object], top: int = 1) -> list[list[Placed]]:
     """What `Classifier.locate` says."""
     settings = Settings(device=net.mean.device.type)
     locator = locator_of({"the net": net}, ("the classifier", classifier), "single", "greedy", settings)
@@ -79,10 +79,10 @@ def locate(net: Classifier, classifier: Classifier, photos: Sequence[object], to
 
 
 def print_found(
-    rows: Iterable[Found], form: str, out: TextIO | None = None, coco: Path | None = None, draw: Path | None = None
+    rows: Iterable[Located], form: str, out: TextIO | None = None, coco: Path | None = None, draw: Path | None = None
 ) -> int:
     """Prints rows as `table`, `json` (one object a line) or `csv`, writes COCO's JSON and pictures; returns errors."""
-    out, errors, kept = out or sys.stdout, 0, list[Found]()
+    out, errors, kept = out or sys.stdout, 0, list[Located]()
     writer = csv.writer(out)
     if form == "csv":
         writer.writerow(HEAD)
@@ -90,7 +90,7 @@ def print_found(
         errors += row.error is not None
         kept += [row] if coco else []
         if draw and row.error is None:
-            drawn(row, draw)
+            save_drawn(row, draw)
         if form == "json":
             places = [{"name": p.name, "probability": round(p.probability, 6), "box": p.box} for p in row.places]
             print(json.dumps({"photo": row.photo, "places": places, "error": row.error}, ensure_ascii=False), file=out)
@@ -100,18 +100,18 @@ def print_found(
             if row.error is not None:
                 writer.writerow((row.photo, *[""] * 7, row.error))
         else:
-            said = ", ".join(f"{p.name} {100 * p.probability:.1f} % at {pixels(p.box)}" for p in row.places)
+            said = ", ".join(f"{p.name} {100 * p.probability:.1f} % at {box_words(p.box)}" for p in row.places)
             print(f"{row.photo}: {said if row.error is None else f'error: {row.error}'}", file=out, flush=True)
     if coco:
         write_text(coco, json.dumps(as_coco(kept), ensure_ascii=False))
     return errors
 
 
-def pixels(box: Sequence[float]) -> str:
+def box_words(box: Sequence[float]) -> str:
     return " ".join(f"{x:.0f}" for x in box)
 
 
-def as_coco(rows: Sequence[Found]) -> dict[str, Any]:
+def as_coco(rows: Sequence[Located]) -> dict[str, Any]:
     """Photos and boxes as COCO has them: x, y, width, height; the probability as `score`."""
     good = [row for row in rows if row.error is None]
     number = {name: i for i, name in enumerate(sorted({p.name for row in good for p in row.places}), 1)}
@@ -141,7 +141,7 @@ def with_boxes_drawn(image: Image.Image, boxes: Sequence[tuple[Sequence[float], 
     return image
 
 
-def drawn(row: Found, folder: Path) -> None:
+def save_drawn(row: Located, folder: Path) -> None:
     """The photo with its boxes in a folder, under its own name."""
     make_folder(folder)
     boxes = [
@@ -154,8 +154,8 @@ def drawn(row: Found, folder: Path) -> None:
 def found_in(
     model: str, given: Sequence[str], classifier: str | None, top: int, scales: Scales, merge: str, device: str,
     workers: int,
-) -> Iterator[Found]:  # fmt: skip
-    """A Found for each photo of files, folders and standard input; merging as the run's own test chose it."""
+) -> Iterator[Located]:  # fmt: skip
+    """A Located for each photo of files, folders and standard input; merging as the run's own test chose it."""
     place = device_for(device)
     settings = Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type, long_photos="middle")
     what = classifier_of(model, classifier)

@@ -58,7 +58,7 @@ def parts_above(map: Floats, thresholds: Iterable[float]) -> list[Floats]:
     """For each threshold the boxes N x 4 of the connected parts at or above it, from 0 to 1, the largest part first."""
     found = []
     for threshold in thresholds:
-        number = labelled(map >= threshold)
+        number = connected(map >= threshold)
         names, sizes = np.unique(number[number > 0], return_counts=True)
         boxes = []
         for name in names[np.argsort(-sizes, kind="stable")]:
@@ -68,7 +68,7 @@ def parts_above(map: Floats, thresholds: Iterable[float]) -> list[Floats]:
     return found
 
 
-def labelled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def connected(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """A number for each connected part of a mask, the same in all of it, sides touching; 0 outside."""
     number = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:

@@ -33,7 +33,7 @@ def match_literally(a: Floats, b: Floats) -> Floats:
     return np.asarray(centre_distance(a, b) + np.sqrt(np.prod(np.maximum(high - low, 0), -1)))
 
 
-class State(NamedTuple):
+class Merged(NamedTuple):
     """Boxes M x 4 after so many merges, their ratings M, and how well the next pair matches."""
 
     boxes: Floats
@@ -41,7 +41,7 @@ class State(NamedTuple):
     upcoming: float
 
 
-def merging(boxes: Floats, ratings: Floats, score: Score = match) -> Iterator[State]:
+def merging(boxes: Floats, ratings: Floats, score: Score = match) -> Iterator[Merged]:
     """Box by box: the pair with the least score becomes its average, rated with the sum of both, until one is left.
 
     Which pair is next does not depend on a threshold, so one walk answers for all of them.
@@ -52,7 +52,7 @@ def merging(boxes: Floats, ratings: Floats, score: Score = match) -> Iterator[St
     scores[np.tril_indices(len(boxes))] = np.inf
     while True:
         i, j = divmod(int(scores.argmin()), len(boxes))
-        yield State(boxes[alive], ratings[alive], float(scores[i, j]))
+        yield Merged(boxes[alive], ratings[alive], float(scores[i, j]))
         if scores[i, j] == np.inf:
             return
         boxes[i], ratings[i], alive[j] = (boxes[i] + boxes[j]) / 2, ratings[i] + ratings[j], False
@@ -61,13 +61,13 @@ def merging(boxes: Floats, ratings: Floats, score: Score = match) -> Iterator[St
         scores[i, i + 1 :], scores[:i, i] = new[i + 1 :], new[:i]
 
 
-def suppressing(boxes: Floats, ratings: Floats) -> Iterator[State]:
+def suppressing(boxes: Floats, ratings: Floats) -> Iterator[Merged]:
     """Non-maximum suppression, of which one answer a class keeps but the best rated box."""
     best = [int(ratings.argmax())]
-    yield State(boxes[best], ratings[best], np.inf)
+    yield Merged(boxes[best], ratings[best], np.inf)
 
 
-def answers_at(states: Iterable[State], thresholds: Sequence[float]) -> list[tuple[Floats, float]]:
+def answers_at(states: Iterable[Merged], thresholds: Sequence[float]) -> list[tuple[Floats, float]]:
     """For each threshold, which rise, the best rated (box, rating) once no pair scores less."""
     found, walk = [], iter(states)
     state = next(walk)
@@ -79,7 +79,7 @@ def answers_at(states: Iterable[State], thresholds: Sequence[float]) -> list[tup
     return found
 
 
-MERGES: dict[str, tuple[Callable[[Floats, Floats], Iterator[State]], tuple[float, ...]]] = {  # and thresholds to try
+MERGES: dict[str, tuple[Callable[[Floats, Floats], Iterator[Merged]], tuple[float, ...]]] = {  # and thresholds to try
     "greedy": (merging, tuple(n / 10 for n in range(1, 16))),
     "literal": (partial(merging, score=match_literally), (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)),
     "nms": (suppressing, (0.0,)),

@@ -30,7 +30,7 @@ def of_boxes(record: dict[str, Any]) -> bool:
     return "errors" in record
 
 
-def rate(wrong: int, photos: int) -> str:
+def share(wrong: int, photos: int) -> str:
     return f"{100 * wrong / max(photos, 1):.1f} % ({wrong:,})"
 
 
@@ -41,10 +41,10 @@ def box_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         scales = " and ".join(", ".join(map(str, s)) for s in r["scales"])
         for kind in KINDS if r is records[-1] else KINDS[:1]:
             name = " and ".join(r["models"]) if kind == "net" else kind
-            errors = [rate(r["errors"][kind][c], r["photos"]) for c in COLUMNS]
+            errors = [share(r["errors"][kind][c], r["photos"]) for c in COLUMNS]
             rows.append((name, scales if kind == "net" else "-", *errors))
     last = records[-1]
-    classes = [rate(last["class_errors"][c], last["photos"]) for c in ("top1", "top5")]
+    classes = [share(last["class_errors"][c], last["photos"]) for c in ("top1", "top5")]
     return [*rows, ("the class alone", "-", "-", "-", *classes)]
 
 
@@ -59,17 +59,17 @@ def results_words(records: Sequence[dict[str, Any]]) -> str:
 
 
 def verdict_of(r: dict[str, Any]) -> str:
-    n, net = r["photos"], r["errors"]["net"]
+    n, net, mean = r["photos"], r["errors"]["net"], r["errors"]["mean box"]
     words = (
-        f"{rate(net['top1'], n)} of {n:,} photos of {r['split']} have a wrong class or a wrong place (IoU of 0.5 or "
-        f"less); given the class {rate(net['given'], n)}, with the mean box {rate(r['errors']['mean box']['given'], n)}"
+        f"{share(net['top1'], n)} of {n:,} photos of {r['split']} have a wrong class or a wrong place (IoU of 0.5 or "
+        f"less); given the class {share(net['given'], n)}, with the mean box {share(mean['given'], n)}"
     )
     collapsed = ". Warning: the net is no better than one box for all photos, so it has not learnt where things are"
-    return words + collapsed * r["collapsed"]
+    return words + collapsed * bool(r["collapsed"])
 
 
 def map_words(r: dict[str, Any]) -> str:
-    right, chosen = rate(r["right"]["largest"], r["photos"]), f"the threshold of {r['chosen_on']}, {r['threshold']:g}"
+    right, chosen = share(r["right"]["largest"], r["photos"]), f"the threshold of {r['chosen_on']}, {r['threshold']:g}"
     return (
         f"{r['model']}, boxes of its class map at Q = {r['scale']}, class given: {right} of {r['photos']:,} photos "
         f"right at IoU 0.5 with {chosen}; MaxBoxAcc {r['max_box_acc']:.1f} %, MaxBoxAccV2 {r['max_box_acc_v2']:.1f} %"
@@ -87,7 +87,7 @@ def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) 
     last = boxes[-1] if boxes else None
     facts: dict[str, Any] = {
         "records": records, "maps": [map_words(r) for r in records if not of_boxes(r)], "last": last, "data": data,
-        "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [["-" if x is None else x for x in row] for row in TABLE_9],
+        "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [[x or "-" for x in row] for row in TABLE_9],
     }  # fmt: skip
     if last:
         facts |= {"verdict": verdict_of(last), "rows": box_rows(boxes), "pictures": pictures(last),

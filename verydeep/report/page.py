@@ -18,7 +18,7 @@ from verydeep.evaluate.judge import by_class, cells_of
 from verydeep.evaluate.lists import LISTS
 from verydeep.evaluate.views import MEANS, PROTOCOLS
 from verydeep.files.disk import read_json, write_text
-from verydeep.net.classifier import read_classifier
+from verydeep.net.saved import read_classifier
 from verydeep.net.sizes import sizes
 from verydeep.paper import STRIDE
 from verydeep.report import figures, tables

@@ -11,7 +11,7 @@ from verydeep.config import Config, in_proportion
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.views import Protocol, Scales
 from verydeep.files.disk import read_sealed
-from verydeep.net.classifier import read_contract
+from verydeep.net.saved import read_contract
 from verydeep.paper import TABLE_1, TABLE_3
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks

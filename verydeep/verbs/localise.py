@@ -25,7 +25,7 @@ def path_of(given: FilePath | None) -> Path | None:
     return Path(given) if given else None
 
 
-def told(record: dict[str, Any]) -> str:
+def box_text(record: dict[str, Any]) -> str:
     from verydeep.localise import results_words
 
     report = [f"the report: {record['report']}"] * bool(record["report"])
@@ -68,7 +68,7 @@ class Train(Localise, Trains):
             return {"run": str(out), "ended": ended, "results": [found], "report": str(report)}
 
     def text(self, record: dict[str, Any]) -> str:
-        return told(record)
+        return box_text(record)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Evaluate(Localise):
             return {"results": found, "report": str(report) if report else None}
 
     def text(self, record: dict[str, Any]) -> str:
-        return told(record)
+        return box_text(record)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Predict(Localise):
     """a folder for the photos with their boxes drawn"""
 
     def run(self) -> Iterator[Any]:
-        """A Found for each photo, as soon as it is known."""
+        """A Located for each photo, as soon as it is known."""
         from verydeep.localise import found_in
 
         return found_in(

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 from verydeep.errors import ConfigError, ModelError
 from verydeep.near import meant
-from verydeep.net.classifier import Classifier, read_classifier
+from verydeep.net.classifier import Classifier
+from verydeep.net.saved import read_classifier
 from verydeep.weights.catalogue import Entry, catalogue, checked_file
 from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc

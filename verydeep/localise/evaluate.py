@@ -81,13 +81,12 @@ def locator_of(
 ) -> Locator:  # fmt: skip
     """Box nets and the net that says what is there, by name, classes numbered as the first does. Raises ModelError."""
     (first, net), *_ = nets.items()
-    for name, one in (*nets.items(), classifier):
-        check_task(name, one, "classes" if one is classifier[1] else "boxes")
+    columns = []
+    for i, (name, one) in enumerate((classifier, *nets.items())):
+        check_task(name, one, "boxes" if i else "classes")
         if one.contract.reading != net.contract.reading:
             raise ModelError(f"{name} and {first} read photos differently; train both with the same flags")
-    columns = [
-        class_numbers(net.contract.classes, first, c.contract.classes, name) for name, c in (classifier, *nets.items())
-    ]
+        columns.append(class_numbers(net.contract.classes, first, one.contract.classes, name))
     qs = [scales_for(one.contract, scales) for one in nets.values()]
     return Locator(classifier[1], list(nets.values()), qs, columns, settings, merge, threshold)
 

@@ -8,12 +8,9 @@ import io
 import json
 import os
 import re
-import struct
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -23,11 +20,12 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
-from verydeep.files.disk import LONGEST_JSON, open_regular
+from verydeep.files.disk import LONGEST_JSON, mapped
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights.before import probe, told
 from verydeep.weights.keras_graph import begins, strangers, through
 from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
+from verydeep.weights.torch_file import ZIP, members_of
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
@@ -68,14 +66,15 @@ def read(path: Path) -> Found:
 @contextmanager
 def hdf5(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The HDF5 file at a path or in an archive, and its configuration, empty where it has none."""
-    h5py = library()
-    with open_regular(path) as f:
-        stream, config = member(f) if f.read(2) == b"PK" else (f, b"")
-        with h5py.File(stream, "r") as file:
-            config = config or file.attrs.get("model_config")  # of a whole model in the older form
-            if config and len(config) > LONGEST_JSON:
-                raise ValueError("its configuration is too long")
-            yield file, json.loads(config) if config else {}
+    h5py, data, config = library(), mapped(path), b""
+    if data[:4] == ZIP:
+        members = members_of(path, data)
+        data, config = members["model.weights.h5"], bytes(members["config.json"])
+    with h5py.File(Stretch(data), "r") as file:
+        config = config or file.attrs.get("model_config", b"")  # of a whole model in the older form
+        if len(config) > LONGEST_JSON:
+            raise ValueError("its configuration is too long")
+        yield file, json.loads(config) if config else {}
 
 
 def library() -> Any:
@@ -86,46 +85,33 @@ def library() -> Any:
     return h5py
 
 
-def member(f: BufferedReader) -> tuple[Any, bytes]:
-    """model.weights.h5 of an archive, where it lies in it, and config.json."""
-    with zipfile.ZipFile(f) as archive:
-        weights, config = archive.getinfo("model.weights.h5"), archive.getinfo("config.json")
-        if weights.compress_type != zipfile.ZIP_STORED or config.file_size > LONGEST_JSON:
-            raise Unlike("its weights are compressed or its configuration is too long")
-        text = archive.read(config)
-    f.seek(weights.header_offset + 26)
-    start = weights.header_offset + 30 + sum(struct.unpack("<2H", f.read(4)))  # the name and something more
-    return Stretch(f, start, weights.file_size), text
-
-
 class Stretch(io.RawIOBase):
-    """A stretch of a file as a file, so that half a gigabyte is not copied first."""
+    """Mapped bytes as a file, so that half a gigabyte is not copied first."""
 
-    def __init__(self, f: BufferedReader, start: int, size: int) -> None:
-        self.f, self.start, self.size, self.at = f, start, min(size, max(0, os.fstat(f.fileno()).st_size - start)), 0
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence]
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: len(self.data)}[whence]
         return self.at
 
     def readinto(self, buffer: Any) -> int:
-        self.f.seek(self.start + self.at)
-        count = self.f.readinto(memoryview(buffer).cast("B")[: max(0, self.size - self.at)])
-        self.at += count
-        return count
+        into = memoryview(buffer).cast("B")
+        part = self.data[self.at : self.at + len(into)]
+        into[: len(part)] = part
+        self.at += len(part)
+        return len(part)
 
 
 def arrays(file: Any) -> dict[str, Any]:
     """The HDF5 sets of float numbers by path, all within the file and no larger than it. Raises ValueError."""
-    Dataset, found, links = library().Dataset, dict[str, Any](), 0
+    found, left = dict[str, Any](), iter(range(MOST_LINKS))
 
     def visit(name: str, thing: Any) -> None:
-        nonlocal links
-        links += 1
-        if links > MOST_LINKS:
+        if next(left, None) is None:
             raise ValueError(f"more than {MOST_LINKS:,} entries")
         optimizer = name.startswith(("optimizer", "_optimizer"))
-        if isinstance(thing, Dataset) and thing.dtype.kind == "f" and not optimizer:
+        if hasattr(thing, "dtype") and thing.dtype.kind == "f" and not optimizer:
             plan = thing.id.get_create_plist()
             filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
             if thing.is_virtual or thing.external or not filters <= HARMLESS:

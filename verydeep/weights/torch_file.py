@@ -112,7 +112,8 @@ def members_of(path: Path, data: memoryview) -> dict[str, memoryview]:
             head = data[m.header_offset : m.header_offset + 30]
             begin = m.header_offset + 30 + sum(int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
             if m.compress_type or begin + m.file_size > len(data):
-                raise Unlike(f"its members are compressed; {SAVE}") if m.compress_type else ValueError("it is cut off")
+                compressed = Unlike("its members are compressed; save the weights anew, as the toolkit writes them")
+                raise compressed if m.compress_type else ValueError("it is cut off")
             found[m.filename] = data[begin : begin + m.file_size]
     return found
 

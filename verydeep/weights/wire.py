@@ -14,6 +14,7 @@ from torch import Tensor, from_numpy
 MOST_FIELDS = 200_000  # of a whole file; VGG-19 has some 2,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Part: TypeAlias = bytes | memoryview
+Parts: TypeAlias = dict[int, list[Any]]  # the values of a message by their number
 
 
 def budget() -> Iterator[int]:
@@ -42,8 +43,7 @@ def fields(data: memoryview, left: Iterator[int]) -> Iterator[tuple[int, Any]]:
         i += length
 
 
-def message(data: memoryview, left: Iterator[int]) -> dict[int, list[Any]]:
-    """All values of a message by their number."""
+def message(data: memoryview, left: Iterator[int]) -> Parts:
     found = defaultdict(list)
     for number, value in fields(data, left):
         found[number].append(value)

@@ -1,7 +1,6 @@
-"""Keras: legacy `.h5`, `.weights.h5` of Keras 3, and the `.keras` archive.
+"""Keras: legacy `.h5`, `.weights.h5` of Keras 3, which keeps no names of layers, and the `.keras` archive.
 
-Kernels are H x W x in x out, FC weights in x out, channels come last. Layers are block1_conv1 ... block5_conv4, fc1,
-fc2, predictions. Keras 3 does not keep these names, so there the order of the layers tells.
+Kernels are H x W x in x out, FC weights in x out, channels come last.
 """
 
 import io
@@ -24,7 +23,7 @@ from verydeep.files.disk import LONGEST_JSON, mapped
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights.before import probe, told
 from verydeep.weights.keras_graph import begins, strangers, through
-from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
+from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, by_theirs, parameters, rename, unrepeated
 from verydeep.weights.torch_file import ZIP, members_of
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
@@ -38,9 +37,7 @@ PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
-    """Our name -> Keras' layer and parameter: conv1_1.weight -> block1_conv1/kernel. No file has just these keys:
-    `by_layer` makes them of what is read, `write` paths of them; ONNX files of Keras use them too.
-    """
+    """conv1_1.weight -> block1_conv1/kernel. Every file has paths of its own, of which `by_layer` makes these."""
     labels = HEAD | {f"conv{b}_{i}": f"block{b}_conv{i}" for b in range(1, 6) for i in range(1, 5)}
     return {ours: f"{labels[layer]}/{PARAMETERS[p]}" for ours, layer, p in parameters(net, False)}
 
@@ -135,28 +132,25 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
             counted[m[1], int(m[2] or 0)].append(thing)
         else:
             left[path] = thing
-    if any(kind == "conv2d" for kind, _ in counted):
-        layers |= by_number({key: counted[key] for key in sorted(counted)})
-    elif len(counted) == len(HEAD) and not layers.keys() & set(HEAD.values()):  # a head on convolutions with names
-        layers |= zip(HEAD.values(), (counted[key] for key in sorted(counted)), strict=True)
-    else:  # some other head on them
-        left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
+    convolutions, dense = ([counted[key] for key in sorted(counted) if key[0] == kind] for kind in ("conv2d", "dense"))
+    if convolutions:
+        layers |= zip(by_number(convolutions), convolutions, strict=True)
+    if len(dense) == len(HEAD) and not layers.keys() & set(HEAD.values()):
+        layers |= zip(HEAD.values(), dense, strict=True)
+    else:  # some other head
+        left |= {f"dense_{n}/{i}": thing for n, things in enumerate(dense) for i, thing in enumerate(things)}
     named = [(layer, thing) for layer, things in layers.items() for thing in things]
     keys = ((f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}", thing) for layer, thing in named)
     return unrepeated([*left.items(), *keys])
 
 
-def by_number(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[Any]]:
-    """The names of layers known by their number only: the net is the one whose widths these are."""
-    convolutions = [things for (kind, _), things in counted.items() if kind == "conv2d"]
-    dense = {f"dense_{n}": things for (kind, n), things in counted.items() if kind == "dense"}
+def by_number(convolutions: list[list[Any]]) -> list[str]:
+    """The names of convolutions known by their number only: the net is the one whose widths these are."""
     widths = [max(things, key=lambda t: t.ndim).shape[-1] for things in convolutions]
     for net in PLAIN:
         layers = [layer for block in column(net) for layer in block]
-        if widths and widths == [max(1, layer.width * widths[0] // 64) for layer in layers]:
-            there = [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
-            head = dict(zip(HEAD.values(), dense.values(), strict=True)) if len(dense) == len(HEAD) else dense
-            return dict(zip(there, convolutions, strict=True)) | head
+        if widths == [max(1, layer.width * widths[0] // 64) for layer in layers]:
+            return [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
     raise Unlike(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
 
 
@@ -175,14 +169,9 @@ def dense_to_ours(found: Found) -> Found:
 
 def theirs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
     """Keras' names and layouts, in the order of the net."""
-    net = describe(tensors)
-    if net.batch_norm:
-        raise ValueError("Keras' VGGs have no batch norm")
-    found = {}
-    for ours, there in names(net.name, False).items():
-        if (t := tensors.get(ours)) is None:
-            continue
-        if ours == "fc6.weight":
+    found, (net, named) = {}, by_theirs(tensors, names)
+    for there, t in named.items():
+        if there == "fc1/kernel":
             t = as_kernel(t, net.map).permute(0, 2, 3, 1).flatten(1)
         t = t.permute(2, 3, 1, 0) if t.ndim == 4 else t.permute(*reversed(range(t.ndim)))
         found[there] = np.ascontiguousarray(t.numpy())

@@ -1,7 +1,6 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
-Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run, and
-graph.py alone reads it. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
+Numbers may lie in files beside the model, where PyTorch's newer exporter puts them; graph.py reads the nodes.
 """
 
 import math
@@ -102,9 +101,8 @@ class Beside:
         if location.startswith("/") or not any(home in there.parents for home in self.homes):
             raise ValueError(f"its numbers lie in {location[:60] or 'no file'}, expected a file below its folder")
         if not there.exists():
-            raise ModelError(
-                f"{self.model} keeps its numbers in another file, which is missing; put {location!r:.200} beside it"
-            )
+            lacks = "keeps its numbers in another file, which is missing"
+            raise ModelError(f"{self.model} {lacks}; put {location!r:.200} beside it")
         return there
 
 

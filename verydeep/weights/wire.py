@@ -1,7 +1,4 @@
-"""The wire format of protocol buffers, which Caffe and ONNX files are written in: numbered fields, nothing more.
-
-Generated code copies everything, and small files become much memory; these files need seven kinds of message.
-"""
+"""The wire format of protocol buffers, in which Caffe and ONNX files are written: numbered fields, nothing more."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -107,10 +104,6 @@ def encoded(number: int) -> bytes:
         out.append(number & 127 | 128)
         number >>= 7
     return bytes([*out, number])
-
-
-def number_field(number: int, value: int) -> bytes:
-    return encoded(number << 3 | VARINT) + encoded(value)
 
 
 def bytes_field(number: int, *parts: Part) -> list[Part]:

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from verydeep.box_config import BoxConfig
 from verydeep.cli import parse
+from verydeep.config import Config
 from verydeep.recipes import recipe_file, recipes
 
 
-@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize(
+    ("recipe", "kind"), [(name, kind) for kind in (Config, BoxConfig) for name in recipes(kind)]
+)
 @pytest.mark.parametrize("more", [[], ["--epochs", "4"], ["--epochs", "1"]])
-def test_the_command_at_the_head_of_a_recipe_is_understood(recipe: str, more: list[str], tmp_path: Path) -> None:
-    head = recipe_file(recipe).read_text().split("\n\n")[0]
+def test_the_command_at_the_head_of_a_recipe_is_understood(
+    recipe: str, kind: type[Config], more: list[str], tmp_path: Path
+) -> None:
+    head = recipe_file(recipe, kind).read_text().split("\n\n")[0]
     [command] = re.findall(r"^#     (verydeep .*)$", head, re.MULTILINE)
     words = shlex.split(command.replace("MODEL", "builtin:fashion-a"))[1:]
     verb, _ = parse([*words, *more])

@@ -26,10 +26,9 @@ def test_doubles_are_rounded_once(tmp_path):
     toy.same(found, {n: t.float() for n, t in weights.items()})
 
 
-@pytest.mark.parametrize("version", ["V1", "V2"])
-def test_what_is_written_is_read_and_is_what_the_other_encoder_reads(tmp_path, version):
+def test_what_is_written_is_read_and_is_what_the_other_encoder_reads(tmp_path):
     weights = toy.tensors(toy.net("D"))
-    caffe.write(weights, path := tmp_path / "x.caffemodel", version)
+    caffe.write(weights, path := tmp_path / "x.caffemodel")
     toy.same(toy.read(path), weights)
     assert toy.floats(weights["fc6.weight"]) in path.read_bytes()
 

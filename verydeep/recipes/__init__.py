@@ -22,15 +22,16 @@ SHAPE = ("net", "base_width", "batch_norm", "pooling", "crop", "fc_width", "scal
 AUTO = "auto"  # no file: choose/ does
 
 
-def recipes() -> list[str]:
-    """Names of the files; `auto` is none."""
+def recipes(kind: type[Config] = Config) -> list[str]:
+    """Names of the files for a kind of configuration, those of boxes end so; `auto` is none."""
     names = (f.name for f in resources.files("verydeep.recipes").iterdir())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    found = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    return [name for name in found if name.endswith("-boxes") == (kind is not Config)]
 
 
-def recipe_file(name: str) -> Path:
-    if name not in recipes():
-        known = [AUTO, *recipes()]
+def recipe_file(name: str, kind: type[Config] = Config) -> Path:
+    if name not in recipes(kind):
+        known = [AUTO] * (kind is Config) + recipes(kind)
         near = meant(name, known, f"; expected one of {', '.join(known)}, or --config FILE")
         raise ConfigError(f"recipe {name!r} is not known{near}")
     return Path(str(resources.files("verydeep.recipes").joinpath(f"{name}.yaml")))
@@ -52,7 +53,7 @@ def layered(
     kind = type(base)
     words = known(words, kind)
     first = [chosen_for(data, time, folds or 1, run, start, download, words)] if recipe == AUTO else []
-    named = [recipe_file(recipe)] if recipe and not first else []
+    named = [recipe_file(recipe, kind)] if recipe and not first else []
     layers = first + [file_fields(Path(file), kind) for file in (*named, *files)] + [words]
     if start:
         layers = [shape_of(start, run, kind), *layers, {"init_from": start}]

@@ -102,11 +102,11 @@ class Trains(Verb):
         if cls.STARTS:
             more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
             parser.flag("from", more, action=Once, metavar="MODEL")
-        named = [AUTO, *recipes()] if cls.STARTS else recipes()
+        kind: Any = type(cls.config)
+        named = [AUTO] * cls.STARTS + recipes(kind)
         parser.flag("recipe", f"a named set of fields: {', '.join(named)}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")
-        kind: Any = type(cls.config)
         parser.add_fields(kind, cls.config, explained(kind), cls.REFUSED)
 
     @classmethod

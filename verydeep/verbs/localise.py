@@ -45,10 +45,10 @@ class Train(Localise, Trains):
     download: bool = False
     config: BoxConfig = PAPER_BOXES
 
+    REFUSED = {"init_from": "the net to start from is that of --classifier"}
+
     @classmethod
     def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:
-        if "init_from" in words:
-            raise ConfigError("init_from: the net to start from is that of --classifier")
         return super().of(own, words, **layers | {"from": own.get("classifier")})
 
     def run(self) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ class Convert(Weights):
     out: FilePath
     """the file to write"""
     _: KW_ONLY
-    to: Literal["safetensors", "torchvision", "keras", "caffe", "caffe-v1", "timm"]
+    to: Literal["safetensors", "torchvision", "keras", "caffe", "timm"]
     """the layout to write; safetensors carries the contract"""
     expects: str | None = None
     """the input of a foreign net, such as bgr-255 or rgb-01-std; null: what is known of it, else what is usual"""

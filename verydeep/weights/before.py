@@ -1,7 +1,6 @@
-"""What a graph does to pixels before its first convolution, found by doing it to a few pixels.
+"""What a graph does to pixels before its first convolution, found by doing it to a few.
 
-Whatever chain of operations it is, photos of one colour each tell its mean and standard deviation, and a photo of
-chance that there is no more to it. Keras' and ONNX' operations are one table.
+Photos of one colour each tell its mean and standard deviation, one of chance that there is no more to it.
 """
 
 from collections.abc import Callable, Sequence

@@ -83,6 +83,11 @@ class Entry:
     def size(self) -> int:
         return self.bytes or round((self.mib or 0) * 2**20)
 
+    @property
+    def here(self) -> bool:
+        """Whether its file is at hand, by its size."""
+        return self.path.is_file() and self.fits(self.path.stat().st_size)
+
     def fits(self, size: int) -> bool:
         """Whether a file of so many bytes may be it."""
         return abs(self.size - size) <= (0 if self.bytes else ROUNDED)
@@ -126,17 +131,15 @@ def weights_folder() -> Path:
 def at_hand(found: Entry) -> Path:
     """The file of a published net. Raises ModelError naming the command that fetches it."""
     if not found.path.is_file():
-        raise ModelError(
-            f"{found.name} is not at hand; 'verydeep weights fetch {found.name}' brings it "
-            f"({found.size / 2**20:.0f} MiB), or put {found.file} into {found.path.parent} by hand"
-        )
+        how = f"'verydeep weights fetch {found.name}' brings it ({found.size / 2**20:.0f} MiB)"
+        raise ModelError(f"{found.name} is not at hand; {how}, or put {found.file} into {found.path.parent} by hand")
     return found.path
 
 
 def convolutions_at_hand() -> dict[str, str]:
     """Name -> net of the published nets D and E, without batch normalisation, whose files are here; in their order."""
     wanted = [e for e in catalogue().values() if e.net in ("D", "E") and not e.batch_norm and not e.builtin]
-    return {e.name: e.net for e in wanted if e.path.is_file() and e.fits(e.path.stat().st_size)}
+    return {e.name: e.net for e in wanted if e.here}
 
 
 def checked_file(found: Entry) -> Path:

@@ -1,7 +1,6 @@
 """The one net among all that a training saved, and the names of its classes.
 
-Trainers wrap a state dict ({"model_state_dict": ...}), keep several (state_dict, state_dict_ema) or save whole modules.
-torchvision.py finds the nets in each mapping of tensors by their first convolution.
+Trainers wrap a state dict ({"model_state_dict": ...}), keep several (state_dict, state_dict_ema) or save modules.
 """
 
 import math

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
@@ -21,15 +20,13 @@ from verydeep.weights.read import Features, Net, contents, open_foreign
 from verydeep.weights.shapes import shown
 from verydeep.words import several
 
-Target = Literal["caffe", "caffe-v1", "keras", "torchvision", "timm"]
+Target = Literal["caffe", "keras", "torchvision", "timm"]
 CLOSE = 1e-4  # of the largest value: float32, and a convolution that adds in another order
 SAME = 1e-6  # two means that print alike
-
-
 # Who writes a target, and how the names of its files end
 WRITERS: dict[str, tuple[Callable[[dict[str, Tensor], Path], None], tuple[str, ...]]] = {
-    "caffe": (caffe.write, (".caffemodel",)), "caffe-v1": (partial(caffe.write, version="V1"), (".caffemodel",)),
-    "keras": (keras.write, (".h5",)), "torchvision": (torchvision.write, (".pth", ".pt", ".safetensors")),
+    "caffe": (caffe.write, (".caffemodel",)), "keras": (keras.write, (".h5",)),
+    "torchvision": (torchvision.write, (".pth", ".pt", ".safetensors")),
     "timm": (torchvision.write_timm, (".pth", ".pt", ".safetensors")),
 }  # fmt: skip
 
@@ -48,17 +45,15 @@ class Conversion(NamedTuple):
 
     def __str__(self) -> str:
         what = f"{' and '.join(self.folded)} folded into conv1_1" if self.folded else "no weight changed"
-        return (
-            f"{self.path}: {self.to}, {what}; expects {self.expects}; largest difference "
-            f"{self.inside:.1e} in conv1_1, {self.border:.1e} at its border, {self.outputs:.1e} at the end"
-        )
+        apart = f"{self.inside:.1e} in conv1_1, {self.border:.1e} at its border, {self.outputs:.1e} at the end"
+        return f"{self.path}: {self.to}, {what}; expects {self.expects}; largest difference {apart}"
 
 
 def convert(
     source: Path | str | Net, to: Target, out: Path | str, *, expects: str | Input | None = None,
     keep: bool = False, fold_mean: bool = False,
 ) -> Conversion:  # fmt: skip
-    """Writes a net for Caffe (V2 or V1), Keras, torchvision or timm, with the input that is usual there.
+    """Writes a net for Caffe (V2), Keras, torchvision or timm, with the input that is usual there.
 
     source: a model or its path; `expects`: the input of a foreign net, as in `read_foreign`. The source's std is folded
     into conv1_1 exactly: each weight is its fp64 product rounded once. Another mean can be folded too, with fold_mean,
@@ -76,16 +71,14 @@ def convert(
     about, tensors = contents(net)
     if about.net == "A-LRN":
         raise ModelError("net A-LRN normalises its responses; nets of that layout do not and would answer otherwise")
-    usual = input_of(USUAL[to.removesuffix("-v1")])
+    usual = input_of(USUAL[to])
     wanted = input_in(usual.order, about.mean, about.std) if keep else usual
     mean, std = wanted.rgb()
     changes = {"std": (about.std, std), "mean": (about.mean, mean)}
     folded = tuple(name for name, (old, new) in changes.items() if not alike(old, new))
     if "mean" in folded and not fold_mean:
-        raise ModelError(
-            f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255); give --fold-mean, "
-            "which changes conv1_1 and what the border sees, or --keep, and subtract its own mean"
-        )
+        means = f"its mean is {shortly(about.mean)}, nets of {to} have {shortly(mean)} (RGB, 0-255)"
+        raise ModelError(f"{means}; give --fold-mean, which alters the border, or --keep, and subtract its own mean")
     if folded:
         tensors = fold(tensors, about, mean, std)
     with (
@@ -145,15 +138,13 @@ def check_report(report: Conversion, meant: dict[str, Tensor], found: dict[str, 
     other = [n for n in meant if n not in found or not torch.equal(meant[n], found[n])][:3]
     apart = [report.inside] + [report.border, report.outputs] * ("mean" not in report.folded)
     if other or not all(d <= CLOSE for d in apart):  # which NaN is not
-        raise ModelError(
-            f"what was written is not what its source is (other numbers in {', '.join(other) or 'no tensor'}), "
-            f"so it was deleted, and what was at its place before is unchanged: {report}"
-        )
+        what = f"is not what its source is (other numbers in {', '.join(other) or 'no tensor'})"
+        raise ModelError(f"what was written {what}, and was deleted; what was there before is unchanged: {report}")
 
 
 def notes(net: Net, back: Net, path: Path, its: Input, usual: Input) -> tuple[str, ...]:
     """What is not read back from the file as it was in the net, and the word for its input."""
-    (was, _), (now, _), found = contents(net), contents(back), []
+    was, now, found = contents(net)[0], contents(back)[0], []
     lost = [f"the pooling ({was.pooling}; read as {now.pooling})"] if was.pooling != now.pooling else []
     if isinstance(was, Contract) and isinstance(now, Contract):
         lost += [f"the names of {several(len(was.classes), 'classes')}"] if was.classes != now.classes else []
@@ -185,8 +176,7 @@ def taps(net: Net, photo: Tensor, names: list[str]) -> list[Tensor]:
         found = net.taps(photo, names)
     else:
         was_training = net.training
-        net.eval()
-        found = net.net.taps(net.normalise(photo.to(net.mean.device)), names)
+        found = net.eval().net.taps(net.normalise(photo.to(net.mean.device)), names)
         net.train(was_training)
     return [found[name].double().cpu() for name in names]
 

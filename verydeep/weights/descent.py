@@ -12,9 +12,7 @@ from torch import Tensor
 
 from verydeep.data.naming import imagenet_classes
 from verydeep.errors import ModelError
-from verydeep.shape import Pooling
 from verydeep.weights.catalogue import Entry, catalogue, data
-from verydeep.weights.classes import imagenets_classes
 from verydeep.weights.inputs import INPUTS, ContractWarning, Input, Order, input_in, input_of
 from verydeep.weights.recognise import Layout
 from verydeep.weights.shapes import Found
@@ -22,6 +20,7 @@ from verydeep.weights.shapes import Found
 # of the largest value: 16-bit files and values of four decimals differ by less, trained ones soon by more
 NEAR = 0.005
 ORDERS: tuple[Order, ...] = ("RGB", "BGR")
+WHOLE = "convolutions_sha256"
 
 
 class Descent(NamedTuple):
@@ -47,11 +46,10 @@ class FirstLayer(NamedTuple):
 @cache
 def first_layers() -> tuple[FirstLayer, ...]:
     """Those that are known, of float32."""
-    found = []
-    for name, v in data()["first_layers"].items():
-        kernel, biases = float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", []))
-        found.append(FirstLayer(name, kernel, biases, v.get("convolutions_sha256")))
-    return tuple(found)
+    return tuple(
+        FirstLayer(name, float32([v[c] for c in "RGB"]).view(3, 3, 3), float32(v.get("biases", [])), v.get(WHOLE))
+        for name, v in data()["first_layers"].items()
+    )
 
 
 def descent_of(tensors: Mapping[str, Tensor]) -> Descent | None:
@@ -105,47 +103,31 @@ def fingerprint(tensors: Mapping[str, Tensor], order: str) -> str:
     return found.hexdigest()
 
 
-class Said(NamedTuple):
-    expects: Input
-    pooling: Pooling
-    origin: str
-    licence: str
-    classes: tuple[str, ...] = ()
-    scales: tuple[int, int] | None = None
-
-
 def said_of(
     path: Path, found: Found, layout: Layout, given: str | Input | None, entry: Entry | None, origin: str, licence: str
-) -> Said:
-    """What the user says, the catalogue knows of the file or its first layer, the file tells, or is usual.
+) -> tuple[Input, str, str]:
+    """Input, origin and licence: as the user says, the catalogue knows, the file tells, or is usual.
 
     With a ContractWarning where the first layer says something else than the user.
     """
-    pooling = found.pooling or layout.pooling
     if entry:
-        taken, origin = input_of(entry.expects if given is None else given), origin or f"{entry.name}: {entry.origin}"
-        classes = imagenets_classes() if entry.head else ()
-        return Said(taken, pooling, origin, licence or entry.licence, classes, entry.scales)
+        taken = input_of(entry.expects if given is None else given)
+        return taken, origin or f"{entry.name}: {entry.origin}", licence or entry.licence
     known = descent_of(found.tensors)
     taken = input_told(path, found, layout, known) if given is None else input_of(given)
     its = found.expects or (known.expects if known else None)
     if its and given is not None and unlike(taken, its):
         but = "its own first layers make" if found.expects else f"{known}, which expects"
-        guessed(
-            f"{path} is assumed to expect {taken}, as was said, but {but} {its}; "
-            "if that is wrong, leave out @NAME, expects= of read_foreign, or --expects of 'verydeep weights convert'"
-        )
+        guessed(f"{path} is assumed to expect {taken}, as was said, but {but} {its}; or leave out what was said")
     origin = origin or f"{path.name}, {layout.origin} {layout.form}{f', {known}' if known else ''}"
-    return Said(taken, pooling, origin, licence or (catalogue()[known.name].licence if known else ""))
+    return taken, origin, licence or (catalogue()[known.name].licence if known else "")
 
 
 def input_told(path: Path, found: Found, layout: Layout, known: Descent | None) -> Input:
     """What a file tells of its input, with a ContractWarning for what was assumed. Raises ModelError."""
     if found.before:
-        raise ModelError(
-            f"{path} changes its input before its first convolution ({found.before}); "
-            f"say what that convolution expects: {path.name}@NAME"
-        )
+        what = f"{path} changes its input before its first convolution ({found.before})"
+        raise ModelError(f"{what}; say what that convolution expects: {path.name}@NAME")
     if found.expects:
         return found.expects
     usual = input_of(layout.usual)

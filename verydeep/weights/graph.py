@@ -9,15 +9,22 @@ import numpy as np
 from verydeep.weights.before import MOST, done, probe, told
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
-from verydeep.weights.wire import budget, last_text, message, numbers
+from verydeep.weights.wire import Parts, last_text, message, numbers
 
 GRAPH, NODE, INITIALISER, INPUT = 7, 1, 5, 11  # of the model; of the graph
-KINDS = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}  # of numbers that are looked at
+KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}  # of weights
+LOOKED_AT = KINDS | {6: "<i4", 7: "<i8"}
 VGG = {
     "Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Gemm", "MatMul", "Add",
     "Dropout", "Softmax", "LogSoftmax", "BatchNormalization", "Transpose", "Constant", "Shape", "Gather", "Unsqueeze",
     "Squeeze", "Concat", "Identity", "Cast",
 }  # fmt: skip
+
+
+class Field:
+    """Of a tensor."""
+
+    DIMS, TYPE, FLOATS, INT32S, INT64S, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 5, 7, 8, 9, 10, 13, 14
 
 
 class Told(NamedTuple):
@@ -27,32 +34,36 @@ class Told(NamedTuple):
     used: frozenset[str] = frozenset()  # what was taken on the way to the first convolution
 
 
-def told_by(model: memoryview) -> Told:
+def graph_of(model: memoryview, left: Iterator[int]) -> tuple[Parts, list[Parts]]:
+    """The one graph of a model, and the tensors in it. Raises ValueError."""
+    [only] = message(model, left)[GRAPH]
+    graph = message(only, left)
+    return graph, [message(one, left) for one in graph[INITIALISER]]
+
+
+def told_by(graph: Parts, tensors: list[Parts], left: Iterator[int]) -> Told:
     """Of a graph in order, as ONNX demands. A graph that has no input tells nothing. Raises ValueError."""
-    left = budget()
-    for graph in (message(one, left) for one in message(model, left)[GRAPH]):
-        tensors = (message(one, left) for one in graph[INITIALISER])
-        values, used = {last_text(tensor[8]): small(tensor) for tensor in tensors}, set[str]()
-        for info in (message(one, left) for one in graph[INPUT]):
-            values.setdefault(last_text(info[1]), photos(info, left))
-        nodes = [message(one, left) for one in graph[NODE]]
-        for i, node in enumerate(nodes):
-            kind, inputs = last_text(node[4]), [last_text([one]) for one in node[1] if len(one)]
-            if kind == "Conv" and inputs[0] in values:
-                before = values[inputs[0]]
-                strange = sorted({last_text(n[4]) for n in nodes[i:]} - VGG)
-                said = told(lambda: np.moveaxis(done("identity", [before]), 1, -1))  # noqa: B023  called at once
-                return Told(*said, tuple(f"node {one}" for one in strange), frozenset(used))
-            if all(name in values for name in inputs):
-                used |= set(inputs)
-                try:
-                    values[last_text(node[2])] = outcome(kind, [values[name] for name in inputs], node, left)
-                except (ValueError, TypeError, LookupError) as e:
-                    values[last_text(node[2])] = e
+    values, used = {last_text(tensor[Field.NAME]): small(tensor) for tensor in tensors}, set[str]()
+    for info in (message(one, left) for one in graph[INPUT]):
+        values.setdefault(last_text(info[1]), photos(info, left))
+    nodes = [message(one, left) for one in graph[NODE]]
+    for i, node in enumerate(nodes):
+        kind, inputs = last_text(node[4]), [last_text([one]) for one in node[1] if len(one)]
+        if kind == "Conv" and inputs[0] in values:
+            before = values[inputs[0]]
+            strange = sorted({last_text(n[4]) for n in nodes[i:]} - VGG)
+            said = told(lambda: np.moveaxis(done("identity", [before]), 1, -1))  # noqa: B023  called at once
+            return Told(*said, tuple(f"node {one}" for one in strange), frozenset(used))
+        if all(name in values for name in inputs):
+            used |= set(inputs)
+            try:
+                values[last_text(node[2])] = outcome(kind, [values[name] for name in inputs], node, left)
+            except (ValueError, TypeError, LookupError) as e:
+                values[last_text(node[2])] = e
     return Told()
 
 
-def photos(info: dict[int, list[Any]], left: Iterator[int]) -> Any:
+def photos(info: Parts, left: Iterator[int]) -> Any:
     """The probe as the input wants it: channels first unless its last side is three."""
     sides = [info]
     for part in (2, 1, 2, 1):  # the type of the input, of a tensor, its shape, its sides
@@ -61,13 +72,13 @@ def photos(info: dict[int, list[Any]], left: Iterator[int]) -> Any:
     return probe() if len(channels) == 4 and channels[3] == 3 != channels[1] else np.moveaxis(probe(), -1, 1)
 
 
-def small(tensor: dict[int, list[Any]]) -> Any:
+def small(tensor: Parts) -> Any:
     """The float64 or int64 numbers of a tensor of few; else what says that there are too many of them."""
-    dims, kind = numbers(tensor[1]), KINDS.get((tensor[2] or [0])[-1])
-    if kind is None or math.prod(dims) > MOST or tensor[13]:
+    dims, kind = numbers(tensor[Field.DIMS]), LOOKED_AT.get((tensor[Field.TYPE] or [0])[-1])
+    if kind is None or math.prod(dims) > MOST or tensor[Field.EXTERNAL]:
         return Unlike("a constant is larger than a mean")
-    raw = b"".join(bytes(part) for part in (*tensor[9], *tensor[4], *tensor[10]))
-    found = np.frombuffer(raw, kind) if raw else np.array(signed([*tensor[5], *tensor[7]]))
+    raw = b"".join(map(bytes, (*tensor[Field.RAW], *tensor[Field.FLOATS], *tensor[Field.DOUBLES])))
+    found = np.frombuffer(raw, kind) if raw else np.array(signed([*tensor[Field.INT32S], *tensor[Field.INT64S]]))
     return found.astype(np.int64 if kind[1] == "i" else np.float64).reshape(dims)
 
 
@@ -75,16 +86,16 @@ def signed(values: list[Any]) -> list[int]:
     return [number - (1 << 64) if number >> 63 else number for number in numbers(values)]
 
 
-def attribute(said: dict[int, list[Any]], left: Iterator[int]) -> Any:
+def attribute(said: Parts, left: Iterator[int]) -> Any:
     """A tensor, or one or several floats or integers."""
     if said[5]:
         return small(message(said[5][-1], left))
-    floats = np.frombuffer(b"".join(bytes(part) for part in (*said[2], *said[7])), "<f4").astype(np.float64).tolist()
+    floats = np.frombuffer(b"".join(map(bytes, (*said[2], *said[7]))), "<f4").astype(np.float64).tolist()
     found = floats or signed([*said[3], *said[8]])
     return np.array(found) if said[7] or said[8] else found[-1] if found else None
 
 
-def outcome(kind: str, given: list[Any], node: dict[int, list[Any]], left: Iterator[int]) -> Any:
+def outcome(kind: str, given: list[Any], node: Parts, left: Iterator[int]) -> Any:
     """What a node makes of values. Raises what says why that is not known."""
     said = {last_text(one[1]): attribute(one, left) for one in (message(part, left) for part in node[5])}
     if kind == "Constant":

@@ -1,10 +1,10 @@
 """The input of foreign nets. Files do not say it, and differ in it at the same names and shapes (decision 10)."""
 
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from verydeep.errors import ConfigError
+from verydeep.files.records import Within, taken
 
 Colours: TypeAlias = tuple[float, float, float]
 Order: TypeAlias = Literal["RGB", "BGR"]
@@ -39,6 +39,9 @@ def times_255(colours: Colours) -> Colours:
     return colours[0] * 255, colours[1] * 255, colours[2] * 255
 
 
+Level: TypeAlias = Annotated[float, Within(0, 255)]
+Spread: TypeAlias = Annotated[float, Within(0, 255, above=True)]
+WRITTEN = tuple[Order, tuple[Level, Level, Level], tuple[Spread, Spread, Spread]]
 WRITTEN_OUT = "ORDER:mean:std of 0-255, such as RGB:123.68,116.78,103.94:1,1,1"
 TORCHVISION = times_255((0.485, 0.456, 0.406)), times_255((0.229, 0.224, 0.225))
 INPUTS = {
@@ -65,28 +68,17 @@ def input_of(given: str | Input) -> Input:
     order, *numbers = given.split(":")
     if not numbers:
         raise ConfigError(f"expects: {given!r:.80} is not known; try one of {', '.join(INPUTS)}, or {WRITTEN_OUT}")
-    order, mean, std = order.upper(), three(numbers[0]), three((*numbers, "1,1,1")[1])
-    if order not in ("RGB", "BGR") or not (mean and min(mean) >= 0) or not (std and min(std) > 0) or len(numbers) > 2:
-        raise ConfigError(
-            f"expects: {given!r:.80} is not understood; write {WRITTEN_OUT}: RGB or BGR, a mean of three numbers from "
-            "0 to 255, and, unless it is 1,1,1, a std of three above 0 and up to 255"
-        )
+    try:
+        parts = [order.upper(), *(tuple(map(float, part.split(","))) for part in numbers)]
+        order, mean, std = taken(parts if len(numbers) > 1 else [*parts, (1.0, 1.0, 1.0)], WRITTEN)
+    except ValueError as e:
+        of = "RGB or BGR, a mean of three numbers from 0 to 255, and a std of three above 0 and up to 255, or 1,1,1"
+        raise ConfigError(f"expects: {given!r:.80} is not understood; write {WRITTEN_OUT}: {of}") from e
     if 0 < max(mean) <= 1:
         of_255 = times_255(mean), times_255(std) if max(std) <= 1 else std
-        colours = (",".join(f"{c:.9g}" for c in colours) for colours in of_255)
-        raise ConfigError(
-            f"expects: the mean of {given!r:.80} looks like 0-1; multiply by 255: {':'.join((order, *colours))}"
-        )
-    return Input("BGR" if order == "BGR" else "RGB", mean, std)
-
-
-def three(text: str) -> Colours | None:
-    """Three numbers with commas, up to 255."""
-    with suppress(ValueError):
-        first, second, third = map(float, text.split(","))
-        if first <= 255 and second <= 255 and third <= 255:  # which NaN is not
-            return first, second, third
-    return None
+        word = ":".join((order, *(",".join(f"{c:.9g}" for c in colours) for colours in of_255)))
+        raise ConfigError(f"expects: the mean of {given!r:.80} looks like 0-1; multiply by 255: {word}")
+    return Input(order, mean, std)
 
 
 def input_in(order: Order, mean: Colours, std: Colours) -> Input:
@@ -96,7 +88,7 @@ def input_in(order: Order, mean: Colours, std: Colours) -> Input:
 
 def input_word(its: Input) -> str:
     """As `input_of` reads it, by name or to the last digit."""
-    mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in (its.mean, its.std))
+    mean, std = (",".join(repr(float(c)).removesuffix(".0") for c in colours) for colours in its[1:])
     return its.name or f"{its.order}:{mean}:{std}"
 
 

@@ -1,19 +1,15 @@
-"""Keras: legacy `.h5`, `.weights.h5` of Keras 3, and the `.keras` archive.
+"""Keras: legacy `.h5`, `.weights.h5` of Keras 3, which keeps no names of layers, and the `.keras` archive.
 
-Kernels are H x W x in x out, FC weights in x out, channels come last. Layers are block1_conv1 ... block5_conv4, fc1,
-fc2, predictions. Keras 3 does not keep these names, so there the order of the layers tells.
+Kernels are H x W x in x out, FC weights in x out, channels come last.
 """
 
 import io
 import json
 import os
 import re
-import struct
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -23,11 +19,12 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import ModelError
-from verydeep.files.disk import LONGEST_JSON, open_regular
+from verydeep.files.disk import LONGEST_JSON, mapped
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights.before import probe, told
 from verydeep.weights.keras_graph import begins, strangers, through
-from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, describe, parameters, rename, unrepeated
+from verydeep.weights.shapes import FC, PLAIN, Found, Unlike, by_theirs, parameters, rename, unrepeated
+from verydeep.weights.torch_file import ZIP, members_of
 
 MOST_LINKS, SLACK = 10_000, 1_000_000  # of a file; bytes that its numbers may take beyond it
 HARMLESS = {1, 2, 3}  # HDF5's filters deflate, shuffle and checksum: those it does not load from elsewhere
@@ -40,9 +37,7 @@ PARAMETERS = {"weight": "kernel", "bias": "bias"}
 
 
 def names(net: str, batch_norm: bool) -> dict[str, str]:
-    """Our name -> Keras' layer and parameter: conv1_1.weight -> block1_conv1/kernel. No file has just these keys:
-    `by_layer` makes them of what is read, `write` paths of them; ONNX files of Keras use them too.
-    """
+    """conv1_1.weight -> block1_conv1/kernel. Every file has paths of its own, of which `by_layer` makes these."""
     labels = HEAD | {f"conv{b}_{i}": f"block{b}_conv{i}" for b in range(1, 6) for i in range(1, 5)}
     return {ours: f"{labels[layer]}/{PARAMETERS[p]}" for ours, layer, p in parameters(net, False)}
 
@@ -68,14 +63,15 @@ def read(path: Path) -> Found:
 @contextmanager
 def hdf5(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The HDF5 file at a path or in an archive, and its configuration, empty where it has none."""
-    h5py = library()
-    with open_regular(path) as f:
-        stream, config = member(f) if f.read(2) == b"PK" else (f, b"")
-        with h5py.File(stream, "r") as file:
-            config = config or file.attrs.get("model_config")  # of a whole model in the older form
-            if config and len(config) > LONGEST_JSON:
-                raise ValueError("its configuration is too long")
-            yield file, json.loads(config) if config else {}
+    h5py, data, config = library(), mapped(path), b""
+    if data[:4] == ZIP:
+        members = members_of(path, data)
+        data, config = members["model.weights.h5"], bytes(members["config.json"])
+    with h5py.File(Stretch(data), "r") as file:
+        config = config or file.attrs.get("model_config", b"")  # of a whole model in the older form
+        if len(config) > LONGEST_JSON:
+            raise ValueError("its configuration is too long")
+        yield file, json.loads(config) if config else {}
 
 
 def library() -> Any:
@@ -86,46 +82,33 @@ def library() -> Any:
     return h5py
 
 
-def member(f: BufferedReader) -> tuple[Any, bytes]:
-    """model.weights.h5 of an archive, where it lies in it, and config.json."""
-    with zipfile.ZipFile(f) as archive:
-        weights, config = archive.getinfo("model.weights.h5"), archive.getinfo("config.json")
-        if weights.compress_type != zipfile.ZIP_STORED or config.file_size > LONGEST_JSON:
-            raise Unlike("its weights are compressed or its configuration is too long")
-        text = archive.read(config)
-    f.seek(weights.header_offset + 26)
-    start = weights.header_offset + 30 + sum(struct.unpack("<2H", f.read(4)))  # the name and something more
-    return Stretch(f, start, weights.file_size), text
-
-
 class Stretch(io.RawIOBase):
-    """A stretch of a file as a file, so that half a gigabyte is not copied first."""
+    """Mapped bytes as a file, so that half a gigabyte is not copied first."""
 
-    def __init__(self, f: BufferedReader, start: int, size: int) -> None:
-        self.f, self.start, self.size, self.at = f, start, min(size, max(0, os.fstat(f.fileno()).st_size - start)), 0
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence]
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: len(self.data)}[whence]
         return self.at
 
     def readinto(self, buffer: Any) -> int:
-        self.f.seek(self.start + self.at)
-        count = self.f.readinto(memoryview(buffer).cast("B")[: max(0, self.size - self.at)])
-        self.at += count
-        return count
+        into = memoryview(buffer).cast("B")
+        part = self.data[self.at : self.at + len(into)]
+        into[: len(part)] = part
+        self.at += len(part)
+        return len(part)
 
 
 def arrays(file: Any) -> dict[str, Any]:
     """The HDF5 sets of float numbers by path, all within the file and no larger than it. Raises ValueError."""
-    Dataset, found, links = library().Dataset, dict[str, Any](), 0
+    found, left = dict[str, Any](), iter(range(MOST_LINKS))
 
     def visit(name: str, thing: Any) -> None:
-        nonlocal links
-        links += 1
-        if links > MOST_LINKS:
+        if next(left, None) is None:
             raise ValueError(f"more than {MOST_LINKS:,} entries")
         optimizer = name.startswith(("optimizer", "_optimizer"))
-        if isinstance(thing, Dataset) and thing.dtype.kind == "f" and not optimizer:
+        if hasattr(thing, "dtype") and thing.dtype.kind == "f" and not optimizer:
             plan = thing.id.get_create_plist()
             filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
             if thing.is_virtual or thing.external or not filters <= HARMLESS:
@@ -149,28 +132,25 @@ def by_layer(found: Mapping[str, Any]) -> dict[str, Any]:
             counted[m[1], int(m[2] or 0)].append(thing)
         else:
             left[path] = thing
-    if any(kind == "conv2d" for kind, _ in counted):
-        layers |= by_number({key: counted[key] for key in sorted(counted)})
-    elif len(counted) == len(HEAD) and not layers.keys() & set(HEAD.values()):  # a head on convolutions with names
-        layers |= zip(HEAD.values(), (counted[key] for key in sorted(counted)), strict=True)
-    else:  # some other head on them
-        left |= {f"{kind}_{n}/{i}": thing for (kind, n), things in counted.items() for i, thing in enumerate(things)}
+    convolutions, dense = ([counted[key] for key in sorted(counted) if key[0] == kind] for kind in ("conv2d", "dense"))
+    if convolutions:
+        layers |= zip(by_number(convolutions), convolutions, strict=True)
+    if len(dense) == len(HEAD) and not layers.keys() & set(HEAD.values()):
+        layers |= zip(HEAD.values(), dense, strict=True)
+    else:  # some other head
+        left |= {f"dense_{n}/{i}": thing for n, things in enumerate(dense) for i, thing in enumerate(things)}
     named = [(layer, thing) for layer, things in layers.items() for thing in things]
     keys = ((f"{layer}/{'bias' if thing.ndim == 1 else 'kernel'}", thing) for layer, thing in named)
     return unrepeated([*left.items(), *keys])
 
 
-def by_number(counted: Mapping[tuple[str, int], list[Any]]) -> dict[str, list[Any]]:
-    """The names of layers known by their number only: the net is the one whose widths these are."""
-    convolutions = [things for (kind, _), things in counted.items() if kind == "conv2d"]
-    dense = {f"dense_{n}": things for (kind, n), things in counted.items() if kind == "dense"}
+def by_number(convolutions: list[list[Any]]) -> list[str]:
+    """The names of convolutions known by their number only: the net is the one whose widths these are."""
     widths = [max(things, key=lambda t: t.ndim).shape[-1] for things in convolutions]
     for net in PLAIN:
         layers = [layer for block in column(net) for layer in block]
-        if widths and widths == [max(1, layer.width * widths[0] // 64) for layer in layers]:
-            there = [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
-            head = dict(zip(HEAD.values(), dense.values(), strict=True)) if len(dense) == len(HEAD) else dense
-            return dict(zip(there, convolutions, strict=True)) | head
+        if widths == [max(1, layer.width * widths[0] // 64) for layer in layers]:
+            return [f"block{layer.name[4]}_conv{layer.name[6]}" for layer in layers]
     raise Unlike(f"no net of Table 1 has convolutions of the widths {widths[:20]}")
 
 
@@ -189,14 +169,9 @@ def dense_to_ours(found: Found) -> Found:
 
 def theirs(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
     """Keras' names and layouts, in the order of the net."""
-    net = describe(tensors)
-    if net.batch_norm:
-        raise ValueError("Keras' VGGs have no batch norm")
-    found = {}
-    for ours, there in names(net.name, False).items():
-        if (t := tensors.get(ours)) is None:
-            continue
-        if ours == "fc6.weight":
+    found, (net, named) = {}, by_theirs(tensors, names)
+    for there, t in named.items():
+        if there == "fc1/kernel":
             t = as_kernel(t, net.map).permute(0, 2, 3, 1).flatten(1)
         t = t.permute(2, 3, 1, 0) if t.ndim == 4 else t.permute(*reversed(range(t.ndim)))
         found[there] = np.ascontiguousarray(t.numpy())

@@ -47,13 +47,12 @@ def load_or_features(model: str | Path, given: str | Input | None = None, start:
     if said is not None and given is not None:
         raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
     layout = None if entry else layout_of(path)
-    if (entry or layout == OWN) and (said is not None or given is not None):
-        what, flag = entry.name if entry else path, "--expects" if said is None else f"@{said}"
-        raise ConfigError(f"expects: {what} carries its contract, which says what it expects; leave {flag} out")
-    if key and layout == OWN:
-        raise ConfigError(f"{model} names a net within a file, but {path} is one net; leave #{key} out")
-    if entry:
-        path = checked_file(entry)
+    flags = {"--expects": given, f"@{said}": said, f"#{key}": key or None}
+    marks = [flag for flag, value in flags.items() if value is not None]
+    if marks and (entry or layout == OWN):
+        what = f"{entry.name if entry else path} is one net that carries its contract, which says what it expects"
+        raise ConfigError(f"{what}; leave {marks[0]} out")
+    path = checked_file(entry) if entry else path
     if (entry and not entry.builtin) or layout not in (None, OWN):
         return open_foreign(path, said if given is None else given, entry=entry, start=start, key=key)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):

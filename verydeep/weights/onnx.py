@@ -1,7 +1,6 @@
 """ONNX: the initialisers of a graph, in the names of the model zoo (MXNet's), of Keras through tf2onnx, or of PyTorch.
 
-Read by the wire format of Caffe's files (docs/decisions/0013-libraries-for-foreign-files.md). The graph is not run, and
-graph.py alone reads it. Numbers may lie in files beside the model, where PyTorch's newer exporter puts them.
+Numbers may lie in files beside the model, where PyTorch's newer exporter puts them; graph.py reads the nodes.
 """
 
 import math
@@ -9,22 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from torch import Tensor
 
 from verydeep.errors import ModelError
 from verydeep.files.disk import mapped
 from verydeep.weights import keras, torchvision
-from verydeep.weights.graph import GRAPH, INITIALISER, told_by
+from verydeep.weights.graph import KINDS, Field, graph_of, told_by
 from verydeep.weights.shapes import Found, parameters, rename, unrepeated
-from verydeep.weights.wire import array, budget, last_text, message, numbers
+from verydeep.weights.wire import Parts, array, budget, last_text, message, numbers
 
 PRODUCER = 2  # of the model
-DIMS, TYPE, FLOATS, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 8, 9, 10, 13, 14  # of a tensor
-KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}
-PLACES = {"<f4": {RAW, FLOATS}, "<f2": {RAW}, "<f8": {RAW, DOUBLES}}  # where numbers of a kind may lie in a tensor
+# where numbers of a kind may lie in a tensor
+PLACES = {"<f4": {Field.RAW, Field.FLOATS}, "<f2": {Field.RAW}, "<f8": {Field.RAW, Field.DOUBLES}}
 LAYERS = {"conv": "conv", "bn": "batchnorm", "fc": "dense"}  # as the zoo calls them
 NORM = {"weight": "gamma", "bias": "beta"}
 # functional_1/block1_conv1_1/convolution/ReadVariableOp:0 is a kernel; Squeeze:0 or BiasAdd/ReadVariableOp:0 its bias
@@ -45,12 +42,13 @@ def zoo(net: str, batch_norm: bool) -> dict[str, str]:
 
 
 def read(path: Path) -> Found:
-    model = mapped(path)
-    found, told = by_names(unrepeated(initialisers(model, Beside(path)))), told_by(model)
+    left, beside = budget(), Beside(path)
+    graph, tensors = graph_of(mapped(path), left)
+    found, told = by_names(unrepeated(initialisers(tensors, left, beside))), told_by(graph, tensors, left)
     outputs = len(found.tensors.get("fc8.bias", ()))
     strange = (node for node in told.strange if (node, outputs) != ("node Sigmoid", 1))
-    left = (*(name for name in found.left if name not in told.used), *strange)
-    return found._replace(left=left, expects=told.expects, before=told.before)
+    other = (*(name for name in found.left if name not in told.used), *strange)
+    return found._replace(left=other, expects=told.expects, before=told.before)
 
 
 def by_names(found: dict[str, Tensor]) -> Found:
@@ -76,22 +74,20 @@ class Beside:
 
     def __init__(self, model: Path) -> None:
         self.model = model
-        # The model may be a link itself, as in the caches of hubs.
-        self.homes = (model.parent.resolve(), model.resolve().parent)
+        self.homes = (model.parent.resolve(), model.resolve().parent)  # it may be a link, as in the caches of hubs
         self.sizes: dict[tuple[int, int], int] = {}  # by what they are on the disk, whatever they are called
         self.taken = 0
 
     def numbers(self, said: Mapping[str, str], size: int) -> memoryview:
         """The bytes of a tensor, `size` where no length is said. Raises ValueError and ModelError."""
-        location = said.get("location", "")
+        location, spans = said.get("location", ""), (said.get("offset", "0"), said.get("length", str(size)))
         place = self.place(location)
-        spans = said.get("offset", "0"), said.get("length", str(size))
         if not all(re.fullmatch("[0-9]{1,40}", span) for span in spans):
             raise ValueError(f"{' and '.join(map(repr, spans))[:60]} where numbers of bytes were expected")
         disk, data, (first, length) = place.stat(), mapped(place), map(int, spans)
         if first + length > len(data):
-            taken = f"bytes {first:,} to {first + length:,} of {location:.60}"
-            raise ValueError(f"its numbers lie in {taken}, which has only {len(data):,}; fetch that file again")
+            which = f"bytes {first:,} to {first + length:,} of {location:.60}"
+            raise ValueError(f"its numbers lie in {which}, which has only {len(data):,}; fetch that file again")
         self.sizes[disk.st_dev, disk.st_ino] = len(data)
         self.taken += length
         if self.taken > sum(self.sizes.values()) + SHARED:
@@ -100,40 +96,30 @@ class Beside:
 
     def place(self, location: str) -> Path:
         """A file below the folder of the model, also after links are followed."""
-        path = PurePosixPath(location)
-        if not location or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"its numbers lie in {location[:60] or 'no file'}, expected a path below its folder")
-        places = [(home / path).resolve() for home in self.homes]
+        places = [(home / location).resolve() for home in self.homes]
         there = next((place for place in places if place.exists()), places[0])
-        if not any(there.is_relative_to(home) for home in self.homes):
-            raise ValueError(f"its numbers lie in {location[:60]}, a link that leads out of its folder")
+        if location.startswith("/") or not any(home in there.parents for home in self.homes):
+            raise ValueError(f"its numbers lie in {location[:60] or 'no file'}, expected a file below its folder")
         if not there.exists():
-            raise ModelError(
-                f"{self.model} keeps its numbers in another file, which is missing; put {location!r:.200} beside it"
-            )
-        if there.samefile(self.model):
-            raise ValueError(f"its numbers lie in {location[:60]}, which is the model itself")
+            lacks = "keeps its numbers in another file, which is missing"
+            raise ModelError(f"{self.model} {lacks}; put {location!r:.200} beside it")
         return there
 
 
-def initialisers(model: memoryview, beside: Beside) -> Iterator[tuple[str, Tensor]]:
-    """(name, float32 tensor) of the float tensors of the graph. Raises ValueError."""
-    left = budget()
-    for graph in message(model, left)[GRAPH]:
-        for tensor in (message(one, left) for one in message(graph, left)[INITIALISER]):
-            if kind := KINDS.get((tensor[TYPE] or [0])[-1]):
-                name, dims = last_text(tensor[NAME]), numbers(tensor[DIMS])
-                yield name, array(bytes_in(name, tensor, kind, dims, left, beside), kind, dims)
+def initialisers(tensors: list[Parts], left: Iterator[int], beside: Beside) -> Iterator[tuple[str, Tensor]]:
+    """(name, float32 tensor) of the float tensors of a graph. Raises ValueError."""
+    for tensor in tensors:
+        if kind := KINDS.get((tensor[Field.TYPE] or [0])[-1]):
+            name, dims = last_text(tensor[Field.NAME]), numbers(tensor[Field.DIMS])
+            yield name, array(bytes_in(name, tensor, kind, dims, left, beside), kind, dims)
 
 
-def bytes_in(
-    name: str, tensor: dict[int, list[Any]], kind: str, dims: list[int], left: Iterator[int], beside: Beside
-) -> memoryview:
+def bytes_in(name: str, tensor: Parts, kind: str, dims: list[int], left: Iterator[int], beside: Beside) -> memoryview:
     """The bytes of a tensor, in one piece in the model or in another file."""
-    inside = [(place, data) for place in (RAW, FLOATS, DOUBLES) for data in tensor[place]]
-    elsewhere = (tensor[LOCATION] or [0])[-1]
+    inside = [(place, data) for place in (Field.RAW, Field.FLOATS, Field.DOUBLES) for data in tensor[place]]
+    elsewhere = (tensor[Field.LOCATION] or [0])[-1]
     if elsewhere == 1 and not inside:
-        entries = (message(entry, left) for entry in tensor[EXTERNAL])
+        entries = (message(entry, left) for entry in tensor[Field.EXTERNAL])
         said = unrepeated({(last_text(entry[1]), last_text(entry[2], 1000)) for entry in entries})
         return beside.numbers(said, math.prod(dims) * int(kind[2]))
     if elsewhere != 0 or len(inside) != 1 or inside[0][0] not in PLACES[kind]:
@@ -144,8 +130,6 @@ def bytes_in(
 
 def names_in(model: memoryview) -> set[str]:
     """The names of the initialisers of a model, none of a damaged one; their numbers are not touched."""
-    left = budget()
     with suppress(ValueError, TypeError):
-        tensors = [one for graph in message(model, left)[GRAPH] for one in message(graph, left)[INITIALISER]]
-        return {last_text(message(one, left)[NAME]) for one in tensors}
+        return {last_text(tensor[Field.NAME]) for tensor in graph_of(model, budget())[1]}
     return set()

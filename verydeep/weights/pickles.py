@@ -1,8 +1,7 @@
 """Pickles, walked through and never run: what one would import or call becomes an inert `Named`.
 
-pickletools decodes the opcodes and tells what each takes from the stack; here that becomes plain values. So a file may
-name any class, and none is looked up, let alone called. Nothing is copied that a file may name again, so that the work
-grows with the steps only (docs/decisions/0017-what-people-bring.md).
+pickletools tells what each opcode takes from the stack. Nothing is copied that a file may name again, so that the
+work grows with the steps only (docs/decisions/0017-what-people-bring.md).
 """
 
 import pickletools

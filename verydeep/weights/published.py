@@ -1,7 +1,4 @@
-"""What the verb `weights` does: published nets listed and fetched, any model converted and shown.
-
-Each returns plain values, which a function `..._text` says in words.
-"""
+"""The verb `weights`: plain values, which functions `..._text` say in words."""
 
 import math
 import sys
@@ -37,7 +34,7 @@ def listing_of(e: Entry) -> dict[str, Any]:
     return {
         "name": e.name, "net": e.net, "batch_norm": e.batch_norm, "origin": e.origin, "eats": e.expects,
         "file": str(e.path), "bytes": e.size, "bytes_exact": e.bytes is not None,
-        "at_hand": e.path.is_file() and e.fits(e.path.stat().st_size),
+        "at_hand": e.here,
         "licences": [one._asdict() for one in e.licences], "errors": [one._asdict() for one in e.errors],
         "checksums": {kind: asdict(one) for kind, one in e.checksums.items()},
         "urls": [asdict(one) for one in e.urls],
@@ -55,10 +52,7 @@ def list_text(records: list[dict[str, Any]]) -> str:
         net, licence = e.net + " + batch norm" * e.batch_norm, ", or ".join(one.says for one in e.licences)
         rows.append((e.name, net, f"{e.size / 2**20:.0f}", there, e.expects, first, licence, e.origin))
         rows += [("", "", "", "", "", one, "", "") for one in more]
-    note = (
-        "Checksums and addresses are their sources' (--json names them); "
-        "only those of oxford-d-convolutions were checked by fetching."
-    )
+    note = "Checksums are their sources' (--json names them); only oxford-d-convolutions was checked by fetching."
     return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
 
 

@@ -17,11 +17,11 @@ from verydeep.paper import STRIDE
 from verydeep.shape import Pooling
 from verydeep.weights import caffe, checkpoint, keras, matconvnet, onnx
 from verydeep.weights.catalogue import Entry, published_as
-from verydeep.weights.classes import classes_beside, classes_told, names_for, pair
-from verydeep.weights.descent import Said, said_of
+from verydeep.weights.classes import classes_beside, classes_told, imagenets_classes, names_for, pair
+from verydeep.weights.descent import said_of
 from verydeep.weights.inputs import Colours, ContractWarning, Input
 from verydeep.weights.recognise import OWN, Layout, recognise
-from verydeep.weights.shapes import FC, Found, counters, describe, reading, shown, without_fc
+from verydeep.weights.shapes import FC, Found, describe, reading, shown, with_counters, without_fc
 from verydeep.words import several
 
 READERS: dict[str, tuple[Callable[..., Found], str]] = {
@@ -100,12 +100,10 @@ def with_fc(found: Net, path: Path | str) -> Classifier:
     """Raises ModelError for convolutions alone."""
     if isinstance(found, Classifier):
         return found
+    what = f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8"
     but = f" but {shown(found.left[:3])}" if found.left else ""
-    raise ModelError(
-        f"{path} holds the convolutions of net {found.net}, no fc6, fc7 and fc8{but}; "
-        "random FC layers classify nothing; 'verydeep train DATA --from FILE' starts from the convolutions, "
-        "in Python verydeep.weights.read.read_features reads them"
-    )
+    how = "'verydeep train DATA --from FILE' starts from them, in Python verydeep.weights.read.read_features reads them"
+    raise ModelError(f"{what}{but}; {how}")
 
 
 def read_features(
@@ -115,7 +113,7 @@ def read_features(
     path = Path(path)
     found, layout = take(path)
     said = said_of(path, found, layout, expects, published_as(path), origin, licence)
-    return features_of(path, without_fc(found.tensors), found.left, said)[1]
+    return features_of(path, found._replace(tensors=without_fc(found.tensors)), *said)[1]
 
 
 def open_foreign(
@@ -142,7 +140,8 @@ def open_foreign(
     if single := has_fc and len(tensors["fc8.bias"]) == 1:  # sigmoid(z) is the second of softmax([0, z])
         tensors = tensors | {n: torch.cat([torch.zeros_like(tensors[n]), tensors[n]]) for n in FC8}
         understood.append("its one output is a sigmoid's, the second of two classes")
-    net, features = features_of(path, tensors, () if has_fc else left, said)
+    found = found._replace(tensors=tensors, left=() if has_fc else left)
+    net, features = features_of(path, found, *said)
     where, told = classes_told(found, net.classes, single) if has_fc and classes is None else ("", ())
     if where:
         understood.append(f"its classes are those of its {where}")
@@ -150,28 +149,28 @@ def open_foreign(
         warnings.warn(f"{path}: {'; '.join(understood)}", ContractWarning, stacklevel=4)
     if not has_fc:
         return features
-    names = told or said.classes or names_for(path, net.classes) if classes is None else pair(tuple(classes), single)
+    usual = imagenets_classes() if known and known.head else ()
+    names = told or usual or names_for(path, net.classes) if classes is None else pair(tuple(classes), single)
     if len(names) != net.classes:
-        raise ModelError(
-            f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given for them"
-        )
-    return features.within(names, net.crop, net.fc_width, said.scales)
+        raise ModelError(f"{path} has {several(net.classes, 'classes')}, {several(len(names), 'names')} were given")
+    return features.within(names, net.crop, net.fc_width, known.scales if known else None)
 
 
-def features_of(path: Path, tensors: dict[str, Tensor], left: tuple[str, ...], said: Said) -> tuple[VGG, Features]:
+def features_of(path: Path, found: Found, its: Input, origin: str, licence: str) -> tuple[VGG, Features]:
     """The net of these tensors, on the meta device, and they with what is said of them. Raises ModelError."""
+    tensors = found.tensors
     with reading(path, "a VGG"):
-        net = describe(tensors, said.pooling)
-    if said.expects.order == "BGR":  # the same numbers in another place
+        net = describe(tensors, found.pooling)
+    if its.order == "BGR":  # the same numbers in another place
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
-    mean, std = said.expects.rgb()
+    mean, std = its.rgb()
     if min(std) < 0:  # a colour turned upside down before the net
         signs = torch.tensor(std).sign().view(1, 3, 1, 1)
         tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"] * signs}
         std = abs(std[0]), abs(std[1]), abs(std[2])
     return net, Features(
-        tensors | counters(tensors), net.name, net.base_width, net.batch_norm, said.pooling, mean, std, said.origin,
-        said.licence, left,
+        with_counters(tensors), net.name, net.base_width, net.batch_norm, found.pooling, mean, std, origin, licence,
+        found.left,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from verydeep.files.disk import mapped, open_regular
 from verydeep.files.matlab import is_mat
 from verydeep.files.tensors import check_header
 from verydeep.net.classifier import METADATA
-from verydeep.shape import Pooling
 from verydeep.weights import caffe, onnx, torch_file
 from verydeep.weights.graph import GRAPH
 from verydeep.weights.inputs import USUAL
@@ -34,10 +33,6 @@ class Layout(NamedTuple):
         """The usual input of such nets."""
         return USUAL.get(self.form) or USUAL.get(self.origin, "rgb-01-std")
 
-    @property
-    def pooling(self) -> Pooling:
-        return "up" if self.origin in ("caffe", "matconvnet") else "down"
-
 
 OWN = Layout("verydeep", "safetensors")
 # What is known and not read: (how it begins, a member of its archive, what it is)
@@ -51,15 +46,14 @@ OTHERS = (
 
 def recognise(path: Path) -> Layout:
     """The layout of a file. Raises ModelError for one of none of these."""
-    if (layout := layout_of(path)) is None:
-        if path.is_file() and not path.stat().st_size:
-            raise ModelError(f"{path} is empty; fetch or write it again")
-        raise ModelError(
-            f"{path} is {unread(path) or 'no file that can be read'}; expected a model of verydeep, a .caffemodel, a "
-            "MatConvNet .mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth, .ckpt or .safetensors of PyTorch, or "
-            "an .onnx"
-        )
-    return layout
+    if layout := layout_of(path):
+        return layout
+    if path.is_file() and not path.stat().st_size:
+        raise ModelError(f"{path} is empty; fetch or write it again")
+    raise ModelError(
+        f"{path} is {unread(path) or 'no file that can be read'}; expected a model of verydeep, a .caffemodel, a Mat"
+        "ConvNet .mat (-v7), a Keras .h5, .weights.h5 or .keras, a .pth, .ckpt or .safetensors of PyTorch, or an .onnx"
+    )
 
 
 def unread(path: Path) -> str:

@@ -37,7 +37,7 @@ class Found(NamedTuple):
     left: tuple[str, ...] = ()  # what the file holds beside the layers of a VGG
     mean: tuple[float, ...] | None = None  # in the file's order of colours, 0-255, where the file tells
     classes: Classes = ()  # where the file tells
-    pooling: Pooling | None = None  # where the file tells
+    pooling: Pooling = "down"  # Caffe rounds up
     inside: str = ""  # where in the file the net was found
     expects: Input | None = None  # where layers before the net say it
     before: str = ""  # what is before the net and not understood
@@ -145,10 +145,19 @@ def describe(tensors: Mapping[str, Tensor], pooling: Pooling = "up") -> VGG:
     return net
 
 
-def counters(tensors: Iterable[str]) -> dict[str, Tensor]:
-    """Of each batch norm; files of before 2018 lack them, and evaluation does not use them."""
+def by_theirs(tensors: Mapping[str, Tensor], names: Names) -> tuple[VGG, dict[str, Tensor]]:
+    """The net of our tensors, on the meta device, and they by their names in a file. Raises ValueError."""
+    net = describe(tensors)
+    there = names(net.name, net.batch_norm)
+    if net.batch_norm and "bn1_1.weight" not in there:
+        raise ValueError("VGGs of this layout have no batch norm")
+    return net, {theirs: tensors[ours] for ours, theirs in there.items() if ours in tensors}
+
+
+def with_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One for each batch norm; files of before 2018 lack them, and evaluation does not use them."""
     norms = [n.removesuffix("running_var") for n in tensors if n.endswith("running_var")]
-    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
+    return tensors | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -1,7 +1,6 @@
-"""What PyTorch's files hold: the values of a `.pth` of any kind, or the tensors of safetensors; checkpoint.py chooses.
+"""What PyTorch's files hold, of which checkpoint.py chooses: the values of a `.pth` of any kind, or safetensors.
 
-A `.pth` file holds a pickle, which may run anything, so it is walked through by pickles.py and never loaded. It
-describes tensors, whose numbers are read from where they lie.
+The pickle of a `.pth` is walked through, never loaded; the numbers of its tensors are read where they lie.
 """
 
 import io
@@ -49,10 +48,8 @@ class Storage(NamedTuple):
 
 def contents_of(path: Path) -> Any:
     """The values of a file, its float tensors as Pieces. Raises OSError, ValueError, and what damage brings about."""
-    with open_regular(path) as f:
-        start = f.read(64)
-    if start[8:9] != b"{":
-        return pickled(path, mapped(path))
+    if bytes((data := mapped(path))[8:9]) != b"{":
+        return pickled(path, data)
     check_header(path)
     with safetensors.safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dict
@@ -77,10 +74,6 @@ def pickled(path: Path, data: memoryview) -> Any:
         name = re.split("[ .]", kind.name)[-1].removesuffix("Storage")
         return storages.setdefault(key, Storage(STORAGES.get(name, name), count, []))
 
-    makers: dict[str, Callable[..., Any]] = {"torch._utils _rebuild_tensor_v2": piece}
-    for name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
-        makers[f"torch._utils {name}"] = lambda tensor, *_: tensor
-    makers["torch._tensor _rebuild_from_type_v2"] = lambda function, _, args, *__: called(function, args, makers)
     if bytes(data[:4]) == ZIP:
         members = members_of(path, data)
         pickles = [name for name in members if name.endswith("data.pkl")]
@@ -89,12 +82,12 @@ def pickled(path: Path, data: memoryview) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
             raise Unlike("its numbers are big-endian")
-        found = walked(io.BytesIO(members[pickles[0]]), makers, stored, steps)
+        found = walked(io.BytesIO(members[pickles[0]]), MAKERS, stored, steps)
         for key, storage in storages.items():
             storage.data[:] = [members[f"{folder}data/{key}"]]
         return found
     stream = io.BytesIO(data[:LONGEST_PICKLE])
-    *_, found, keys = (walked(stream, makers, stored, steps) for _ in range(LEGACY_PICKLES))
+    *_, found, keys = (walked(stream, MAKERS, stored, steps) for _ in range(LEGACY_PICKLES))
     at = stream.tell()
     for storage in (storages[key] for key in keys):  # a count of eight bytes, then as many numbers
         end = at + 8 + storage.size * WIDTHS.get(storage.kind, 1)
@@ -112,7 +105,8 @@ def members_of(path: Path, data: memoryview) -> dict[str, memoryview]:
             head = data[m.header_offset : m.header_offset + 30]
             begin = m.header_offset + 30 + sum(int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
             if m.compress_type or begin + m.file_size > len(data):
-                raise Unlike(f"its members are compressed; {SAVE}") if m.compress_type else ValueError("it is cut off")
+                compressed = Unlike("its members are compressed; save the weights anew, as the toolkit writes them")
+                raise compressed if m.compress_type else ValueError("it is cut off")
             found[m.filename] = data[begin : begin + m.file_size]
     return found
 
@@ -134,6 +128,15 @@ def piece(storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[i
         return floats.as_strided(shape, stride).to(torch.float32, copy=True).contiguous()
 
     return Piece(tuple(shape), (id(storage), offset, tuple(shape), tuple(stride)), load)
+
+
+# What a pickle calls, and what is made instead
+MAKERS: dict[str, Callable[..., Any]] = {
+    "torch._utils _rebuild_tensor_v2": piece,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils _rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._tensor _rebuild_from_type_v2": lambda function, _, args, *__: called(function, args, MAKERS),
+}
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:

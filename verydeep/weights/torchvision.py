@@ -1,7 +1,6 @@
 """torchvision's names and timm's: features.N, by place in a Sequential; A, B, D, E, also with batch norm.
 
-torchvision has classifier.N behind them, timm pre_logits.fc1 and fc2, which are convolutions, and head.fc. Others put
-a prefix before them, call the Sequential something else, or name layers as Caffe does.
+Others put a prefix before them, call the Sequential something else, or name layers as Caffe does.
 """
 
 import re
@@ -16,7 +15,7 @@ from torch import Tensor
 from verydeep.data.naming import natural
 from verydeep.net.vgg import as_kernel, column
 from verydeep.weights import shapes, torch_file
-from verydeep.weights.shapes import FC, NORM, Found, Names, Unlike, flat, matched, without_fc
+from verydeep.weights.shapes import FC, NORM, Found, Unlike, by_theirs, flat, matched, with_counters, without_fc
 
 HEAD = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}  # a ReLU and dropout between each
 TIMM = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
@@ -132,6 +131,10 @@ def taken_from(found: Mapping[str, Any], net: Candidate) -> Found:
     return Found(without_fc(taken), (*net.left, *weights), inside=net.key)
 
 
+def theirs(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return with_counters(by_theirs(tensors, names)[1])
+
+
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict of our tensors, for net.load_state_dict of torchvision. Raises OSError."""
     torch_file.write(theirs(tensors), path)
@@ -139,14 +142,8 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def write_timm(tensors: Mapping[str, Tensor], path: Path) -> None:
     """A state dict of our tensors, FC layers as kernels of crop / 32 and of 1. Raises OSError."""
-    found, net = theirs(tensors, timm_names), shapes.describe(tensors)
+    net, found = by_theirs(tensors, timm_names)
     for fc, side in (("fc6", net.map), ("fc7", 1)):
         if (name := f"{TIMM[fc]}.weight") in found:
             found[name] = as_kernel(found[name], side)
-    torch_file.write(found, path)
-
-
-def theirs(tensors: Mapping[str, Tensor], names: Names = names) -> dict[str, Tensor]:
-    net = shapes.describe(tensors)
-    found = {there: tensors[here] for here, there in names(net.name, net.batch_norm).items() if here in tensors}
-    return found | shapes.counters(found)
+    torch_file.write(with_counters(found), path)

@@ -40,14 +40,16 @@ def verify_model(source: str) -> dict[str, Any]:
     try:
         tensors, known = values_in(file, layout, known, key)
         checks += judgements(tensors, known)
-        checks += tested_in(file.with_name("run.json")) if own else []
+        # What the test of a run said: weights that are not random may still have learnt nothing of use.
+        run = file.with_name("run.json")
+        if verdict := read_sealed(run).get("verdict") if own and run.is_file() else None:
+            checks.append(("tested", verdict["learnt"], verdict["words"]))
     except ModelError as e:
         if whole is not False:
             raise
         checks.append(("finite", None, f"not judged: {e}"))
-    good = all(ok is not False for _, ok, _ in checks)
     records = [{"check": check, "ok": ok, "words": words} for check, ok, words in checks]
-    return {"model": source, "published": known, "good": good, "checks": records}
+    return {"model": source, "published": known, "good": all(r["ok"] is not False for r in records), "checks": records}
 
 
 def values_in(file: Path, layout: Layout | None, known: str | None, key: str) -> tuple[dict[str, Tensor], str | None]:
@@ -81,12 +83,6 @@ def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str,
     return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
 
 
-def tested_in(run: Path) -> list[tuple[str, bool | None, str]]:
-    """What the test of a run said of its net: weights that are not random may still have learnt nothing of use."""
-    verdict = read_sealed(run).get("verdict") if run.is_file() else None
-    return [("tested", verdict["learnt"], verdict["words"])] if verdict else []
-
-
 def wholeness(
     file: str, sums: dict[str, str], namesake: Entry | None, known: str | None, sealed: bool
 ) -> tuple[bool | None, str]:
@@ -94,20 +90,17 @@ def wholeness(
     again = "it is damaged or another file; fetch it again, or rename it"
     if namesake and known != namesake.name:
         kind = str(namesake.strongest)
-        return False, (
-            f"its name is that of {namesake.name}, whose {SUMS[kind]} is {namesake.checksums[kind].value}, "
-            f"and its own is {sums[kind]}: {again}"
-        )
+        whose_is = f"{namesake.name}, whose {SUMS[kind]} is {namesake.checksums[kind].value}"
+        return False, f"its name is that of {whose_is}, and its own is {sums[kind]}: {again}"
     if sealed:
         return True, "contract and tensors match the SHA-256 they carry"
     if known:
         return True, f"its {SUMS[str(catalogue()[known].strongest)]} is that of {known}"
     if not (m := HASHED.search(file)):
         return None, "it carries no checksum and is none of the catalogue's; it could be read, and every layer is there"
-    kind, digits = SUMS["sha256_prefix"], sums["sha256_prefix"]
-    if digits == m[1]:
-        return True, f"its {kind} is that in its name"
-    return False, f"its name ends in {m[1]}, as torchvision's end in their {kind}, and its own is {digits}: {again}"
+    if (digits := sums["sha256_prefix"]) == m[1]:
+        return True, f"its {SUMS['sha256_prefix']} is that in its name"
+    return False, f"its name ends in {m[1]}, as torchvision's end in their SHA-256, and its own is {digits}: {again}"
 
 
 def verify_text(r: dict[str, Any]) -> str:

@@ -1,7 +1,4 @@
-"""The wire format of protocol buffers, which Caffe and ONNX files are written in: numbered fields, nothing more.
-
-Generated code copies everything, and small files become much memory; these files need seven kinds of message.
-"""
+"""The wire format of protocol buffers, in which Caffe and ONNX files are written: numbered fields, nothing more."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,6 +11,7 @@ from torch import Tensor, from_numpy
 MOST_FIELDS = 200_000  # of a whole file; VGG-19 has some 2,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Part: TypeAlias = bytes | memoryview
+Parts: TypeAlias = dict[int, list[Any]]  # the values of a message by their number
 
 
 def budget() -> Iterator[int]:
@@ -42,8 +40,7 @@ def fields(data: memoryview, left: Iterator[int]) -> Iterator[tuple[int, Any]]:
         i += length
 
 
-def message(data: memoryview, left: Iterator[int]) -> dict[int, list[Any]]:
-    """All values of a message by their number."""
+def message(data: memoryview, left: Iterator[int]) -> Parts:
     found = defaultdict(list)
     for number, value in fields(data, left):
         found[number].append(value)
@@ -107,10 +104,6 @@ def encoded(number: int) -> bytes:
         out.append(number & 127 | 128)
         number >>= 7
     return bytes([*out, number])
-
-
-def number_field(number: int, value: int) -> bytes:
-    return encoded(number << 3 | VARINT) + encoded(value)
 
 
 def bytes_field(number: int, *parts: Part) -> list[Part]:

@@ -12,9 +12,7 @@ from verydeep.config import Config
 from verydeep.recipes import recipe_file, recipes
 
 
-@pytest.mark.parametrize(
-    ("recipe", "kind"), [(name, kind) for kind in (Config, BoxConfig) for name in recipes(kind)]
-)
+@pytest.mark.parametrize(("recipe", "kind"), [(name, kind) for kind in (Config, BoxConfig) for name in recipes(kind)])
 @pytest.mark.parametrize("more", [[], ["--epochs", "4"], ["--epochs", "1"]])
 def test_the_command_at_the_head_of_a_recipe_is_understood(
     recipe: str, kind: type[Config], more: list[str], tmp_path: Path

@@ -14,8 +14,10 @@ from verydeep.shape import Shape
 CLASSES = ("blue", "green", "red")
 WORDS = {
     "net": "A", "crop": 32, "scale": 36, "fc_width": 16, "base_width": 4, "batch": 6, "epochs": 2, "dropout": 0.0,
-    "workers": 0, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 3,
+    "workers": 0, "precision": "fp32", "device": "cpu", "threads": 1, "save_every": 3, "input_std": 60.0,
 }  # fmt: skip
+TRAINED = ("batch", "dropout", "workers", "precision", "device", "threads")  # what a start does not bring
+SAME = {name: WORDS[name] for name in TRAINED}
 SHAPE = Shape("A", 3, 32, 8, 2)
 
 
@@ -47,7 +49,8 @@ def make_list(folder, train=8, val=4, test=4, seed=0, boxes=True):
 def net_of(task, said=None, classes=CLASSES, **more):
     """A net that says one thing whatever it sees: of each class (or once) a centre and a size, of its crop."""
     contract = Contract.of(
-        replace(SHAPE, classes=len(classes)), classes, mean=(0.0,) * 3, std=(255.0,) * 3, scales=(36, 36), task=task, **more
+        replace(SHAPE, classes=len(classes)), classes, mean=(0.0,) * 3, std=(255.0,) * 3, scales=(36, 36), task=task,
+        **more,
     )  # fmt: skip
     net = build(contract).eval()
     with torch.no_grad():

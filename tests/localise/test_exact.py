@@ -29,7 +29,7 @@ def looks_at(size, scales, mirror=None, said=SAID, task="PCR", **more):
 
 
 def expected_boxes(size, scale, label, mirrored=False):
-    """By plain arithmetic: every 32 pixels of the rescaled photo a crop of 32, in it the box, in pixels of the photo."""
+    """By plain arithmetic: every 32 pixels of the rescaled photo a crop of 32 with the box in it."""
     height, width = scaled_size(*size, scale)
     shown = min(width, 8 * scale), min(height, 8 * scale)
     left, top = (width - shown[0]) // 2, (height - shown[1]) // 2

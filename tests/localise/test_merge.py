@@ -73,7 +73,7 @@ def test_read_literally_equal_boxes_match_worst():
     assert match(box, box) == 0
     assert match(box, near) < match(box, far)
     assert match_literally(box, box) == 20  # the root of the whole area
-    assert match_literally(box, near) > match_literally(box, box + [9, 9, -9, -9])
+    assert match_literally(box, near) > match_literally(box, np.array([9.0, 9, 11, 11]))
 
 
 def test_two_clusters_stay_two_and_their_ratings_add_up():

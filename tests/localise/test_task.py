@@ -20,13 +20,15 @@ from verydeep.localise.task import box_loss, targets_of, train_boxes, with_boxes
 from verydeep.progress import Progress
 from verydeep.train import loop
 
+WHOLE = Geometry(80, 0, 0, False)
+
 
 def photos_with(*boxes, label=0):
     image = Image.new("RGB", (100, 80))
     return Photos("train", Names.of(["a"]), np.array([label]), lambda id: image, boxes={0: boxes}, in_memory=True)
 
 
-def asked(photos, geometry=Geometry(80, 0, 0, False), **more):
+def asked(photos, geometry=WHOLE, **more):
     config = BoxConfig(net="A", crop=64, scale=80, **more)
     cut = Cut(np.zeros((64, 64, 3), np.uint8), geometry, 80, 100)
     return targets_of(photos, 3, config)(0, cut)

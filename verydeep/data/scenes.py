@@ -18,7 +18,7 @@ from verydeep.data.record import Box, Names, Photos
 
 SIDE, SEED = 96, 2014
 NUMBERS = {"train": 5_000, "val": 1_000, "test": 1_000}
-SHAPES = ((1.0, 1.0), (4 / 3, 1.0), (1.0, 4 / 3), (1.5, 1.0), (1.0, 1.5), (16 / 9, 1.0), (1.0, 16 / 9))  # across, down
+SHAPES = ((1.0, 1.0), (1.2, 1.0), (1.0, 1.2), (4 / 3, 1.0), (1.0, 4 / 3), (1.5, 1.0), (1.0, 1.5))  # across, down
 SCENES = {"fashion-scenes": ((0.5, 0.95), 3), "fashion-placed": ((0.25, 0.95), 1)}  # sizes of the first, most things
 OTHERS = (0.22, 0.4)  # sizes of the others; all are of the longer side, in smallest sides of the photo
 FAINT, MOST_COVERED = 24, 0.1  # grey level of a thing's edge; share of a box that another may cover

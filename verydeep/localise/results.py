@@ -24,7 +24,7 @@ def evaluate_any(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The records of box nets, each alone and several together, and of nets of classes those of their class maps."""
     tasks = {model: load(model).contract.task for model in models}
-    boxes = [model for model in models if tasks[model] != "classes"]
+    boxes = [model for model in tasks if tasks[model] != "classes"]
     what = classifier_of(boxes[0], classifier) if boxes else ""
     groups = [[m] for m in boxes] + [boxes] * (len(boxes) > 1)
     found = [
@@ -32,7 +32,7 @@ def evaluate_any(
         for g in groups
     ]
     scale = scales[0] if isinstance(scales, tuple) else None
-    maps = [m for m in models if tasks[m] == "classes" and ranks.first]
+    maps = [m for m in tasks if tasks[m] == "classes" and ranks.first]
     return found + [evaluate_maps(m, data, split, settings, scale=scale, limit=limit, download=download) for m in maps]
 
 

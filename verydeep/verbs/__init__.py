@@ -118,10 +118,10 @@ class Trains(Verb):
     def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:
         """own: its own fields; words: those of the configuration; layers: recipe, from, files. Raises ConfigError."""
         recipe, start, files = layers.get("recipe"), layers.get("from"), layers.get("files", ())
-        if start and "init_from" in words:
-            raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
         if refused := next((name for name in cls.REFUSED if name in words), None):
             raise ConfigError(f"{refused}: {cls.REFUSED[refused]}")
+        if start and "init_from" in words:
+            raise ConfigError("from and init_from: a net starts from one model, and both name it; give one of them")
         run = Path(own["out"], *["fold-1"] * bool(own.get("folds"))) if "out" in own else None
         seen = {name: own[name] for name in ("data", "time", "folds", "download") if name in own and cls.STARTS}
         if "time" in own and recipe != AUTO:

@@ -1,0 +1,216 @@
+"""`localise train | evaluate | predict` as people meet them: numbers, lists, COCO, pictures, the page, and refusals."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from boxed import CLASSES, SAME, WORDS, make_list
+from PIL import Image
+
+import verydeep
+from verydeep.cli import main
+from verydeep.data.photo import from_file
+from verydeep.data.source import open_data
+from verydeep.localise.boxes import iou
+
+FLAGS = [f"--{name}={value}" for name, value in (SAME | {"lr": 0.01, "epochs": 6}).items()]
+
+
+def run(*words):
+    return main(list(map(str, words)))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Photos with boxes, a net of classes, and a net of boxes that was trained and tested by one command."""
+    root = tmp_path_factory.mktemp("world")
+    data = str(make_list(root / "photos", train=20))
+    verydeep.train(data, out=root / "what", **WORDS | {"epochs": 6, "lr": 0.02})
+    assert run("localise", "train", data, "--out", root / "where", "--classifier", root / "what", *FLAGS) == 0
+    return root, data
+
+
+def record_of(capsys, *words):
+    capsys.readouterr()
+    assert run(*words, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_record_counts_what_its_rows_say(world, capsys):
+    root, data = world
+    found = record_of(capsys, "localise", "evaluate", root / "where", data)
+    [r] = found["results"]
+    assert (r["photos"], r["split"], r["chosen_on"]) == (12, "test", "val")
+    assert (r["task"], r["classes"]) == (["PCR"], list(CLASSES))
+    ious = np.array([row["iou"] for row in r["rows"]])
+    assert [r["errors"]["net"][c] for c in ("given", "dense", "top1", "top5")] == (ious <= 0.5).sum(0).tolist()
+    assert r["curve"]["top5"] == [int((ious[:, 3] <= at).sum()) for at in r["curve"]["iou"]]
+    assert (r["curve"]["iou"][0], r["curve"]["iou"][-1]) == (0.3, 0.9)
+    assert r["tried"]["top5"][r["tried"]["threshold"].index(r["threshold"])] == min(r["tried"]["top5"])
+    assert r["classifier_sha256"] == verydeep.load(root / "what").contract.sha256
+    assert r["errors"]["net"]["top5"] >= r["class_errors"]["top5"]
+    assert (root / "where" / "localisation.html").exists()
+
+
+def test_the_mean_box_and_the_whole_photo_by_hand(world, capsys):
+    root, data = world
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", data)["results"]
+    opened = open_data(data)
+
+    def relative(split):
+        photos = opened.split(split)
+        sizes = [photos.open(i).size * 2 for i in range(len(photos))]
+        return np.array([np.array(photos.boxes[i][0][0]) / sizes[i] for i in range(len(photos))])
+
+    mean = relative("val").mean(0)
+    assert r["mean_box"] == pytest.approx(mean.tolist())
+    test = relative("test")
+    assert r["errors"]["mean box"]["given"] == sum(iou(box, mean) <= 0.5 for box in test)
+    assert r["errors"]["whole photo"]["given"] == sum(iou(box, np.array([0, 0, 1, 1.0])) <= 0.5 for box in test)
+
+
+def test_predict_says_what_and_where_in_every_form(world, capsys, tmp_path):
+    root, _ = world
+    photos = [root / "photos" / "test" / f"{i:02d}.png" for i in range(3)]
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no photo")
+    capsys.readouterr()
+    words = ("localise", "predict", root / "where", *photos, bad)
+    assert run(*words, "--json", "--top", 2, "--coco", tmp_path / "a.json", "--draw", tmp_path / "drawn") == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["photo"] for row in rows] == [*map(str, photos), str(bad)]
+    assert "is not a JPEG" in rows[3]["error"]
+    for row, photo in zip(rows[:3], photos, strict=True):
+        with Image.open(photo) as image:
+            width, height = image.size
+        assert [p["probability"] for p in row["places"]] != []
+        for place in row["places"]:
+            x0, y0, x1, y1 = place["box"]
+            assert (0 <= x0 <= x1 <= width, 0 <= y0 <= y1 <= height, place["name"] in CLASSES) == (True, True, True)
+    coco = json.loads((tmp_path / "a.json").read_text())
+    names = {c["id"]: c["name"] for c in coco["categories"]}
+    assert [i["file_name"] for i in coco["images"]] == list(map(str, photos))
+    for place, entry in zip([p for row in rows[:3] for p in row["places"]], coco["annotations"], strict=True):
+        x, y, w, h = entry["bbox"]
+        assert [x, y, x + w, y + h] == pytest.approx(place["box"], abs=0.11)
+        assert (names[entry["category_id"]], entry["score"]) == (place["name"], place["probability"])
+    for photo in photos:
+        before, after = (np.asarray(from_file(p)) for p in (photo, tmp_path / "drawn" / photo.name))
+        assert (before.shape == after.shape, (before != after).any()) == (True, True)
+    assert run(*words, "--csv") == 1
+    table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["class"] for row in table[:3]] == [row["places"][0]["name"] for row in rows[:3]]
+    assert run(*words) == 1
+    assert " % at " in capsys.readouterr().out
+
+
+def test_several_nets_are_tested_alone_and_together(world, capsys, tmp_path):
+    root, data = world
+    shutil.copytree(root / "where", tmp_path / "again")
+    words = ("localise", "evaluate", root / "where", tmp_path / "again", data, "--scales", "several")
+    alone, twice, both = record_of(capsys, *words)["results"]
+    assert alone["errors"] == twice["errors"] == both["errors"]
+    assert len(both["models"]) == 2
+    assert alone["scales"] == [[32, 36, 41]]
+
+
+@pytest.mark.parametrize("merge", ["literal", "nms"])
+def test_other_ways_to_merge(world, capsys, merge):
+    root, data = world
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", data, "--merge", merge)["results"]
+    assert (r["merge"], r["photos"]) == (merge, 12)
+
+
+def test_a_net_of_classes_is_tested_by_its_class_map(world, capsys):
+    root, data = world
+    [r] = record_of(capsys, "localise", "evaluate", root / "what", data, "--scales", "72")["results"]
+    assert (r["photos"], r["scale"], r["chosen_on"]) == (12, 72, "val")
+    assert 0 <= r["max_box_acc_chosen"] <= r["max_box_acc"] <= 100
+    assert run("localise", "evaluate", root / "what", data) == 0
+    assert "MaxBoxAccV2" in capsys.readouterr().out
+
+
+def test_shards_give_the_same_numbers(world, capsys, tmp_path):
+    root, data = world
+    assert run("pack", data, "--out", tmp_path / "photos-%02d.tar") == 0
+    [a] = record_of(capsys, "localise", "evaluate", root / "where", data)["results"]
+    [b] = record_of(capsys, "localise", "evaluate", root / "where", tmp_path / "photos-*.tar")["results"]
+    assert (a["errors"], a["rows"]) == (b["errors"], b["rows"])
+
+
+def test_two_ranks_count_what_one_does(world, capsys, tmp_path):
+    root, data = world
+    [alone] = record_of(capsys, "localise", "evaluate", root / "where", data, "--batch", 5)["results"]
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "verydeep"]
+    words += ["localise", "evaluate", str(root / "where"), data, "--batch", "5", "--json"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [together] = json.loads(done.stdout.splitlines()[-1])["results"]
+    assert all(together[name] == alone[name] for name in ("errors", "rows", "threshold"))
+
+
+def test_a_split_that_was_drawn_keeps_its_boxes(tmp_path, capsys):
+    data = make_list(tmp_path / "photos")
+    rows = list(csv.reader(data.read_text().splitlines()))
+    with data.open("w", newline="") as out:
+        csv.writer(out).writerows([row[:2] + row[3:] for row in rows])
+    verydeep.train(str(data), out=tmp_path / "what", **WORDS | {"epochs": 1})
+    words = ("localise", "train", data, "--out", tmp_path / "where", "--classifier", tmp_path / "what", *FLAGS)
+    assert run(*words, "--epochs", 1) == 0
+    capsys.readouterr()
+    assert run(*words, "--epochs", 1) == 0
+    assert "is finished" in capsys.readouterr().err
+    assert len(open_data(str(data), split=tmp_path / "where" / "split.csv").split("train").boxes) > 0
+
+
+def test_what_is_wrong_is_said(world, capsys, tmp_path):
+    root, data = world
+    photo = root / "photos" / "test" / "00.png"
+    bare = str(make_list(tmp_path / "bare", boxes=False))
+    tested = ("localise", "evaluate", root / "where", data)
+    train = ("localise", "train", data, "--out", tmp_path / "x")
+    cases = [
+        (("localise", "predict", root / "what", photo), 1, "says what they are; expected a net that says where"),
+        (("predict", root / "where", photo), 1, "says where things are, not what"),
+        (("evaluate", root / "where", data), 1, "says where things are, not what; try 'verydeep localise'"),
+        (("localise", "evaluate", root / "where", bare), 1, "has a box"),
+        (("localise", "predict", root / "where" / "best.safetensors", photo, "--json", "--csv"), 2, "one form"),
+        ((*train, "--classifier", root / "what", "--init_from", "y"), 2, "--classifier"),
+        (train, 2, "--classifier"),
+        (("localise", "locate", data), 2, "is not a verb of localise"),
+        ((*tested, "--classifier", root / "where"), 1, "expected a net that says what"),
+    ]  # fmt: skip
+    for words, status, said in cases:
+        capsys.readouterr()
+        assert run(*words) == status, words
+        assert said in capsys.readouterr().err, words
+
+
+def test_the_page_shows_what_was_found(world):
+    root, data = world
+    assert run("localise", "evaluate", root / "where", data) == 0
+    page = (root / "where" / "localisation.html").read_text()
+    for words in (
+        "Table 8 of the paper",
+        "Table 9 of the paper",
+        "mean box",
+        "whole photo",
+        "How exact must a box be?",
+    ):
+        assert words in page
+    assert Path(root / "where" / "results" / "localisation.json").exists()
+
+
+def test_a_photo_whose_box_lies_outside_is_skipped_and_said(world, capsys, tmp_path):
+    root, _ = world
+    data = make_list(tmp_path / "photos")
+    rows = data.read_text().splitlines()
+    rows[-1] = rows[-1].rpartition(",")[0] + ",500 500 600 600"
+    data.write_text("\n".join(rows) + "\n")
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", data)["results"]
+    assert (r["photos"], r["skipped"]) == (11, [{"photo": "test/11.png", "reason": "its boxes lie outside of it"}])

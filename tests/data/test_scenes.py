@@ -1,92 +1,133 @@
-"""Scenes: the same from anywhere, of every class alike, with boxes that are just where the things are."""
+"""Scenes: the same from anywhere, every class alike, and boxes that are just where the items are."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-import verydeep
+from verydeep.cli import main
 from verydeep.data import scenes
+from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 
-NAMES = tuple(scenes.SCENES)
+BOXES = {  # SHA-256 of the boxes of 60 scenes a split; pixels are not frozen, for Pillow may resize otherwise one day
+    "fashion-scenes": "883554888fdc424be39de941a089a62a5b53b05425a60f2cf1d2ce9fb239f20a",
+    "fashion-placed": "ab5758df693230c89ef4379bb1fa4eb376dfae6de0b4378a355fe8145e997c9e",
+}
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def data(request):
+@pytest.fixture(scope="module", params=scenes.SCENES)
+def data(request: pytest.FixtureRequest) -> DataSet:
     return open_data(f"builtin:{request.param}")
 
 
-def test_sizes_classes_and_things(data):
+def test_every_class_and_photo_is_the_main_one_alike(data: DataSet) -> None:
     assert {s: len(p) for s, p in data.splits.items()} == {"train": 5_000, "val": 1_000, "test": 1_000}
     for photos in data.splits.values():
-        assert set(np.bincount(photos.targets()).tolist()) == {len(photos) // 10}
-    photos = data.split("val")
-    counts = {len(photos.boxes[i]) for i in range(200)}
-    assert counts == ({1, 2, 3} if data.name.endswith("scenes") else {1})
-    sizes = {photos.open(i).size for i in range(60)}
+        assert set(np.bincount(photos.targets())) == {len(photos) // 10}
+        assert np.bincount(photos.boxes.mains).max() == 1  # type: ignore[attr-defined]
+        assert len(set(photos.keys)) == len(photos) == len(photos.boxes)
+        assert list(photos.boxes) == list(range(len(photos)))
+        assert 0 in photos.boxes
+        assert len(photos) not in photos.boxes
+        assert -1 not in photos.boxes
+        assert photos.boxes.get(len(photos)) is None
+    order = data.split("train").targets()
+    assert 300 < (order[1:] == order[:-1]).sum() < 700  # shuffled: a tenth by chance
+
+
+def test_boxes_never_change(data: DataSet) -> None:
+    text = repr([[p.boxes[i] for i in range(60)] for p in data.splits.values()])
+    assert sha256(text.encode()).hexdigest() == BOXES[data.name.removeprefix("builtin:")]
+
+
+def test_sizes_and_places(data: DataSet) -> None:
+    photos, several = data.split("test"), data.name == "builtin:fashion-scenes"
+    sizes, counts, mains = set(), set(), []
+    for id in range(len(photos)):
+        boxes, classes = zip(*photos.boxes[id], strict=True)
+        width, height = photos.boxes.geometry(id)[0]  # type: ignore[attr-defined]
+        assert all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in boxes)
+        assert classes[0] == photos.targets()[id]
+        assert len(set(classes)) == len(classes)
+        main, *others = (max(x1 - x0, y1 - y0) / 96 for x0, y0, x1, y1 in boxes)
+        assert all(0.195 < side < min(0.405, 0.8 * main) for side in others)
+        covered = np.zeros((height, width), int)
+        for x0, y0, x1, y1 in np.array(boxes, int):
+            covered[y0:y1, x0:x1] += 1
+        assert covered.max() == 1
+        sizes.add((width, height))
+        counts.add(len(boxes))
+        mains.append(main)
+    assert sizes == set(scenes.SHAPES)
     assert {min(size) for size in sizes} == {96}
-    assert len(sizes) == len(scenes.SHAPES)
-    assert photos.boxes.get(1_000) is None
+    assert counts == ({1, 2, 3} if several else {1})
+    least, middle = (0.45, 0.7) if several else (0.25, (0.25 * 0.95) ** 0.5)
+    assert min(mains) == pytest.approx(least, abs=0.02)
+    assert max(mains) == pytest.approx(0.95, abs=0.02)
+    assert np.median(mains) == pytest.approx(middle, abs=0.03)
 
 
-def test_the_first_box_is_of_the_photos_class_and_the_largest(data):
-    photos = data.split("test")
-    for id in range(300):
-        (_, label), *_ = photos.boxes[id]
-        assert label == photos.targets()[id]
-        assert len({c for _, c in photos.boxes[id]}) == len(photos.boxes[id])
-        longest = [max(x1 - x0, y1 - y0) for (x0, y0, x1, y1), _ in photos.boxes[id]]
-        assert max(longest) == longest[0]
-        assert all(side <= 0.41 * 96 for side in longest[1:])
-        width, height = photos.open(id).size
-        assert all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for (x0, y0, x1, y1), _ in photos.boxes[id])
+def test_boxes_are_where_background_does_not_show(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """alpha of a pixel from the scene over black and over white: none outside the boxes, 1/3 within a pixel."""
+    photos, over = data.split("train"), []
+    for grey in (0, 255):
+        monkeypatch.setattr(scenes, "texture", lambda random, size, grey=grey: Image.new("RGB", size, (grey,) * 3))
+        over.append([np.asarray(photos.open(i), int) for i in range(300)])
+    for id, (black, white) in enumerate(zip(*over, strict=True)):
+        alpha = 1 - (white - black).max(2) / 255
+        for x0, y0, x1, y1 in np.array(photos.record(id).boxes, int):
+            inside = alpha[y0:y1, x0:x1].copy()
+            alpha[y0:y1, x0:x1] = 0
+            for filled in ((inside > 1 / 3).any(0), (inside > 1 / 3).any(1)):
+                assert filled[:2].any()
+                assert filled[-2:].any()
+        assert alpha.max() == 0
 
 
-def test_boxes_are_where_the_photo_differs_from_its_texture(data, monkeypatch):
-    """Without textures a thing is all that is not black; its soft edge may take a pixel."""
-    monkeypatch.setattr(scenes, "texture", lambda random, width, height: np.zeros((height, width, 3), np.float32))
-    photos = data.split("train")
-    for id in range(200):
-        seen = np.asarray(photos.open(id)).max(2) > 12
-        union = np.zeros_like(seen)
-        for (x0, y0, x1, y1), _ in photos.boxes[id]:
-            x0, y0, x1, y1 = map(int, (x0, y0, x1, y1))
-            inside = seen[y0:y1, x0:x1]
-            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-            assert max(rows[0], columns[0]) <= 1
-            assert rows[-1] >= y1 - y0 - 2
-            assert columns[-1] >= x1 - x0 - 2
-            union[y0:y1, x0:x1] = True
-        assert not (seen & ~union).any()
+def test_photos_are_the_same_from_any_thread_and_in_any_order(data: DataSet) -> None:
+    first, again = data.split("val"), open_data(data.name).split("val")
+    ids = list(range(0, 1_000, 25))
+    found = [first.open(i).tobytes() for i in ids]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: again.open(i).tobytes(), ids[::-1])) == found[::-1]
+    assert len(set(found)) == len(ids)
+    assert data.fingerprint() == open_data(data.name).fingerprint()
 
 
-def test_a_scene_is_the_same_from_any_thread_and_in_any_order(data):
-    photos, again = data.split("train"), open_data(data.name).split("train")
-    ids = list(range(0, 400, 7))
-    sums = [hashlib.sha256(np.asarray(photos.open(i))).hexdigest() for i in ids]
-    with ThreadPoolExecutor(8) as pool:
-        others = list(pool.map(lambda i: hashlib.sha256(np.asarray(again.open(i))).hexdigest(), reversed(ids)))
-    assert sums == others[::-1]
-    assert len(set(sums)) == len(ids)
+def test_items_are_of_their_own_split() -> None:
+    mini, made = open_data("builtin:fashion-mini"), open_data("builtin:fashion-scenes")
+    for split, photos in made.splits.items():
+        items = [item for id in range(0, len(photos), 50) for item in photos.boxes.geometry(id)[1]]  # type: ignore[attr-defined]
+        for photo, *_ in items:
+            own = np.asarray(mini.split(split).open(photo))[..., 0]
+            assert (own == photos.boxes.images[photo]).all()  # type: ignore[attr-defined]
 
 
-def test_things_of_a_split_are_of_that_split():
-    train, test = (open_data("builtin:fashion-scenes").split(s).boxes for s in ("train", "test"))
-    assert (len(train.greys), len(test.greys)) == (6_000, 1_000)
-    used = np.bincount([train.scene(i).things[0].photo for i in range(5_000)], minlength=6_000)
-    assert used.max() == 1
-    assert train[0] != test[0]
+def test_boxes_follow_photos_that_are_taken() -> None:
+    photos = open_data("builtin:fashion-scenes").split("val")
+    some = photos.take(np.array([700, 3]), "val")
+    assert (some.record(0).boxes, some.record(1).box_labels) == (photos.record(700).boxes, photos.record(3).box_labels)
+    assert some.open(0).tobytes() == photos.open(700).tobytes()
 
 
-def test_boxes_follow_photos_that_are_taken():
-    photos = open_data("builtin:fashion-placed").split("val")
-    some = photos.take(np.array([7, 3]), "val")
-    assert [some.boxes[0], some.boxes[1]] == [photos.boxes[7], photos.boxes[3]]
-
-
-def test_a_net_trains_on_them(tmp_path):
-    words = {"net": "A", "crop": 32, "scale": 36, "base_width": 2, "fc_width": 8, "epochs": 1, "batch": 250}
-    found = verydeep.train("builtin:fashion-placed", out=tmp_path / "run", most_photos=500, **words)
-    assert found["results"][0]["photos"] == 1_000
+def test_check_pack_and_train_take_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in scenes.NUMBERS:
+        monkeypatch.setitem(scenes.NUMBERS, split, 100)  # of all, this takes half a minute
+    assert main(["check", "builtin:fashion-scenes"]) == 0
+    assert "'verydeep train' would run" in capsys.readouterr().out
+    shards = str(tmp_path / "scenes-*.tar")
+    assert main(["pack", "builtin:fashion-scenes", "--out", shards]) == 0
+    made, packed = (open_data(data).split("val") for data in ("builtin:fashion-scenes", shards))
+    place = {key: id for id, key in enumerate(packed.keys)}
+    for id in range(100):
+        own = place[made.keys[id]]
+        assert packed.boxes[own] == made.boxes[id]
+        assert packed.open(own).tobytes() == made.open(id).tobytes()
+    words = ["--net", "A", "--crop", "32", "--scale", "36", "--base_width", "1", "--fc_width", "8", "--epochs", "1"]
+    assert main(["train", "builtin:fashion-placed", *words, "--out", str(tmp_path / "run")]) == 0

@@ -3,6 +3,7 @@
 `fashion-mini` ships inside the package: 6,000 train, 1,000 val and 1,000 test photos, equally many a
 class. `fashion` is all 70,000: 55,000 / 5,000 / 10,000. Both keep the original's division: train and val
 come from its 60,000 training photos, test from its 10,000; every mini split lies inside the large one.
+scenes.py pastes the mini ones into scenes.
 """
 
 import gzip
@@ -57,8 +58,7 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
     else:
         parts = published_splits(load_fashion(download), name)
     if name in SCENES:
-        made = {s: scenes_of(name, s, images, labels.astype(np.int64)) for s, (images, labels, _) in parts.items()}
-        return DataSet(f"builtin:{name}", CLASSES, made)
+        return DataSet(f"builtin:{name}", CLASSES, scenes_of(name, parts, len(CLASSES)))
     return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})
 
 

@@ -1,168 +1,145 @@
-"""Scenes: things of Fashion-MNIST at a random scale and place over drawn textures, with exact boxes.
+"""Scenes: items of Fashion-MNIST at random scale and place over drawn textures, with exact boxes; smallest side 96.
 
-`fashion-scenes` has one to three things a photo, the class of which is that of the largest; `fashion-placed` has one,
-whose size varies more. Both are made from a seed when a photo is opened: 5,000 train, 1,000 val and 1,000 test photos,
-whose things are those of the same split of `fashion-mini`. Smallest side 96.
+`fashion-scenes` has one to three items of different classes a photo, and the label is that of the largest, which comes
+first. `fashion-placed` has one, of 0.25 to 0.95 of the smallest side. Items come from the same split of `fashion-mini`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verydeep.data.order import generator
 from verydeep.data.record import Box, Names, Photos
 
-SIDE, SEED = 96, 2014
-NUMBERS = {"train": 5_000, "val": 1_000, "test": 1_000}
-SHAPES = ((1.0, 1.0), (1.2, 1.0), (1.0, 1.2), (4 / 3, 1.0), (1.0, 4 / 3), (1.5, 1.0), (1.0, 1.5))  # across, down
-SCENES = {"fashion-scenes": ((0.5, 0.95), 3), "fashion-placed": ((0.25, 0.95), 1)}  # sizes of the first, most things
-OTHERS = (0.22, 0.4)  # sizes of the others; all are of the longer side, in smallest sides of the photo
-FAINT, MOST_COVERED = 24, 0.1  # grey level of a thing's edge; share of a box that another may cover
-TRIES = 6  # for a place that is free
+SEED = 1409_1556
+SIDE = 96
+SHAPES = ((96, 96), (96, 96), (112, 96), (96, 112), (128, 96), (96, 128), (144, 96), (96, 144))  # width, height
+SCENES = {"fashion-scenes": 3, "fashion-placed": 1}  # most items of a photo; the position is the generator's stream
+NUMBERS = {"train": 5_000, "val": 1_000, "test": 1_000}  # equally many a class
+FAINT = 32  # grey level from which a pixel is of the item and inside its box: there alpha reaches 1/2
+TRIES = 12  # at a free place for one more item
+GEOMETRY, PICTURE, MAIN = range(3)  # turns of the generator
 
-Greys = npt.NDArray[np.uint8]
-
-
-class Thing(NamedTuple):
-    """A thing in a scene: which photo it is cut from, its corner and size in pixels, its colour, and its direction."""
-
-    photo: int
-    x: int
-    y: int
-    width: int
-    height: int
-    tint: tuple[float, float, float]
-    mirrored: bool
-
-    @property
-    def box(self) -> Box:
-        return float(self.x), float(self.y), float(self.x + self.width), float(self.y + self.height)
-
-
-class Scene(NamedTuple):
-    width: int
-    height: int
-    things: list[Thing]
-    random: np.random.Generator  # for the texture, when all else is drawn
+Item = tuple[int, int, int, int, int]  # photo of fashion-mini, then x0, y0, x1, y1 in the scene
 
 
 @dataclass(frozen=True, eq=False)
 class Scenes(Mapping[int, tuple[tuple[Box, int], ...]]):
-    """The scenes of a split, drawn from their number alone; as a mapping, their boxes with classes."""
+    """The scenes of a split by position; as a mapping, their boxes with classes, computed when asked.
 
-    name: str
-    split: str
-    greys: Greys = field(repr=False)  # N x 28 x 28, of fashion-mini
-    labels: npt.NDArray[np.int64] = field(repr=False)
+    Boxes depend on the data set, split and position, on numpy's Philox and its doubles alone; pixels on numpy's random
+    bytes and sine and on Pillow's resizing and blending too. images: uint8 N x 28 x 28; cuts: N x 4, x0, y0, x1, y1.
+    """
+
+    most: int
+    place: tuple[int, int]  # stream and split, for the generator
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    cuts: npt.NDArray[np.int64]
+    mains: npt.NDArray[np.int64]  # of each scene the photo of its main item
 
     def __len__(self) -> int:
-        return NUMBERS[self.split]
+        return len(self.mains)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self)))
 
+    def __contains__(self, id: object) -> bool:
+        return id in range(len(self))
+
     def __getitem__(self, id: int) -> tuple[tuple[Box, int], ...]:
-        if not 0 <= id < len(self):
+        if id not in self:
             raise KeyError(id)
-        return tuple((thing.box, int(self.labels[thing.photo])) for thing in self.scene(id).things)
+        found = self.geometry(id)[1]
+        return tuple(((float(x0), float(y0), float(x1), float(y1)), int(self.labels[i])) for i, x0, y0, x1, y1 in found)
 
-    def scene(self, id: int) -> Scene:
-        """Shape, things and places of a photo. The largest thing comes first; classes take turns, and their photos."""
-        place = list(SCENES).index(self.name) * len(NUMBERS) + list(NUMBERS).index(self.split)
-        random = np.random.Generator(np.random.Philox(key=SEED, counter=[0, 0, place, id]))
-        across, down = SHAPES[random.integers(len(SHAPES))]
-        width, height = round(SIDE * across), round(SIDE * down)
-        sizes, most = SCENES[self.name]
-        label = id % 10
-        first = np.flatnonzero(self.labels == label)[id // 10 % int((self.labels == label).sum())]
-        things = [self.thing(random, int(first), sizes, width, height)]
-        wanted = int(random.integers(most)) + 1
+    def geometry(self, id: int) -> tuple[tuple[int, int], list[Item]]:
+        """The scene's (width, height), and its items, of which no two boxes meet; the main one first."""
+        uniform = generator(SEED, *self.place, id, GEOMETRY).random
+        size = SHAPES[int(uniform() * len(SHAPES))]
+
+        def thrown(photo: int, share: float) -> Item:
+            x0, y0, x1, y1 = self.cuts[photo].tolist()
+            unit = SIDE * share / max(x1 - x0, y1 - y0)
+            width, height = round((x1 - x0) * unit), round((y1 - y0) * unit)
+            x, y = int(uniform() * (size[0] - width + 1)), int(uniform() * (size[1] - height + 1))
+            return photo, x, y, x + width, y + height
+
+        share = 0.45 + 0.5 * uniform() if self.most > 1 else 0.25 * (0.95 / 0.25) ** uniform()  # of the smallest side
+        items, wanted = [thrown(int(self.mains[id]), share)], 1 + int(uniform() * self.most)
         for _ in range(TRIES * (wanted - 1)):
-            if len(things) == wanted:
-                break
-            photo = int(random.integers(len(self.labels)))
-            thing = self.thing(random, photo, OTHERS, width, height)
-            known = {int(self.labels[t.photo]) for t in things}
-            if int(self.labels[photo]) not in known and all(covered(thing, t) <= MOST_COVERED for t in things):
-                things.append(thing)
-        return Scene(width, height, things, random)
-
-    def thing(
-        self, random: np.random.Generator, photo: int, sizes: tuple[float, float], width: int, height: int
-    ) -> Thing:
-        x0, y0, x1, y1 = edges(self.greys[photo])
-        longest = SIDE * float(np.exp(random.uniform(*np.log(sizes))))
-        across, down = (max(4, round(longest * side / max(x1 - x0, y1 - y0))) for side in (x1 - x0, y1 - y0))
-        x, y = int(random.integers(width - across + 1)), int(random.integers(height - down + 1))
-        red, green, blue = random.uniform(0.35, 1.0, 3).tolist()
-        return Thing(photo, x, y, across, down, (red, green, blue), bool(random.random() < 0.5))
+            one = thrown(int(uniform() * len(self.images)), 0.2 + (min(0.4, 0.75 * share) - 0.2) * uniform())
+            if len(items) < wanted and not any(meet(one, i) or self.labels[one[0]] == self.labels[i[0]] for i in items):
+                items.append(one)
+        return size, items
 
     def picture(self, id: int) -> Image.Image:
-        """The photo, RGB."""
-        scene = self.scene(id)
-        pixels = texture(scene.random, scene.width, scene.height)
-        for thing in reversed(scene.things):  # the largest last, uncovered
-            grey, alpha = self.cut_out(thing)
-            rows, columns = slice(thing.y, thing.y + thing.height), slice(thing.x, thing.x + thing.width)
-            colour = (60 + 0.76 * grey)[..., None] * np.array(thing.tint, np.float32)
-            pixels[rows, columns] += alpha[..., None] * (colour - pixels[rows, columns])
-        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        """The scene, RGB."""
+        random, (size, items) = generator(SEED, *self.place, id, PICTURE), self.geometry(id)
+        scene = texture(random, size)
+        for photo, x0, y0, x1, y1 in items:
+            cut = self.cutout(photo, random).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
+            scene.paste(cut, (x0, y0), cut)
+        return scene
 
-    def cut_out(self, thing: Thing) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Grey levels and alpha, height x width, of a thing: what lies between its edges along rows and columns."""
-        x0, y0, x1, y1 = edges(self.greys[thing.photo])
-        grey = self.greys[thing.photo][y0:y1, x0:x1][:, :: -1 if thing.mirrored else 1]
-        seen = grey > FAINT
-        solid = between(seen) & between(seen.T).T
-        size = (thing.width, thing.height)
-        parts = (
-            Image.fromarray(p).resize(size, Image.Resampling.BILINEAR) for p in (grey, solid.astype(np.uint8) * 255)
-        )
-        shown, alpha = (np.asarray(part, np.float32) for part in parts)
-        return shown, alpha / np.float32(255)
+    def cutout(self, photo: int, random: np.random.Generator) -> Image.Image:
+        """The item, RGBA: mirrored or not, its greys between two random colours, solid where closed all round."""
+        x0, y0, x1, y1 = self.cuts[photo]
+        grey, along = self.images[photo, y0:y1, x0:x1], np.maximum.accumulate
+        grey = grey[:, :: 1 if random.random() < 0.5 else -1]
+        across = np.minimum(along(grey, 1), along(grey[:, ::-1], 1)[:, ::-1])
+        solid = np.minimum(across, np.minimum(along(grey, 0), along(grey[::-1], 0)[::-1]))
+        dark, light = 90 * random.random(3), 120 + 135 * random.random(3)
+        rgba = np.empty((*grey.shape, 4), np.uint8)
+        rgba[..., :3] = dark + (light - dark) * (grey[..., None] / 255)
+        rgba[..., 3] = np.minimum(solid.astype(np.int64) * 128 // FAINT, 255)
+        return Image.fromarray(rgba)
 
 
-def edges(grey: Greys) -> tuple[int, int, int, int]:
-    """The tight box of what is not faint."""
-    rows, columns = np.flatnonzero((grey > FAINT).any(1)), np.flatnonzero((grey > FAINT).any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def meet(one: Item, other: Item) -> bool:
+    return max(one[1], other[1]) < min(one[3], other[3]) and max(one[2], other[2]) < min(one[4], other[4])
 
 
-def between(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """What lies between the first and the last that is seen in its row."""
-    return np.asarray(np.logical_or.accumulate(seen, 1) & np.logical_or.accumulate(seen[:, ::-1], 1)[:, ::-1])
+def texture(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """A background: noise of several octaves, smooth or rough, long or square, grey or gaudy; often stripes, checks."""
+
+    def noise(cells: int) -> Image.Image:
+        shape = (max(2, round(cells / stretch)), max(2, round(cells * stretch)), 3)
+        return Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
+
+    rough, gaudy, contrast, stretch = random.random(4) * (0.7, 1, 0.7, 1) + (0, 0, 0.3, 0.5)
+    image, plain, drawn = noise(2), *map(tuple, random.integers(0, 256, (2, 3)).tolist())
+    for finer in map(noise, (4, 8, 16, 32)):
+        image = Image.blend(image.resize(finer.size, Image.Resampling.BICUBIC), finer, rough * random.random())
+    image = Image.blend(image.convert("L").convert("RGB"), image, gaudy)
+    image = Image.blend(Image.new("RGB", image.size, plain), image, contrast).resize(size, Image.Resampling.BICUBIC)
+    turn, waves, sharp, strength = random.random(4) * (np.pi, 0.6, 6, 160) + (0, 0.15, 0.5, 60)
+    kind = random.random()  # half have nothing drawn over them, a quarter stripes, a quarter checks
+    if kind < 0.5:
+        x, y = np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)[:, None]
+        wave = np.sin((x * np.cos(turn) + y * np.sin(turn)) * waves)
+        if kind < 0.25:
+            wave *= np.sin((y * np.cos(turn) - x * np.sin(turn)) * waves)
+        mask = (0.5 + np.clip(wave * sharp, -0.5, 0.5)) * strength
+        image.paste(drawn, None, Image.fromarray(mask.astype(np.uint8)))
+    return image
 
 
-def covered(a: Thing, b: Thing) -> float:
-    """The share of the smaller box that the other covers."""
-    across = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    down = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    return max(0, across) * max(0, down) / min(a.width * a.height, b.width * b.height)
-
-
-def texture(random: np.random.Generator, width: int, height: int) -> npt.NDArray[np.float32]:
-    """A background, height x width x 3: patches of colour of several sizes, noise, and now and then stripes."""
-    total = np.zeros((height, width, 3), np.float32)
-    for cells, strength in ((2, 1.0), (5, 0.5), (13, 0.3)):
-        patches = random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-        shown = Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC)
-        total += strength * (np.asarray(shown, np.float32) - 127.5)
-    total += random.normal(0, random.uniform(2, 16), (height, width, 1)).astype(np.float32)
-    if random.random() < 0.4:
-        angle, wave = random.uniform(0, np.pi), random.uniform(5, 24)
-        y, x = np.mgrid[:height, :width]
-        stripes = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / wave)) > random.uniform(-0.5, 0.5)
-        total += (stripes[..., None] * random.uniform(-60, 60, 3)).astype(np.float32)
-    return total * np.float32(random.uniform(0.4, 0.8)) + np.float32(random.uniform(80, 170))
-
-
-def scenes_of(name: str, split: str, greys: Greys, labels: npt.NDArray[np.int64]) -> Photos:
-    """The photos of a split, made of those of the same split of fashion-mini."""
-    scenes = Scenes(name, split, greys, labels)
-    keys = Names.of(f"{split}/{id:04d}" for id in range(len(scenes)))
-    own = np.arange(len(scenes)) % 10
-    return Photos(split, keys, own, partial(Scenes.picture, scenes), boxes=scenes)
+def scenes_of(name: str, photos: Mapping[str, tuple[Any, Any, Any]], classes: int) -> dict[str, Photos]:
+    """The splits of a data set of SCENES, from images, labels and numbers of the same splits of fashion-mini."""
+    made = {}
+    for place, (split, number) in enumerate(NUMBERS.items()):
+        images, labels, random = photos[split][0], photos[split][1].astype(np.int64), generator(SEED, 0, place, 0, MAIN)
+        order = np.argsort(random.random(len(labels)), kind="stable")
+        mains = np.concatenate([order[labels[order] == c][: number // classes] for c in range(classes)])
+        mains = mains[np.argsort(random.random(number), kind="stable")]
+        seen = [(images >= FAINT).any(axis) for axis in (1, 2)]
+        cuts = np.stack([s.argmax(1) for s in seen] + [28 - s[:, ::-1].argmax(1) for s in seen], 1)
+        scenes = Scenes(SCENES[name], (list(SCENES).index(name), place), images, labels, cuts, mains)
+        keys = Names.of(f"{split}/{id:04d}.png" for id in range(number))
+        made[split] = Photos(split, keys, labels[mains], scenes.picture, boxes=scenes)
+    return made

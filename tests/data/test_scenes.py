@@ -14,8 +14,8 @@ from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 
 BOXES = {  # SHA-256 of the boxes of 60 scenes a split; pixels are not frozen, for Pillow may resize otherwise one day
-    "fashion-scenes": "883554888fdc424be39de941a089a62a5b53b05425a60f2cf1d2ce9fb239f20a",
-    "fashion-placed": "ab5758df693230c89ef4379bb1fa4eb376dfae6de0b4378a355fe8145e997c9e",
+    "fashion-scenes": "5db12d07593e57f4c87cf3a0b27328647d85d8951aee4989e3ce19c70d32db05",
+    "fashion-placed": "12e00687138281e7856b35a231f5eb2e9fe7d47c27c2cc24998f80b0a3a81551",
 }
 
 

@@ -140,3 +140,13 @@ def test_locate_takes_photos_in_memory(tmp_path):
     assert [[p.name for p in places] for places in found] == [["blue", "green"]] * 2
     for x0, y0, x1, y1 in (p.box for p in found[1]):
         assert (0 <= x0 < x1 <= 48, 0 <= y0 < y1 <= 40) == (True, True)
+
+
+def test_a_net_of_shared_boxes_and_one_of_boxes_by_class_go_together():
+    nets = {"a": net_of("PCR", SAID), "b": net_of("SCR", SAID[1])}
+    locator = locator_of(nets, ("c", net_of("classes", [2.0, 1.0, 0.0])), "single", "greedy", Settings(mirror=False))
+    [(_, seen)] = locator.looks(lambda id: photo_of((36, 36)), [0])
+    n = len(seen.boxes) // 2
+    assert seen.boxes.shape[1:] == (3, 4)
+    assert seen.boxes[:n, 1] == pytest.approx(seen.boxes[n:, 0], abs=1e-5)
+    assert seen.boxes[n:, 0].tolist() == seen.boxes[n:, 2].tolist()

@@ -53,7 +53,7 @@ def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, 
         ready[id] = Located(names[id], (0, 0), [], e.reason)
 
     classes = locator.nets[0].contract.classes
-    looks = locator.looks(open_photo, range(len(names)), workers=workers_for(workers, False), on_bad=on_bad, batches=1)
+    looks = locator.looks(open_photo, range(len(names)), workers=workers_for(workers, False), on_bad=on_bad)
     for id, seen in looks:
         [pairs] = locator.pairs(seen, [locator.threshold])
         places = [

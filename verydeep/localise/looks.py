@@ -59,9 +59,8 @@ class Looks(NamedTuple):
     def rates(self, locator: Locator, photos: Photos, mean: Floats) -> tuple[list[Rated], list[tuple[str, str]]]:
         """(what was measured, in the order of the ids; the photos that were skipped, and why)."""
         skipped = list[tuple[str, str]]()
-        rows = [
-            rated(id, locator, seen, truth, mean) for id, seen, truth in self.each(locator, photos, "boxes", skipped)
-        ]
+        each = self.each(locator, photos, "boxes", skipped)
+        rows = [rated(id, locator, seen, truth, mean) for id, seen, truth in each]
         found = sorted(Rated(*row) for part in self.ranks.gather(rows) for row in part)
         return found, [(p, r) for part in self.ranks.gather(skipped) for p, r in part]
 

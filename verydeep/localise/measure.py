@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from verydeep.data.record import Photos
-from verydeep.evaluate.passes import CHUNK_BATCHES, OnBad, Scorer, Settings, Shown, Told, passes, torch_scorer
+from verydeep.evaluate.passes import OnBad, Scorer, Settings, Shown, Told, passes, torch_scorer
 from verydeep.evaluate.views import View
 from verydeep.localise.boxes import Floats, area, boxes_of, clipped, iou
 from verydeep.localise.merge import MERGES, answers_at
@@ -55,21 +55,22 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Locator:
-    """Box nets of one kind and the net that says what is there. Scales are of the dense boxes, by net."""
+    """Box nets and the net that says what is there.
+
+    scales: of the dense boxes, by net; columns: where the classifier and each net have the classes of the first net.
+    """
 
     classifier: Classifier
     nets: Sequence[Classifier]
     scales: Sequence[tuple[int, ...]]
-    columns: Sequence[
-        npt.NDArray[np.int64]
-    ]  # of the classifier and each net: where it has the classes of the first net
+    columns: Sequence[npt.NDArray[np.int64]]
     settings: Settings
     merge: str = "greedy"
     threshold: float = 0.5
 
     def looks(
         self, open_photo: Callable[[int], Image.Image], ids: Iterable[int], *, workers: int = 0,
-        on_bad: OnBad | None = None, progress: Told = lambda n: None, batches: int = CHUNK_BATCHES, dense: bool = True,
+        on_bad: OnBad | None = None, progress: Told = lambda n: None, dense: bool = True,
     ) -> Iterator[tuple[int, Looked]]:  # fmt: skip
         """(id, Looked) of photos in order; without `dense` test 1 alone."""
         sizes, shown = dict[int, tuple[int, int]](), list[Shown]()
@@ -90,7 +91,7 @@ class Locator:
             return image
 
         for chunk, by_net in passes(
-            shown, opened, ids, self.settings, workers=workers, on_bad=on_bad, progress=progress, batches=batches
+            shown, opened, ids, self.settings, workers=workers, on_bad=on_bad, progress=progress, batches=1
         ):
             for n, id in enumerate(chunk):
                 parts = [[view[n] for view in by_view.values()] for by_view in by_net]
@@ -117,10 +118,14 @@ def looked(size: tuple[int, int], parts: list[list[torch.Tensor]], dense: bool) 
     classes = [rows.numpy() for view in parts[0] for rows in view]
     scores = np.concatenate([rows[:, 4:] for rows in classes])
     posteriors = np.mean([softmax(rows[:, 4:].mean(0)) for rows in classes], 0)
-    given = np.mean([given_of(p[0]) for p in parts[1::2]], 0)
-    said = np.concatenate([rows.numpy() for p in parts[2::2] for view in p for rows in view])
-    at = iou(said[:, None, :4], np.concatenate([rows[:, :4] for rows in classes])[None]).argmax(1)
-    return Looked(size, posteriors, given, said[:, 4:].reshape(len(said), -1, 4), softmax(scores)[at])
+    given = np.mean(np.broadcast_arrays(*(given_of(p[0]) for p in parts[1::2])), 0)
+    said = [rows.numpy() for p in parts[2::2] for view in p for rows in view]
+    boxes = [rows[:, 4:].reshape(len(rows), -1, 4) for rows in said]
+    most = max(b.shape[1] for b in boxes)  # where one net shares a box and another does not
+    boxes = [np.broadcast_to(b, (len(b), most, 4)) for b in boxes]
+    places, own = (np.concatenate([rows[:, :4] for rows in some]) for some in (said, classes))
+    at = iou(places[:, None], own[None]).argmax(1)
+    return Looked(size, posteriors, given, np.concatenate(boxes), softmax(scores)[at])
 
 
 def given_of(rows: torch.Tensor) -> Floats:

@@ -1,0 +1,119 @@
+"""Appendix A on builtin:fashion-scenes: tables 8 and 9, the paper's orderings, and modern-boxes beside the paper's way.
+
+    python benchmarks/localise.py --out runs/localise --seeds 0 1 2
+
+Net A, crop 64, S = 64, half width. For each seed a net of classes (recipe modern), and from it boxes: SCR and PCR of all
+layers, PCR of the FC layers alone, and PCR by the recipe modern-boxes; each tested at one scale and at two. One JSON line
+a test goes to results.jsonl, whatever is there is not done again. An ordering is held, or not, where the photos that one
+answer has right and the other wrong differ by more than chance (McNemar, all seeds together), else undecided.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import verydeep
+from verydeep.box_config import BoxConfig
+from verydeep.evaluate.judge import paired
+from verydeep.hardware import machine
+from verydeep.localise import evaluate_boxes, train_boxes
+from verydeep.recipes import layered
+
+DATA = "builtin:fashion-scenes"
+SHAPE = {"net": "A", "crop": 64, "scale": 64, "base_width": 32, "fc_width": 512}
+PAPER = {"lr": 1e-3, "epochs": 24, "patience": 3, "colour": "off", "dropout": 0.0, "batch": 64}
+WAYS: dict[str, dict[str, Any]] = {
+    "SCR all": PAPER | {"boxes": "SCR"},
+    "PCR FC": PAPER | {"freeze": "pool5"},
+    "PCR all": PAPER,
+    "modern-boxes": {"recipe": "modern-boxes"},
+}
+SCALES: dict[str, Any] = {"one scale": "single", "two scales": "several"}
+ORDERINGS = (  # better, worse, column: what the paper found
+    (("PCR all", "one scale"), ("SCR all", "one scale"), "given"),
+    (("PCR all", "one scale"), ("PCR FC", "one scale"), "given"),
+    (("PCR all", "two scales"), ("PCR all", "one scale"), "top5"),
+    (("modern-boxes", "one scale"), ("PCR all", "one scale"), "given"),
+    (("modern-boxes", "one scale"), ("PCR all", "one scale"), "dense"),
+)
+COLUMNS = ("given", "dense", "top1", "top5")
+
+
+def tests(out: Path, seeds: list[int], ways: list[str], more: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The records, trained and tested where they are not there yet."""
+    kept = out / "results.jsonl"
+    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    there = {(r["seed"], r["way"], r["at"]) for r in done}
+    yield from done
+    for seed in seeds:
+        what = out / f"what-{seed}"
+        verydeep.train(DATA, recipe="modern", out=what, seed=seed, **SHAPE | {"steps": 2400} | more)
+        for way in ways:
+            where = out / f"{way.replace(' ', '-')}-{seed}"
+            fields = {**WAYS[way], "seed": seed, **more}
+            config = layered(fields.pop("recipe", None), start=str(what), run=where, base=BoxConfig(), **fields)
+            train_boxes(DATA, config, where)
+            for at, scales in SCALES.items():
+                if (seed, way, at) not in there:
+                    record = evaluate_boxes([str(where)], DATA, str(what), scales)
+                    record |= {"seed": seed, "way": way, "at": at, "machine": machine()}
+                    with kept.open("a") as f:
+                        f.write(json.dumps(record) + "\n")
+                    yield record
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = [f"{'':<28}" + "".join(f"{c:>16}" for c in COLUMNS)]
+    for way in WAYS:
+        for at in SCALES:
+            own = [r for r in records if (r["way"], r["at"]) == (way, at)]
+            rates = np.array([[100 * r["errors"]["net"][c] / r["photos"] for c in COLUMNS] for r in own])
+            if len(own):
+                cells = [f"{m:.1f} +- {s:.1f}" for m, s in zip(rates.mean(0), spread(rates), strict=True)]
+                lines.append(f"{way + ', ' + at:<28}" + "".join(f"{c:>16}" for c in cells))
+    for name in ("mean box", "whole photo"):
+        rate = [100 * records[-1]["errors"][name][c] / records[-1]["photos"] for c in COLUMNS]
+        lines.append(f"{name:<28}" + "".join(f"{x:>16.1f}" for x in rate))
+    classes = [100 * records[-1]["class_errors"][c] / records[-1]["photos"] for c in ("top1", "top5")]
+    lines.append(f"{'the class alone':<28}{'':>32}" + "".join(f"{x:>16.1f}" for x in classes))
+    return "\n".join(lines)
+
+
+def spread(rates: np.ndarray) -> np.ndarray:
+    return rates.std(0, ddof=1) if len(rates) > 1 else np.zeros(rates.shape[1])
+
+
+def orderings(records: list[dict[str, Any]]) -> str:
+    lines = []
+    for better, worse, column in ORDERINGS:
+        only, both, seeds = [0, 0], 0, 0
+        for seed in sorted({r["seed"] for r in records}):
+            pair = [next((r for r in records if (r["seed"], r["way"], r["at"]) == (seed, *one)), None) for one in (better, worse)]
+            if None in pair:
+                continue
+            wrong = [np.array([row["iou"][COLUMNS.index(column)] <= 0.5 for row in r["rows"]]) for r in pair]
+            only, both, seeds = [only[0] + int((~wrong[0] & wrong[1]).sum()), only[1] + int((wrong[0] & ~wrong[1]).sum())], both + len(wrong[0]), seeds + 1
+        if seeds:
+            low, high = paired(only[0], only[1], both)
+            verdict = "held" if low > 0 else "not held" if high < 0 else "undecided"
+            z = (only[0] - only[1]) / max(1.0, sqrt(sum(only)))
+            lines.append(f"{verdict:<10} {', '.join(better)} against {', '.join(worse)}, {column}: {low:+.1f} to {high:+.1f} points ({only[0]} : {only[1]} photos, z = {z:.1f}, {seeds} seeds)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--most_photos", type=int, help="for a quick look")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    quick = {"most_photos": given.most_photos} if given.most_photos else {}
+    found = list(tests(given.out, given.seeds, given.ways, quick))
+    print(table(found), orderings(found), sep="\n\n")

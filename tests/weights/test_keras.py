@@ -369,6 +369,14 @@ def test_another_head_of_dense_layers_leaves_the_convolutions(tmp_path, form):
         read_foreign(path, "bgr-255")
 
 
+def test_a_second_head_is_never_taken_for_the_first(tmp_path):
+    with h5py.File(path := saved(vgg(), tmp_path / "x.h5"), "a") as file:
+        for n in range(3):
+            file[f"model_weights/dense_{n}/dense_{n}/kernel:0"] = np.ones((4, 4), "f4")
+    with pytest.raises(ModelError, match=r"other layers than a VGG .dense_0"):
+        read_foreign(path, "bgr-255")
+
+
 def test_a_compressed_archive_is_refused(tmp_path):
     path = saved(vgg(), tmp_path / "x.keras")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other := tmp_path / "y.keras", "w", zipfile.ZIP_DEFLATED) as new:

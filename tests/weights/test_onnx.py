@@ -155,3 +155,10 @@ def test_a_graph_that_is_no_mean_or_no_vgg_is_refused(tmp_path):
         toy.put(path, model_of(node("Identity", ["photo"], "x"), after=node(kind, ["z"], "p")))
         with pytest.raises(ModelError, match=f"other layers than a VGG .node {kind}"):
             read_foreign(path, "rgb-01")
+
+
+def test_two_graphs_are_refused(tmp_path):
+    """Other readers would merge them, or take the last."""
+    made = toy.onnx_model(toy.torchvision_state(toy.net("A")))
+    with pytest.raises(ModelError, match=r"as an ONNX model.*damaged"):
+        toy.read(toy.put(tmp_path / "x.onnx", made + made))

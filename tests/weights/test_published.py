@@ -173,6 +173,7 @@ def test_convert_keeps_the_contract_of_a_published_file(capsys, listed, tmp_path
         ("verify torchvision-d@bgr-255", 2, "torchvision-d is no such file, so leave @bgr-255 out"),
         ("show NET@bgr-255", 2, "builtin:fashion-a is no such file, so leave @bgr-255 out"),
         ("show run/best.safetensors@rgb-255", 2, "contract, which says what it expects; leave @rgb-255 out"),
+        ("show run/best.safetensors#net", 2, "is one net that carries its contract"),
         ("show run@RGB:1,2,3", 2, "contract, which says what it expects; leave @RGB:1,2,3 out"),
         ("show empty", 1, "toolkit's file, builtin:fashion-a, a name of"),
     ],

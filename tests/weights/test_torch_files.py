@@ -139,6 +139,14 @@ def test_fc_layers_of_nan_are_no_fc_layers(tmp_path):
         read_features(path, "rgb-255-rounded")
 
 
+def test_a_parameter_with_attributes_of_its_own_is_a_tensor(tmp_path):
+    state = toy.torchvision_state(made := toy.net("A"))
+    weight = torch.nn.Parameter(state["features.0.weight"])
+    weight.decays = False  # type: ignore[attr-defined]  # as trainers mark them
+    torch.save(state | {"features.0.weight": weight}, path := tmp_path / "x.pth")
+    toy.same(toy.read(path), toy.tensors(made))
+
+
 class Canary:
     def __init__(self, path: Path) -> None:
         self.path = path

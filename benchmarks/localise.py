@@ -93,16 +93,25 @@ def orderings(records: list[dict[str, Any]]) -> str:
     for better, worse, column in ORDERINGS:
         only, both, seeds = [0, 0], 0, 0
         for seed in sorted({r["seed"] for r in records}):
-            pair = [next((r for r in records if (r["seed"], r["way"], r["at"]) == (seed, *one)), None) for one in (better, worse)]
+            pair = [
+                next((r for r in records if (r["seed"], r["way"], r["at"]) == (seed, *one)), None)
+                for one in (better, worse)
+            ]
             if None in pair:
                 continue
             wrong = [np.array([row["iou"][COLUMNS.index(column)] <= 0.5 for row in r["rows"]]) for r in pair]
-            only, both, seeds = [only[0] + int((~wrong[0] & wrong[1]).sum()), only[1] + int((wrong[0] & ~wrong[1]).sum())], both + len(wrong[0]), seeds + 1
+            only, both, seeds = (
+                [only[0] + int((~wrong[0] & wrong[1]).sum()), only[1] + int((wrong[0] & ~wrong[1]).sum())],
+                both + len(wrong[0]),
+                seeds + 1,
+            )
         if seeds:
             low, high = paired(only[0], only[1], both)
             verdict = "held" if low > 0 else "not held" if high < 0 else "undecided"
             z = (only[0] - only[1]) / max(1.0, sqrt(sum(only)))
-            lines.append(f"{verdict:<10} {', '.join(better)} against {', '.join(worse)}, {column}: {low:+.1f} to {high:+.1f} points ({only[0]} : {only[1]} photos, z = {z:.1f}, {seeds} seeds)")
+            lines.append(
+                f"{verdict:<10} {', '.join(better)} against {', '.join(worse)}, {column}: {low:+.1f} to {high:+.1f} points ({only[0]} : {only[1]} photos, z = {z:.1f}, {seeds} seeds)"
+            )
     return "\n".join(lines)
 
 

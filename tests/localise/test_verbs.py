@@ -181,7 +181,7 @@ def test_what_is_wrong_is_said(world, capsys, tmp_path):
         (("localise", "evaluate", root / "where", bare), 1, "has a box"),
         (("localise", "predict", root / "where" / "best.safetensors", photo, "--json", "--csv"), 2, "one form"),
         ((*train, "--classifier", root / "what", "--init_from", "y"), 2, "--classifier"),
-        (train, 2, "--classifier"),
+        (train, 1, "add --classifier RUN"),
         (("localise", "locate", data), 2, "is not a verb of localise"),
         ((*tested, "--classifier", root / "where"), 1, "expected a net that says what"),
     ]  # fmt: skip
@@ -214,3 +214,23 @@ def test_a_photo_whose_box_lies_outside_is_skipped_and_said(world, capsys, tmp_p
     data.write_text("\n".join(rows) + "\n")
     [r] = record_of(capsys, "localise", "evaluate", root / "where", data)["results"]
     assert (r["photos"], r["skipped"]) == (11, [{"photo": "test/11.png", "reason": "its boxes lie outside of it"}])
+
+
+def test_one_class_needs_no_net_that_says_what(tmp_path, capsys):
+    """One thing a photo, always of one kind: from a start of other classes, or from random weights."""
+    data = make_list(tmp_path / "photos")
+    text = data.read_text()
+    data.write_text(text.replace(",red,", ",square,").replace(",green,", ",square,").replace(",blue,", ",square,"))
+    words = ("localise", "train", data, "--out", tmp_path / "where", "--net", "A", "--crop", 32, "--scale", 36)
+    assert run(*words, "--base_width", 4, "--fc_width", 16, *FLAGS, "--epochs", 1) == 0
+    [r] = record_of(capsys, "localise", "evaluate", tmp_path / "where", data)["results"]
+    assert (r["classifier"], r["classes"], r["class_errors"]) == (None, ["square"], {"top1": 0, "top5": 0})
+    assert run("localise", "predict", tmp_path / "where", tmp_path / "photos" / "test") == 0
+    assert capsys.readouterr().out.count("square 100.0 % at") == 12
+    photo = str(tmp_path / "photos" / "test" / "00.png")
+    [[place]] = verydeep.load(tmp_path / "where").locate([photo])
+    assert place.name == "square"
+    data.write_text(text)
+    assert run(*words[:3], "--out", tmp_path / "x", *words[5:], *FLAGS) == 1
+    assert "has 3 classes; 'verydeep train' makes a net that says which is there" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -23,18 +23,19 @@ EXPECTED = (
 
 def open_data(
     data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None,
-    groups: str | None = None, classes: Level | None = None,
+    groups: str | None = None, classes: Level | None = None, least: int = 2,
 ) -> DataSet:  # fmt: skip
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
     such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
-    `classes` says where a folder has its classes. `split` is a manifest of an earlier run that settles the splits
-    instead; photos that it does not know are left out. What was understood stands in `notes`. Raises DataError.
+    `classes` says where a folder has its classes, `least` how many there must be to train. `split` is a manifest of an
+    earlier run that settles the splits instead; photos that it does not know are left out. What was understood stands
+    in `notes`. Raises DataError.
     """
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
-    path, least = Path(data).expanduser(), 2 if shares else 1
+    path, least = Path(data).expanduser(), least if shares else 1
     files_here = path.exists() and not data.startswith(("builtin:", "hub:")) and not is_pattern(data)
     if not split or not files_here:
         whole = undivided(data, path, least, download, groups, classes)

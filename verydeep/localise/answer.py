@@ -67,10 +67,13 @@ def found_on(locator: Locator, names: Sequence[str], open_photo: Any, top: int, 
     yield from (ready[id] for id in sorted(ready))
 
 
-def places_on(net: Classifier, classifier: Classifier, photos: Sequence[object], top: int = 1) -> list[list[Placed]]:
+def places_on(
+    net: Classifier, classifier: Classifier | None, photos: Sequence[object], top: int = 1
+) -> list[list[Placed]]:
     """What `Classifier.locate` says."""
     settings = Settings(device=net.mean.device.type)
-    locator = locator_of({"the net": net}, ("the classifier", classifier), "single", "greedy", settings)
+    what = ("the classifier", classifier) if classifier else None
+    locator = locator_of({"the net": net}, what, "single", "greedy", settings)
     reading, names = net.contract.reading, [f"photo {i}" for i in range(len(photos))]
     found = list(found_on(locator, names, lambda id: photo_of(photos[id], names[id], reading), top))
     if bad := next((row for row in found if row.error), None):
@@ -160,6 +163,7 @@ def found_in(
     settings = Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type, long_photos="middle")
     what = classifier_of(model, classifier)
     threshold = kept_threshold(model, merge)
-    locator = locator_of({model: load(model)}, (what, load(what)), scales, merge, settings, threshold)
+    known = (what, load(what)) if what else None
+    locator = locator_of({model: load(model)}, known, scales, merge, settings, threshold)
     paths, reading = photos_in(given), locator.nets[0].contract.reading
     return found_on(locator, paths, lambda id: opened(paths[id], reading), top, workers)

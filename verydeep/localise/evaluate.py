@@ -26,10 +26,11 @@ CURVE = tuple(n / 20 for n in range(6, 19))  # IoU above which a box is right, 0
 MOST_TO_CHOOSE_ON = 2_000  # validation photos
 THRESHOLD = 0.5  # of greedy merging, where no test has chosen one
 SHOWN = 24  # wrong boxes in a record
+WHAT = "add --classifier MODEL"
 
 
 def evaluate_boxes(
-    models: Sequence[str], data: str, classifier: str, scales: Scales = "single", merge: str = "greedy",
+    models: Sequence[str], data: str, classifier: str | None, scales: Scales = "single", merge: str = "greedy",
     split: str | None = None, settings: Settings | None = None, *, limit: int | None = None, download: bool = False,
     ranks: Ranks = ALONE, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -41,7 +42,7 @@ def evaluate_boxes(
     """
     settings, progress = settings or Settings(), progress or Progress("auto" if ranks.first else "none")
     nets = {model: load(model) for model in models}
-    locator = locator_of(nets, (classifier, load(classifier)), scales, merge, settings)
+    locator = locator_of(nets, (classifier, load(classifier)) if classifier else None, scales, merge, settings)
     names = locator.nets[0].contract.classes
     with ranks.first_alone():
         opened, tested, choosing = samples(models, locator.nets, data, split, limit, download)
@@ -54,7 +55,8 @@ def evaluate_boxes(
         raise DataError(f"{data}: none of the {len(tested.photos)} photos of {tested.split} could be read")
     return {
         **tested.about(), "models": list(models), "sha256": [net.contract.sha256 for net in locator.nets],
-        "classifier": classifier, "classifier_sha256": locator.classifier.contract.sha256,
+        "classifier": classifier,
+        "classifier_sha256": locator.classifier.contract.sha256 if locator.classifier else None,
         "task": [net.contract.task for net in locator.nets], "scales": [list(s) for s in locator.scales],
         "merge": merge, "threshold": threshold, "chosen_on": choosing.split, "chosen_photos": len(choosing.photos),
         "tried": tried, "mean_box": mean.tolist(), "classes": list(names), "photos_sha256": tested.fingerprint(),
@@ -76,19 +78,24 @@ def samples(
 
 
 def locator_of(
-    nets: Mapping[str, Classifier], classifier: tuple[str, Classifier], scales: Scales, merge: str, settings: Settings,
-    threshold: float = THRESHOLD,
+    nets: Mapping[str, Classifier], classifier: tuple[str, Classifier] | None, scales: Scales, merge: str,
+    settings: Settings, threshold: float = THRESHOLD,
 ) -> Locator:  # fmt: skip
     """Box nets and the net that says what is there, by name, classes numbered as the first does. Raises ModelError."""
     (first, net), *_ = nets.items()
     columns = []
-    for i, (name, one) in enumerate((classifier, *nets.items())):
-        check_task(name, one, "boxes" if i else "classes")
+    if classifier:
+        check_task(*classifier, "classes")
+    elif len(net.contract.classes) > 1:
+        raise ModelError(f"{first} knows {len(net.contract.classes)} classes, so a net must say which; {WHAT}")
+    for i, (name, one) in enumerate((classifier or (first, net), *nets.items())):
+        if i:
+            check_task(name, one, "boxes")
         if one.contract.reading != net.contract.reading:
             raise ModelError(f"{name} and {first} read photos differently; train both with the same flags")
         columns.append(class_numbers(net.contract.classes, first, one.contract.classes, name))
     qs = [scales_for(one.contract, scales) for one in nets.values()]
-    return Locator(classifier[1], list(nets.values()), qs, columns, settings, merge, threshold)
+    return Locator(classifier[1] if classifier else None, list(nets.values()), qs, columns, settings, merge, threshold)
 
 
 def error_counts(found: Sequence[Rated]) -> dict[str, Any]:

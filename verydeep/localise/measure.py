@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,12 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Locator:
-    """Box nets and the net that says what is there.
+    """Box nets and the net that says what is there; without one there is one class.
 
     scales: of the dense boxes, by net; columns: where the classifier and each net have the classes of the first net.
     """
 
-    classifier: Classifier
+    classifier: Classifier | None
     nets: Sequence[Classifier]
     scales: Sequence[tuple[int, ...]]
     columns: Sequence[npt.NDArray[np.int64]]
@@ -74,8 +74,8 @@ class Locator:
     ) -> Iterator[tuple[int, Looked]]:  # fmt: skip
         """(id, Looked) of photos in order; without `dense` test 1 alone."""
         sizes, shown = dict[int, tuple[int, int]](), list[Shown]()
-        own = self.classifier.contract
-        if dense:
+        if dense and self.classifier:
+            own = self.classifier.contract
             qs = sorted({own.test_scale} | {q for scales in self.scales for q in scales if q >= own.crop})
             score = picked(self.classifier, self.columns[0], self.settings)
             shown.append(Shown(score, own.crop, [View("dense", q) for q in qs], scores_at, 0, True))
@@ -95,7 +95,8 @@ class Locator:
         ):
             for n, id in enumerate(chunk):
                 parts = [[view[n] for view in by_view.values()] for by_view in by_net]
-                yield id, looked(sizes.pop(id), parts, dense)
+                classes = parts.pop(0) if dense and self.classifier else None
+                yield id, looked(sizes.pop(id), classes, parts, dense)
 
     def pairs(self, seen: Looked, thresholds: Sequence[float]) -> list[list[Answer]]:
         """For each threshold the best box of each of the best classes, the best rated first."""
@@ -110,19 +111,23 @@ class Locator:
         return [Answer(label, rating, clipped(box, *seen.size)) for box, rating in found]
 
 
-def looked(size: tuple[int, int], parts: list[list[torch.Tensor]], dense: bool) -> Looked:
-    """One photo's parts: of the classifier by view, then of each box net the centre crop and by view."""
+def looked(
+    size: tuple[int, int], views: list[list[torch.Tensor]] | None, parts: list[list[Any]], dense: bool
+) -> Looked:
+    """One photo: what the classifier says by view, then of each box net the centre crop and what it says by view."""
     if not dense:
         given, none = np.mean([given_of(p[0]) for p in parts], 0), np.zeros((0, 1))
         return Looked(size, none[:, 0], given, none[..., None], none)
-    classes = [rows.numpy() for view in parts[0] for rows in view]
-    scores = np.concatenate([rows[:, 4:] for rows in classes])
-    posteriors = np.mean([softmax(rows[:, 4:].mean(0)) for rows in classes], 0)
-    given = np.mean(np.broadcast_arrays(*(given_of(p[0]) for p in parts[1::2])), 0)
-    said = [rows.numpy() for p in parts[2::2] for view in p for rows in view]
+    given = np.mean(np.broadcast_arrays(*(given_of(p[0]) for p in parts[::2])), 0)
+    said = [rows.numpy() for p in parts[1::2] for view in p for rows in view]
     boxes = [rows[:, 4:].reshape(len(rows), -1, 4) for rows in said]
     most = max(b.shape[1] for b in boxes)  # where one net shares a box and another does not
     boxes = [np.broadcast_to(b, (len(b), most, 4)) for b in boxes]
+    if views is None:
+        return Looked(size, np.ones(1), given, np.concatenate(boxes), np.ones((sum(map(len, boxes)), 1)))
+    classes = [rows.numpy() for view in views for rows in view]
+    scores = np.concatenate([rows[:, 4:] for rows in classes])
+    posteriors = np.mean([softmax(rows[:, 4:].mean(0)) for rows in classes], 0)
     places, own = (np.concatenate([rows[:, :4] for rows in some]) for some in (said, classes))
     at = iou(places[:, None], own[None]).argmax(1)
     return Looked(size, posteriors, given, np.concatenate(boxes), softmax(scores)[at])

@@ -10,7 +10,7 @@ from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
 from verydeep.files.disk import read_json, read_sealed, write_bounded
-from verydeep.localise.evaluate import THRESHOLD, evaluate_boxes
+from verydeep.localise.evaluate import THRESHOLD, WHAT, evaluate_boxes
 from verydeep.localise.map_test import evaluate_maps
 from verydeep.ranks import ALONE, Ranks
 from verydeep.weights import check_task, load
@@ -25,7 +25,7 @@ def evaluate_any(
     """The records of box nets, each alone and several together, and of nets of classes those of their class maps."""
     tasks = {model: load(model).contract.task for model in models}
     boxes = [model for model in tasks if tasks[model] != "classes"]
-    what = classifier_of(boxes[0], classifier) if boxes else ""
+    what = classifier_of(boxes[0], classifier) if boxes else None
     groups = [[m] for m in boxes] + [boxes] * (len(boxes) > 1)
     found = [
         evaluate_boxes(g, data, what, scales, merge, split, settings, limit=limit, download=download, ranks=ranks)
@@ -36,17 +36,18 @@ def evaluate_any(
     return found + [evaluate_maps(m, data, split, settings, scale=scale, limit=limit, download=download) for m in maps]
 
 
-def classifier_of(model: str, given: str | None) -> str:
-    """The net that says what is there: the one given, or the one that a box run was started from. Raises ModelError."""
-    if given:
+def classifier_of(model: str, given: str | None) -> str | None:
+    """The net that says what is there: the one given, or the one that a box run was started from; none for one class.
+    Raises ModelError."""
+    if given or ((contract := load(model).contract).task != "classes" and len(contract.classes) == 1):
         return given
     run = folder_of(model)
     start = read_sealed(run / "run.json").get("started_from", {}) if run else {}
     if not start:
         check_task(model, load(model), "boxes")
-        raise ModelError(f"{model} does not say which net says what is there; add --classifier MODEL")
+        raise ModelError(f"{model} does not say which net says what is there; {WHAT}")
     if load(path := str(start["path"])).contract.sha256 != start["sha256"]:
-        raise ModelError(f"{path} is no longer the net that {model} was started from; add --classifier MODEL")
+        raise ModelError(f"{path} is no longer the net that {model} was started from; {WHAT}")
     return path
 
 

@@ -47,11 +47,22 @@ WORDS = "{train_error:.2f} % of boxes wrong in training, {val_error:.2f} % in va
 
 def train_boxes(
     data: str, config: BoxConfig, out: Path, download: bool = False, progress: Progress | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ALONE, one: bool = False,
 ) -> str:  # fmt: skip
-    """Trains boxes on DATA into a run folder, or goes on where it stopped; returns why it ended. Raises as training."""
-    photos_of = partial(with_map_boxes, config=config) if config.boxes_from == "map" else with_boxes
-    task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of)
+    """Trains boxes on DATA into a run folder, or goes on where it stopped; returns why it ended. Raises as training.
+
+    one: nothing else will say what is there, so that DATA may have one class only.
+    """
+
+    def photos_of(data: DataSet) -> DataSet:
+        if one and len(data.classes) > 1:
+            raise DataError(
+                f"{data.name} has {len(data.classes)} classes; 'verydeep train' makes a net that says which is there: "
+                "add --classifier RUN"
+            )
+        return with_map_boxes(data, config) if config.boxes_from == "map" else with_boxes(data)
+
+    task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of, 1)
     return run_training(data, config, out, download, progress, ranks, task=task)
 
 
@@ -134,7 +145,7 @@ def given_class(
     """Test 1: of each photo with a box inside, N, the IoU of the net's box in the centre crop with one of the photo's
     class; and N x 4, the largest of those, relative to the photo."""
     every = np.arange(len(net.contract.classes))
-    locator, targets = Locator(net, [net], [()], [every, every], settings), photos.targets()
+    locator, targets = Locator(None, [net], [()], [every, every], settings), photos.targets()
     workers, rows = workers_for(settings.workers, photos.in_memory), list[list[float]]()
     for id, seen in locator.looks(
         photos.open, own_part(photos, settings.batch, ranks), workers=workers, on_bad=skipped, progress=progress,

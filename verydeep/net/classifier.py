@@ -96,10 +96,11 @@ class Classifier(nn.Module):
         found = torch.cat(parts) if parts else torch.empty(0, len(self.contract.classes))
         return found if top is None else ranked(found, self.contract.classes, top)
 
-    def locate(self, photos: Sequence[object], classifier: "Classifier", top: int = 1) -> list[Any]:
+    def locate(self, photos: Sequence[object], classifier: "Classifier | None" = None, top: int = 1) -> list[Any]:
         """Of a net of boxes: for each photo, given as to `predict`, its best classes, [(name, posterior, box), ...].
 
-        Boxes are (x0, y0, x1, y1) in pixels of the upright photo; classifier says what is there (appendix A).
+        Boxes are (x0, y0, x1, y1) in pixels of the upright photo; of several classes, `classifier` says which are
+        there (appendix A). Raises ModelError and PhotoError.
         """
         from verydeep.localise import places_on
 

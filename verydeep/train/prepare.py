@@ -43,6 +43,7 @@ class Task(NamedTuple):
     goal: Callable[..., Goal] = classification
     answers: Mapping[str, object] = {}
     photos_of: Callable[[DataSet], DataSet] = lambda data: data
+    classes: int = 2  # at least
 
 
 CLASSES = Task()
@@ -66,8 +67,9 @@ def run_training(
     with ranks.first_alone():  # which may fetch the data
         drawn = kept_split(out, data) or split
         opened = open_data(
-            data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
-        )
+            data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes,
+            task.classes,
+        )  # fmt: skip
         opened = task.photos_of(opened.read_as(config.reading))
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run, computing(config.threads or threads_of(out), run.say):

@@ -103,7 +103,7 @@ class Trains(Verb):
             more = "fine-tune this model, whose net, crop and S are the defaults then; as --init_from"
             parser.flag("from", more, action=Once, metavar="MODEL")
         kind: Any = type(cls.config)
-        named = [AUTO] * cls.STARTS + recipes(kind)
+        named = [AUTO] * (cls.STARTS and kind is Config) + recipes(kind)
         parser.flag("recipe", f"a named set of fields: {', '.join(named)}", action=Once, metavar="NAME")
         more = "a YAML file of fields; of several the later ones win"
         parser.flag("config", more, dest="files", action="append", metavar="FILE")

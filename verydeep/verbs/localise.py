@@ -40,28 +40,31 @@ class Train(Localise, Trains):
     _: KW_ONLY
     out: FilePath
     """the run folder; an interrupted one goes on"""
-    classifier: str
-    """the net to start from, which says what is there too; its net, crop and S are the defaults"""
+    classifier: str | None = None
+    """the net that says what is there, from which this one starts; null: DATA has one class, and --from may name one"""
     download: bool = False
     config: BoxConfig = PAPER_BOXES
 
-    REFUSED = {"init_from": "the net to start from is that of --classifier"}
+    STARTS = True
+    REFUSED = {"init_from": "the net to start from is that of --classifier, or of --from where there is one class"}
 
     @classmethod
     def of(cls, own: dict[str, Any], words: dict[str, Any], **layers: Any) -> Verb:
-        return super().of(own, words, **layers | {"from": own.get("classifier")})
+        if own.get("classifier") and layers.get("from"):
+            raise ConfigError("classifier and from: the net starts from the classifier; leave --from out")
+        return super().of(own, words, **{"from": own.get("classifier")} | layers)
 
     def run(self) -> dict[str, Any] | None:
         from verydeep.localise import box_report, evaluate_boxes, train_boxes
         from verydeep.ranks import joined
 
-        out, classifier = Path(self.out), str(self.classifier)
+        out = Path(self.out)
         with joined() as ranks:
-            ended = train_boxes(self.data, self.config, out, self.download, ranks=ranks)
+            ended = train_boxes(self.data, self.config, out, self.download, ranks=ranks, one=not self.classifier)
             ranks.gather(None)  # by then the first has saved the best net
             if self.config.boxes_from == "map":
                 return {"run": str(out), "ended": ended, "results": [], "report": None}
-            found = evaluate_boxes([str(out)], self.data, classifier, download=self.download, ranks=ranks)
+            found = evaluate_boxes([str(out)], self.data, self.classifier, download=self.download, ranks=ranks)
             if not ranks.first:
                 return None
             report = box_report(out, [found], self.data)

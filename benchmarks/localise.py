@@ -2,16 +2,15 @@
 
     python benchmarks/localise.py --out runs/localise --seeds 0 1 2
 
-Net A, crop 64, S = 64, half width. For each seed a net of classes (recipe modern), and from it boxes: SCR and PCR of all
-layers, PCR of the FC layers alone, and PCR by the recipe modern-boxes; each tested at one scale and at two. One JSON line
-a test goes to results.jsonl, whatever is there is not done again. An ordering is held, or not, where the photos that one
-answer has right and the other wrong differ by more than chance (McNemar, all seeds together), else undecided.
+Net A, crop 64, S = 64, half width. For each seed a net of classes (recipe modern), and from it boxes: SCR and PCR of
+all layers, PCR of the FC layers alone, and PCR by the recipe modern-boxes; each tested at one scale and at two. A JSON
+line for each test goes to results.jsonl; what is there is not done again. An ordering is held, or not, where the photos
+that one answer has right and the other wrong differ by more than chance (all seeds together), else undecided.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -89,30 +88,30 @@ def spread(rates: np.ndarray) -> np.ndarray:
 
 
 def orderings(records: list[dict[str, Any]]) -> str:
+    """A line for each ordering: the photos that only one of the two has right, over all seeds."""
+    there = {(r["seed"], r["way"], r["at"]): r for r in records}
     lines = []
     for better, worse, column in ORDERINGS:
-        only, both, seeds = [0, 0], 0, 0
-        for seed in sorted({r["seed"] for r in records}):
-            pair = [
-                next((r for r in records if (r["seed"], r["way"], r["at"]) == (seed, *one)), None)
-                for one in (better, worse)
-            ]
-            if None in pair:
-                continue
-            wrong = [np.array([row["iou"][COLUMNS.index(column)] <= 0.5 for row in r["rows"]]) for r in pair]
-            only, both, seeds = (
-                [only[0] + int((~wrong[0] & wrong[1]).sum()), only[1] + int((wrong[0] & ~wrong[1]).sum())],
-                both + len(wrong[0]),
-                seeds + 1,
-            )
-        if seeds:
-            low, high = paired(only[0], only[1], both)
-            verdict = "held" if low > 0 else "not held" if high < 0 else "undecided"
-            z = (only[0] - only[1]) / max(1.0, sqrt(sum(only)))
-            lines.append(
-                f"{verdict:<10} {', '.join(better)} against {', '.join(worse)}, {column}: {low:+.1f} to {high:+.1f} points ({only[0]} : {only[1]} photos, z = {z:.1f}, {seeds} seeds)"
-            )
+        seeds = [
+            seed for seed in sorted({r["seed"] for r in records}) if {(seed, *better), (seed, *worse)} <= set(there)
+        ]
+        if not seeds:
+            continue
+        first, second = (
+            np.concatenate([wrong_in(there[seed, *one], column) for seed in seeds]) for one in (better, worse)
+        )
+        only = int((~first & second).sum()), int((first & ~second).sum())
+        low, high = paired(*only, len(first))
+        verdict = "held" if low > 0 else "not held" if high < 0 else "undecided"
+        what = f"{', '.join(better)} against {', '.join(worse)}, {column}"
+        lines.append(
+            f"{verdict:<10} {what}: {low:+.1f} to {high:+.1f} points ({only[0]}:{only[1]} photos, seeds {seeds})"
+        )
     return "\n".join(lines)
+
+
+def wrong_in(record: dict[str, Any], column: str) -> Any:
+    return np.array([row["iou"][COLUMNS.index(column)] <= 0.5 for row in record["rows"]])
 
 
 if __name__ == "__main__":

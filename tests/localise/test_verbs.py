@@ -203,7 +203,7 @@ def test_the_page_shows_what_was_found(world):
         "How exact must a box be?",
     ):
         assert words in page
-    assert Path(root / "where" / "results" / "localisation.json").exists()
+    assert Path(root / "where" / "localisation.json").exists()
 
 
 def test_a_photo_whose_box_lies_outside_is_skipped_and_said(world, capsys, tmp_path):

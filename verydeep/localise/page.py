@@ -16,7 +16,7 @@ from verydeep.localise.measure import COLUMNS, KINDS
 from verydeep.localise.results import keep_results
 from verydeep.paper import TABLE_8, TABLE_9
 from verydeep.report import figures
-from verydeep.report.page import rendered
+from verydeep.report.page import rendered, write_report
 from verydeep.words import aligned
 
 GREEN, RED = "#1f8a4c", "#d33b2c"
@@ -79,15 +79,17 @@ def map_words(r: dict[str, Any]) -> str:
 def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) -> Path | None:
     """Writes the page, into a run with the records beside it; returns its path, or None where place is no run."""
     path, boxes = Path(place).expanduser(), [r for r in records if of_boxes(r)]
-    if (path / "run.json").is_file():
+    learnt = (path / "run.json").is_file()
+    if learnt:
         keep_results(path, records)
+        write_report(path)
         path = path / "localisation.html"
     elif path.suffix != ".html":
         return None
     last = boxes[-1] if boxes else None
     facts: dict[str, Any] = {
-        "records": records, "maps": [map_words(r) for r in records if not of_boxes(r)], "last": last, "data": data,
-        "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [[x or "-" for x in row] for row in TABLE_9],
+        "records": records, "learnt": learnt, "last": last, "data": data,
+        "maps": [map_words(r) for r in records if not of_boxes(r)], "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [[x or "-" for x in row] for row in TABLE_9],
     }  # fmt: skip
     if last:
         facts |= {"verdict": verdict_of(last), "rows": box_rows(boxes), "pictures": pictures(last),

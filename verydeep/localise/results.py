@@ -52,13 +52,13 @@ def classifier_of(model: str, given: str | None) -> str | None:
 
 
 def keep_results(run: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_bounded(run / "results" / FILE, json.dumps({"results": list(records)}))
+    write_bounded(run / FILE, json.dumps({"results": list(records)}))
 
 
 def kept_threshold(model: str, merge: str) -> float:
     """The threshold that the last test of a run chose for this way of merging."""
     run = folder_of(model)
-    file = run / "results" / FILE if run else None
+    file = run / FILE if run else None
     if file and file.exists():
         for record in read_json(file)["results"]:
             if record.get("merge") == merge and record["models"] == [model]:

@@ -57,6 +57,9 @@ def run_facts(run: Path) -> dict[str, Any]:
     dense = [r["scales"][0] for r in results if r["protocol"] == "dense" and "models" not in r]
     measured, skipped = run / "statistics.json", run / "skipped.csv"
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
+    verb = ["train"] if contract.task == "classes" else ["localise", "train"]
+    if start := about.get("started_from") if contract.task != "classes" and len(contract.classes) > 1 else None:
+        again += ["--classifier", str(start["path"])]
     return {
         "run": run.resolve().name, "config": config, "about": about, "contract": contract,
         **learning(run, config.schedule),
@@ -69,7 +72,7 @@ def run_facts(run: Path) -> dict[str, Any]:
         "statistics": read_json(measured) if measured.exists() else None,
         "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
         "own": other_fields(plain(config)),
-        "command": shlex.join(["verydeep", "train", about["data"], *again]),
+        "command": shlex.join(["verydeep", *verb, about["data"], *again]),
     }  # fmt: skip
 
 

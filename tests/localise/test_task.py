@@ -72,7 +72,8 @@ def test_a_box_beyond_the_photo_ends_with_it():
 @pytest.mark.parametrize("log_size", [False, True])
 def test_loss_error_and_gradients_are_those_of_float64(how, log_size):
     random = np.random.default_rng(3)
-    said, true = random.uniform(0.1, 1.6, (2, 7, 3, 4))
+    true = random.uniform(0.1, 1.6, (7, 3, 4))
+    said = true + random.normal(0, 0.15, (7, 3, 4))
     wanted = random.random((7, 3)) < 0.6
     wanted[0] = False
     outputs = torch.tensor(said.reshape(7, 12), dtype=torch.float64, requires_grad=True)
@@ -100,7 +101,7 @@ def test_loss_error_and_gradients_are_those_of_float64(how, log_size):
     loss.backward()
     assert float(loss.detach()) == pytest.approx(total, rel=1e-5)
     assert float(error) == pytest.approx(wrong)
-    assert outputs.grad.numpy() == pytest.approx(slope.reshape(7, 12), abs=1e-6)
+    assert outputs.grad.numpy() == pytest.approx(slope.reshape(7, 12), abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,9 @@ def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) 
         return None
     last = boxes[-1] if boxes else None
     facts: dict[str, Any] = {
-        "records": records, "learnt": learnt, "last": last, "data": data,
-        "maps": [map_words(r) for r in records if not of_boxes(r)], "columns": COLUMN_NAMES, "table_8": TABLE_8, "table_9": [[x or "-" for x in row] for row in TABLE_9],
+        "records": records, "learnt": learnt, "last": last, "data": data, "columns": COLUMN_NAMES, "table_8": TABLE_8,
+        "table_9": [[x or "-" for x in row] for row in TABLE_9],
+        "maps": [map_words(r) for r in records if not of_boxes(r)],
     }  # fmt: skip
     if last:
         facts |= {"verdict": verdict_of(last), "rows": box_rows(boxes), "pictures": pictures(last),

@@ -42,6 +42,7 @@ from verydeep.train.prepare import Task, run_training
 from verydeep.train.skipped import Skipped
 from verydeep.weights import check_task, load
 
+UNIT = 10  # of the loss, in sides of a crop: tenths
 WORDS = "{train_error:.2f} % of boxes wrong in training, {val_error:.2f} % in validation (mean IoU {val_iou:.3f})"
 
 
@@ -127,12 +128,13 @@ def targets_of(photos: Photos, classes: int, c: BoxConfig) -> TargetOf:
 def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tuple[Tensor, Tensor]:
     """(loss, wrong boxes in percent) summed over photos, of outputs N x 4 R and targets N x R x 5.
 
-    Each box that is asked for adds half the squared Euclidean distance, or its smooth form; the error of a photo is
-    that of its boxes on average.
+    Each box that is asked for adds half the squared Euclidean distance in tenths of the crop's side, in which the
+    paper's rate fits, or its smooth form; the error of a photo is that of its boxes on average.
     """
     said, asked = outputs.float().view(len(outputs), -1, 4), targets[..., 4]
     each = F.mse_loss if how == "euclidean" else F.smooth_l1_loss
-    loss = (each(said, targets[..., :4], reduction="none").sum(-1) * asked).sum() * (0.5 if how == "euclidean" else 1)
+    far = each(UNIT * said, UNIT * targets[..., :4], reduction="none").sum(-1)
+    loss = (far * asked).sum() * (0.5 if how == "euclidean" else 1)
     with torch.no_grad():
         found, true = (boxes_said(x, log_size).double().cpu().numpy() for x in (said, targets[..., :4]))
         wrong = torch.from_numpy(iou(found, true) <= RIGHT).to(asked.device) * asked

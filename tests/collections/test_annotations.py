@@ -152,9 +152,9 @@ def labelme(root: Path) -> Path:
                 middle = ((x0 + x1) / 2, (y0 + y1) / 2)
                 shape |= {"shape_type": "circle", "points": [middle, [middle[0], y1]]}
             shapes.append(shape)
-        (width, height), data = told.size, "A" * 100
-        whole: dict[str, Any] = {"imageData": data, "version": "5.0", "shapes": shapes, "imagePath": f"..\\x\\{name}.jpg"}
-        write(root / LONG[told.split] / f"{name}.json", whole | {"imageWidth": width, "imageHeight": height})
+        (width, height), path = told.size, f"..\\x\\{name}.jpg"
+        size = {"imageData": "A" * 100, "imageWidth": width, "imageHeight": height}
+        write(root / LONG[told.split] / f"{name}.json", {"version": "5.0", **size, "shapes": shapes, "imagePath": path})
     return root
 
 
@@ -223,7 +223,8 @@ def told_by(data: DataSet) -> dict[str, tuple[str, str, list[tuple[str, Corners]
         for id, label in enumerate(photos.targets()):
             record = photos.record(id)
             boxes = sorted((data.classes[c], box) for c, box in zip(record.box_labels, record.boxes, strict=True))
-            assert photos.open(id).size == upright(name := Path(record.key).stem)
+            name = Path(record.key).stem
+            assert photos.open(id).size == upright(name)
             found[name] = split, data.classes[label], boxes
     return found
 
@@ -244,6 +245,6 @@ def test_all_forms_say_the_same(tmp_path: Path, form: str) -> None:
     said = "\n".join(data_lines(data))
     if form != "a list":
         assert f"{form.removesuffix(chr(39) + 's XML').replace('ILSVRC', 'Pascal VOC')}: 9 boxes of 3 classes" in said
-    assert "3 photos have boxes of several classes; their class is that of the largest box" in said
+    assert "3 photos with boxes of several classes: taken as of the class of the largest box" in said
     turned = form in ("Pascal VOC", "COCO", "LabelMe")
-    assert ("1 photo is turned by EXIF and was marked unturned" in said) == turned
+    assert ("1 photo turned by EXIF and marked unturned" in said) == turned

@@ -1,0 +1,72 @@
+"""Photos with boxes: which labelling tool a file or folder comes from, by a look at a few files."""
+
+import os
+import re
+from pathlib import Path
+
+from verydeep.collections.annotated import annotated
+from verydeep.collections.marks_yolo import LINE, NAMES, YAML, ClassNames
+from verydeep.collections.places import stem
+from verydeep.data.naming import is_hidden
+from verydeep.data.record import DataSet
+from verydeep.data.tree import Tree, tree_of
+from verydeep.errors import DataError
+
+SIGNS = {  # ending -> tool -> what its files have near their beginning
+    ".xml": {"Pascal VOC": rb".*<annotation[\s>]", "CVAT": rb".*<annotations[\s>]"},
+    ".json": {
+        "COCO": rb'\s*\{.*"(?:images|annotations)"\s*:\s*\[',
+        "Label Studio": rb'\s*\[\s*\{.*"(?:annotations|completions)"\s*:\s*\[',
+        "LabelMe": rb'\s*\{.*"(?:shapes"\s*:\s*\[|imageData"\s*:)',
+    },
+    ".txt": {"YOLO": rb"\s*" + LINE.pattern.encode() + rb"\s*(?:[\r\n]|$)"},
+}
+A_PHOTO = ("Pascal VOC", "LabelMe", "YOLO")  # tools that write a file a photo
+HEAD = 1 << 18  # bytes in which a file says what it is
+FEW, FOLDERS = 8, 32  # files of one ending, and folders of them, that are looked at
+
+
+def open_annotated(path: Path, least: int, tree: Tree | None = None) -> DataSet | None:
+    """The data set of boxes in a file, or in a folder of which this is the tree; None for other data.
+
+    Raises DataError that names the file and what is wrong in it.
+    """
+    if tree is not None:
+        kinds = tools_below(tree)
+    elif path.suffix.lower() in YAML:
+        kinds = {"YOLO": tools_below(tree_of(path.parent)).get("YOLO", [])} if ClassNames([path]).names else {}
+    else:
+        kinds = {tool: [path] for tool in tools_of(path)}
+    if len(kinds) > 1:
+        some = " and ".join(f"of {tool} in {os.path.relpath(own[0].parent, path)}" for tool, own in kinds.items())
+        raise DataError(f"{path} holds boxes {some}; give the folder or file of one of them, or move the others away")
+    return next((annotated(path, tool, files, least) for tool, files in kinds.items()), None)
+
+
+def tools_of(path: Path) -> list[str]:
+    """The tool that wrote a file, by its first bytes, or none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf")
+    except OSError:
+        return []
+    return [tool for tool, sign in SIGNS.get(path.suffix.lower(), {}).items() if re.match(sign, head, re.DOTALL)][:1]
+
+
+def tools_below(tree: Tree) -> dict[str, list[Path]]:
+    """Tool -> its files in a folder or below; none at once where nothing has their endings."""
+    found = dict[str, list[Path]]()
+    for ending in SIGNS:
+        files = [files_in(own, ending) for own in tree.walk() if ending in own.others]
+        every = [path for own in files for path in own]
+        for tool in dict.fromkeys(tool for own in files[:FOLDERS] for path in own[:FEW] for tool in tools_of(path)):
+            found[tool] = every if tool in A_PHOTO else [path for path in every if tool in tools_of(path)]
+    stems = {stem(os.path.basename(key)) for key in tree.all_keys()} if "YOLO" in found else set()
+    if stems and not any(stem(path.stem) in stems for path in found["YOLO"]):
+        del found["YOLO"]  # numbers of another kind
+    return found
+
+
+def files_in(tree: Tree, ending: str) -> list[Path]:
+    names = sorted(name for name in os.listdir(tree.path) if name.lower().endswith(ending) and not is_hidden(name))
+    return [Path(tree.path, name) for name in names if name not in NAMES]

@@ -124,6 +124,6 @@ def studio_box(value: dict[str, Any], kind: str, across: float, down: float) -> 
 
 def studio_name(data: dict[str, Any]) -> str:
     """The path in an address, of which the end is known here too."""
-    address = data.get("image") or next(v for v in data.values() if isinstance(v, str))
+    address = data.get("image") or next((v for v in data.values() if isinstance(v, str)), "")
     parts = urlsplit(address)
     return parse_qs(parts.query).get("d", [unquote(parts.path)])[0].lstrip("/")

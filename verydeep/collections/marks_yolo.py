@@ -67,10 +67,10 @@ def class_names(path: Path, files: Sequence[Path], base: Path, told: Told) -> Cl
     around = [*sorted(p for p in base.iterdir() if p.suffix.lower() in YAML), *texts, base.parent / "data.yaml"]
     found = ClassNames([path] if path.suffix.lower() in YAML else [p for p in around if p.is_file()])
     told.classes.update(found.names.values())
-    where = f"classes are named by {os.path.relpath(found.file, base)}"
     told.notes.append(
-        where if found.file else "warning: there is no data.yaml or classes.txt: classes are called by number"
-    )
+        f"classes are named by {os.path.relpath(found.file, base)}" if found.file
+        else "warning: there is no data.yaml or classes.txt: classes are called by number"
+    )  # fmt: skip
     return found
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 
 from verydeep.collections.annotated import annotated
@@ -58,15 +59,16 @@ def tools_below(tree: Tree) -> dict[str, list[Path]]:
     found = dict[str, list[Path]]()
     for ending in SIGNS:
         files = [files_in(own, ending) for own in tree.walk() if ending in own.others]
-        every = [path for own in files for path in own]
-        for tool in dict.fromkeys(tool for own in files[:FOLDERS] for path in own[:FEW] for tool in tools_of(path)):
-            found[tool] = every if tool in A_PHOTO else [path for path in every if tool in tools_of(path)]
-    stems = {stem(os.path.basename(key)) for key in tree.all_keys()} if "YOLO" in found else set()
-    if stems and not any(stem(path.stem) in stems for path in found["YOLO"]):
-        del found["YOLO"]  # numbers of another kind
+        looked = [path for own in files[:FOLDERS] for path in islice((p for p in own if p.stat().st_size), FEW)]
+        for tool in dict.fromkeys(tool for path in looked for tool in tools_of(path)):
+            found[tool] = [path for own in files for path in own if tool in A_PHOTO or tool in tools_of(path)]
+    if "YOLO" in found:
+        stems = {stem(os.path.basename(key)) for key in tree.all_keys()}
+        if stems and not any(stem(path.stem) in stems and tools_of(path) for path in looked):
+            del found["YOLO"]  # numbers of another kind
     return found
 
 
 def files_in(tree: Tree, ending: str) -> list[Path]:
     names = sorted(name for name in os.listdir(tree.path) if name.lower().endswith(ending) and not is_hidden(name))
-    return [Path(tree.path, name) for name in names if name not in NAMES]
+    return [path for name in names if name not in NAMES and (path := Path(tree.path, name)).is_file()]

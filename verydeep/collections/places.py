@@ -124,7 +124,7 @@ class Frames:
             lines.append(f"{several(n, 'photos')} marked at another size ({listed(self.scaled)}): boxes are scaled")
         if n := len(self.doubtful):
             some = f"{several(n, 'photos')} turned by EXIF in a way that keeps the size ({listed(self.doubtful)})"
-            lines.append(f"warning: {some}: boxes are taken as of the upright photo; 'verydeep check' draws them")
+            lines.append(f"warning: {some}: boxes are taken as of the upright photo")
         return lines
 
     def upright(self, key: str, mark: Marked) -> tuple[list[tuple[Box, str]], Size | None]:

@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from math import cos, radians, sin
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -661,3 +662,26 @@ def test_any_damage_is_data_or_a_data_error(
             open_data(str(root / "photos.csv" if form == "a list" else root)).fingerprint()
     finally:
         file.write_bytes(whole)
+
+
+def test_a_look_at_a_hostile_text_is_short(tmp_path: Path) -> None:
+    """Numbers without end, which a careless pattern tries to part in all ways."""
+    for i, text in enumerate(
+        ("1" * 250_000, "1 " * 120_000 + "x", "0 " + "1" * 250_000 + "x", "0 .5 .5 .5 ." + "5" * 250_000 + "e")
+    ):
+        photo(tmp_path / "cat" / f"{i}.png")
+        write(tmp_path / "cat" / f"{i}.txt", text)
+    photo(tmp_path / "dog" / "0.png")
+    write(tmp_path / "dog" / "0.xml", "<?" * 120_000)
+    write(tmp_path / "dog" / "0.json", '{"images"' * 25_000)
+    began = perf_counter()
+    assert open_data(str(tmp_path)).classes == ("cat", "dog")
+    assert perf_counter() - began < 5
+
+
+def test_folders_may_be_links(tmp_path: Path) -> None:
+    coco(tmp_path / "real")
+    (tmp_path / "here").mkdir()
+    for path in (tmp_path / "real").iterdir():
+        (tmp_path / "here" / path.name).symlink_to(path)
+    assert told_by(open_data(str(tmp_path / "here"))) == told_by(open_data(str(tmp_path / "real")))

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from verydeep.collections.classes import classes_by_label
 from verydeep.collections.layout import split_meant
-from verydeep.collections.marks import Marked, Told
+from verydeep.collections.marks import Aside, Marked
 from verydeep.collections.marks_json import coco, label_studio, labelme
 from verydeep.collections.marks_xml import cvat, voc
 from verydeep.collections.marks_yolo import class_names, yolo
-from verydeep.collections.places import Frames, Places, is_photo, split_in, stem
-from verydeep.data.manifest import MOST, NO_AREA, Lines, area, data_of_lines
+from verydeep.collections.places import Places, Uprights, is_photo, split_in, stem
+from verydeep.data.manifest import MOST, NO_AREA, Lines, box_area, data_of_lines
 from verydeep.data.naming import natural
 from verydeep.data.record import SPLIT_WORDS, DataSet
 from verydeep.data.tree import listed, passed
@@ -27,9 +27,9 @@ ABOVE = re.compile("annot|label|xml|json|bbox|cls-loc", re.IGNORECASE)  # folder
 
 def annotated(path: Path, tool: str, files: Sequence[Path], least: int) -> DataSet:
     """The data set of a tool's files; DATA is `path`. Raises DataError."""
-    root, told = path if path.is_dir() else path.parent, Told()
+    root, told = path if path.is_dir() else path.parent, Aside()
     base, places = places_of(root)
-    frames, lists = Frames(root), dict[str, str]()
+    frames, lists = Uprights(root), dict[str, str]()
     if tool == "YOLO":
         files = [own for own in files if stem(own.stem) in places.by_stem]
         lists = listed_splits([base])
@@ -66,7 +66,7 @@ def annotated(path: Path, tool: str, files: Sequence[Path], least: int) -> DataS
 class Gathered:
     """What marks say together, by photo."""
 
-    def __init__(self, places: Places, frames: Frames, lists: dict[str, str], told: Told) -> None:
+    def __init__(self, places: Places, frames: Uprights, lists: dict[str, str], told: Aside) -> None:
         self.places, self.frames, self.lists, self.told = places, frames, lists, told
         self.found, self.flat, self.outside = dict[str, Lines](), list[str](), list[str]()
 
@@ -88,10 +88,10 @@ class Gathered:
         for box, label in boxes:
             x0, y0, x1, y1 = box
             inside = not size or (x1 > 0 and y1 > 0 and x0 < size[0] and y0 < size[1])
-            if area(box) and inside:
+            if box_area(box) and inside:
                 good.append((box, label))
             else:
-                (self.outside if area(box) else self.flat).append(f"{key} {x0:g} {y0:g} {x1:g} {y1:g}")
+                (self.outside if box_area(box) else self.flat).append(f"{key} {x0:g} {y0:g} {x1:g} {y1:g}")
         said.boxes += tuple(good)
 
     def boxed(self) -> dict[str, Lines]:
@@ -115,7 +115,7 @@ def places_of(root: Path) -> tuple[Path, Places]:
     return base, places
 
 
-def marks_of(tool: str, files: Sequence[Path], base: Path, path: Path, told: Told) -> Iterator[Marked]:
+def marks_of(tool: str, files: Sequence[Path], base: Path, path: Path, told: Aside) -> Iterator[Marked]:
     """What the files say, one after another."""
     if tool == "COCO":
         for file, split in coco_splits(files):

@@ -32,7 +32,7 @@ class Marked(NamedTuple):
 
 
 @dataclass
-class Told:
+class Aside:
     """What else the files say: classes, and what was left out, with the places."""
 
     classes: set[str] = field(default_factory=set)
@@ -68,7 +68,7 @@ def understood(path: Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: is not {what} as expected ({reason:.200})") from e
 
 
-def bytes_of(path: Path) -> bytes:
+def whole_file(path: Path) -> bytes:
     with open_regular(path) as f:
         data = f.read(LONGEST + 1)
     if len(data) > LONGEST:
@@ -94,7 +94,7 @@ def sized(x: Any, y: Any, width: Any, height: Any) -> Box:
     return x, y, x + number(width), y + number(height)
 
 
-def around(x: Any, y: Any, width: Any, height: Any) -> Box:
+def centred(x: Any, y: Any, width: Any, height: Any) -> Box:
     """From the centre and a size."""
     width, height = number(width), number(height)
     return sized(number(x) - width / 2, number(y) - height / 2, width, height)

@@ -10,9 +10,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from verydeep.collections.marks import (
+    Aside,
     Marked,
-    Told,
-    bytes_of,
     label_in,
     number,
     size_of,
@@ -20,6 +19,7 @@ from verydeep.collections.marks import (
     tight,
     turned,
     understood,
+    whole_file,
 )
 from verydeep.data.record import Box
 from verydeep.errors import DataError
@@ -28,7 +28,7 @@ PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # that Label Studio puts before the n
 
 
 def json_of(path: Path, slim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    return json.loads(bytes_of(path).decode("utf-8-sig"), object_hook=slim)
+    return json.loads(whole_file(path).decode("utf-8-sig"), object_hook=slim)
 
 
 def outline_less(found: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def outline_less(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def coco(path: Path, told: Told, split: str = "") -> Iterator[Marked]:
+def coco(path: Path, told: Aside, split: str = "") -> Iterator[Marked]:
     with understood(path, "COCO's JSON"):
         whole, boxes = json_of(path, outline_less), defaultdict[Any, list[tuple[Box, str]]](list)
         images = {image["id"]: image for image in whole["images"]}
@@ -67,7 +67,7 @@ def coco(path: Path, told: Told, split: str = "") -> Iterator[Marked]:
             yield Marked((str(image["file_name"]),), path, boxes[id], size, split)
 
 
-def labelme(path: Path, told: Told) -> Iterator[Marked]:
+def labelme(path: Path, told: Aside) -> Iterator[Marked]:
     with understood(path, "LabelMe's JSON"):
         whole, boxes = json_of(path), []
         if not isinstance(whole, dict) or "shapes" not in whole:
@@ -88,7 +88,7 @@ def labelme(path: Path, told: Told) -> Iterator[Marked]:
     yield Marked(names, path, boxes, size)
 
 
-def label_studio(path: Path, told: Told) -> Iterator[Marked]:
+def label_studio(path: Path, told: Aside) -> Iterator[Marked]:
     with understood(path, "Label Studio's JSON"):
         for task in json_of(path):
             name = studio_name(task["data"])

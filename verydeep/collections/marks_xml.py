@@ -5,9 +5,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 
 from verydeep.collections.marks import (
+    Aside,
     Marked,
-    Told,
-    bytes_of,
     label_in,
     number,
     size_of,
@@ -15,6 +14,7 @@ from verydeep.collections.marks import (
     tight,
     turned,
     understood,
+    whole_file,
 )
 from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
@@ -32,14 +32,14 @@ class Plain(TreeBuilder):
 
 
 def xml_of(path: Path) -> Element:
-    if (data := bytes_of(path)).count(b"<") > MOST_TAGS:
+    if (data := whole_file(path)).count(b"<") > MOST_TAGS:
         raise ValueError(f"it has more than {MOST_TAGS:,} tags")
     parser = XMLParser(target=Plain())
     parser.feed(data)
     return parser.close()
 
 
-def voc(path: Path, told: Told) -> Iterator[Marked]:
+def voc(path: Path, told: Aside) -> Iterator[Marked]:
     """Parts of objects, such as heads, have no boxes of their own here."""
     with understood(path, "Pascal VOC's XML"):
         top, boxes = xml_of(path), []
@@ -56,7 +56,7 @@ def voc(path: Path, told: Told) -> Iterator[Marked]:
     yield Marked(names, path, boxes, size)
 
 
-def cvat(path: Path, told: Told) -> Iterator[Marked]:
+def cvat(path: Path, told: Aside) -> Iterator[Marked]:
     with understood(path, "'CVAT for images 1.1'"):
         top = xml_of(path)
         if top.find("track") is not None:

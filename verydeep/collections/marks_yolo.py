@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from verydeep.collections.marks import Marked, Told, around, bytes_of, label_in, number, tight, understood
+from verydeep.collections.marks import Aside, Marked, centred, label_in, number, tight, understood, whole_file
 from verydeep.errors import DataError
 
-LINE = re.compile(r"\d+(?:\.0+)?(?:[ \t]+-?\d*\.?\d+(?:[eE]-?\d+)?){4,}[ \t]*")
+LINE = re.compile(r"\d+(?:\.0+)?(?:[ \t]+-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]-?\d+)?){4,}[ \t]*")
 YAML = (".yaml", ".yml")
 LARGEST = 2.0  # beyond it numbers are pixels
 LONGEST_YAML = 1 << 20
@@ -25,7 +25,7 @@ class ClassNames:
         self.file, self.names, self.points = "", dict[int, str](), False
         for path in files:
             with understood(path, "a list of class names"):
-                data = bytes_of(path)
+                data = whole_file(path)
                 if path.suffix.lower() in YAML:
                     found = self.of_yaml(data)
                 else:
@@ -60,7 +60,7 @@ class ClassNames:
         return self.names[number]
 
 
-def class_names(path: Path, files: Sequence[Path], base: Path, told: Told) -> ClassNames:
+def class_names(path: Path, files: Sequence[Path], base: Path, told: Aside) -> ClassNames:
     """By DATA itself if it is a YAML, else by the first file that has names, around photos and texts."""
     near = dict.fromkeys((base, base / "data", *(up for file in files for up in (file.parent, file.parent.parent))))
     texts = (folder / name for folder in near for name in NAMES)
@@ -74,10 +74,10 @@ def class_names(path: Path, files: Sequence[Path], base: Path, told: Told) -> Cl
     return found
 
 
-def yolo(path: Path, told: Told, names: ClassNames) -> Iterator[Marked]:
+def yolo(path: Path, told: Aside, names: ClassNames) -> Iterator[Marked]:
     boxes = []
     with understood(path, "YOLO's text"):
-        for i, line in enumerate(bytes_of(path).decode("utf-8-sig").splitlines(), 1):
+        for i, line in enumerate(whole_file(path).decode("utf-8-sig").splitlines(), 1):
             if not (words := line.split()):
                 continue
             where, values = f"{path} line {i}", list(map(number, words[1:]))
@@ -86,6 +86,6 @@ def yolo(path: Path, told: Told, names: ClassNames) -> Iterator[Marked]:
             if max(map(abs, values[: 4 if names.points else None])) > LARGEST:
                 raise DataError(f"{where}: {line!r:.60}; expected numbers relative to the photo, 0 to 1")
             outline = len(values) > 5 and not len(values) % 2 and not names.points
-            box = tight(zip(values[::2], values[1::2], strict=True)) if outline else around(*values[:4])
+            box = tight(zip(values[::2], values[1::2], strict=True)) if outline else centred(*values[:4])
             boxes.append((box, names.name(int(kind), where)))
     yield Marked((path.stem,), path, boxes, relative=True)

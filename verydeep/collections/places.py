@@ -57,11 +57,11 @@ class Places:
             return fitting[0].key if fitting else ""
         inside = os.path.relpath(file.parent, self.root)
         beside = os.path.normpath(os.path.join(inside, *above, last))
-        around = Counter((*words_of(inside), *map(word_of, stem(file.name).split("_"))))
+        around = Counter((*words_of(inside), *map(folder_word, stem(file.name).split("_"))))
 
         def fits(one: Photo) -> tuple[bool, int, int, bool]:
             tail = 0
-            while tail < min(len(above), len(one.folders)) and word_of(above[-1 - tail]) == one.folders[-1 - tail]:
+            while tail < min(len(above), len(one.folders)) and folder_word(above[-1 - tail]) == one.folders[-1 - tail]:
                 tail += 1
             near = (around & Counter(one.folders)).total()
             return one.key == beside, tail, near, bool(PHOTO_FOLDERS & set(one.folders))
@@ -91,14 +91,14 @@ def stem(name: str) -> str:
 
 
 @cache
-def word_of(folder: str) -> str:
+def folder_word(folder: str) -> str:
     """train2017 and Training are one."""
     return split_meant(folder) or folder.lower()
 
 
 @cache
 def words_of(folder: str) -> tuple[str, ...]:
-    return tuple(map(word_of, folder.split("/")))
+    return tuple(map(folder_word, folder.split("/")))
 
 
 def split_in(key: str) -> str:
@@ -106,7 +106,7 @@ def split_in(key: str) -> str:
     return next(filter(None, map(split_meant, key.split("/")[:-1])), "")
 
 
-class Frames:
+class Uprights:
     """Brings boxes into pixels of the upright photos, whose headers it reads, and counts what it did."""
 
     def __init__(self, root: Path) -> None:

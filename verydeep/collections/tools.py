@@ -14,7 +14,10 @@ from verydeep.data.tree import Tree, tree_of
 from verydeep.errors import DataError
 
 SIGNS = {  # ending -> tool -> what its files have near their beginning
-    ".xml": {"Pascal VOC": rb".*<annotation[\s>]", "CVAT": rb".*<annotations[\s>]"},
+    ".xml": {
+        "Pascal VOC": rb"\s*(?:<[?!][^>]*>\s*)*<annotation[\s>]",
+        "CVAT": rb"\s*(?:<[?!][^>]*>\s*)*<annotations[\s>]",
+    },
     ".json": {
         "COCO": rb'\s*\{.*"(?:images|annotations)"\s*:\s*\[',
         "Label Studio": rb'\s*\[\s*\{.*"(?:annotations|completions)"\s*:\s*\[',
@@ -56,7 +59,8 @@ def tools_of(path: Path) -> list[str]:
 
 def tools_below(tree: Tree) -> dict[str, list[Path]]:
     """Tool -> its files in a folder or below; none at once where nothing has their endings."""
-    found = dict[str, list[Path]]()
+    found, looked = dict[str, list[Path]](), list[Path]()
+    tree.opened()  # folders may be links, as nothing is copied for each program
     for ending in SIGNS:
         files = [files_in(own, ending) for own in tree.walk() if ending in own.others]
         looked = [path for own in files[:FOLDERS] for path in islice((p for p in own if p.stat().st_size), FEW)]

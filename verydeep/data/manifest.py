@@ -93,7 +93,7 @@ def data_of_lines(
     return DataSet(str(path), tuple(classes), parts, False, group, notes=tuple(notes), passed=tuple(flat))
 
 
-def area(box: Box) -> float:
+def box_area(box: Box) -> float:
     """Of a box in pixels; 0 where it has no width or no height."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
@@ -102,10 +102,10 @@ def without_area(found: Mapping[str, Lines]) -> list[Passed]:
     """Takes boxes without an area out of what is said, and says which."""
     flat = list[str]()
     for key, said in found.items():
-        if some := [f"{key} {' '.join(f'{v:g}' for v in box)}" for box, _ in said.boxes if not area(box)]:
+        if some := [f"{key} {' '.join(f'{v:g}' for v in box)}" for box, _ in said.boxes if not box_area(box)]:
             flat += some
             labels = {label for _, label in said.boxes}
-            said.boxes = tuple(one for one in said.boxes if area(one[0]))
+            said.boxes = tuple(one for one in said.boxes if box_area(one[0]))
             gone = labels - {label for _, label in said.boxes}
             said.labels = tuple(label for label in said.labels if label not in gone) or said.labels
     return passed("box-empty", flat, NO_AREA)
@@ -117,7 +117,7 @@ def of_largest_boxes(found: Mapping[str, Lines]) -> list[str]:
     for said in found.values():
         own = {label for _, label in said.boxes}
         if len(own) > 1 and own == set(said.labels):
-            said.labels = (max(said.boxes, key=lambda one: area(one[0]))[1],)
+            said.labels = (max(said.boxes, key=lambda one: box_area(one[0]))[1],)
             many += 1
         seen |= own
         labels.update(said.labels)

@@ -87,7 +87,7 @@ def overlap(a: Corners, b: Corners) -> npt.NDArray[np.float64]:
     return np.asarray(both / np.maximum(union, 1e-9))
 
 
-def with_boxes(photos: Photos) -> Photos:
+def boxes_drawn(photos: Photos) -> Photos:
     """The same photos with their boxes drawn."""
 
     def drawn(id: int) -> Image.Image:

@@ -418,7 +418,7 @@ def test_voc_lists(tmp_path: Path) -> None:
     assert "1 photos that stand in no list of a split (VOC2012/JPEGImages/d.jpg)" in lines(data)
     assert told_by(open_data(str(tmp_path / "VOC2012/Annotations"))).keys() == {"a", "b", "c", "e"}
     write(sets / "train.txt", "a\ne\n")
-    assert "e stands in test too" in refused(tmp_path)
+    assert "VOC2012/JPEGImages/e.jpg stands in the lists of test and train" in refused(tmp_path)
 
 
 def coco_json(**more: Any) -> dict[str, Any]:
@@ -685,3 +685,40 @@ def test_folders_may_be_links(tmp_path: Path) -> None:
     for path in (tmp_path / "real").iterdir():
         (tmp_path / "here" / path.name).symlink_to(path)
     assert told_by(open_data(str(tmp_path / "here"))) == told_by(open_data(str(tmp_path / "real")))
+
+
+def test_darknets_lists_say_the_splits(tmp_path: Path) -> None:
+    """Unless folders do; a list of other photos says nothing."""
+    root = yolo_beside(tmp_path / "a", obj_names="cat\ndog\nowl", b_txt="0 .5 .5 .2 .2", gone_txt="0 .5 .5 .2 .2")
+    write(root / "train.txt", "data/obj/a.png\n")
+    write(root / "valid.txt", "/content/b.png\n\n")
+    data = open_data(str(root))
+    assert {s: list(boxes_of(data, s)) for s in data.splits} == {"train": ["a.png"], "val": ["b.png"]}
+    assert "1 marked photos that are not there (gone)" in lines(data)
+    write(root / "train.txt", "x.png\n")
+    write(root / "valid.txt", "y.png\n")
+    assert list(open_data(str(root)).splits) == ["all"]
+    for split in ("train", "val"):
+        photo(tmp_path / "b" / "images" / split / "1.png")
+        write(tmp_path / "b" / "labels" / split / "1.txt", "0 .5 .5 .2 .2\n1 .5 .5 .2 .2")
+        write(tmp_path / "b" / f"{split}.txt", f"./images/{split}/1.png\n")
+    data = open_data(str(tmp_path / "b"))
+    assert {s: list(boxes_of(data, s)) for s in data.splits} == {
+        "train": ["images/train/1.png"], "val": ["images/val/1.png"],
+    }  # fmt: skip
+
+
+def test_label_studios_prefix_may_go_in_all_its_exports(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    write(tmp_path / "labels" / "a1b2c3d4-a.txt", "0 0.2 0.4 0.2 0.4\n")
+    write(tmp_path / "coco.json", coco_json(images=[{"id": "x", "file_name": "images/1/a1b2c3d4-a.png"}]))
+    assert boxes_of(open_data(str(tmp_path / "coco.json"))) == {"images/a.png": [CAT, DOG]}
+    assert np.allclose(boxes_of(open_data(str(tmp_path / "labels")))["../images/a.png"][0][1], CAT[1])
+    (tmp_path / "coco.json").unlink()
+    assert list(boxes_of(open_data(str(tmp_path)))) == ["images/a.png"]
+
+
+def test_numbers_without_end_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    far = [{"id": 1, "image_id": "x", "category_id": 3, "bbox": [1e308, 0, 1e308, 5]}]
+    assert "a box of a.png has no bounds" in refused(write(tmp_path / "a.json", coco_json(annotations=far)))

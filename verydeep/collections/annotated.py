@@ -5,15 +5,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 from verydeep.collections.classes import classes_by_label
 from verydeep.collections.layout import split_meant
-from verydeep.collections.marks import Aside, Marked
+from verydeep.collections.marks import Aside, Marked, understood, whole_file
 from verydeep.collections.marks_json import coco, label_studio, labelme
 from verydeep.collections.marks_xml import cvat, voc
 from verydeep.collections.marks_yolo import class_names, yolo
 from verydeep.collections.places import Places, Uprights, is_photo, split_in, stem
+from verydeep.collections.signs import tools_of
 from verydeep.data.manifest import MOST, NO_AREA, Lines, box_area, data_of_lines
 from verydeep.data.naming import natural
 from verydeep.data.record import SPLIT_WORDS, DataSet
@@ -21,6 +23,7 @@ from verydeep.data.tree import listed, passed
 from verydeep.errors import DataError
 from verydeep.words import several
 
+NOT_THERE = "marked photos that are not there"
 READERS = {"Pascal VOC": voc, "CVAT": cvat, "LabelMe": labelme, "Label Studio": label_studio}
 ABOVE = re.compile("annot|label|xml|json|bbox|cls-loc", re.IGNORECASE)  # folders that lie beside those of photos
 
@@ -29,13 +32,15 @@ def annotated(path: Path, tool: str, files: Sequence[Path], least: int) -> DataS
     """The data set of a tool's files; DATA is `path`. Raises DataError."""
     root, told = path if path.is_dir() else path.parent, Aside()
     base, places = places_of(root)
-    frames, lists = Uprights(root), dict[str, str]()
+    frames, lists = Uprights(root), dict[str, set[str]]()
     if tool == "YOLO":
-        files = [own for own in files if stem(own.stem) in places.by_stem]
+        for own in (own for own in files if not places.called(own.stem) and tools_of(own)):
+            told.leave(NOT_THERE, own.stem)
+        files = [own for own in files if places.called(own.stem)]
         lists = listed_splits([base])
     elif tool == "Pascal VOC":
-        lists = listed_splits(list(dict.fromkeys(own.parent.parent / "ImageSets" / "Main" for own in files)))
-    found = Gathered(places, frames, lists, told)
+        lists = listed_splits(dict.fromkeys(own.parent.parent / "ImageSets" / "Main" for own in files))
+    found = Gathered(places, frames, lists if lists.keys() & places.by_stem.keys() else {}, told)
     for mark in marks_of(tool, files, base, path, told):
         found.add(mark)
     lines = found.boxed()
@@ -45,11 +50,7 @@ def annotated(path: Path, tool: str, files: Sequence[Path], least: int) -> DataS
     as_class, said = classes_by_label({label for one in lines.values() for label in one.labels})
     data = data_of_lines(path, lines, root, least, "", as_class)
     boxes = sum(len(one.boxes) for one in lines.values())
-    where = (
-        files[0].name
-        if len(files) == 1
-        else f"{several(len(files), 'files')} such as {os.path.relpath(files[0], root)}"
-    )
+    where = f"{several(len(files), 'files')} such as " * (len(files) > 1) + os.path.relpath(files[0], root)
     some = f"{several(boxes, 'boxes')} of {several(len(data.classes), 'classes')} on {several(len(lines), 'photos')}"
     without, elsewhere = places.without(lines)
     unused = sorted(told.classes - as_class.keys(), key=natural)
@@ -66,20 +67,24 @@ def annotated(path: Path, tool: str, files: Sequence[Path], least: int) -> DataS
 class Gathered:
     """What marks say together, by photo."""
 
-    def __init__(self, places: Places, frames: Uprights, lists: dict[str, str], told: Aside) -> None:
+    def __init__(self, places: Places, frames: Uprights, lists: dict[str, set[str]], told: Aside) -> None:
         self.places, self.frames, self.lists, self.told = places, frames, lists, told
         self.found, self.flat, self.outside = dict[str, Lines](), list[str](), list[str]()
 
     def add(self, mark: Marked) -> None:
         if not (key := self.places.find(mark)):
-            self.told.leave("marked photos that are not there", mark.names[-1] or mark.names[0])
+            self.told.leave(NOT_THERE, mark.names[-1] or mark.names[0])
             return
-        split = mark.split or self.lists.get(stem(os.path.basename(key)), "")
+        split, listed_in = mark.split or split_in(key), self.lists.get(stem(os.path.basename(key)), set[str]())
         if self.lists and not split:
-            self.told.leave("photos that stand in no list of a split", key)
-            return
+            if len(listed_in) > 1:
+                raise DataError(f"{key} stands in the lists of {' and '.join(sorted(listed_in))}")
+            if not listed_in:
+                self.told.leave("photos that stand in no list of a split", key)
+                return
+            (split,) = listed_in
         boxes, size = self.frames.upright(key, mark)
-        said = self.found.setdefault(key, Lines(split := split or split_in(key), ""))
+        said = self.found.setdefault(key, Lines(split, ""))
         if said.split != split:
             raise DataError(f"{mark.file}: {key} stands in two splits, {said.split} and {split}")
         if len(said.boxes) + len(boxes) > MOST:
@@ -87,6 +92,8 @@ class Gathered:
         good = []
         for box, label in boxes:
             x0, y0, x1, y1 = box
+            if not all(map(isfinite, box)):
+                raise DataError(f"{mark.file}: a box of {key} has no bounds")
             inside = not size or (x1 > 0 and y1 > 0 and x0 < size[0] and y0 < size[1])
             if box_area(box) and inside:
                 good.append((box, label))
@@ -98,8 +105,7 @@ class Gathered:
         """Photos with boxes in natural order; one split of all where none is to train."""
         found = {key: self.found[key] for key in sorted(self.found, key=natural) if self.found[key].boxes}
         splits = {said.split for said in found.values()}
-        alone = "train" not in splits and splits > set() and splits != {""}
-        if alone:
+        if alone := "train" not in splits and splits not in (set(), {""}):
             self.told.notes.append(f"only photos of {listed(sorted(splits))} have boxes: all are taken together")
         for said in found.values():
             said.labels = tuple(dict.fromkeys(label for _, label in said.boxes))
@@ -139,20 +145,16 @@ def coco_splits(files: Sequence[Path]) -> list[tuple[Path, str]]:
     return list(splits.items()) if len(files) > 1 else [(files[0], "")]
 
 
-def listed_splits(folders: Iterable[Path]) -> dict[str, str]:
-    """Photo, without its suffix -> split, by train.txt, val.txt and test.txt; what only trainval.txt has is to train.
-
-    Raises DataError for photos in two of them.
-    """
-    found, rest = dict[str, str](), dict[str, str]()
+def listed_splits(folders: Iterable[Path]) -> dict[str, set[str]]:
+    """Photo, without its suffix -> splits, by train.txt, val.txt and test.txt; what trainval.txt adds is to train."""
+    found, rest = dict[str, set[str]](), dict[str, set[str]]()
     for path in (path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.txt"))):
         split = SPLIT_WORDS.get(path.stem.lower(), "")
         if not split and path.stem != "trainval":
             continue
-        for line in filter(None, map(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines())):
+        with understood(path, "a list of photos"):
+            lines = whole_file(path).decode("utf-8-sig", "replace").splitlines()
+        for line in filter(None, map(str.strip, lines)):
             name = stem(os.path.basename(line if is_photo(line) else line.split()[0]))
-            if not split:
-                rest[name] = "train"
-            elif found.setdefault(name, split) != split:
-                raise DataError(f"{path}: {name} stands in {found[name]} too")
+            (found if split else rest).setdefault(name, set()).add(split or "train")
     return rest | found

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
 
+from yaml import YAMLError
+
 from verydeep.data.manifest import text_of
 from verydeep.data.record import Box
 from verydeep.data.tree import listed
 from verydeep.errors import DataError
 from verydeep.files.disk import open_regular
 
+STRANGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, ParseError, YAMLError
+)  # fmt: skip
 LONGEST = 1 << 31  # bytes; COCO's training boxes of 2017 have 450 million
 
 
@@ -54,16 +59,7 @@ def understood(path: Path, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        ParseError,
-    ) as e:
+    except STRANGE as e:
         reason = f"lacks {e}" if isinstance(e, KeyError) else getattr(e, "strerror", None) or str(e)
         raise DataError(f"{path}: is not {what} as expected ({reason:.200})") from e
 

@@ -1,7 +1,6 @@
 """Boxes in JSON: COCO, a file a split; LabelMe, a file a photo; Label Studio, a file of all."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from math import hypot
@@ -23,8 +22,6 @@ from verydeep.collections.marks import (
 )
 from verydeep.data.record import Box
 from verydeep.errors import DataError
-
-PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # that Label Studio puts before the names of what is uploaded
 
 
 def json_of(path: Path, slim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -110,7 +107,7 @@ def label_studio(path: Path, told: Aside) -> Iterator[Marked]:
                 width, height = own or (1.0, 1.0)
                 box = studio_box(value, kind, width / 100, height / 100)
                 boxes += [(box, label_in(label, f"{path}: {name}")) for label in value[kind]]
-            yield Marked((name, PREFIX.sub("", name)), path, boxes, size, relative=relative)
+            yield Marked((name,), path, boxes, size, relative=relative)
 
 
 def studio_box(value: dict[str, Any], kind: str, across: float, down: float) -> Box:

@@ -41,10 +41,7 @@ class ClassNames:
             return None
         if len(data) > LONGEST_YAML:
             raise ValueError(f"it is longer than {LONGEST_YAML:,} bytes")
-        try:
-            whole = yaml.safe_load(data)
-        except yaml.YAMLError as e:
-            raise ValueError(str(e)) from e
+        whole = yaml.safe_load(data)
         self.points = isinstance(whole, dict) and "kpt_shape" in whole
         return whole.get("names") if isinstance(whole, dict) else None
 

@@ -1,6 +1,7 @@
 """Which photo a labelling tool means, and its boxes in pixels of the upright photo."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection
 from functools import cache
@@ -18,6 +19,7 @@ from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
 PHOTO_FOLDERS = frozenset({"images", "image", "imgs", "jpegimages", "photos", "data", "obj_train_data"})
+PREFIX = re.compile("[0-9a-f]{8}-")  # that Label Studio puts before the names of what is uploaded, in all its exports
 SLACK = 0.02  # of the proportion of a copy of another size, and one pixel
 
 
@@ -48,9 +50,12 @@ class Places:
             )
         return next(iter(found), "")
 
+    def called(self, name: str) -> list[Photo]:
+        return next(filter(None, map(self.by_stem.get, stems(name))), [])
+
     def named(self, name: str, file: Path) -> str:
         *above, last = name.replace("\\", "/").split("/")
-        fitting = self.by_stem.get(stem(last), [])
+        fitting = self.called(last)
         if is_photo(last):
             fitting = [p for p in fitting if os.path.basename(p.key) == last] or fitting
         if len(fitting) < 2:
@@ -90,6 +95,11 @@ def stem(name: str) -> str:
     return plain(os.path.splitext(name)[0] if is_photo(name) else name)
 
 
+def stems(name: str) -> tuple[str, str]:
+    """As it is, and without a prefix of Label Studio's."""
+    return stem(name), stem(PREFIX.sub("", name, count=1))
+
+
 @cache
 def folder_word(folder: str) -> str:
     """train2017 and Training are one."""
@@ -115,17 +125,14 @@ class Uprights:
 
     def lines(self) -> list[str]:
         """What was done, and what nobody can know."""
-        n, lines = len(self.turned), list[str]()
-        if n:
-            lines.append(
-                f"{several(n, 'photos')} turned by EXIF and marked unturned ({listed(self.turned)}): so are the boxes"
-            )
-        if n := len(self.scaled):
-            lines.append(f"{several(n, 'photos')} marked at another size ({listed(self.scaled)}): boxes are scaled")
-        if n := len(self.doubtful):
-            some = f"{several(n, 'photos')} turned by EXIF in a way that keeps the size ({listed(self.doubtful)})"
-            lines.append(f"warning: {some}: boxes are taken as of the upright photo")
-        return lines
+        told = (
+            (self.turned, "", "turned by EXIF and marked unturned", "boxes are turned"),
+            (self.scaled, "", "marked at another size", "boxes are scaled"),
+            (self.doubtful, "warning: ", "turned by EXIF in a way that keeps the size", "boxes are taken as upright"),
+        )
+        return [
+            f"{w}{several(len(own), 'photos')} {what} ({listed(own)}): {then}" for own, w, what, then in told if own
+        ]
 
     def upright(self, key: str, mark: Marked) -> tuple[list[tuple[Box, str]], Size | None]:
         """(Boxes with their classes, the upright photo's size, None where it cannot be read). Raises DataError.

@@ -1,32 +1,19 @@
 """Photos with boxes: which labelling tool a file or folder comes from, by a look at a few files."""
 
 import os
-import re
 from itertools import islice
 from pathlib import Path
 
 from verydeep.collections.annotated import annotated
-from verydeep.collections.marks_yolo import LINE, NAMES, YAML, ClassNames
-from verydeep.collections.places import stem
+from verydeep.collections.marks_yolo import NAMES, YAML, ClassNames
+from verydeep.collections.places import stem, stems
+from verydeep.collections.signs import SIGNS, tools_of
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet
 from verydeep.data.tree import Tree, tree_of
 from verydeep.errors import DataError
 
-SIGNS = {  # ending -> tool -> what its files have near their beginning
-    ".xml": {
-        "Pascal VOC": rb"\s*(?:<[?!][^>]*>\s*)*<annotation[\s>]",
-        "CVAT": rb"\s*(?:<[?!][^>]*>\s*)*<annotations[\s>]",
-    },
-    ".json": {
-        "COCO": rb'\s*\{.*"(?:images|annotations)"\s*:\s*\[',
-        "Label Studio": rb'\s*\[\s*\{.*"(?:annotations|completions)"\s*:\s*\[',
-        "LabelMe": rb'\s*\{.*"(?:shapes"\s*:\s*\[|imageData"\s*:)',
-    },
-    ".txt": {"YOLO": rb"\s*" + LINE.pattern.encode() + rb"\s*(?:[\r\n]|$)"},
-}
 A_PHOTO = ("Pascal VOC", "LabelMe", "YOLO")  # tools that write a file a photo
-HEAD = 1 << 18  # bytes in which a file says what it is
 FEW, FOLDERS = 8, 32  # files of one ending, and folders of them, that are looked at
 
 
@@ -47,16 +34,6 @@ def open_annotated(path: Path, least: int, tree: Tree | None = None) -> DataSet 
     return next((annotated(path, tool, files, least) for tool, files in kinds.items()), None)
 
 
-def tools_of(path: Path) -> list[str]:
-    """The tool that wrote a file, by its first bytes, or none."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf")
-    except OSError:
-        return []
-    return [tool for tool, sign in SIGNS.get(path.suffix.lower(), {}).items() if re.match(sign, head, re.DOTALL)][:1]
-
-
 def tools_below(tree: Tree) -> dict[str, list[Path]]:
     """Tool -> its files in a folder or below; none at once where nothing has their endings."""
     found, looked = dict[str, list[Path]](), list[Path]()
@@ -67,8 +44,8 @@ def tools_below(tree: Tree) -> dict[str, list[Path]]:
         for tool in dict.fromkeys(tool for path in looked for tool in tools_of(path)):
             found[tool] = [path for own in files for path in own if tool in A_PHOTO or tool in tools_of(path)]
     if "YOLO" in found:
-        stems = {stem(os.path.basename(key)) for key in tree.all_keys()}
-        if stems and not any(stem(path.stem) in stems and tools_of(path) for path in looked):
+        known = {stem(os.path.basename(key)) for key in tree.all_keys()}
+        if known and not any(known.intersection(stems(path.stem)) and tools_of(path) for path in looked):
             del found["YOLO"]  # numbers of another kind
     return found
 

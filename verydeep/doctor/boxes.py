@@ -20,6 +20,7 @@ DRAWN = ("box-outside", "box-partly-outside", "box-twice", "boxes-alike")  # fin
 Corners = npt.NDArray[np.float64]  # N x 4, x0 y0 x1 y1
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a list may name any numbers
 def box_findings(data: DataSet, facts: Facts) -> list[Finding]:
     """Nothing where no photo has a box."""
     rows = [

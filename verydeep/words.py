@@ -16,7 +16,8 @@ def duration(seconds: float) -> str:
 
 def unit(plural: str, count: int) -> str:
     """What so many things are called."""
-    return {"classes": "class", "entries": "entry"}.get(plural, plural.removesuffix("s")) if count == 1 else plural
+    one = {"classes": "class", "entries": "entry", "boxes": "box"}
+    return one.get(plural, plural.removesuffix("s")) if count == 1 else plural
 
 
 def several(count: int, plural: str) -> str:

@@ -545,14 +545,6 @@ def test_zeros_that_a_spreadsheet_ate(tmp_path: Path, row: str, folder: str) -> 
     assert re.search(r"7(\.jpg)? may be \S*007.jpg or \S*07.jpg; write the whole path", refused(file(tmp_path, text)))
 
 
-@pytest.mark.parametrize("first", ["info", "images"])
-def test_cocos_json_is_named(here: Path, first: str) -> None:
-    coco = {first: [], "images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [], "categories": []}
-    assert "is COCO's JSON, whose boxes are not read; expected [{path, label}, ...]" in refused(
-        file(here, json.dumps(coco), "a.json")
-    )
-
-
 def test_two_unicode_forms_of_a_class_are_one(here: Path) -> None:
     rows = "".join(f"{n}.jpg,{c}{'é' if i % 2 else 'e' + chr(0x301)}\n" for i, (n, c) in enumerate(TRUTH.items()))
     assert "3 classes, such as 'caté', written in two Unicode forms: taken as one" in notes_of(

@@ -5,5 +5,8 @@ from verydeep.collections.hub import open_hub
 from verydeep.collections.ilsvrc import ilsvrc_folders, open_ilsvrc
 from verydeep.collections.lists import open_list
 from verydeep.collections.table import LIST_SUFFIXES
+from verydeep.collections.tools import open_annotated
 
-__all__ = ["LIST_SUFFIXES", "ilsvrc_folders", "open_folder", "open_hub", "open_ilsvrc", "open_list"]
+__all__ = [
+    "LIST_SUFFIXES", "ilsvrc_folders", "open_annotated", "open_folder", "open_hub", "open_ilsvrc", "open_list"
+]  # fmt: skip

@@ -13,6 +13,7 @@ from verydeep.collections.layout import layout, split_meant
 from verydeep.collections.levels import Unlabelled
 from verydeep.collections.lists import open_list
 from verydeep.collections.table import LIST_SUFFIXES
+from verydeep.collections.tools import open_annotated
 from verydeep.config import Level
 from verydeep.data.naming import is_hidden
 from verydeep.data.record import DataSet, Names, Photos, files
@@ -30,6 +31,8 @@ def open_folder(root: Path, least: int, classes: Level | None = None, groups: st
     Raises DataError where no class can be found, or where a folder beside train/ would be passed over.
     """
     tree, reasons = tree_of(root), list[str]()
+    if not classes and (boxed := open_annotated(root, least, tree)):
+        return boxed
     try:
         found, notes, passed = layout(tree, least, classes)
     except Unlabelled as e:

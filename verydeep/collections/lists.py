@@ -43,7 +43,8 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
         notes.append(f"warning: {several(n, 'photos')} without a label left out, line {unlabelled[0]} for one")
     as_class, said_of = classes_by_label({label for said in found.values() for label in said.labels})
     notes += said_of
-    if torn := [(key, said.labels) for key, said in found.items() if len(said.labels) > 1 and not said.boxes]:
+    several_of = ((key, said.labels, {c for _, c in said.boxes}) for key, said in found.items())
+    if torn := [(key, own) for key, own, boxed in several_of if len(own) > 1 and boxed != set(own)]:
         some = f"{several(len(torn), 'photos')} with several labels, {torn[0][0]} for one {torn[0][1][:3]}"
         notes.append(f"warning: {some}; a net of classes learns one: keep the right line of each")
     moved, more = located(path, list(found), root)
@@ -52,7 +53,7 @@ def open_list(path: Path, least: int, groups: str | None = None) -> DataSet:
     data = data_of_lines(path, found, root, least, group, as_class)
     columns = tuple(filter(None, table.names))
     used = tuple(c for c in columns if c in chosen.used or meaning_of(c) not in ("", "group"))
-    return replace(data, columns=columns, notes=(*notes, *more), used=used)
+    return replace(data, columns=columns, notes=(*notes, *data.notes, *more), used=used)
 
 
 def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Line]:

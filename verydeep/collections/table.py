@@ -185,10 +185,7 @@ def whole_json(path: Path, text: str) -> list[Any] | None:
     if len(found) > 1 and meaning_of(next(iter(found))):
         return [found]
     if strange := next((k for k, v in found.items() if isinstance(v, (dict, list))), None):
-        coco = found.keys() >= {"images", "annotations"}
-        what = (
-            "it is COCO's JSON, whose boxes are not read" if coco else f"{strange!r:.60} is neither a label nor a photo"
-        )
+        what = f"{strange!r:.60} is neither a label nor a photo"
         raise DataError(f"{path}: {what}; expected [{{path, label}}, ...] or {{path: label, ...}}")
     return [{"path": key, "label": label} for key, label in found.items()]
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verydeep.data.naming import is_storable, natural
-from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Photos, compact, files
+from verydeep.data.record import SPLIT_NAMES, Box, DataSet, Names, Passed, Photos, compact, files
 from verydeep.data.split import PARTS
+from verydeep.data.tree import listed, passed
 from verydeep.errors import DataError
+from verydeep.words import several
 
 MOST = 4_000  # labels or boxes of one photo
+NO_AREA = "without a width or height"
 
 
 class Line(NamedTuple):
@@ -74,7 +77,9 @@ def data_of_lines(
     as_class: Mapping[str, str] | None = None,
 ) -> DataSet:  # fmt: skip
     """An undivided data set with at least so many classes. `as_class`: what labels are taken as. Raises DataError."""
-    as_class = as_class or {label: label for said in found.values() for label in said.labels}
+    flat = without_area(found)
+    used = {label for said in found.values() for label in (*said.labels, *(own for _, own in said.boxes))}
+    notes, as_class = of_largest_boxes(found), {label: as_class[label] if as_class else label for label in used}
     classes = sorted(set(as_class.values()), key=natural)
     if len(classes) < least:
         raise DataError(f"{path} names {len(classes)} class; expected at least two different labels")
@@ -85,7 +90,43 @@ def data_of_lines(
     place = {name: i for i, name in enumerate(classes)}
     number = {label: place[name] for label, name in as_class.items()}
     parts = {s or "all": photos_of_split(found, s, root, number) for s in ("", *PARTS) if s in splits}
-    return DataSet(str(path), tuple(classes), parts, False, group)
+    return DataSet(str(path), tuple(classes), parts, False, group, notes=tuple(notes), passed=tuple(flat))
+
+
+def box_area(box: Box) -> float:
+    """Of a box in pixels; 0 where it has no width or no height."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def without_area(found: Mapping[str, Lines]) -> list[Passed]:
+    """Takes boxes without an area out of what is said, and says which."""
+    flat = list[str]()
+    for key, said in found.items():
+        if some := [f"{key} {' '.join(f'{v:g}' for v in box)}" for box, _ in said.boxes if not box_area(box)]:
+            flat += some
+            labels = {label for _, label in said.boxes}
+            said.boxes = tuple(one for one in said.boxes if box_area(one[0]))
+            gone = labels - {label for _, label in said.boxes}
+            said.labels = tuple(label for label in said.labels if label not in gone) or said.labels
+    return passed("box-empty", flat, NO_AREA)
+
+
+def of_largest_boxes(found: Mapping[str, Lines]) -> list[str]:
+    """Gives photos whose labels are those of their boxes the class of the largest one, and says so."""
+    many, seen, labels = 0, set[str](), set[str]()
+    for said in found.values():
+        own = {label for _, label in said.boxes}
+        if len(own) > 1 and own == set(said.labels):
+            said.labels = (max(said.boxes, key=lambda one: box_area(one[0]))[1],)
+            many += 1
+        seen |= own
+        labels.update(said.labels)
+    if not many:
+        return []
+    notes = [f"{several(many, 'photos')} with boxes of several classes: taken as of the class of the largest box"]
+    if never := sorted(seen - labels, key=natural):
+        notes.append(f"warning: {listed(never)}: never the largest box of a photo, so no photo is of that class")
+    return notes
 
 
 def photos_of_split(every: dict[str, Lines], split: str, root: Path, number: dict[str, int]) -> Photos:
@@ -130,9 +171,9 @@ def box_of(value: Any, where: str) -> Box:
         x0, y0, x1, y1 = map(float, value.replace(",", " ").split() if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):
         x0 = y0 = x1 = y1 = math.nan
-    if not (0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf):
-        raise DataError(f"{where}: the box is {value!r}, expected pixels x0 y0 x1 y1, 0 <= x0 < x1 and 0 <= y0 < y1")
-    return x0, y0, x1, y1
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        raise DataError(f"{where}: the box is {value!r:.200}, expected four numbers: pixels x0 y0 x1 y1")
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
 
 def write_split(data: DataSet, path: Path) -> None:

@@ -16,8 +16,8 @@ from verydeep.words import several
 
 SHARDS = (".tar", ".index", ".tar.gz", ".tgz")
 EXPECTED = (
-    "expected a folder of class folders, a manifest (.csv, .tsv, .json, .jsonl), shards (photos-*.tar, here or on an "
-    "object store), builtin:fashion-mini or hub:NAME"
+    "expected a folder of class folders, a manifest (.csv, .tsv, .json, .jsonl), boxes of Pascal VOC, COCO, YOLO, "
+    "LabelMe, CVAT or Label Studio, shards (photos-*.tar, here or on an object store), builtin:fashion-mini or hub:NAME"
 )
 
 
@@ -65,6 +65,8 @@ def undivided(data: str, path: Path, least: int, download: bool, groups: str | N
     if path.is_dir():
         parts = collections.ilsvrc_folders(path)
         return collections.open_ilsvrc(path, parts) if parts else collections.open_folder(path, least, classes, groups)
+    if boxed := collections.open_annotated(path, least):
+        return boxed
     if path.suffix.lower() in collections.LIST_SUFFIXES:
         return collections.open_list(path, least, groups)
     raise DataError(f"{data} is a file of another kind; {EXPECTED}")

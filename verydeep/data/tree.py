@@ -24,6 +24,10 @@ PASSED = {  # finding of `check` -> what they are called in a line, and what to 
     "links": ("links", "; copy there what they lead to"),
     "loose-photos": ("photos", "; move each into the folder of its class"),
     "empty-class": ("folders", ""),
+    "box-empty": ("boxes", ""),
+    "box-outside": ("boxes", "; were the photos cut or rescaled after they were marked?"),
+    "photo-without-box": ("photos", ""),
+    "class-without-box": ("classes", ""),
     "hidden": ("", ""),
 }
 MOST_NAMES = 1000  # kept of what is passed over; the count is always of all

@@ -13,6 +13,7 @@ from verydeep.data.groups import group_lines, torn_groups
 from verydeep.data.record import DataSet
 from verydeep.data.source import open_data
 from verydeep.data.split import divide, drawn
+from verydeep.doctor.boxes import box_findings
 from verydeep.doctor.census import class_findings, percentile_table, photos_by_class, size_table
 from verydeep.doctor.findings import KINDS, finding
 from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, group_findings, photo_findings
@@ -37,7 +38,7 @@ def check(
     looked = time.perf_counter() - began
     found = photo_findings(opened, facts) + class_findings(opened)
     found += copy_findings(opened, facts, duplicates(facts, workers), drawn_by_default(opened))
-    found += group_findings(opened, facts)
+    found += group_findings(opened, facts) + box_findings(opened, facts)
     found += [finding(p.kind, p.count, [{"name": name} for name in p.names]) for p in opened.passed]
     lines = group_lines(opened)
     notes = [*opened.notes, *lines[bool(torn_groups(opened)) :]]  # groups that are torn are a finding

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.data.record import DataSet
+from verydeep.doctor.boxes import DRAWN, boxes_drawn
 from verydeep.doctor.census import percentile_table
 from verydeep.files.disk import write_text
 from verydeep.report.page import rendered, thumbnail
@@ -26,7 +27,8 @@ def write_page(path: Path, record: dict[str, Any], data: DataSet) -> None:
 def with_thumbnails(found: dict[str, Any], data: DataSet) -> list[list[dict[str, Any]]]:
     """The first examples, copies of one photo together."""
     groups: dict[int, list[dict[str, Any]]] = {}
+    splits = {name: boxes_drawn(p) if found["id"] in DRAWN else p for name, p in data.splits.items()}
     for i, e in enumerate(found["examples"][:SHOWN]):
-        source = thumbnail(data.split(e["split"]), e["id"]) if "id" in e else ""
+        source = thumbnail(splits[e["split"]], e["id"]) if "id" in e else ""
         groups.setdefault(e.get("group", -1 - i), []).append({**e, "source": source})
     return list(groups.values())

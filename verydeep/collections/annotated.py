@@ -10,7 +10,7 @@ from pathlib import Path
 
 from verydeep.collections.classes import classes_by_label
 from verydeep.collections.layout import split_meant
-from verydeep.collections.marks import Aside, Marked, understood, whole_file
+from verydeep.collections.marks import Aside, Marked, data_of, understood
 from verydeep.collections.marks_json import coco, label_studio, labelme
 from verydeep.collections.marks_xml import cvat, voc
 from verydeep.collections.marks_yolo import class_names, yolo
@@ -153,7 +153,7 @@ def listed_splits(folders: Iterable[Path]) -> dict[str, set[str]]:
         if not split and path.stem != "trainval":
             continue
         with understood(path, "a list of photos"):
-            lines = whole_file(path).decode("utf-8-sig", "replace").splitlines()
+            lines = data_of(path).decode("utf-8-sig", "replace").splitlines()
         for line in filter(None, map(str.strip, lines)):
             name = stem(os.path.basename(line if is_photo(line) else line.split()[0]))
             (found if split else rest).setdefault(name, set()).add(split or "train")

@@ -64,7 +64,7 @@ def understood(path: Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: is not {what} as expected ({reason:.200})") from e
 
 
-def whole_file(path: Path) -> bytes:
+def data_of(path: Path) -> bytes:
     with open_regular(path) as f:
         data = f.read(LONGEST + 1)
     if len(data) > LONGEST:

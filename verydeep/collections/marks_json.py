@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from verydeep.collections.marks import (
     Aside,
     Marked,
+    data_of,
     label_in,
     number,
     size_of,
@@ -18,14 +19,13 @@ from verydeep.collections.marks import (
     tight,
     turned,
     understood,
-    whole_file,
 )
 from verydeep.data.record import Box
 from verydeep.errors import DataError
 
 
 def json_of(path: Path, slim: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    return json.loads(whole_file(path).decode("utf-8-sig"), object_hook=slim)
+    return json.loads(data_of(path).decode("utf-8-sig"), object_hook=slim)
 
 
 def outline_less(found: dict[str, Any]) -> dict[str, Any]:

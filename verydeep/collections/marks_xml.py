@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, TreeBuilder, XMLParser
 from verydeep.collections.marks import (
     Aside,
     Marked,
+    data_of,
     label_in,
     number,
     size_of,
@@ -14,7 +15,6 @@ from verydeep.collections.marks import (
     tight,
     turned,
     understood,
-    whole_file,
 )
 from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
@@ -32,7 +32,7 @@ class Plain(TreeBuilder):
 
 
 def xml_of(path: Path) -> Element:
-    if (data := whole_file(path)).count(b"<") > MOST_TAGS:
+    if (data := data_of(path)).count(b"<") > MOST_TAGS:
         raise ValueError(f"it has more than {MOST_TAGS:,} tags")
     parser = XMLParser(target=Plain())
     parser.feed(data)

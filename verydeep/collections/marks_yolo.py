@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from verydeep.collections.marks import Aside, Marked, centred, label_in, number, tight, understood, whole_file
+from verydeep.collections.marks import Aside, Marked, centred, data_of, label_in, number, tight, understood
 from verydeep.errors import DataError
 
 LINE = re.compile(r"\d+(?:\.0+)?(?:[ \t]+-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE]-?\d+)?){4,}[ \t]*")
@@ -25,7 +25,7 @@ class ClassNames:
         self.file, self.names, self.points = "", dict[int, str](), False
         for path in files:
             with understood(path, "a list of class names"):
-                data = whole_file(path)
+                data = data_of(path)
                 if path.suffix.lower() in YAML:
                     found = self.of_yaml(data)
                 else:
@@ -74,7 +74,7 @@ def class_names(path: Path, files: Sequence[Path], base: Path, told: Aside) -> C
 def yolo(path: Path, told: Aside, names: ClassNames) -> Iterator[Marked]:
     boxes = []
     with understood(path, "YOLO's text"):
-        for i, line in enumerate(whole_file(path).decode("utf-8-sig").splitlines(), 1):
+        for i, line in enumerate(data_of(path).decode("utf-8-sig").splitlines(), 1):
             if not (words := line.split()):
                 continue
             where, values = f"{path} line {i}", list(map(number, words[1:]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from boxed import CLASSES, SAME, WORDS, make_list
 from PIL import Image
 
@@ -234,3 +235,17 @@ def test_one_class_needs_no_net_that_says_what(tmp_path, capsys):
     assert run(*words[:3], "--out", tmp_path / "x", *words[5:], *FLAGS) == 1
     assert "has 3 classes; 'verydeep train' makes a net that says which is there" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_two_ranks_train_what_one_does(world, tmp_path):
+    """In batches of two one of three ranks has no photo, from the first step on."""
+    root, _ = world
+    data = make_list(tmp_path / "photos", train=3)
+    words = ["localise", "train", data, "--classifier", root / "what", *FLAGS, "--epochs", 1, "--batch", 2]
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "verydeep"]
+    for out, how in (("one", ["-m", "verydeep"]), ("three", ranks)):
+        command = [sys.executable, *how, *map(str, words), "--out", str(tmp_path / out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, three = (verydeep.load(tmp_path / out).state_dict() for out in ("one", "three"))
+    assert all(torch.allclose(three[name], t, rtol=1e-3, atol=1e-4) for name, t in one.items())

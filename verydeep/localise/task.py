@@ -131,7 +131,7 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
     Each box that is asked for adds half the squared Euclidean distance in tenths of the crop's side, in which the
     paper's rate fits, or its smooth form; the error of a photo is that of its boxes on average.
     """
-    said, asked = outputs.float().view(len(outputs), -1, 4), targets[..., 4]
+    said, asked = outputs.float().view(targets[..., :4].shape), targets[..., 4]
     each = F.mse_loss if how == "euclidean" else F.smooth_l1_loss
     far = each(UNIT * said, UNIT * targets[..., :4], reduction="none").sum(-1)
     loss = (far * asked).sum() * (0.5 if how == "euclidean" else 1)
@@ -180,4 +180,6 @@ def goal(
             facts["doubt"] = f"{error:.1f} % of boxes are wrong, and {mean:.1f} % of one box for all, the mean"
         return error, facts
 
-    return Goal(targets_of(photos, len(classifier.contract.classes), c), objective, validate, WORDS)
+    classes = len(classifier.contract.classes)
+    none = np.zeros((0, 1 if c.boxes == "SCR" else classes, 5), np.float32)
+    return Goal(targets_of(photos, classes, c), objective, validate, WORDS, no_targets=none)

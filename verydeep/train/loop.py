@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -46,6 +48,7 @@ class Goal(NamedTuple):
     validate: Validate
     words: str  # of an epoch's record, as "error {train_error:.2f} training, {val_error:.2f} validation"
     guessing: float = math.inf  # the loss of one who only guesses
+    no_targets: npt.NDArray[Any] = np.zeros(0, np.int64)  # of a rank that gets no photo of a batch
 
 
 @dataclass(frozen=True)

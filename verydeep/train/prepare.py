@@ -142,7 +142,9 @@ def prepare(
     precision, val = "bf16" if bf16 else "fp32", kept(data.split("val"), room)
     settings = Settings(False, precision, device.type, min(config.batch, 128), config.workers, config.bad_photos)  # type: ignore[arg-type]
     goal = task.goal(classifier, photos, val, data.name, config, settings, skipped, ranks)
-    batches = Batches(photos, config, statistics, goal.target_of, skipped, ranks, device.type == "cuda")
+    batches = Batches(
+        photos, config, statistics, goal.target_of, skipped, ranks, device.type == "cuda", no_targets=goal.no_targets
+    )
     track = tracker(config.track if run.writes else "none", run.path)
     if config.level and not resumes:
         level(classifier.net, first_crops(batches, classifier, device)[0])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from verydeep.data.photo import from_file
 from verydeep.data.source import open_data
 from verydeep.localise.answer import kept_threshold
 from verydeep.localise.boxes import iou
+from verydeep.localise.evaluate import error_counts
+from verydeep.localise.measure import Rated
 
 FLAGS = [f"--{name}={value}" for name, value in (SAME | {"lr": 0.01, "epochs": 6}).items()]
 BARE = ["--net=A", "--crop=32", "--scale=36", "--base_width=4", "--fc_width=16", *FLAGS[:-2], "--lr=1e-4", "--epochs=1"]
@@ -289,9 +292,16 @@ def test_class_maps_skip_what_cannot_be_read_and_refuse_a_scale_below_the_crop(w
     assert "smaller than the crop" in capsys.readouterr().err
 
 
+def test_who_makes_no_error_has_learnt_even_if_the_mean_box_makes_none():
+    for share, collapsed in ((0.9, False), (0.1, True)):
+        row = Rated([[share] * 4] * 3, [True, True], 0, 0.9, [0, 0, 1, 1], [])
+        assert error_counts({0: row})["collapsed"] is collapsed
+
+
 def test_the_threshold_of_a_run_is_known_by_its_net_whatever_its_path(world, capsys, monkeypatch):
     root, data = world
-    assert run("localise", "evaluate", root / "where", data) == 0
+    found = record_of(capsys, "localise", "evaluate", root / "where" / "best.safetensors", data)
+    assert found["report"] == str(root / "where" / "localisation.html")
     file = root / "where" / "localisation.json"
     kept = json.loads(file.read_text())
     kept["results"][0]["threshold"] = 1.25
@@ -312,7 +322,7 @@ def test_pictures_replace_neither_each_other_nor_photos(world, capsys, tmp_path,
     before = given[1].read_bytes()
     capsys.readouterr()
     assert run("localise", "predict", where, *given, "--draw", photos / "val") == 2
-    assert (given[1].read_bytes(), "give another folder" in capsys.readouterr().err) == (before, True)
+    assert (given[1].read_bytes(), "holds photos that are given" in capsys.readouterr().err) == (before, True)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(before)))
     assert run("localise", "predict", where, "-", "--draw", tmp_path / "piped") == 0
     assert len(list((tmp_path / "piped").iterdir())) == 1
@@ -324,6 +334,10 @@ def test_lists_of_nothing_go_into_new_folders_and_more_than_five_classes_are_sai
     coco = tmp_path / "new" / "a.json"
     assert run("localise", "predict", root / "where", tmp_path / "bad.png", "--coco", coco) == 1
     assert json.loads(coco.read_text()) == {"images": [], "annotations": [], "categories": []}
+    odd = tmp_path / os.fsdecode(b"\xff.png")  # no text in UTF-8
+    shutil.copy(root / "photos" / "test" / "00.png", odd)
+    assert run("localise", "predict", root / "where", odd, "--coco", coco, "--draw", tmp_path / "drawn") == 0
+    assert json.loads(coco.read_text())["images"][0]["file_name"] == str(odd)
     names = tuple("abcdefg")
     what, boxes = net_of("classes", range(7), names), net_of("PCR", [[0.5, 0.5, 0.5, 0.5]] * 7, names)
     [places] = boxes.locate([Image.new("RGB", (40, 40))], what, top=6)

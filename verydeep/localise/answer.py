@@ -14,7 +14,7 @@ from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
-from verydeep.files.disk import make_folder, read_json, write_text
+from verydeep.files.disk import make_folder, read_json, saying, write_text
 from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.localise.locate import THRESHOLD, TOP, Locator, classifier_of, locator_of
 from verydeep.net.classifier import Classifier
@@ -57,13 +57,11 @@ def found_in(
     known, threshold = (what, load(what)) if what else None, kept_threshold(model, net, merge)
     locator, names = locator_of({model: net}, known, scales, merge, settings, threshold), photos_in(given)
     if draw and any(Path(name).resolve().parent == draw.resolve() for name in names if name != "-"):
-        raise ConfigError(
-            f"draw: {draw} holds photos that are given, which pictures could replace; give another folder"
-        )
+        raise ConfigError(f"draw: {draw} holds photos that are given, and pictures could replace them; try another")
     photos = [sys.stdin.buffer.read(photo.MAX_BYTES + 1) if name == "-" else name for name in names]
     rows = found_on(locator, photos, names, top, workers)
-    rows = drawing(rows, photos, locator, draw) if draw else rows
-    return listing(rows, coco) if coco else rows
+    rows = saving_pictures(rows, photos, locator, draw) if draw else rows
+    return saving_coco(rows, coco) if coco else rows
 
 
 def kept_threshold(model: str, net: Classifier, merge: str) -> float:
@@ -110,19 +108,12 @@ def places_on(
     return found
 
 
-def listing(rows: Iterator[Located], file: Path) -> Iterator[Located]:
-    """The rows, of which in the end a list is written as COCO's JSON."""
-    kept = list[Located]()
+def saving_coco(rows: Iterator[Located], file: Path) -> Iterator[Located]:
+    """The rows, of which a list is written in the end as COCO has them: x, y, width, height; probability as `score`."""
+    good = list[Located]()
     for row in rows:
-        kept.append(row)
+        good += [row] if row.error is None else []
         yield row
-    make_folder(file.parent)
-    write_text(file, json.dumps(as_coco(kept), ensure_ascii=False))
-
-
-def as_coco(rows: Sequence[Located]) -> dict[str, Any]:
-    """Photos and boxes as COCO has them: x, y, width, height; the probability as `score`."""
-    good = [row for row in rows if row.error is None]
     number = {name: i for i, name in enumerate(sorted({p.name for row in good for p in row.places}), 1)}
     images, boxes = [], list[dict[str, Any]]()
     for i, row in enumerate(good, 1):
@@ -131,11 +122,14 @@ def as_coco(rows: Sequence[Located]) -> dict[str, Any]:
             width, height, score = round(x1 - x0, 1), round(y1 - y0, 1), round(probability, 6)
             about = {"id": len(boxes) + 1, "image_id": i, "category_id": number[name], "iscrowd": 0, "score": score}
             boxes.append(about | {"bbox": [x0, y0, width, height], "area": round(width * height, 1)})
-    categories = [{"id": i, "name": name} for name, i in number.items()]
-    return {"images": images, "annotations": boxes, "categories": categories}
+    coco = {"images": images, "annotations": boxes, "categories": [{"id": i, "name": n} for n, i in number.items()]}
+    make_folder(file.parent)
+    write_text(file, json.dumps(coco))  # file names need not be text, and are in ASCII
 
 
-def drawing(rows: Iterator[Located], photos: Sequence[object], locator: Locator, folder: Path) -> Iterator[Located]:
+def saving_pictures(
+    rows: Iterator[Located], photos: Sequence[object], locator: Locator, folder: Path
+) -> Iterator[Located]:
     """The rows, while the photos with their boxes are saved in a folder, under their own names; of one name the second
     as NAME-2.png."""
     make_folder(folder)
@@ -148,7 +142,8 @@ def drawing(rows: Iterator[Located], photos: Sequence[object], locator: Locator,
             taken.add(name.casefold())
             boxes = [(p.box, f"{p.name} {100 * p.probability:.0f} %", COLOURS[i % len(COLOURS)])
                      for i, p in enumerate(row.places)]  # fmt: skip
-            with_boxes_drawn(photo_of(given, row.photo, reading), boxes).save(folder / name)
+            with saying(f"{folder / name} cannot be written"):
+                with_boxes_drawn(photo_of(given, row.photo, reading), boxes).save(folder / name)
         yield row
 
 

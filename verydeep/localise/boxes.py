@@ -60,7 +60,7 @@ def in_photo(boxes: Tensor, windows: Tensor, mirrored: bool) -> Tensor:
     if mirrored:
         boxes = torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
     corner, side = windows[..., None, :2], windows[..., None, 2:] - windows[..., None, :2]
-    return boxes * side.repeat_interleave(1, -1).tile(2) + corner.tile(2)
+    return boxes * side.tile(2) + corner.tile(2)
 
 
 def clipped(boxes: Floats, height: int, width: int) -> Floats:

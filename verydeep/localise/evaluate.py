@@ -17,7 +17,7 @@ from verydeep.evaluate.views import Scales, scales_for
 from verydeep.localise.boxes import iou, relative
 from verydeep.localise.locate import classifier_of, locator_of
 from verydeep.localise.maps import FINER, THRESHOLDS, ClassMap, class_maps, parts_above
-from verydeep.localise.measure import RIGHT, Rated, Trial, Truth
+from verydeep.localise.measure import RIGHT, BoxTest, Rated, Truth
 from verydeep.localise.task import with_boxes
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
@@ -61,9 +61,9 @@ def evaluate_boxes(
     settings, nets = settings or Settings(), {model: load(model) for model in models}
     what = load(classifier) if classifier else None
     locator = locator_of(nets, (classifier, what) if classifier and what else None, scales, merge, settings)
-    trial, tested, choosing = trial_of(nets, data, split, settings, limit, download, ranks, progress)
-    threshold, mean, tried = trial.choose(locator, choosing.photos)
-    found, skipped = trial.rates(replace(locator, threshold=threshold), tested.photos, mean)
+    test, tested, choosing = box_test(nets, data, split, settings, limit, download, ranks, progress)
+    threshold, mean, tried = test.choose(locator, choosing.photos)
+    found, skipped = test.rates(replace(locator, threshold=threshold), tested.photos, mean)
     names, contracts = locator.nets[0].contract.classes, [net.contract for net in locator.nets]
     return {
         **tested.about(), "models": list(nets), "sha256": [c.sha256 for c in contracts], "classifier": classifier,
@@ -85,10 +85,10 @@ def evaluate_maps(
     """
     settings, net = settings or Settings(), load(model)
     [scale] = scales_for(net.contract, (scale or FINER * net.contract.test_scale,))
-    trial, tested, choosing = trial_of({model: net}, data, split, settings, limit, download, ranks, progress)
+    test, tested, choosing = box_test({model: net}, data, split, settings, limit, download, ranks, progress)
 
     def right(photos: Photos) -> tuple[Any, Any]:
-        found, skipped = trial.each(partial(class_maps, net, settings, scale), photos, "class maps", right_parts)
+        found, skipped = test.each(partial(class_maps, net, settings, scale), photos, "class maps", right_parts)
         return np.array(list(found.values())), skipped
 
     (chosen, _), (every, skipped) = right(choosing.photos), right(tested.photos)
@@ -103,11 +103,11 @@ def evaluate_maps(
     }  # fmt: skip
 
 
-def trial_of(
+def box_test(
     nets: Mapping[str, Classifier], data: str, split: str | None, settings: Settings, limit: int | None,
     download: bool, ranks: Ranks, progress: Progress | None,
-) -> tuple[Trial, Sample, Sample]:  # fmt: skip
-    """(the trial, the photos tested, those on which a threshold is chosen: of val, if there is one)."""
+) -> tuple[BoxTest, Sample, Sample]:  # fmt: skip
+    """(the test, the photos tested, those on which a threshold is chosen: of val, if there is one)."""
     first, known = next((model, net.contract.classes) for model, net in nets.items())
     with ranks.first_alone():
         entrants = [Entrant(model, net.contract, net, {}) for model, net in nets.items()]
@@ -119,8 +119,8 @@ def trial_of(
         print(f"note: the threshold is chosen on {name}, which is tested here too", file=sys.stderr)
     tested, choosing = (Sample(data, each, opened.split(each), None) for each in (name, chosen))
     progress = progress or Progress("auto" if ranks.first else "none")
-    trial = Trial(data, class_numbers(opened.classes, data, known, first), settings, ranks, progress)
-    return trial, tested.first(limit), choosing.first(MOST_TO_CHOOSE_ON)
+    test = BoxTest(data, class_numbers(opened.classes, data, known, first), settings, ranks, progress)
+    return test, tested.first(limit), choosing.first(MOST_TO_CHOOSE_ON)
 
 
 def error_counts(found: Mapping[int, Rated]) -> dict[str, Any]:
@@ -128,11 +128,12 @@ def error_counts(found: Mapping[int, Rated]) -> dict[str, Any]:
     iou, right = (np.array([getattr(r, name) for r in found.values()]) for name in ("iou", "right"))
     wrong = {kind: dict(zip(COLUMNS, n, strict=True))
              for kind, n in zip(KINDS, (iou <= RIGHT).sum(0).tolist(), strict=True)}  # fmt: skip
+    given = {kind: n["given"] for kind, n in wrong.items()}
     curve = {column: [int((iou[:, 0, i] <= at).sum()) for at in CURVE] for i, column in enumerate(COLUMNS)}
     return {
         "photos": len(found), "errors": wrong,
         "class_errors": dict(zip(("top1", "top5"), (~right).sum(0).tolist(), strict=True)),
-        "curve": {"iou": list(CURVE), **curve}, "collapsed": wrong["net"]["given"] >= wrong["mean box"]["given"],
+        "curve": {"iou": list(CURVE), **curve}, "collapsed": 0 < given["net"] >= given["mean box"],
         "mean_iou": round(float(iou[:, 0, 0].mean()), 4),
         "rows": [{"id": id, "iou": [round(x, 4) for x in r.iou[0]]} for id, r in found.items()],
     }  # fmt: skip

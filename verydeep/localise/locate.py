@@ -77,7 +77,7 @@ class Locator:
         for i, (net, scales) in enumerate(zip(self.nets, self.scales, strict=True), 1):
             c, score = net.contract, picked(net, self.columns[i], self.settings)
             dense = Shown(score, c.crop, [View("dense", q) for q in scales], boxes_at(c), i, True)
-            shown += [centre_crop(net, score), dense]
+            shown += [centre_view(net, score), dense]
         for id, size, parts in photo_by_photo(shown, open_photo, ids, self.settings, batches=1, **how):
             classes = parts.pop(0) if self.classifier else None
             yield id, looked(size, classes, [view for [view] in parts[::2]], parts[1::2])
@@ -94,7 +94,7 @@ class Locator:
         return [Answer(label, rating, clipped(box, *seen.size)) for box, rating in found]
 
 
-def centre_crop(net: Classifier, score: Scorer) -> Shown:
+def centre_view(net: Classifier, score: Scorer) -> Shown:
     c = net.contract
     return Shown(score, c.crop, [View("centre", c.test_scale)], boxes_at(c))
 
@@ -103,7 +103,7 @@ def boxes_in_centre(
     net: Classifier, open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, **how: Any
 ) -> Iterator[tuple[int, tuple[int, int], Floats]]:
     """Test 1 alone: (id, height and width, boxes R x 4) of photos in order."""
-    shown = [centre_crop(net, torch_scorer(net, settings))]
+    shown = [centre_view(net, torch_scorer(net, settings))]
     for id, size, [[rows]] in photo_by_photo(shown, open_photo, ids, settings, batches=1, **how):
         yield id, size, clipped(boxes_in(rows)[0], *size)
 

@@ -59,7 +59,7 @@ class Rated(NamedTuple):
     truth: list[tuple[int, list[float]]]
 
 
-class Trial(NamedTuple):
+class BoxTest(NamedTuple):
     """How photos of DATA are gone through. numbers: the net's of each class of DATA."""
 
     data: str

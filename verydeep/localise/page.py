@@ -11,6 +11,7 @@ from PIL import Image
 
 from verydeep.data.source import open_data
 from verydeep.errors import VeryDeepError
+from verydeep.evaluate.sample import folder_of
 from verydeep.files.disk import write_bounded, write_text
 from verydeep.localise.answer import RESULTS, with_boxes_drawn
 from verydeep.localise.evaluate import KINDS
@@ -73,14 +74,14 @@ def map_words(r: dict[str, Any]) -> str:
 
 def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) -> Path | None:
     """Writes the page, into a run with the records beside it; returns its path, or None where place is no run."""
-    path, (boxes, maps) = Path(place).expanduser(), of_boxes(records)
-    if learnt := (path / "run.json").is_file():
-        write_bounded(path / RESULTS, json.dumps({"results": list(records)}))
-        write_report(path)
-        path = path / "localisation.html"
+    run, (boxes, maps) = folder_of(str(place)), of_boxes(records)
+    path = run / "localisation.html" if run else Path(place).expanduser()
+    if run:
+        write_bounded(run / RESULTS, json.dumps({"results": list(records)}))
+        write_report(run)
     elif path.suffix != ".html":
         return None
-    facts: dict[str, Any] = {"learnt": learnt, "last": boxes[-1] if boxes else None, "data": data, "maps": maps}
+    facts: dict[str, Any] = {"learnt": run, "last": boxes[-1] if boxes else None, "data": data, "maps": maps}
     if last := facts["last"]:
         facts |= {
             "verdict": verdict_of(last), "columns": HEADER, "rows": box_rows(boxes), "table_8": TABLE_8,

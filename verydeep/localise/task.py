@@ -152,7 +152,7 @@ def goal(
         true = found[:, 1:]
         error, mean = (100 * float((x <= RIGHT).mean()) for x in (found[:, 0], iou(true, true.mean(0))))
         facts: Facts = {"val_iou": round(float(found[:, 0].mean()), 4), "val_mean_box": round(mean, 4)}
-        if error >= mean:
+        if 0 < error >= mean:
             facts["doubt"] = f"{error:.1f} % of boxes are wrong, and {mean:.1f} % of one box for all, the mean"
         return error, facts
 

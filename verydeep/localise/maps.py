@@ -28,8 +28,18 @@ class ClassMap(NamedTuple):
     ways: list[Floats]
 
     def of(self, label: int) -> Floats:
-        """The map of a class, GRID x GRID from 0 to 1 over the whole photo."""
-        return smooth(self.ways, label, self.size)
+        """Of a class, GRID x GRID from 0 to 1 over the whole photo: between the centres of the windows, and beyond the
+        outermost as it is there."""
+        total = np.zeros((GRID, GRID))
+        for way in self.ways:
+            centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
+            xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
+            grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
+            across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in self.size[::-1])
+            columns = np.stack([np.interp(across, xs, row) for row in grid])
+            total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
+        low, high = total.min(), total.max()
+        return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
 
 
 def class_maps(
@@ -40,20 +50,6 @@ def class_maps(
     shown = Shown(torch_scorer(net, settings), net.contract.crop, [View("dense", scale)], scores_at, apart=True)
     for id, size, [[ways]] in photo_by_photo([shown], open_photo, ids, settings, **how):
         yield id, ClassMap(size, [way.numpy() for way in ways])
-
-
-def smooth(rows: list[Floats], label: int, size: tuple[int, int]) -> Floats:
-    """The map of a class between the centres of its windows; beyond the outermost it goes on as it is there."""
-    total = np.zeros((GRID, GRID))
-    for way in rows:
-        centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
-        xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
-        grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
-        across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in (size[1], size[0]))
-        columns = np.stack([np.interp(across, xs, row) for row in grid])
-        total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
-    low, high = total.min(), total.max()
-    return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
 
 
 def parts_above(map: Floats, thresholds: Iterable[float]) -> list[Floats]:

@@ -62,10 +62,10 @@ def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
     check_task(start, net, "classes")
     numbers, splits = class_numbers(data.classes, data.name, net.contract.classes, start), dict(data.splits)
     settings = Settings(device=device_for(config.device).type, long_photos="middle")
-    scale = FINER * net.contract.test_scale
+    scale, on_bad = FINER * net.contract.test_scale, None if config.bad_photos == "stop" else lambda *bad: None
     for name in {"train", "val"} & splits.keys():
         photos, targets, boxes = splits[name], splits[name].targets(), {}
-        how = {"workers": workers_for(config.workers, photos.in_memory), "on_bad": lambda *bad: None}
+        how = {"workers": workers_for(config.workers, photos.in_memory), "on_bad": on_bad}
         for id, seen in class_maps(net, settings, scale, photos.open, range(len(photos)), **how):
             box = boxes_from_maps(seen.of(int(numbers[targets[id]])), config.map_threshold, seen.size)
             boxes[id] = ((tuple(box.tolist()), int(targets[id])),)

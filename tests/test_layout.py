@@ -46,8 +46,8 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_680, "weights": 2_990, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 1_090, "localise": 1_345,
+    "": 9_690, "weights": 2_990, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 840, "localise": 1_250,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

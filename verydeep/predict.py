@@ -6,8 +6,9 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from PIL import Image
 
@@ -26,7 +27,6 @@ from verydeep.hardware import device_for, multiplies_bf16
 from verydeep.net.classifier import Classifier, ranked
 
 sys.modules[__name__].__class__ = CalledAsVerb
-
 
 MANY = 20  # photos that hardly show one thing by chance
 
@@ -67,11 +67,11 @@ def predictions(
     workers: int = -1, long_photos: LongPhotos = "stop",
 ) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
-    place, ready = device_for(device), dict[int, Row]()
+    place, bad = device_for(device), dict[int, Row]()
 
     def on_bad(id: int, e: PhotoError) -> None:
         advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
-        ready[id] = Row(paths[id], [], e.reason + advice)
+        bad[id] = Row(paths[id], [], e.reason + advice)
 
     step, fast = Step(protocol), multiplies_bf16(place)
     settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
@@ -80,14 +80,11 @@ def predictions(
         lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settings,
         workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
-    upcoming = 0
     for ids, [by_step] in found:
         for id, best in zip(ids, ranked(by_step[step], classifier.contract.classes, top), strict=True):
-            ready[id] = Row(paths[id], best)
-        while upcoming in ready:
-            yield ready.pop(upcoming)
-            upcoming += 1
-    yield from (ready[id] for id in sorted(ready))
+            yield from (bad.pop(i) for i in sorted(bad) if i < id)
+            yield Row(paths[id], best)
+    yield from (bad[id] for id in sorted(bad))
 
 
 def opened(name: str, reading: Reading) -> Image.Image:
@@ -97,27 +94,33 @@ def opened(name: str, reading: Reading) -> Image.Image:
     return photo.decode(sys.stdin.buffer.read(photo.MAX_BYTES + 1), "standard input", reading=reading)
 
 
-def print_rows(rows: Iterable[Row], form: str, out: TextIO | None = None) -> int:
-    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the number with an error."""
+def print_rows(rows: Iterable[Any], form: str, out: TextIO | None = None, what: str = "classes") -> int:
+    """Prints rows as `table`, `json` (one object a line) or `csv`; returns the errors. what: the field of answers."""
     out, errors, first = out or sys.stdout, 0, Counter[str]()
-    writer = csv.writer(out)
+    writer, corners = csv.writer(out), ("x0", "y0", "x1", "y1") if what == "places" else ()
     if form == "csv":
-        writer.writerow(("photo", "rank", "class", "probability", "error"))
+        writer.writerow(("photo", "rank", "class", "probability", *corners, "error"))
     for row in rows:
-        errors += row.error is not None
-        first.update(name for name, _ in row.classes[:1])
+        errors, found = errors + (row.error is not None), getattr(row, what)
+        first.update(name for name, *_ in found[:1] if what == "classes")
         if form == "json":
-            named = [{"name": name, "probability": round(p, 6)} for name, p in row.classes]
-            print(json.dumps({"photo": row.photo, "classes": named, "error": row.error}, ensure_ascii=False), file=out)
+            named = [dict(zip(("name", "probability", "box"), (name, round(p, 6), *box), strict=False))
+                     for name, p, *box in found]  # fmt: skip
+            print(json.dumps({"photo": row.photo, what: named, "error": row.error}, ensure_ascii=False), file=out)
         elif form == "csv":
-            for rank, (name, p) in enumerate(row.classes, 1):
-                writer.writerow((row.photo, rank, name, f"{p:.6f}", ""))
+            for rank, (name, p, *box) in enumerate(found, 1):
+                writer.writerow((row.photo, rank, name, f"{p:.6f}", *chain(*box), ""))
             if row.error is not None:
-                writer.writerow((row.photo, "", "", "", row.error))
+                writer.writerow((row.photo, *[""] * (3 + len(corners)), row.error))
         else:
-            answer = ", ".join(f"{name} {100 * p:.1f} %" for name, p in row.classes)
-            print(f"{row.photo}: {answer if row.error is None else f'error: {row.error}'}", file=out, flush=True)
+            answer = ", ".join(in_words(*one) for one in found) if row.error is None else f"error: {row.error}"
+            print(f"{row.photo}: {answer}", file=out, flush=True)
     if len(first) == 1 and first.total() >= MANY:
         words = f"note: all {first.total()} photos got one answer, {next(iter(first))!r:.60}; 'verydeep evaluate' tells"
         print(f"{words} whether the model knows more, by photos whose classes are known", file=sys.stderr)
     return errors
+
+
+def in_words(name: str, probability: float, box: Iterable[float] = ()) -> str:
+    where = " ".join(f"{x:.0f}" for x in box)
+    return f"{name} {100 * probability:.1f} %" + f" at {where}" * bool(where)

@@ -9,8 +9,7 @@ from PIL import Image
 from verydeep.data.photo import scaled_size
 from verydeep.errors import ModelError
 from verydeep.evaluate.passes import Settings
-from verydeep.localise.evaluate import locator_of
-from verydeep.localise.measure import Locator
+from verydeep.localise.locate import Locator, locator_of
 
 SIZES = [(36, 36), (40, 61), (97, 50), (36, 290)]  # height, width
 SAID = [[0.3, 0.6, 0.25, 0.5], [0.5, 0.5, 1.0, 1.0], [0.9, 0.1, 0.6, 0.2]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verydeep.localise.maps import GRID, boxes_from_maps, connected, parts_above, smooth
+from verydeep.localise.maps import GRID, ClassMap, boxes_from_maps, connected, parts_above
 
 
 def flooded(mask):
@@ -54,11 +54,11 @@ def test_a_map_lies_where_its_windows_do():
     """One window in nine says yes, in the lower left; the map is highest there."""
     places = [[x, y, x + 40, y + 40] for y in (0, 30, 60) for x in (0, 30, 60)]
     rows = np.array([[*place, 0.0, float(i == 6)] for i, place in enumerate(places)])
-    heat = smooth([rows], 1, (100, 100))
+    heat = ClassMap((100, 100), [rows]).of(1)
     assert heat.shape == (GRID, GRID)
     assert (heat.min(), heat.max()) == (0, 1)
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     assert (x < GRID * 0.25, y > GRID * 0.75) == (True, True)
     assert heat[: GRID // 2].max() < 0.05
-    assert smooth([rows], 0, (100, 100)).min() == 1  # nothing said of it: all of the photo
-    assert smooth([rows, rows], 1, (100, 100)) == pytest.approx(heat)
+    assert ClassMap((100, 100), [rows]).of(0).min() == 1  # nothing said of it: all of the photo
+    assert ClassMap((100, 100), [rows, rows]).of(1) == pytest.approx(heat)

@@ -14,7 +14,7 @@ from verydeep.data.augment import Geometry
 from verydeep.data.batches import Cut
 from verydeep.data.record import Names, Photos
 from verydeep.data.source import open_data
-from verydeep.errors import DataError, Interrupted, RunError
+from verydeep.errors import DataError, Interrupted, PhotoError, RunError
 from verydeep.localise.boxes import iou
 from verydeep.localise.task import box_loss, targets_of, train_boxes, with_boxes
 from verydeep.progress import Progress
@@ -200,3 +200,6 @@ def test_boxes_of_the_class_map_can_be_learnt(world, tmp_path, capsys):
     )
     assert "boxes are those of the class map of" in capsys.readouterr().err
     assert verydeep.load(tmp_path / "run").contract.task == "SCR"
+    (tmp_path / "photos" / "train" / "00.png").write_bytes(b"no photo")
+    with pytest.raises(PhotoError, match=r"train/00\.png"):
+        train_boxes(data, config(root, boxes_from="map"), tmp_path / "other", progress=Progress("none"))

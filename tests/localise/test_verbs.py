@@ -1,7 +1,10 @@
 """`localise train | evaluate | predict` as people meet them: numbers, lists, COCO, pictures, the page, and refusals."""
 
 import csv
+import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,16 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from boxed import CLASSES, SAME, WORDS, make_list
+from boxed import CLASSES, SAME, WORDS, make_list, net_of
 from PIL import Image
 
 import verydeep
 from verydeep.cli import main
 from verydeep.data.photo import from_file
 from verydeep.data.source import open_data
+from verydeep.localise.answer import kept_threshold
 from verydeep.localise.boxes import iou
+from verydeep.localise.evaluate import error_counts
+from verydeep.localise.measure import Rated
 
 FLAGS = [f"--{name}={value}" for name, value in (SAME | {"lr": 0.01, "epochs": 6}).items()]
+BARE = ["--net=A", "--crop=32", "--scale=36", "--base_width=4", "--fc_width=16", *FLAGS[:-2], "--lr=1e-4", "--epochs=1"]
 
 
 def run(*words):
@@ -34,6 +41,12 @@ def world(tmp_path_factory):
     verydeep.train(data, out=root / "what", **WORDS | {"epochs": 6, "lr": 0.02})
     assert run("localise", "train", data, "--out", root / "where", "--classifier", root / "what", *FLAGS) == 0
     return root, data
+
+
+def one_class(folder):
+    data = make_list(folder)
+    data.write_text(re.sub(",(red|green|blue),", ",square,", data.read_text()))
+    return data
 
 
 def record_of(capsys, *words):
@@ -185,6 +198,7 @@ def test_what_is_wrong_is_said(world, capsys, tmp_path):
         (train, 1, "add --classifier RUN"),
         (("localise", "locate", data), 2, "is not a verb of localise"),
         ((*tested, "--classifier", root / "where"), 1, "expected a net that says what"),
+        ((*tested, "--page", tmp_path / "page.txt"), 2, "expected a run folder or a file named .html"),
     ]  # fmt: skip
     for words, status, said in cases:
         capsys.readouterr()
@@ -219,11 +233,8 @@ def test_a_photo_whose_box_lies_outside_is_skipped_and_said(world, capsys, tmp_p
 
 def test_one_class_needs_no_net_that_says_what(tmp_path, capsys):
     """One thing a photo, always of one kind: from a start of other classes, or from random weights."""
-    data = make_list(tmp_path / "photos")
-    text = data.read_text()
-    data.write_text(text.replace(",red,", ",square,").replace(",green,", ",square,").replace(",blue,", ",square,"))
-    words = ("localise", "train", data, "--out", tmp_path / "where", "--net", "A", "--crop", 32, "--scale", 36)
-    assert run(*words, "--base_width", 4, "--fc_width", 16, *FLAGS, "--epochs", 1) == 0
+    data = one_class(tmp_path / "photos")
+    assert run("localise", "train", data, "--out", tmp_path / "where", *BARE) == 0
     [r] = record_of(capsys, "localise", "evaluate", tmp_path / "where", data)["results"]
     assert (r["classifier"], r["classes"], r["class_errors"]) == (None, ["square"], {"top1": 0, "top5": 0})
     assert run("localise", "predict", tmp_path / "where", tmp_path / "photos" / "test") == 0
@@ -231,8 +242,8 @@ def test_one_class_needs_no_net_that_says_what(tmp_path, capsys):
     photo = str(tmp_path / "photos" / "test" / "00.png")
     [[place]] = verydeep.load(tmp_path / "where").locate([photo])
     assert place.name == "square"
-    data.write_text(text)
-    assert run(*words[:3], "--out", tmp_path / "x", *words[5:], *FLAGS) == 1
+    data = make_list(tmp_path / "photos")
+    assert run("localise", "train", data, "--out", tmp_path / "x", *BARE) == 1
     assert "has 3 classes; 'verydeep train' makes a net that says which is there" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
@@ -249,3 +260,108 @@ def test_two_ranks_train_what_one_does(world, tmp_path):
         assert done.returncode == 0, done.stderr
     one, three = (verydeep.load(tmp_path / out).state_dict() for out in ("one", "three"))
     assert all(torch.allclose(three[name], t, rtol=1e-3, atol=1e-4) for name, t in one.items())
+
+
+def test_the_test_after_training_takes_long_photos_as_predict_does(tmp_path, capsys):
+    """A test photo of 10:1, and one that cannot be read: both are for the test as they were for training."""
+    data = one_class(tmp_path / "photos")
+    Image.new("RGB", (500, 50)).save(tmp_path / "photos" / "test" / "00.png")
+    (tmp_path / "photos" / "test" / "01.png").write_bytes(b"no photo")
+    words = ("localise", "train", data, "--out", tmp_path / "where", *BARE, "--bad_photos", "skip")
+    [r] = record_of(capsys, *words)["results"]
+    assert (r["photos"], [s["photo"] for s in r["skipped"]]) == (11, ["test/01.png"])
+    assert "None" not in (tmp_path / "where" / "localisation.html").read_text()
+
+
+def test_a_test_split_without_boxes_gives_way_to_validation(world, capsys, tmp_path):
+    root, _ = world
+    data = make_list(tmp_path / "photos")
+    rows = [row.rpartition(",")[0] + "," if ",test," in row else row for row in data.read_text().splitlines()]
+    data.write_text("\n".join(rows) + "\n")
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", data)["results"]
+    assert (r["split"], r["photos"]) == ("val", 12)
+    assert run("localise", "evaluate", root / "where", data, "--split", "test") == 1
+    assert "none of the 0 photos of test has a box" in capsys.readouterr().err
+
+
+def test_the_page_finds_its_photos_where_others_have_no_box(world, capsys, tmp_path):
+    root, _ = world
+    data = make_list(tmp_path / "photos")
+    rows = data.read_text().splitlines()
+    first = next(i for i, row in enumerate(rows) if ",test," in row)
+    rows[first] = rows[first].rpartition(",")[0] + ","
+    data.write_text("\n".join(rows) + "\n")
+    page = tmp_path / "page.html"
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", data, "--page", page)["results"]
+    assert page.read_text().count("<figure>") == len(r["worst"]) > 0
+
+
+def test_class_maps_skip_what_cannot_be_read_and_refuse_a_scale_below_the_crop(world, capsys, tmp_path):
+    root, _ = world
+    data = make_list(tmp_path / "photos")
+    (tmp_path / "photos" / "test" / "03.png").write_bytes(b"no photo")
+    words = ("localise", "evaluate", root / "what", data)
+    [r] = record_of(capsys, *words, "--bad_photos", "skip")["results"]
+    assert (r["photos"], [s["photo"] for s in r["skipped"]]) == (11, ["test/03.png"])
+    assert run(*words, "--scales", 16) == 2
+    assert "smaller than the crop" in capsys.readouterr().err
+
+
+def test_who_makes_no_error_has_learnt_even_if_the_mean_box_makes_none():
+    for share, collapsed in ((0.9, False), (0.1, True)):
+        row = Rated([[share] * 4] * 3, [True, True], 0, 0.9, [0, 0, 1, 1], [])
+        assert error_counts({0: row})["collapsed"] is collapsed
+
+
+def test_the_threshold_of_a_run_is_known_by_its_net_whatever_its_path(world, capsys, monkeypatch):
+    root, data = world
+    found = record_of(capsys, "localise", "evaluate", root / "where" / "best.safetensors", data)
+    assert found["report"] == str(root / "where" / "localisation.html")
+    file = root / "where" / "localisation.json"
+    kept = json.loads(file.read_text())
+    kept["results"][0]["threshold"] = 1.25
+    file.write_text(json.dumps(kept))
+    monkeypatch.chdir(root)
+    net = verydeep.load(root / "where")
+    for model in (str(root / "where"), "where", "./where/best.safetensors"):
+        assert kept_threshold(model, net, "greedy") == 1.25
+    assert kept_threshold("where", verydeep.load(root / "what"), "greedy") == 0.5
+
+
+def test_pictures_replace_neither_each_other_nor_photos(world, capsys, tmp_path, monkeypatch):
+    root, _ = world
+    photos, where = root / "photos", root / "where"
+    given = [photos / "test" / "00.png", photos / "val" / "00.png"]
+    assert run("localise", "predict", where, *given, "--draw", tmp_path / "drawn") == 0
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["00-2.png", "00.png"]
+    before = given[1].read_bytes()
+    capsys.readouterr()
+    assert run("localise", "predict", where, *given, "--draw", photos / "val") == 2
+    assert (given[1].read_bytes(), "holds photos that are given" in capsys.readouterr().err) == (before, True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(before)))
+    assert run("localise", "predict", where, "-", "--draw", tmp_path / "piped") == 0
+    assert len(list((tmp_path / "piped").iterdir())) == 1
+
+
+def test_lists_of_nothing_go_into_new_folders_and_more_than_five_classes_are_said(tmp_path, capsys, world):
+    root, _ = world
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    coco = tmp_path / "new" / "a.json"
+    assert run("localise", "predict", root / "where", tmp_path / "bad.png", "--coco", coco) == 1
+    assert json.loads(coco.read_text()) == {"images": [], "annotations": [], "categories": []}
+    odd = tmp_path / os.fsdecode(b"\xff.png")  # no text in UTF-8
+    shutil.copy(root / "photos" / "test" / "00.png", odd)
+    assert run("localise", "predict", root / "where", odd, "--coco", coco, "--draw", tmp_path / "drawn") == 0
+    assert json.loads(coco.read_text())["images"][0]["file_name"] == str(odd)
+    names = tuple("abcdefg")
+    what, boxes = net_of("classes", range(7), names), net_of("PCR", [[0.5, 0.5, 0.5, 0.5]] * 7, names)
+    [places] = boxes.locate([Image.new("RGB", (40, 40))], what, top=6)
+    assert len({p.name for p in places}) == 6
+
+
+def test_a_classifier_may_know_more_classes_than_the_boxes():
+    boxes = net_of("PCR", [[0.5, 0.5, 0.5, 0.5]] * 3)
+    what = net_of("classes", [0.0, 3.0, 9.0, 1.0], ("red", "blue", "black", "green"))
+    [places] = boxes.locate([Image.new("RGB", (40, 40))], what, top=5)
+    assert [p.name for p in places] == ["blue", "green", "red"]
+    assert sum(p.probability for p in places) == pytest.approx(1)

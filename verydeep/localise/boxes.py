@@ -1,28 +1,36 @@
-"""Boxes and what a net says of them: (centre x, centre y, width, height) of a crop, each in its sides (appendix A).
+"""Boxes and what nets say of them: (centre x, centre y, width, height) of a crop, each in its sides (appendix A).
 
-Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo. A net's box may reach beyond its crop.
+Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo. A net's box may reach beyond its crop. Maps become
+rows of (window in the photo, what is said there).
 """
 
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
+from verydeep.contract import Contract
 from verydeep.data.augment import Geometry
 from verydeep.data.photo import scaled_size
 from verydeep.data.record import Photos
+from verydeep.evaluate.frames import windows
+from verydeep.evaluate.passes import Reduce, Seen, Settings, Shown, passes
+from verydeep.evaluate.views import VIEWS
 
 Floats = npt.NDArray[np.float64]
 SMALLEST = 1e-3  # of a crop: logarithms of less say nothing, and no box of a net is smaller
 T = TypeVar("T", Floats, Tensor)
 
 
-def boxes_of(photos: Photos, id: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """(boxes N x 4, classes N) of a photo."""
+def boxes_of(photos: Photos, id: int, height: int, width: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(boxes N x 4, classes N) of a photo of this size, the boxes cut to it."""
     found = photos.boxes.get(id, ())
-    return np.array([b for b, _ in found]).reshape(-1, 4), np.array([label for _, label in found], np.int64)
+    boxes = np.array([b for b, _ in found]).reshape(-1, 4)
+    return clipped(boxes, height, width), np.array([label for _, label in found], np.int64)
 
 
 def in_crop(boxes: Floats, geometry: Geometry, crop: int, height: int, width: int) -> Floats:
@@ -52,7 +60,7 @@ def in_photo(boxes: Tensor, windows: Tensor, mirrored: bool) -> Tensor:
     if mirrored:
         boxes = torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
     corner, side = windows[..., None, :2], windows[..., None, 2:] - windows[..., None, :2]
-    return boxes * side.repeat_interleave(1, -1).tile(2) + corner.tile(2)
+    return boxes * side.tile(2) + corner.tile(2)
 
 
 def clipped(boxes: Floats, height: int, width: int) -> Floats:
@@ -69,15 +77,58 @@ def area(boxes: T) -> T:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def share_inside(boxes: Floats) -> Floats:
-    """Which share of each box of a crop lies in it, N."""
-    inside = np.clip(boxes, 0, 1)
-    return np.asarray(area(inside) / np.maximum(area(boxes), 1e-12))
-
-
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union of boxes ... x 4, one by one as they broadcast; 0 where a box has no area."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     both = np.prod(np.maximum(high - low, 0), -1)
     union = area(a) + area(b) - both
     return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
+
+
+def photo_by_photo(
+    shown: Sequence[Shown], open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, **how: Any
+) -> Iterator[tuple[int, tuple[int, int], list[list[Any]]]]:
+    """(id, height and width, by net and view what is said) of photos in order; how: as `passes` is told."""
+    sizes = dict[int, tuple[int, int]]()
+
+    def opened(id: int) -> Image.Image:
+        image = open_photo(id)
+        sizes[id] = image.height, image.width
+        return image
+
+    for chunk, by_net in passes(shown, opened, ids, settings, **how):
+        for n, id in enumerate(chunk):
+            yield id, sizes.pop(id), [[view[n] for view in by_view.values()] for by_view in by_net]
+
+
+def windows_of(maps: Tensor, seen: Seen) -> Tensor:
+    """Where the cells of maps n x C x h x w lie: float64 n x h w x 4, boxes in pixels of the upright photos."""
+    cells = (maps.shape[2], maps.shape[3])
+    found = [windows(seen.view, seen.crop, *at, cells) for at in zip(seen.sizes, seen.numbers, strict=True)]
+    if seen.mirrored and VIEWS[seen.view.name] is None:
+        found = [np.stack([size[1] - w[..., 2], w[..., 1], size[1] - w[..., 0], w[..., 3]], -1)
+                 for w, size in zip(found, seen.sizes, strict=True)]  # fmt: skip
+    return torch.from_numpy(np.stack(found)).flatten(1, 2)
+
+
+def scores_at(maps: Tensor, seen: Seen) -> Tensor:
+    """Of class score maps n x K x h x w: n x h w x (4 + K), windows and scores."""
+    return torch.cat([windows_of(maps, seen), maps.flatten(2).mT.double().cpu()], -1)
+
+
+def boxes_at(contract: Contract) -> Reduce:
+    """Of box maps n x 4 R x h x w: n x h w x (4 + 4 R), windows and boxes, both in pixels of the upright photo."""
+
+    def reduce(maps: Tensor, seen: Seen) -> Tensor:
+        places = windows_of(maps, seen)
+        said = maps.flatten(2).mT.double().cpu()
+        said = said.view(*said.shape[:2], -1, 4)  # n x h w x R x 4
+        boxes = in_photo(boxes_said(said, contract.log_size), places, seen.mirrored)
+        return torch.cat([places, boxes.flatten(2)], -1)
+
+    return reduce
+
+
+def boxes_in(rows: Tensor) -> Floats:
+    """The boxes of such rows of one photo, N x R x 4."""
+    return np.asarray(rows[:, 4:].reshape(len(rows), -1, 4).numpy())

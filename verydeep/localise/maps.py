@@ -5,15 +5,15 @@ MaxBoxAccV2: the best of the boxes of all parts, the mean over IoU 0.3, 0.5 and 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from verydeep.evaluate.passes import OnBad, Settings, Shown, Told, passes, torch_scorer
+from verydeep.evaluate.passes import Settings, Shown, torch_scorer
 from verydeep.evaluate.views import View
-from verydeep.localise.boxes import Floats
-from verydeep.localise.places import scores_at
+from verydeep.localise.boxes import Floats, photo_by_photo, scores_at
 from verydeep.net.classifier import Classifier
 
 GRID = 48  # points a side on which a map is looked at
@@ -21,37 +21,35 @@ THRESHOLDS = tuple(n / 20 for n in range(1, 20))  # from the least value of a ph
 FINER = 3  # Q in training scales: a map of several cells, whose windows see parts of what the net was trained on
 
 
+class ClassMap(NamedTuple):
+    """The maps of a photo of this height and width, as rows of window and scores, of it and of its mirror image."""
+
+    size: tuple[int, int]
+    ways: list[Floats]
+
+    def of(self, label: int) -> Floats:
+        """Of a class, GRID x GRID from 0 to 1 over the whole photo: between the centres of the windows, and beyond the
+        outermost as it is there."""
+        total = np.zeros((GRID, GRID))
+        for way in self.ways:
+            centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
+            xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
+            grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
+            across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in self.size[::-1])
+            columns = np.stack([np.interp(across, xs, row) for row in grid])
+            total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
+        low, high = total.min(), total.max()
+        return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
+
+
 def class_maps(
-    classifier: Classifier, open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings,
-    scale: int | None = None, *, workers: int = 0, on_bad: OnBad | None = None, progress: Told = lambda n: None,
-) -> Iterator[tuple[int, tuple[int, int], Callable[[int], Floats]]]:  # fmt: skip
-    """(id, size of the photo, the map of any class: GRID x GRID from 0 to 1 over the whole photo)."""
-    view, sizes = View("dense", scale or FINER * classifier.contract.test_scale), dict[int, tuple[int, int]]()
-
-    def opened(id: int) -> Image.Image:
-        image = open_photo(id)
-        sizes[id] = image.height, image.width
-        return image
-
-    shown = Shown(torch_scorer(classifier, settings), classifier.contract.crop, [view], scores_at, apart=True)
-    for chunk, [by_view] in passes([shown], opened, ids, settings, workers=workers, on_bad=on_bad, progress=progress):
-        for id, ways in zip(chunk, by_view[view], strict=True):
-            rows, size = [way.numpy() for way in ways], sizes.pop(id)
-            yield id, size, lambda label, rows=rows, size=size: smooth(rows, label, size)  # type: ignore[misc]
-
-
-def smooth(rows: list[Floats], label: int, size: tuple[int, int]) -> Floats:
-    """The map of a class between the centres of its windows; beyond the outermost it goes on as it is there."""
-    total = np.zeros((GRID, GRID))
-    for way in rows:
-        centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
-        xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
-        grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
-        across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in (size[1], size[0]))
-        columns = np.stack([np.interp(across, xs, row) for row in grid])
-        total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
-    low, high = total.min(), total.max()
-    return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
+    net: Classifier, settings: Settings, scale: int, open_photo: Callable[[int], Image.Image], ids: Iterable[int],
+    **how: Any,
+) -> Iterator[tuple[int, ClassMap]]:  # fmt: skip
+    """(id, its maps) of photos in order; how: as `passes` is told."""
+    shown = Shown(torch_scorer(net, settings), net.contract.crop, [View("dense", scale)], scores_at, apart=True)
+    for id, size, [[ways]] in photo_by_photo([shown], open_photo, ids, settings, **how):
+        yield id, ClassMap(size, [way.numpy() for way in ways])
 
 
 def parts_above(map: Floats, thresholds: Iterable[float]) -> list[Floats]:

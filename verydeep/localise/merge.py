@@ -18,10 +18,8 @@ def centre_distance(a: Floats, b: Floats) -> Floats:
 
 def match(a: Floats, b: Floats) -> Floats:
     """Distance of the centres in mean diagonals, plus 1 - IoU: 0 for equal boxes, 1 or more for those apart."""
-    diagonals = (
-        np.linalg.norm(a[..., 2:] - a[..., :2], axis=-1) + np.linalg.norm(b[..., 2:] - b[..., :2], axis=-1)
-    ) / 2
-    return np.asarray(centre_distance(a, b) / np.maximum(diagonals, 1e-9) + 1 - iou(a, b))
+    one, other = (np.linalg.norm(box[..., 2:] - box[..., :2], axis=-1) for box in (a, b))
+    return np.asarray(centre_distance(a, b) / np.maximum((one + other) / 2, 1e-9) + 1 - iou(a, b))
 
 
 def match_literally(a: Floats, b: Floats) -> Floats:

@@ -1,19 +1,20 @@
 """The page of boxes: localisation.html with tables 8 and 9 for this data, curves over IoU, and the most wrong boxes."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
 
-from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import VeryDeepError
-from verydeep.files.disk import write_text
-from verydeep.localise.answer import with_boxes_drawn
-from verydeep.localise.measure import COLUMNS, KINDS
-from verydeep.localise.results import keep_results
+from verydeep.evaluate.sample import folder_of
+from verydeep.files.disk import write_bounded, write_text
+from verydeep.localise.answer import RESULTS, with_boxes_drawn
+from verydeep.localise.evaluate import KINDS
 from verydeep.paper import TABLE_8, TABLE_9
 from verydeep.report import figures
 from verydeep.report.page import rendered, write_report
@@ -24,38 +25,33 @@ PICTURE = 240  # pixels of the longer side
 MEANING = {
     "given": "class given, centre crop", "dense": "class given, all places", "top1": "top-1", "top5": "top-5",
 }  # fmt: skip
+HEADER = ("answer", "Q", *MEANING.values())
 
 
-def of_boxes(record: dict[str, Any]) -> bool:
-    return "errors" in record
+def of_boxes(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """(the records of box nets, the words for those of class maps)."""
+    return [r for r in records if "errors" in r], [map_words(r) for r in records if "errors" not in r]
 
 
 def share(wrong: int, photos: int) -> str:
-    return f"{100 * wrong / max(photos, 1):.1f} % ({wrong:,})"
+    return f"{100 * wrong / photos:.1f} % ({wrong:,})"
 
 
 def box_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A row a record, and below the last the answers that need no net."""
-    rows = []
-    for r in records:
+    rows, last = [], records[-1]
+    for r, kind in [(r, "net") for r in records] + [(last, kind) for kind in KINDS[1:]]:
         scales = " and ".join(", ".join(map(str, s)) for s in r["scales"])
-        for kind in KINDS if r is records[-1] else KINDS[:1]:
-            name = " and ".join(r["models"]) if kind == "net" else kind
-            errors = [share(r["errors"][kind][c], r["photos"]) for c in COLUMNS]
-            rows.append((name, scales if kind == "net" else "-", *errors))
-    last = records[-1]
-    classes = [share(last["class_errors"][c], last["photos"]) for c in ("top1", "top5")]
-    return [*rows, ("the class alone", "-", "-", "-", *classes)]
-
-
-COLUMN_NAMES = ("answer", "Q", *(MEANING[c] for c in COLUMNS))
+        about = (" and ".join(r["models"]), scales) if kind == "net" else (kind, "-")
+        rows.append((*about, *(share(r["errors"][kind][c], r["photos"]) for c in MEANING)))
+    return [*rows, ("the class alone", *"---", *(share(n, last["photos"]) for n in last["class_errors"].values()))]
 
 
 def results_words(records: Sequence[dict[str, Any]]) -> str:
     """The records for a reader: what was found, then the table."""
-    boxes, maps = [r for r in records if of_boxes(r)], [r for r in records if not of_boxes(r)]
-    said = [verdict_of(boxes[-1]), "", aligned(COLUMN_NAMES, box_rows(boxes))] if boxes else []
-    return "\n".join(said + [map_words(r) for r in maps])
+    boxes, maps = of_boxes(records)
+    said = [verdict_of(boxes[-1]), "", aligned(HEADER, box_rows(boxes))] if boxes else []
+    return "\n".join(said + maps)
 
 
 def verdict_of(r: dict[str, Any]) -> str:
@@ -78,23 +74,20 @@ def map_words(r: dict[str, Any]) -> str:
 
 def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) -> Path | None:
     """Writes the page, into a run with the records beside it; returns its path, or None where place is no run."""
-    path, boxes = Path(place).expanduser(), [r for r in records if of_boxes(r)]
-    learnt = (path / "run.json").is_file()
-    if learnt:
-        keep_results(path, records)
-        write_report(path)
-        path = path / "localisation.html"
+    run, (boxes, maps) = folder_of(str(place)), of_boxes(records)
+    path = run / "localisation.html" if run else Path(place).expanduser()
+    if run:
+        write_bounded(run / RESULTS, json.dumps({"results": list(records)}))
+        write_report(run)
     elif path.suffix != ".html":
         return None
-    last = boxes[-1] if boxes else None
-    facts: dict[str, Any] = {
-        "records": records, "learnt": learnt, "last": last, "data": data, "columns": COLUMN_NAMES, "table_8": TABLE_8,
-        "table_9": [[x or "-" for x in row] for row in TABLE_9],
-        "maps": [map_words(r) for r in records if not of_boxes(r)],
-    }  # fmt: skip
-    if last:
-        facts |= {"verdict": verdict_of(last), "rows": box_rows(boxes), "pictures": pictures(last),
-                  "curve": figures.svg_uri(curve_of(last))}  # fmt: skip
+    facts: dict[str, Any] = {"learnt": run, "last": boxes[-1] if boxes else None, "data": data, "maps": maps}
+    if last := facts["last"]:
+        facts |= {
+            "verdict": verdict_of(last), "columns": HEADER, "rows": box_rows(boxes), "table_8": TABLE_8,
+            "table_9": [[x or "-" for x in row] for row in TABLE_9], "curve": figures.svg_uri(curve_of(last)),
+            "pictures": pictures(last),
+        }  # fmt: skip
     write_text(path, rendered("localise/page.html.j2", facts))
     return path
 
@@ -103,9 +96,10 @@ def curve_of(r: dict[str, Any]) -> Figure:
     """Errors over the IoU that a right box must have more of."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axis = figure.subplots()
-    for name, colour in zip(COLUMNS, (figures.BLUE, figures.GREEN, figures.ORANGE, figures.GREY), strict=True):
+    colours = (figures.BLUE, figures.GREEN, figures.ORANGE, figures.GREY)
+    for (name, words), colour in zip(MEANING.items(), colours, strict=True):
         rates = [100 * n / r["photos"] for n in r["curve"][name]]
-        axis.plot(r["curve"]["iou"], rates, color=colour, marker="o", markersize=3, label=MEANING[name])
+        axis.plot(r["curve"]["iou"], rates, color=colour, marker="o", markersize=3, label=words)
     axis.set_ylim(0, 100)
     axis.legend(frameon=False)
     figures.framed(axis, "error in %", "IoU that is needed")
@@ -114,24 +108,24 @@ def curve_of(r: dict[str, Any]) -> Figure:
 
 def pictures(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The most wrong boxes: the answer red, the truth green; without photos where the data has gone."""
+    found = []
     try:
-        photos = open_data(record["location"]).split(record["split"])
+        splits = open_data(record["location"]).splits.values()
+        places = {key: (photos, i) for photos in splits for i, key in enumerate(photos.keys)}
+        for w in record["worst"]:
+            if w["photo"] in places:
+                photos, id = places[w["photo"]]
+                found.append(w | {"source": picture(photos.open(id), w)})
     except VeryDeepError:
-        return []
-    return [w | {"source": source} for w in record["worst"] if (source := picture(photos, w))]
+        return found
+    return found
 
 
-def picture(photos: Photos, w: dict[str, Any]) -> str:
-    try:
-        image = photos.open(w["id"])
-    except (VeryDeepError, IndexError):
-        return ""
-    if photos.keys[w["id"]] != w["photo"]:
-        return ""
+def picture(image: Image.Image, w: dict[str, Any]) -> str:
     scale = PICTURE / max(image.size)
     shown = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     boxes = [(t["box"], GREEN) for t in w["truth"]] + [(w["box"], RED)]
-    drawn = with_boxes_drawn(shown, [([x * scale for x in box], "", colour) for box, colour in boxes])
     out = io.BytesIO()
+    drawn = with_boxes_drawn(shown, [([x * scale for x in box], "", colour) for box, colour in boxes])
     drawn.save(out, "JPEG", quality=85)
     return figures.uri(out.getvalue(), "image/jpeg")

@@ -20,20 +20,10 @@ from verydeep.errors import DataError
 from verydeep.evaluate.passes import Settings, own_part
 from verydeep.evaluate.sample import class_numbers
 from verydeep.hardware import device_for
-from verydeep.localise.boxes import (
-    Floats,
-    area,
-    boxes_of,
-    boxes_said,
-    clipped,
-    in_crop,
-    iou,
-    relative,
-    said_as,
-    share_inside,
-)
-from verydeep.localise.maps import boxes_from_maps, class_maps
-from verydeep.localise.measure import RIGHT, Locator, truth_of
+from verydeep.localise.boxes import area, boxes_of, boxes_said, in_crop, iou, said_as
+from verydeep.localise.locate import boxes_in_centre
+from verydeep.localise.maps import FINER, boxes_from_maps, class_maps
+from verydeep.localise.measure import RIGHT, truth_of
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.ranks import ALONE, Ranks
@@ -57,10 +47,8 @@ def train_boxes(
 
     def photos_of(data: DataSet) -> DataSet:
         if one and len(data.classes) > 1:
-            raise DataError(
-                f"{data.name} has {len(data.classes)} classes; 'verydeep train' makes a net that says which is there: "
-                "add --classifier RUN"
-            )
+            advice = "'verydeep train' makes a net that says which is there: add --classifier RUN"
+            raise DataError(f"{data.name} has {len(data.classes)} classes; {advice}")
         return with_map_boxes(data, config) if config.boxes_from == "map" else with_boxes(data)
 
     task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of, 1)
@@ -69,35 +57,36 @@ def train_boxes(
 
 def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
     """Photos for training and validation with the box of the start's class map for their class, whatever they had."""
-    net = load(str(config.init_from))
-    check_task(str(config.init_from), net, "classes")
-    numbers = class_numbers(data.classes, data.name, net.contract.classes, str(config.init_from))
-    settings, splits = Settings(device=device_for(config.device).type, workers=config.workers), dict(data.splits)
+    start = str(config.init_from)
+    net = load(start)
+    check_task(start, net, "classes")
+    numbers, splits = class_numbers(data.classes, data.name, net.contract.classes, start), dict(data.splits)
+    settings = Settings(device=device_for(config.device).type, long_photos="middle")
+    scale, on_bad = FINER * net.contract.test_scale, None if config.bad_photos == "stop" else lambda *bad: None
     for name in {"train", "val"} & splits.keys():
         photos, targets, boxes = splits[name], splits[name].targets(), {}
-        for id, size, map_of in class_maps(net, photos.open, range(len(photos)), settings, on_bad=lambda *bad: None):
-            box = boxes_from_maps(map_of(int(numbers[targets[id]])), config.map_threshold, size)
+        how = {"workers": workers_for(config.workers, photos.in_memory), "on_bad": on_bad}
+        for id, seen in class_maps(net, settings, scale, photos.open, range(len(photos)), **how):
+            box = boxes_from_maps(seen.of(int(numbers[targets[id]])), config.map_threshold, seen.size)
             boxes[id] = ((tuple(box.tolist()), int(targets[id])),)
         splits[name] = replace(photos, boxes=boxes)
-    note = f"boxes are those of the class map of {config.init_from}, at {config.map_threshold:g} of its height"
+    note = f"boxes are those of the class map of {start}, at {config.map_threshold:g} of its height"
     return with_boxes(replace(data, splits=splits, notes=(*data.notes, note)))
 
 
 def with_boxes(data: DataSet) -> DataSet:
-    """The photos that have a box in the photo. Raises DataError for a split without any."""
+    """The photos that have a box. Raises DataError for a split without any; a test split may have none."""
     splits, notes = dict(data.splits), list(data.notes)
     for name, photos in data.splits.items():
-        ids = np.array([i for i in range(len(photos)) if photos.boxes.get(i)], np.int64)
-        if not len(ids) and name == "test":
-            splits[name] = photos.take(ids, name)
-        elif not len(ids):
+        ids, n = np.array([i for i in range(len(photos)) if photos.boxes.get(i)], np.int64), len(photos)
+        if not len(ids) and name != "test":
             raise DataError(
-                f"{data.name}: none of the {len(photos)} photos of {name} has a box; expected a list with a column "
-                "'box' of x0 y0 x1 y1 in pixels, or what a labelling tool exports (VOC XML, COCO, YOLO, ...)"
+                f"{data.name}: none of the {n} photos of {name} has a box; expected a list with a column 'box' of "
+                "x0 y0 x1 y1 in pixels, or what a labelling tool exports (VOC XML, COCO, YOLO, ...)"
             )
-        elif len(ids) < len(photos):
+        if len(ids) < n:
             splits[name] = photos.take(ids, name)
-            notes.append(f"{len(photos) - len(ids)} of the {len(photos)} photos of {name} have no box and are left out")
+            notes.append(f"{n - len(ids)} of the {n} photos of {name} have no box and are left out")
     return replace(data, splits=splits, notes=tuple(notes))
 
 
@@ -110,15 +99,14 @@ def targets_of(photos: Photos, classes: int, c: BoxConfig) -> TargetOf:
     own, rows = photos.targets(), 1 if c.boxes == "SCR" else classes
 
     def target_of(id: int, cut: Cut) -> npt.NDArray[np.float32]:
-        boxes, labels = boxes_of(photos, id)
-        boxes = in_crop(clipped(boxes, cut.height, cut.width), cut.geometry, c.crop, cut.height, cut.width)
-        seen, shown = share_inside(boxes), area(np.clip(boxes, 0, 1))
-        asked = np.zeros((rows, 5), np.float32)
+        boxes, labels = boxes_of(photos, id, cut.height, cut.width)
+        boxes = in_crop(boxes, cut.geometry, c.crop, cut.height, cut.width)
+        shown, asked = area(np.clip(boxes, 0, 1)), np.zeros((rows, 5), np.float32)
         if rows == 1:
             labels = np.where((labels == own[id]) | ~(labels == own[id]).any(), 0, -1)
         for label in set(labels.tolist()) - {-1}:
             best = max(np.flatnonzero(labels == label), key=lambda i: shown[i])
-            if shown[best] > 0 and seen[best] >= c.least_seen:
+            if shown[best] > 0 and shown[best] / area(boxes[best]) >= c.least_seen:
                 asked[label] = [*said_as(boxes[best], c.log_size), 1]
         return asked
 
@@ -141,45 +129,33 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
     return loss, 100 * (wrong.sum(1) / asked.sum(1).clamp(min=1)).sum()
 
 
-def given_class(
-    net: Classifier, photos: Photos, settings: Settings, progress: Callable[[int], None], skipped: Skipped, ranks: Ranks
-) -> tuple[Floats, Floats]:
-    """Test 1: of each photo with a box inside, N, the IoU of the net's box in the centre crop with one of the photo's
-    class; and N x 4, the largest of those, relative to the photo."""
-    every = np.arange(len(net.contract.classes))
-    locator, targets = Locator(None, [net], [()], [every, every], settings), photos.targets()
-    workers, rows = workers_for(settings.workers, photos.in_memory), list[list[float]]()
-    for id, seen in locator.looks(
-        photos.open, own_part(photos, settings.batch, ranks), workers=workers, on_bad=skipped, progress=progress,
-        dense=False,
-    ):  # fmt: skip
-        truth = truth_of(photos, id, every, targets[id], seen.size)
-        if len(truth.boxes):
-            own = truth.best(truth.label, seen.given_box(truth.label))
-            rows.append([own, *relative(truth.largest, seen.size)])
-    for key, reason in chain(*ranks.gather(skipped.unlisted)):
-        skipped.list(key, reason)
-    skipped.unlisted.clear()
-    found = np.array([row for part in ranks.gather(rows) for row in part]).reshape(-1, 5)
-    return found[:, 0], found[:, 1:]
-
-
 def goal(
-    classifier: Classifier, photos: Photos, val: Photos, name: str, c: BoxConfig, settings: Settings,
-    skipped: Skipped, ranks: Ranks,
+    net: Classifier, photos: Photos, val: Photos, name: str, c: BoxConfig, settings: Settings, skipped: Skipped,
+    ranks: Ranks,
 ) -> Goal:  # fmt: skip
-    objective = partial(box_loss, how=c.box_loss, log_size=c.log_size)
+    """Validation is test 1: the error is that of the centre crop's boxes, beside that of the mean of the true ones."""
+    every, targets = np.arange(len(net.contract.classes)), val.targets()
+    how = {"workers": workers_for(settings.workers, val.in_memory), "on_bad": skipped}
 
     def validate(progress: Callable[[int], None]) -> tuple[float, Facts]:
-        found, true = given_class(classifier, val, settings, progress, skipped, ranks)
+        own, rows = own_part(val, settings.batch, ranks), list[list[float]]()
+        for id, size, boxes in boxes_in_centre(net, val.open, own, settings, progress=progress, **how):
+            truth = truth_of(val, id, every, targets[id], size)
+            if len(truth.boxes):
+                rows.append([truth.best(truth.label, boxes[truth.label % len(boxes)]), *truth.largest])
+        for key, reason in chain(*ranks.gather(skipped.unlisted)):
+            skipped.list(key, reason)
+        skipped.unlisted.clear()
+        found = np.array([*chain(*ranks.gather(rows))]).reshape(-1, 5)
         if not len(found):
             raise DataError(f"{name}: none of its {len(val)} validation photos could be read")
-        error, mean = (100 * float((x <= RIGHT).mean()) for x in (found, iou(true, true.mean(0))))
-        facts: Facts = {"val_iou": round(float(found.mean()), 4), "val_mean_box": round(mean, 4)}
-        if error >= mean:
+        true = found[:, 1:]
+        error, mean = (100 * float((x <= RIGHT).mean()) for x in (found[:, 0], iou(true, true.mean(0))))
+        facts: Facts = {"val_iou": round(float(found[:, 0].mean()), 4), "val_mean_box": round(mean, 4)}
+        if 0 < error >= mean:
             facts["doubt"] = f"{error:.1f} % of boxes are wrong, and {mean:.1f} % of one box for all, the mean"
         return error, facts
 
-    classes = len(classifier.contract.classes)
-    none = np.zeros((0, 1 if c.boxes == "SCR" else classes, 5), np.float32)
-    return Goal(targets_of(photos, classes, c), objective, validate, WORDS, no_targets=none)
+    objective = partial(box_loss, how=c.box_loss, log_size=c.log_size)
+    none = np.zeros((0, 1 if c.boxes == "SCR" else len(every), 5), np.float32)
+    return Goal(targets_of(photos, len(every), c), objective, validate, WORDS, no_targets=none)

@@ -21,10 +21,6 @@ class Localise(Verb):
         raise NotImplementedError  # its own verbs do
 
 
-def path_of(given: FilePath | None) -> Path | None:
-    return Path(given) if given else None
-
-
 def box_text(record: dict[str, Any]) -> str:
     from verydeep.localise import results_words
 
@@ -55,16 +51,23 @@ class Train(Localise, Trains):
         return super().of(own, words, **{"from": own.get("classifier")} | layers)
 
     def run(self) -> dict[str, Any] | None:
+        from verydeep.evaluate.passes import Settings
+        from verydeep.hardware import device_for
         from verydeep.localise import box_report, evaluate_boxes, train_boxes
         from verydeep.ranks import joined
 
-        out = Path(self.out)
+        out, c = Path(self.out), self.config
         with joined() as ranks:
-            ended = train_boxes(self.data, self.config, out, self.download, ranks=ranks, one=not self.classifier)
+            ended = train_boxes(self.data, c, out, self.download, ranks=ranks, one=not self.classifier)
             ranks.gather(None)  # by then the first has saved the best net
-            if self.config.boxes_from == "map":
+            if c.boxes_from == "map":
                 return {"run": str(out), "ended": ended, "results": [], "report": None}
-            found = evaluate_boxes([str(out)], self.data, self.classifier, download=self.download, ranks=ranks)
+            settings = Settings(
+                device=device_for(c.device).type, workers=c.workers, bad_photos=c.bad_photos, long_photos="middle"
+            )
+            found = evaluate_boxes(
+                [str(out)], self.data, self.classifier, settings=settings, download=self.download, ranks=ranks
+            )
             if not ranks.first:
                 return None
             report = box_report(out, [found], self.data)
@@ -111,6 +114,8 @@ class Evaluate(Localise):
         from verydeep.localise import box_report, evaluate_any
         from verydeep.ranks import joined
 
+        if self.page and Path(self.page).suffix != ".html" and not Path(self.page, "run.json").is_file():
+            raise ConfigError(f"page: {self.page} is no run; expected a run folder or a file named .html")
         settings = Settings(
             self.mirror, device=device_for(self.device).type, batch=self.batch, workers=self.workers,
             bad_photos=self.bad_photos, long_photos="middle",
@@ -152,7 +157,7 @@ class Predict(Localise):
     coco: FilePath | None = None
     """a file for all of it as COCO's JSON"""
     draw: FilePath | None = None
-    """a folder for the photos with their boxes drawn"""
+    """a folder for copies of the photos with their boxes drawn, NAME.png"""
 
     def run(self) -> Iterator[Any]:
         """A Located for each photo, as soon as it is known."""
@@ -160,13 +165,12 @@ class Predict(Localise):
 
         return found_in(
             self.model, self.photos, self.classifier, self.top, scales_in(self.scales), self.merge, self.device,
-            self.workers,
+            self.workers, Path(self.coco) if self.coco else None, Path(self.draw) if self.draw else None,
         )  # fmt: skip
 
     def show(self, record: Any, as_json: bool) -> int:
-        from verydeep.localise import print_found
+        from verydeep.predict import print_rows
 
         if as_json and self.csv:
             raise ConfigError("json and csv: the output has one form; give one of them")
-        form = "json" if as_json else "csv" if self.csv else "table"
-        return 1 if print_found(record, form, coco=path_of(self.coco), draw=path_of(self.draw)) else 0
+        return 1 if print_rows(record, "json" if as_json else "csv" if self.csv else "table", what="places") else 0

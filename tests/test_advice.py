@@ -18,6 +18,7 @@ PACKAGE = Path(verydeep.__file__).parent
 TRAINING = ("demo", "study", "train")
 MODEL = ("evaluate", "predict", "train", "weights show", "weights verify")
 DATA = ("check", "evaluate", "pack", "study", "train")  # verbs that open DATA
+BOXES = ("localise train", "localise evaluate", "localise predict")
 # The verbs that meet the messages of a file; of a room where no file is named. The longest that fits counts.
 MET_BY = {
     "config.py": TRAINING, "together.py": TRAINING, "fields.py": ("train",), "recipes": TRAINING, "run.py": TRAINING,
@@ -26,13 +27,15 @@ MET_BY = {
     "doctor": ("train",),
     "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",),
     "shards": DATA, "collections": DATA,
+    "localise": BOXES, "localise/measure.py": BOXES[:2], "report/page.py": ("localise train",),
     "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
     "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
     "weights": (*MODEL, "weights convert"),
     **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone has --expects
     "weights/published.py": ("weights list",), "verbs/weights.py": ("weights convert",),
+    "verbs/localise.py": ("localise train",), "recipes/modern-boxes.yaml": ("localise train",),
     "files": ("pack", *TRAINING),  # make_folder is also called for the results of `evaluate`, in a run that is there
-} | {f"verbs/{name}.py": (name,) for name in verb_names() if name != "weights"}  # fmt: skip
+} | {f"verbs/{name}.py": (name,) for name in verb_names() if name not in ("weights", "localise")}  # fmt: skip
 
 TINY = ["--recipe", "small", "--base_width", "4", "--fc_width", "8", "--crop", "32", "--scale", "36"]
 MINI, FASHION = "builtin:fashion-mini", "builtin:fashion-a"

@@ -59,6 +59,13 @@ def test_a_file_that_does_not_say_how_it_reads_is_of_before_there_was_a_choice()
     assert "reading" in refused(json.dumps(PLAIN | {"reading": {"range": "wide"}}))
 
 
+@pytest.mark.parametrize(("task", "outputs"), [("classes", 3), ("SCR", 4), ("PCR", 12)])
+def test_a_net_of_boxes_has_outputs_of_its_own(task: Any, outputs: int) -> None:
+    contract = replace(CONTRACT, task=task, log_size=task != "classes")
+    assert from_json(to_json(contract), "x") == contract
+    assert contract.shape.classes == outputs
+
+
 def test_other_fields_are_refused() -> None:
     for field in set(PLAIN) - {"reading"}:
         refused(json.dumps({k: v for k, v in PLAIN.items() if k != field}))
@@ -84,6 +91,7 @@ def test_other_fields_are_refused() -> None:
         ("order", ["BGR"]),
         ("range", [[0, 1], [0.0, 1.0], [False, 255]]),
         ("task", ["boxes"]),
+        ("log_size", [0, None, "yes"]),
         ("origin", [5]),
         ("licence", [None]),
         ("sha256", [0]),

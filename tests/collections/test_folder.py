@@ -141,7 +141,7 @@ def test_a_list_beside_flat_folders_is_taken(tmp_path: Path) -> None:
     assert (data.classes, sorted(keys(data)["all"])) == (("cat", "dog"), names)
     assert data.split("all").open(3).size == (40, 40)
     assert "the classes come from labels.csv, the list beside the photos" in said(data)
-    assert "warning: passed over: 2 photos in the folder that are not in labels.csv" in said(data)
+    assert "2 photos in the folder that are not in labels.csv; 'verydeep predict RUN PHOTOS --csv' says" in said(data)
     (tmp_path / "more.csv").write_text(text)
     with pytest.raises(DataError, match=r"the lists labels.csv, more.csv name its photos: give one of them as DATA"):
         open_data(str(tmp_path))

@@ -93,8 +93,10 @@ def test_boxes_of_several_scales_that_agree_become_one():
     assert few[0].rating < pairs[0].rating
 
 
-def test_a_box_is_rated_by_the_classes_at_its_own_place():
+@pytest.mark.parametrize("at_once", [1, 256])
+def test_a_box_is_rated_by_the_classes_at_its_own_place(monkeypatch, at_once):
     """A classifier that sees red only where the photo is red: places there rate red boxes higher."""
+    monkeypatch.setattr("verydeep.localise.locate.AT_ONCE", at_once)
     what = net_of("classes", [0.0, 0.0, 0.0])
     locator = Locator(what, [net_of("PCR", SAID)], [(36,)], [np.arange(3)] * 2, Settings(mirror=False))
     shown = Image.fromarray(np.zeros((36, 100, 3), np.uint8))

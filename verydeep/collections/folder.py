@@ -133,7 +133,8 @@ def by_lists(root: Path, tree: Tree, lists: Mapping[Path, DataSet], reasons: Seq
     notes = [f"the classes come from {named}, the list{'s' * (not alone)} beside the photos", *whole.notes]
     notes += [f"warning: {r}" for r in reasons]
     if (left := len(tree) - sum(map(len, splits.values()))) > 0:
-        notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {named}")
+        more = "'verydeep predict RUN PHOTOS --csv' says what is on them, once RUN is trained"
+        notes.append(f"warning: passed over: {several(left, 'photos')} in the folder that are not in {named}; {more}")
     passed = passed_over([tree], [tree], "in the folder")
     return replace(whole, name=str(root), splits=splits, notes=tuple(notes), passed=passed)
 

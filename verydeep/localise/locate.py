@@ -22,6 +22,7 @@ from verydeep.weights import check_task, load
 TOP = 5  # classes of an answer
 THRESHOLD = 0.5  # of greedy merging, where no test has chosen one
 WHAT = "add --classifier MODEL"
+AT_ONCE = 256  # places that are compared with all those of the classifier
 
 
 class Looked(NamedTuple):
@@ -132,7 +133,8 @@ def looked(
     ways = [rows.numpy() for view in classes for rows in view]
     places, own = np.concatenate([rows[:, :4].numpy() for rows in said]), np.concatenate(ways)
     posteriors = np.mean([softmax(rows[:, 4:].mean(0)) for rows in ways], 0)
-    at = iou(places[:, None], own[None, :, :4]).argmax(1)
+    some = np.array_split(places, len(places) // AT_ONCE + 1)  # of a large map all pairs would take gigabytes
+    at = np.concatenate([iou(part[:, None], own[None, :, :4]).argmax(1) for part in some])
     return Looked(size, posteriors, given, boxes, softmax(own[:, 4:])[at])
 
 

@@ -17,9 +17,6 @@ Merge = Literal["greedy", "literal", "nms"]
 class Localise(Verb):
     """where things are: train boxes on DATA, evaluate them, predict them on photos (appendix A)"""
 
-    def run(self) -> Any:
-        raise NotImplementedError  # its own verbs do
-
 
 def box_text(record: dict[str, Any]) -> str:
     from verydeep.localise import results_words

@@ -49,7 +49,7 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
     for command in commands:
         verbs = ("verydeep train", "verydeep study", "localise train")
         small = " --epochs 2" if any(verb in command for verb in verbs) else ""
-        small += " --most_photos 300" if "builtin:fashion-scenes" in command else ""
+        small += " --most_photos 300 --steps 10" if "builtin:fashion-scenes" in command else ""
         if small and not re.search("--from|--classifier", command):  # which bring the widths of their net
             small += " --base_width 8 --fc_width 32"
         done = run(shlex.split(command + small), tmp_path)

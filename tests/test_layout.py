@@ -32,6 +32,7 @@ FLOW = [
     ("train",),
     ("report",),
     ("predict",),
+    ("describe",),
     ("study", "doctor", "choose", "localise"),
     ("recipes",),
     ("verbs",),
@@ -39,15 +40,15 @@ FLOW = [
     ("__main__",),
 ]
 # Entered by their door alone, which is what their __init__ names.
-OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise")
+OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe")
 # Where the main house looks to its right.
 KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections"), ("net/classifier.py", "localise")}
 PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_690, "weights": 2_990, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 840, "localise": 1_250,
+    "": 9_705, "weights": 3_000, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 840, "localise": 1_260, "describe": 500,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

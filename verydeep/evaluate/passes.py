@@ -95,8 +95,11 @@ class Spent:
     waiting: float = 0.0
 
 
-def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
-    """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy."""
+def torch_scorer(classifier: Classifier, settings: Settings, tap: str | None = None) -> Scorer:
+    """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy.
+
+    tap: a layer, whose map is the answer instead of the class scores.
+    """
     device = torch.device(settings.device)
     if settings.pooling and settings.pooling != classifier.contract.pooling:
         classifier = pooled(classifier, settings.pooling)
@@ -107,7 +110,8 @@ def torch_scorer(classifier: Classifier, settings: Settings) -> Scorer:
     @torch.no_grad()
     def score(photos: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return classifier.dense(photos.to(device, non_blocking=True))
+            photos = photos.to(device, non_blocking=True)
+            return classifier.taps(photos, [tap])[tap] if tap else classifier.dense(photos)
 
     return score
 

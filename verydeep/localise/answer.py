@@ -16,7 +16,7 @@ from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
 from verydeep.files.disk import make_folder, read_json, saying, write_text
 from verydeep.hardware import device_for, multiplies_bf16
-from verydeep.localise.locate import THRESHOLD, TOP, Locator, classifier_of, locator_of
+from verydeep.localise.locate import TOP, Locator, classifier_of, locator_of
 from verydeep.net.classifier import Classifier
 from verydeep.net.pixels import photo_of
 from verydeep.predict import photos_in
@@ -61,15 +61,15 @@ def found_in(
     photos = [sys.stdin.buffer.read(photo.MAX_BYTES + 1) if name == "-" else name for name in names]
     rows = found_on(locator, photos, names, top, workers)
     rows = saving_pictures(rows, photos, locator, draw) if draw else rows
-    return saving_coco(rows, coco) if coco else rows
+    return saving_coco(rows, net.contract.classes, coco) if coco else rows
 
 
-def kept_threshold(model: str, net: Classifier, merge: str) -> float:
+def kept_threshold(model: str, net: Classifier, merge: str) -> float | None:
     """The threshold that the last test of a run chose for this way of merging."""
     run = folder_of(model)
     records = read_json(run / RESULTS).get("results", []) if run and (run / RESULTS).exists() else []
     own = (r for r in records if r.get("merge") == merge and r["sha256"] == [net.contract.sha256])
-    return next((float(r["threshold"]) for r in own), THRESHOLD)
+    return next((float(r["threshold"]) for r in own), None)
 
 
 def found_on(
@@ -108,13 +108,14 @@ def places_on(
     return found
 
 
-def saving_coco(rows: Iterator[Located], file: Path) -> Iterator[Located]:
-    """The rows, of which a list is written in the end as COCO has them: x, y, width, height; probability as `score`."""
+def saving_coco(rows: Iterator[Located], classes: Sequence[str], file: Path) -> Iterator[Located]:
+    """The rows, of which a list is written in the end as COCO has them: x, y, width, height; probability as `score`;
+    classes numbered from 1 as the net does."""
     good = list[Located]()
     for row in rows:
         good += [row] if row.error is None else []
         yield row
-    number = {name: i for i, name in enumerate(sorted({p.name for row in good for p in row.places}), 1)}
+    number = {name: i for i, name in enumerate(classes, 1)}
     images, boxes = [], list[dict[str, Any]]()
     for i, row in enumerate(good, 1):
         images.append({"id": i, "file_name": row.photo, "height": row.size[0], "width": row.size[1]})

@@ -20,7 +20,6 @@ from verydeep.net.classifier import Classifier
 from verydeep.weights import check_task, load
 
 TOP = 5  # classes of an answer
-THRESHOLD = 0.5  # of greedy merging, where no test has chosen one
 WHAT = "add --classifier MODEL"
 AT_ONCE = 256  # places that are compared with all those of the classifier
 
@@ -63,7 +62,7 @@ class Locator:
     columns: Sequence[npt.NDArray[np.int64]]
     settings: Settings
     merge: str = "greedy"
-    threshold: float = THRESHOLD
+    threshold: float = MERGES["greedy"].usual
 
     def looks(
         self, open_photo: Callable[[int], Image.Image], ids: Iterable[int], **how: Any
@@ -91,7 +90,7 @@ class Locator:
     def boxes_for(self, seen: Looked, label: int, thresholds: Sequence[float]) -> list[Answer]:
         """For each threshold the best rated box of a class, cut to the photo."""
         boxes, ratings = seen.boxes[:, label % seen.boxes.shape[1]], seen.ratings[:, label]
-        found = answers_at(MERGES[self.merge][0](boxes, ratings), thresholds)
+        found = answers_at(MERGES[self.merge].walk(boxes, ratings), thresholds)
         return [Answer(label, rating, clipped(box, *seen.size)) for box, rating in found]
 
 
@@ -145,7 +144,7 @@ def softmax(scores: Floats) -> Floats:
 
 def locator_of(
     nets: Mapping[str, Classifier], classifier: tuple[str, Classifier] | None, scales: Scales, merge: str,
-    settings: Settings, threshold: float = THRESHOLD,
+    settings: Settings, threshold: float | None = None,
 ) -> Locator:  # fmt: skip
     """Box nets and the net that says what is there, by name, classes numbered as the first does. Raises ModelError."""
     (first, net), *_ = nets.items()
@@ -161,6 +160,7 @@ def locator_of(
             raise ModelError(f"{name} and {first} read photos differently; train both with the same flags")
         columns.append(class_numbers(net.contract.classes, first, one.contract.classes, name))
     qs = [scales_for(one.contract, scales) for one in nets.values()]
+    threshold = MERGES[merge].usual if threshold is None else threshold
     return Locator(classifier[1] if classifier else None, list(nets.values()), qs, columns, settings, merge, threshold)
 
 

@@ -104,7 +104,7 @@ class BoxTest(NamedTuple):
 
     def choose(self, locator: Locator, photos: Photos) -> tuple[float, Floats, dict[str, list[float]]]:
         """(the threshold with the fewest top-5, then top-1 errors, the mean box relative to the photo, the errors)."""
-        grid = MERGES[locator.merge][1]
+        grid = MERGES[locator.merge].thresholds
 
         def measure(seen: Looked, truth: Truth) -> list[float]:
             wrong = ([truth.best(a.label, a.box) <= RIGHT for a in answers] for answers in locator.pairs(seen, grid))

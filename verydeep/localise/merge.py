@@ -77,8 +77,16 @@ def answers_at(states: Iterable[Merged], thresholds: Sequence[float]) -> list[tu
     return found
 
 
-MERGES: dict[str, tuple[Callable[[Floats, Floats], Iterator[Merged]], tuple[float, ...]]] = {  # and thresholds to try
-    "greedy": (merging, tuple(n / 10 for n in range(1, 16))),
-    "literal": (partial(merging, score=match_literally), (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)),
-    "nms": (suppressing, (0.0,)),
+class Merge(NamedTuple):
+    """A way of merging, the thresholds to choose from, and the one where no test has chosen."""
+
+    walk: Callable[[Floats, Floats], Iterator[Merged]]
+    thresholds: tuple[float, ...]
+    usual: float
+
+
+MERGES = {
+    "greedy": Merge(merging, tuple(n / 10 for n in range(1, 16)), 0.5),
+    "literal": Merge(partial(merging, score=match_literally), (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0), 20.0),
+    "nms": Merge(suppressing, (0.0,), 0.0),
 }

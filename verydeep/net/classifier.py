@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -62,6 +62,12 @@ class Classifier(nn.Module):
         x, crop = self.normalise(photos), self.net.crop
         found: Tensor = self.net(x)[:, :, None, None] if x.shape[-2:] == (crop, crop) else self.net.dense(x)
         return found if found.dtype == torch.float64 else found.float()
+
+    def taps(self, photos: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Maps of layers by name (`net.tap_names()`), N x C x h x w, of uint8 photos, N x 3 x H x W; behind pool5 the
+        photos are at least crop pixels a side. Raises ConfigError and ModelError."""
+        found = self.net.taps(self.normalise(photos), names)
+        return {name: x if x.dtype == torch.float64 else x.float() for name, x in found.items()}
 
     @overload
     def predict(self, photos: Given, protocol: Protocol = ..., top: None = None) -> Tensor: ...

@@ -1,7 +1,7 @@
 """Other people's files and published nets. The door: what other rooms use."""
 
 from verydeep.weights.catalogue import convolutions_at_hand
-from verydeep.weights.model import check_task, load, load_start
+from verydeep.weights.model import check_task, load, load_describing, load_start
 from verydeep.weights.published import (
     convert_model,
     fetch_published,
@@ -16,6 +16,6 @@ from verydeep.weights.verify import verify_model, verify_text
 
 __all__ = [
     "Features", "check_task", "convert_model", "convolutions_at_hand",
-    "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_start",
+    "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_describing", "load_start",
     "read_foreign", "show_model", "show_text", "verify_model", "verify_text",
 ]  # fmt: skip

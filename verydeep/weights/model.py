@@ -8,10 +8,12 @@ from verydeep.errors import ConfigError, ModelError
 from verydeep.near import meant
 from verydeep.net.classifier import Classifier
 from verydeep.net.saved import read_classifier
+from verydeep.paper import STRIDE
 from verydeep.weights.catalogue import Entry, catalogue, checked_file
 from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
+from verydeep.weights.shapes import FC
 
 EXPECTED = "a run folder, .safetensors or another toolkit's file, builtin:fashion-a, a name of 'verydeep weights list'"
 # of a folder: what is taken before all else, and what files of weights end in
@@ -31,6 +33,17 @@ class Location(NamedTuple):
 def load(model: str | Path) -> Classifier:
     """The Classifier of MODEL on the CPU, ready to predict; of a run its best. Raises ConfigError and ModelError."""
     return with_fc(load_or_features(model), model)
+
+
+def load_describing(model: str | Path) -> Classifier:
+    """As `load`, but convolutions alone will do: then the net's FC layers are None, and `taps` goes as far as pool5."""
+    found = load_or_features(model)
+    if isinstance(found, Classifier):
+        return found
+    made = found.within(("",), STRIDE, 1)
+    for fc in FC:
+        setattr(made.net, fc, None)
+    return made
 
 
 def check_task(name: str | Path, net: Classifier, task: Literal["classes", "boxes"]) -> None:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from verydeep.data.augment import crop_of, draw
 from verydeep.localise.boxes import area, boxes_said, in_crop, in_photo, iou, said_as
@@ -32,6 +33,14 @@ def test_iou_is_what_rendered_boxes_share(a, b):
     found = iou(np.array(a, float), np.array(b, float))
     assert found == pytest.approx((one & other).sum() / (one | other).sum())
     assert iou(np.array([b], float)[:, None], np.array([a, b], float)[None]).shape == (1, 2)
+
+
+def test_iou_is_that_of_coco():
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 60, (2, 50, 2, 2))
+    a, b = np.sort(corners, 2).reshape(2, 50, 4)
+    as_coco = [np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1) for boxes in (a, b)]
+    assert iou(a[:, None], b[None]) == pytest.approx(coco_mask.iou(*as_coco, [0] * 50), abs=1e-12)
 
 
 def test_iou_of_boxes_without_area_is_none():

@@ -2,11 +2,11 @@
 
     python benchmarks/localise.py --out runs/localise --seeds 0 1 2
 
-Net A, crop 64, half width. For each seed a net of classes (recipe modern, S in [64;96]), and from it boxes at S = 64: PCR
-by the recipe modern-boxes, long and as long as the others; the paper's PCR and SCR of all layers, and its PCR of the FC
-layers alone. Each is tested at one scale and at two, the first with all three merges. A JSON line for each test goes to
-results.jsonl; what is there is not done again. An ordering is held, or not, where the photos that one answer has right
-and the other wrong differ by more than chance (all seeds together), else undecided.
+Net A, crop 64, half width. For each seed a net of classes (recipe modern, S in [64;96]), and from it boxes at S = 64:
+PCR by the recipe modern-boxes, long and as long as the others; the paper's PCR and SCR of all layers, and its PCR of
+the FC layers alone. Each is tested at one scale and at two, the first with all three merges. A JSON line for each test
+goes to results.jsonl; what is there is not done again. An ordering is held, or not, where the photos that one answer
+has right and the other wrong differ by more than chance (all seeds together), else undecided.
 """
 
 import argparse

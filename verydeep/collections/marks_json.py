@@ -90,7 +90,7 @@ def label_studio(path: Path, told: Aside) -> Iterator[Marked]:
         for given in json_of(path):
             task: dict[str, Any] = given if "data" in given else of_json_min(given)
             name = studio_name(task["data"])
-            done = [a for a in task.get("annotations", task.get("completions")) if not a.get("was_cancelled")]
+            done = [a for a in task.get("annotations", task.get("completions", ())) if not a.get("was_cancelled")]
             if len(done) > 1:
                 told.leave("earlier results of photos that were marked several times", name)
             size, relative, boxes = None, True, list[tuple[Box, str]]()

@@ -6,10 +6,10 @@ from verydeep import CalledAsVerb
 from verydeep.transfer.measures import Precision, average_precision, class_recall
 from verydeep.transfer.protocol import transfer_models
 from verydeep.transfer.svm import CONSTANTS, Svm, fitted
-from verydeep.transfer.table import class_rows, transfer_text
+from verydeep.transfer.table import transfer_text
 
 __all__ = [
-    "CONSTANTS", "Precision", "Svm", "average_precision", "class_recall", "class_rows", "fitted", "transfer_models",
+    "CONSTANTS", "Precision", "Svm", "average_precision", "class_recall", "fitted", "transfer_models",
     "transfer_text",
 ]  # fmt: skip
 sys.modules[__name__].__class__ = CalledAsVerb

@@ -19,15 +19,13 @@ class Precision(NamedTuple):
 
 def average_precision(scores: Scores, truth: Truth) -> Precision | None:
     """Of scores N and truth N; photos of truth 0 are not judged, as VOC's difficult ones. None without a positive."""
-    order = np.argsort(-scores[truth != 0], kind="stable")
-    there = truth[truth != 0][order] > 0
+    there = truth[truth != 0][np.argsort(-scores[truth != 0], kind="stable")] > 0
     if not there.any():
         return None
     found = np.cumsum(there)
     precision = found / np.arange(1, len(there) + 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]  # at this rank or a later one
-    # recall >= t/10 as whole numbers, which fractions such as 3/10 miss
-    eleven = [best[10 * found >= t * found[-1]][0] for t in range(11)]
+    eleven = [best[10 * found >= t * found[-1]][0] for t in range(11)]  # in whole numbers, as 3/10 is no fraction of 2
     return Precision(float(np.mean(eleven)), float(best[there].mean()), float(precision[there].mean()))
 
 
@@ -41,9 +39,8 @@ def class_recall(scores: Scores, truth: Truth) -> list[float | None]:
 def measured(scores: Scores, truth: Truth, one_each: bool) -> tuple[dict[str, float], list[float | None]]:
     """Measures by name in percent, the one to choose by first, and what each class has of it."""
     if one_each:
-        by_class = class_recall(scores, truth)
-        right = float((scores.argmax(1) == truth.argmax(1)).mean())
-        return {"recall": percent(by_class), "accuracy": 100 * right}, by_class
+        by_class, right = class_recall(scores, truth), (scores.argmax(1) == truth.argmax(1)).mean()
+        return {"recall": percent(by_class), "accuracy": 100 * float(right)}, by_class
     found = [average_precision(*pair) for pair in zip(scores.T, truth.T, strict=True)]
     means = {f"map_{name}": percent([p and getattr(p, name) for p in found]) for name in ("every", "eleven", "steps")}
     return means, [p and p.every for p in found]
@@ -52,4 +49,4 @@ def measured(scores: Scores, truth: Truth, one_each: bool) -> tuple[dict[str, fl
 def percent(values: list[float | None]) -> float:
     """The mean over the classes that have a value; 0 where none has."""
     known = [v for v in values if v is not None]
-    return 100 * sum(known) / len(known) if known else 0.0
+    return 100 * sum(known) / max(1, len(known))

@@ -13,8 +13,7 @@ from verydeep.words import several
 Ids = npt.NDArray[np.int64]
 HELD_BACK, CHOSEN = 0.2, "constants chosen on 20 % of train"  # appendix B
 USUAL = (30, 50)  # photos a class to train and test on, as of Caltech-101, where data has no protocol of its own
-SPLITS = {"Caltech-101": 3, "Caltech-256": 3}
-USUAL_SPLITS = 5
+PAPERS_SPLITS, USUAL_SPLITS = 3, 5
 
 
 class Part(NamedTuple):
@@ -49,7 +48,7 @@ def parts_of(kit: Kit, per_class: int | None, splits: int | None, seed: int) -> 
 def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int) -> tuple[list[Part], str]:
     """k times so many photos of each class to train on, and the rest, or at most so many, to test on."""
     usual, most = kit.per_class or USUAL
-    k, wanted = splits or SPLITS.get(kit.name, USUAL_SPLITS), per_class or usual
+    k, wanted = splits or (PAPERS_SPLITS if kit.per_class else USUAL_SPLITS), per_class or usual
     targets, counts = kit.truth.argmax(1), (kit.truth > 0).sum(0)
     if per_class and (few := [f"{c} with {n}" for c, n in zip(kit.classes, counts, strict=True) if n <= per_class]):
         raise ConfigError(
@@ -60,15 +59,14 @@ def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int)
     for split in range(k):
         random, train, test = np.random.default_rng((seed, split)), list[Ids](), list[Ids]()
         for c, count in enumerate(counts):
-            own, n = random.permutation(np.flatnonzero(targets == c)), min(wanted, count - max(1, count // 5))
-            n = wanted if per_class else n
+            own = random.permutation(np.flatnonzero(targets == c))
+            n = per_class or min(wanted, count - max(1, count // 5))
             train.append(own[:n])
             test.append(own[n : None if most is None else n + most])
         ids = np.sort(np.concatenate(train))
         found.append(Part(ids, held_back(kit, ids, seed + split), np.sort(np.concatenate(test))))
-    tested = "the rest" if most is None else f"up to {most}"
-    size = f"{'up to ' * bool(counts.min() * 4 < wanted * 5 and not per_class)}{wanted}"
-    how = f"{several(k, 'random splits')}, {size} a class to train on and {tested} to test on (seed {seed})"
+    trained, tested = f"{'up to ' * (not per_class)}{wanted}", f"up to {most}" if most else "the rest"
+    how = f"{several(k, 'random splits')}, {trained} a class to train on and {tested} to test on (seed {seed})"
     return found, f"{how}; {CHOSEN}"
 
 
@@ -84,13 +82,10 @@ def held_back(kit: Kit, ids: Ids, seed: int) -> Ids:
 def sampled(kit: Kit, per_class: int | None, limit: int | None, seed: int) -> Kit:
     """What is described: without classes of one photo; of those without splits or protocol no more than a split needs;
     and at most `limit` in all, as many of each class as of the others while these last. Raises DataError."""
-    everything, drawn = len(kit.truth), kit.one_each and not any(kit.splits)
-    counts = (kit.truth > 0).sum(0)
+    everything, drawn, counts = len(kit.truth), kit.one_each and not any(kit.splits), (kit.truth > 0).sum(0)
     if drawn and (single := [c for c, n in zip(kit.classes, counts, strict=True) if n < 2]):
-        words = f"{several(len(single), 'classes')} of one photo ({listed(single)}), each needs two"
-        kit = kit.take(
-            np.flatnonzero(counts[kit.truth.argmax(1)] > 1), single, f"warning: left out: {words} are needed"
-        )
+        note = f"warning: left out: {several(len(single), 'classes')} of one photo ({listed(single)}); each needs two"
+        kit = kit.take(np.flatnonzero(counts[kit.truth.argmax(1)] > 1), single, note)
     if len(kit.classes) < 2:
         what = " of two photos or more" * drawn
         raise DataError(f"{kit.name} has {several(len(kit.classes), 'classes')}{what}; expected at least two")
@@ -102,3 +97,10 @@ def sampled(kit: Kit, per_class: int | None, limit: int | None, seed: int) -> Ki
     ids = np.argsort(rank, kind="stable")[: min(limit or everything, int((rank <= most).sum()))]
     note = f"{len(ids):,} of {everything:,} photos are taken, at most {rank[ids].max():.0f} of a class"
     return kit.take(np.sort(ids), (), note) if len(ids) < len(rank) else kit
+
+
+def lacking_classes(kit: Kit, parts: list[Part]) -> list[str]:
+    """Warnings of classes without a photo to train or to test on."""
+    there = [(kit.truth[ids] > 0).any(0) for ids in (parts[0].train, parts[0].test)]
+    gone = ((c, what) for what, own in zip(("train", "test"), there, strict=True) for c in np.flatnonzero(~own))
+    return [f"warning: {kit.classes[c]} has no photo to {what} on" for c, what in gone]

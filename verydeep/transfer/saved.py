@@ -18,8 +18,8 @@ MOST_CROP = 224
 
 
 def save_net(net: Classifier, svm: Svm, classes: tuple[str, ...], length: float, scale: int, words: str, path: Path
-) -> str:  # fmt: skip
-    """Writes the model; returns the path. length: the mean of a descriptor's; scale: the Q it was made at.
+) -> None:  # fmt: skip
+    """Writes the model. length: the mean of a descriptor's; scale: the Q it was made at.
 
     Convolutions alone get an fc6 that averages the map of a crop, as their descriptor does, and an fc7 that changes
     nothing.
@@ -37,4 +37,3 @@ def save_net(net: Classifier, svm: Svm, classes: tuple[str, ...], length: float,
     last = {"net.fc8.weight": torch.from_numpy(svm.weights) / length, "net.fc8.bias": torch.from_numpy(svm.bias)}
     made.load_state_dict(own | last)
     made.save(path)
-    return str(path)

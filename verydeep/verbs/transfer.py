@@ -7,7 +7,7 @@ from typing import Any, Literal
 from verydeep.errors import ConfigError
 from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Count, Natural, Workers
-from verydeep.verbs import BadPhotos, Device, FilePath, Verb
+from verydeep.verbs import Device, FilePath, Verb
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Transfer(Verb):
     batch: Count = 32
     """photos that go through the net at once"""
     workers: Workers = -1
-    bad_photos: BadPhotos = "stop"
-    """an unreadable photo stops the work and is named, or is skipped and counted"""
     save: FilePath | None = None
-    """keep the net with the SVM as its last layer in a .safetensors file"""
+    """keep the net with the SVM as its last layer in a .safetensors file, to be asked by its dense protocol; null:
+    nowhere"""
     csv: bool = False
     """one class a line, with its recall or average precision in the row that validation found best"""
     download: bool = False
@@ -51,10 +50,8 @@ class Transfer(Verb):
         from verydeep.hardware import device_for
         from verydeep.transfer import transfer_models
 
-        settings = Settings(
-            self.mirror, self.precision, device_for(self.device).type, self.batch, self.workers, self.bad_photos,
-            "middle",
-        )  # fmt: skip
+        device = device_for(self.device).type
+        settings = Settings(self.mirror, self.precision, device, self.batch, self.workers, long_photos="middle")
         return transfer_models(
             self.models, self.data, scales_in(self.scales), settings, per_class=self.train_per_class,
             splits=self.splits, seed=self.seed, limit=self.limit, actions=self.actions, download=self.download,
@@ -67,11 +64,11 @@ class Transfer(Verb):
         return transfer_text(record)
 
     def show(self, record: Any, as_json: bool) -> int:
-        from verydeep.transfer import class_rows
-
         if not self.csv:
             return super().show(record, as_json)
         if as_json:
             raise ConfigError("json and csv: the output has one form; give one of them")
-        csv.writer(sys.stdout).writerows([("class", "percent"), *class_rows(record)])
+        found = record["rows"][record["best"]]["by_class"]
+        rows = ((name, "" if value is None else f"{100 * value:.2f}") for name, value in found.items())
+        csv.writer(sys.stdout).writerows([("class", "percent"), *rows])
         return 0

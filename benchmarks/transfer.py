@@ -1,10 +1,10 @@
 """Real convolutions of net D, the same net with random weights, and raw pixels: a linear SVM on each, the same splits.
 
     verydeep weights fetch oxford-d-convolutions
-    python benchmarks/transfer.py /usr/share/tuxpaint/stamps --out runs/transfer --scales 160
+    python benchmarks/transfer.py /usr/share/tuxpaint/stamps --out runs/transfer --scales 112
 
-The pictures are those of finetuning.py, as a folder of classes, of links. Random weights are Glorot's; pixels are those
-of 32 x 32, the mean of the training set subtracted by nobody, of length 1.
+The pictures are those of finetuning.py, as a folder of classes, of links. Random weights are Glorot's; pixels are the
+32 x 32 of the photo's middle as they are; all rows are of length 1.
 """
 
 from __future__ import annotations

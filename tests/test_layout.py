@@ -50,7 +50,7 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_715, "weights": 3_000, "shards": 975, "collections": 2_605, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 915, "localise": 1_260, "describe": 500, "transfer": 500,
+    "verbs": 915, "localise": 1_260, "describe": 500, "transfer": 516,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

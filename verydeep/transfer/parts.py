@@ -13,7 +13,6 @@ from verydeep.words import several
 Ids = npt.NDArray[np.int64]
 HELD_BACK, CHOSEN = 0.2, "constants chosen on 20 % of train"  # appendix B
 USUAL = (30, 50)  # photos a class to train and test on, as of Caltech-101, where data has no protocol of its own
-PAPERS_SPLITS, USUAL_SPLITS = 3, 5
 
 
 class Part(NamedTuple):
@@ -48,7 +47,7 @@ def parts_of(kit: Kit, per_class: int | None, splits: int | None, seed: int) -> 
 def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int) -> tuple[list[Part], str]:
     """k times so many photos of each class to train on, and the rest, or at most so many, to test on."""
     usual, most = kit.per_class or USUAL
-    k, wanted = splits or (PAPERS_SPLITS if kit.per_class else USUAL_SPLITS), per_class or usual
+    k, wanted = splits or (3 if kit.per_class else 5), per_class or usual
     targets, counts = kit.truth.argmax(1), (kit.truth > 0).sum(0)
     if per_class and (few := [f"{c} with {n}" for c, n in zip(kit.classes, counts, strict=True) if n <= per_class]):
         raise ConfigError(
@@ -97,10 +96,3 @@ def sampled(kit: Kit, per_class: int | None, limit: int | None, seed: int) -> Ki
     ids = np.argsort(rank, kind="stable")[: min(limit or everything, int((rank <= most).sum()))]
     note = f"{len(ids):,} of {everything:,} photos are taken, at most {rank[ids].max():.0f} of a class"
     return kit.take(np.sort(ids), (), note) if len(ids) < len(rank) else kit
-
-
-def lacking_classes(kit: Kit, parts: list[Part]) -> list[str]:
-    """Warnings of classes without a photo to train or to test on."""
-    there = [(kit.truth[ids] > 0).any(0) for ids in (parts[0].train, parts[0].test)]
-    gone = ((c, what) for what, own in zip(("train", "test"), there, strict=True) for c in np.flatnonzero(~own))
-    return [f"warning: {kit.classes[c]} has no photo to {what} on" for c, what in gone]

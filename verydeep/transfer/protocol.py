@@ -19,7 +19,7 @@ from verydeep.evaluate.views import Scales, scales_for
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.transfer.measures import measured
-from verydeep.transfer.parts import Ids, Part, lacking_classes, parts_of, sampled
+from verydeep.transfer.parts import Ids, Part, parts_of, sampled
 from verydeep.transfer.saved import save_net
 from verydeep.transfer.svm import CONSTANTS, Svm, fitted
 from verydeep.weights import check_task, load_describing
@@ -34,6 +34,10 @@ class Combination(NamedTuple):
     shown: tuple[str, ...]
     all: bool
     several: Several
+
+    def q(self, count: int) -> list[int]:
+        """Which of so many Q: all, or the one in the middle."""
+        return list(range(count)) if self.all else [count // 2]
 
 
 def transfer_models(
@@ -62,14 +66,17 @@ def transfer_models(
             how_made = {"models": [models[i] for i in way.nets], "shown": list(way.shown), "several": way.several}
             own = q[way.nets[0]]
             results = [measured_on(combined(said, way), kit, part) for part in parts]
-            rows.append({**how_made, "scales": [own[i] for i in q_numbers(len(own), way)], **averaged(kit, results)})
+            rows.append({**how_made, "scales": [own[i] for i in way.q(len(own))], **averaged(kit, results)})
             advance(1, "")
+    there = ((what, (kit.truth[ids] > 0).any(0)) for what, ids in (("train", parts[0].train), ("test", parts[0].test)))
+    lacking = [f"warning: {kit.classes[c]} has no photo to {w} on" for w, own in there for c in np.flatnonzero(~own)]
+    shares = (kit.truth > 0).sum(0) / (kit.truth != 0).sum(0).clip(min=1)  # whose mean is what guessing reaches
     record = {
         "data": data, "kit": kit.name, "classes": list(kit.classes), "photos": len(kit.truth), "protocol": how,
         "rows": rows, "best": max(range(len(rows)), key=lambda i: rows[i]["validation"]), "seed": seed,
-        "guessing": guessing(kit), "mirror": settings.mirrors("dense"),
+        "guessing": 100 * float(shares.mean()), "mirror": settings.mirrors("dense"),
         "bytes": sum(found.nbytes for own in said for found in own.values()),
-        "notes": [*kit.notes, *lacking_classes(kit, parts)],
+        "notes": [*kit.notes, *lacking],
     }  # fmt: skip
     if save:
         ids = parts[0].train if any(kit.splits) else np.arange(len(kit.truth))
@@ -82,17 +89,18 @@ def transfer_models(
 
 def opened_kit(data: str, actions: bool, download: bool) -> Kit:
     """DATA with what is known of each photo; says how it was understood."""
-    if (kit := open_kit(Path(data).expanduser(), actions)) is None:
-        whole = open_data(data, download=download)
-        print("\n".join(data_lines(whole)), end="\n" * bool(data_lines(whole)), file=sys.stderr)
-        kit = kit_of(whole)
-    return kit
+    if kit := open_kit(Path(data).expanduser(), actions):
+        return kit
+    whole = open_data(data, download=download)
+    for line in data_lines(whole):
+        print(line, file=sys.stderr)
+    return kit_of(whole)._replace(notes=())
 
 
 def scales_of(net: Classifier, scales: Scales) -> tuple[int, ...]:
-    """The Q; convolutions alone, whose contract knows none, are shown photos as nets of crop 224 are."""
+    """The Q; of convolutions alone, whose contract knows none, about 112, where 300 photos take a minute."""
     contract, bare = net.contract, isinstance(scales, str) and not net.net.fc6
-    return scales_for(replace(contract, crop=224, scales=(256, 256)) if bare else contract, scales)
+    return scales_for(replace(contract, crop=96, scales=(112, 112)) if bare else contract, scales)
 
 
 def all_described(
@@ -124,14 +132,9 @@ def ways_of(nets: int, shown: tuple[str, ...], many: bool) -> Iterator[Combinati
             yield from (Combination(own, what, True, how) for how in get_args(Several) if many)
 
 
-def q_numbers(q: int, way: Combination) -> list[int]:
-    """Which of so many Q: all, or the one in the middle."""
-    return list(range(q)) if way.all else [q // 2]
-
-
 def combined(said: Said, way: Combination) -> Rows:
     some = [said[i][name] for i in way.nets for name in way.shown]
-    return descriptors([rows[:, q_numbers(rows.shape[1], way)] for rows in some], way.several)
+    return descriptors([rows[:, way.q(rows.shape[1])] for rows in some], way.several)
 
 
 def measured_on(rows: Rows, kit: Kit, part: Part) -> dict[str, Any]:
@@ -151,8 +154,8 @@ def measured_on(rows: Rows, kit: Kit, part: Part) -> dict[str, Any]:
 
 def averaged(kit: Kit, splits: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The means over splits and, of several, standard deviations; of each class None where no split tests it."""
-    row: dict[str, Any] = {"constants": [s["constant"] for s in splits]}
-    row["validation"] = float(np.mean([s["validation"] for s in splits]))
+    chosen, reached = [s["constant"] for s in splits], [s["validation"] for s in splits]
+    row: dict[str, Any] = {"constants": chosen, "validation": float(np.mean(reached))}
     for name in splits[0]["measures"]:
         values = [s["measures"][name] for s in splits]
         row[name] = float(np.mean(values))
@@ -160,9 +163,3 @@ def averaged(kit: Kit, splits: Sequence[dict[str, Any]]) -> dict[str, Any]:
     known = ([v for s in splits if (v := s["by_class"][i]) is not None] for i in range(len(kit.classes)))
     row["by_class"] = {c: float(np.mean(v)) if v else None for c, v in zip(kit.classes, known, strict=True)}
     return row
-
-
-def guessing(kit: Kit) -> float:
-    """What chance reaches, in percent: of the classes in turn, or the mean share of photos that have a class."""
-    shares = (kit.truth > 0).sum(0) / (kit.truth != 0).sum(0).clip(min=1)
-    return float(100 / len(shares) if kit.one_each else 100 * shares.mean())

@@ -14,8 +14,6 @@ from verydeep.net.classifier import Classifier, build
 from verydeep.paper import STRIDE
 from verydeep.transfer.svm import Svm
 
-MOST_CROP = 224
-
 
 def save_net(net: Classifier, svm: Svm, classes: tuple[str, ...], length: float, scale: int, words: str, path: Path
 ) -> None:  # fmt: skip
@@ -28,7 +26,7 @@ def save_net(net: Classifier, svm: Svm, classes: tuple[str, ...], length: float,
     origin = f"{net.contract.origin}; fc8 is a linear SVM, whose margins are no probabilities: {words}"
     contract = replace(net.contract, classes=classes, scales=(scale, scale), origin=origin.lstrip("; "), sha256="")
     if not net.net.fc6:
-        width, crop = svm.weights.shape[1], min(MOST_CROP, scale // STRIDE * STRIDE)
+        width, crop = svm.weights.shape[1], min(224, scale // STRIDE * STRIDE)
         contract = replace(contract, fc_width=width, crop=crop)
         eye, nothing, places = torch.eye(width), torch.zeros(width), (crop // STRIDE) ** 2
         own |= {"net.fc6.weight": eye.repeat_interleave(places, 1) / places, "net.fc6.bias": nothing}

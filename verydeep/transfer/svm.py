@@ -19,7 +19,6 @@ from verydeep.errors import DataError
 CONSTANTS = tuple(10 ** (k / 2) for k in range(-4, 6))  # ten, from 0.01 to 316, for rows of length 1
 CLOSE = 1e-2  # of beta, where a class is solved; the objective is right to about the square of it
 MOST_STEPS, MOST_PRODUCTS = 60, 40  # of Newton, and in each of them
-NOTHING = 1e-20
 Rows = npt.NDArray[np.float32]
 Gram = Callable[[Tensor], Tensor]
 
@@ -70,7 +69,7 @@ def solved(gram: Gram, y: Tensor, constant: float, beta: Tensor) -> Tensor:
         left, own, b, f, inside, wanted = left[far], *(t[:, far] for t in (own, b, f, inside, wanted))
         step, turn = newton_step(gram, b, wanted, inside, 1 / (2 * constant))
         length = best_length(own, b, f, step, turn, constant)
-        found[:, left] = F.hardshrink(b + length * step, NOTHING)  # what shrinks without end becomes slow numbers
+        found[:, left] = F.hardshrink(b + length * step, 1e-20)  # what shrinks without end becomes slow numbers
         scores[:, left] = f + length * turn
     return found
 

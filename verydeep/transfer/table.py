@@ -5,9 +5,7 @@ from typing import Any
 from verydeep.paper import TABLE_11, TABLE_12
 from verydeep.words import aligned, several
 
-MEASURES = {
-    "accuracy": "right", "recall": "class recall", "map_eleven": "mAP 11-point", "map_every": "mAP all points"
-}  # fmt: skip
+MEASURES = {"accuracy": "right", "recall": "class recall", "map_eleven": "11-point mAP", "map_every": "mAP"}
 
 
 def transfer_text(record: dict[str, Any]) -> str:

@@ -33,22 +33,38 @@ FLOW = [
     ("report",),
     ("predict",),
     ("describe",),
-    ("study", "doctor", "choose", "localise"),
+    ("study", "doctor", "choose", "localise", "explain", "perceptual"),
     ("recipes",),
     ("verbs",),
     ("cli",),
     ("__main__",),
 ]
 # Entered by their door alone, which is what their __init__ names.
-OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe")
+OUTBUILDINGS = (
+    "weights",
+    "shards",
+    "collections",
+    "study",
+    "doctor",
+    "choose",
+    "localise",
+    "describe",
+    "explain",
+    "perceptual",
+)
 # Where the main house looks to its right.
-KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections"), ("net/classifier.py", "localise")}
+KNOWN = {
+    ("data/source.py", "shards"),
+    ("data/source.py", "collections"),
+    ("net/classifier.py", "localise"),
+    ("report/page.py", "explain"),
+}
 PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_705, "weights": 3_000, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 840, "localise": 1_260, "describe": 500,
+    "": 9_745, "weights": 3_015, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 895, "localise": 1_260, "describe": 500, "explain": 480, "perceptual": 520,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

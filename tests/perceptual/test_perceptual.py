@@ -420,8 +420,7 @@ def real():
     found = [os.environ.get(name) for name in ("VERYDEEP_WEIGHTS", "VERYDEEP_LPIPS", "VERYDEEP_DISTS")]
     if not all(found):
         pytest.skip("the real convolutions and heads are not here")
-    files = [*Path(found[0]).glob("*.onnx")]
-    return load_describing(f"{files[0]}@bgr-255"), Path(found[1]), Path(found[2])
+    return load_describing("oxford-d-convolutions"), Path(found[1]), Path(found[2])
 
 
 def test_the_published_heads_on_real_convolutions_in_fp64(real):

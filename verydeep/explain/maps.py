@@ -65,10 +65,10 @@ def explain_photo(
     return found
 
 
-def map_cost(net: Classifier) -> int:
-    """Multiply-adds of the class map of a square photo, about."""
-    longer = FINER * net.contract.test_scale / net.contract.crop
-    return round(sum(size.multiply_adds for size in sizes(net.net)) * longer**2)
+def saliency_cost(net: Classifier) -> int:
+    """Multiply-adds of one saliency of a photo of 4:3, about: of its answer, and of the way there and back."""
+    larger = 4 / 3 * (net.contract.test_scale / net.contract.crop) ** 2
+    return round(3 * larger * sum(size.multiply_adds for size in sizes(net.net)))
 
 
 def one_map(

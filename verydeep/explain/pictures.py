@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from verydeep.data import photo
 from verydeep.data.photo import Pixels
-from verydeep.explain.maps import Map, Method, map_over
+from verydeep.explain.maps import Map, Method, explain_photo
 from verydeep.net.classifier import Classifier
 
 COLOURS, FAINT = "inferno", 0.5  # matplotlib's; how much of the photo's light is left where there is no heat
@@ -56,10 +56,9 @@ def heated(pixels: Pixels, map: Map, method: Method) -> Pixels:
 
 
 def seen_in(net: Classifier, label: int, side: int, image: Image.Image) -> Pixels:
-    """A photo at this smallest side under the class map of a class, uint8 H x W x 3; the net is put in eval mode."""
-    pixels = photo.middle(image, side)
-    cells = map_over(net.eval(), image, label, (pixels.shape[0], pixels.shape[1]))
-    return heated(pixels, cells.astype(np.float32), "map")
+    """A photo at this smallest side under the saliency of a class, uint8 H x W x 3; the net is put in eval mode."""
+    [found] = explain_photo(net.eval(), image, [label], ["saliency"])
+    return heated(photo.middle(image, side), found.maps["saliency"], "saliency")
 
 
 def heat_of(map: Map, method: Method) -> Map:

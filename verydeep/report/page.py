@@ -31,7 +31,7 @@ from verydeep.train.remember import finished_at
 from verydeep.words import aligned, several
 
 THUMBNAIL = 96
-MOST_MAPS, MAPS_COST = 12, 10**12  # class maps of mistakes, and multiply-adds for them: seconds on two threads
+MOST_MAPS, MAPS_COST = 12, 10**12  # mistakes that show saliency, and multiply-adds for it: seconds on two threads
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
 
 
@@ -140,9 +140,9 @@ def of_main(result: Mapping[str, Any], about: dict[str, Any], run: Path, net: Cl
 def mistake_pictures(
     result: Mapping[str, Any], about: dict[str, Any], run: Path, net: Classifier
 ) -> list[dict[str, Any]]:
-    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone. Of the
-    first ones `map` is the photo under the class map of the answer."""
-    from verydeep.explain import map_cost, seen_in
+    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone. The
+    first ones have `seen` too, the photo under the saliency of the answer."""
+    from verydeep.explain import saliency_cost, seen_in
 
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
@@ -151,13 +151,13 @@ def mistake_pictures(
         photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
-    classes, maps = net.contract.classes, min(MOST_MAPS, MAPS_COST // map_cost(net))
+    classes, maps = net.contract.classes, min(MOST_MAPS, MAPS_COST // saliency_cost(net))
     found = []
     for i, m in enumerate(result["mistakes"]):
         found.append(m | {"source": thumbnail(photos, m["id"])})
         if i < maps and m["answer"] in classes:
             label = classes.index(m["answer"])
-            found[-1]["map"] = thumbnail(photos, m["id"], partial(seen_in, net, label, THUMBNAIL))
+            found[-1]["seen"] = thumbnail(photos, m["id"], partial(seen_in, net, label, THUMBNAIL))
     return found
 
 

@@ -12,7 +12,7 @@ from verydeep.contract import class_key
 from verydeep.data.photo import Pixels
 from verydeep.errors import ConfigError, ModelError, PhotoError
 from verydeep.explain.maps import Explained, Map, Method, explain_photo
-from verydeep.explain.pictures import CELL, SheetRow, explained_part, font_file, heated, sheet
+from verydeep.explain.pictures import CELL, SheetRow, drawable, explained_part, heated, sheet
 from verydeep.files.disk import make_folder, write_atomically
 from verydeep.hardware import device_for
 from verydeep.near import meant
@@ -85,12 +85,12 @@ def explain_photos(
 
 def row_of(name: str, one: Explained, answer: str, small: Pixels) -> SheetRow:
     """Of a class that no font here can draw its number."""
-    if not font_file(answer):
+    if not drawable(answer):
         said = f"no font here has the signs of {answer!r}, so the sheet shows the number of the class"
         warnings.warn(f"{said}; a font such as fonts-noto-cjk has those of Chinese", stacklevel=2)
         answer = f"class {one.label}"
     pictures = [small, *(heated(small, map, method) for method, map in one.maps.items())]
-    place = name if font_file(name) else name.encode("ascii", "backslashreplace").decode()
+    place = name if drawable(name) else name.encode("ascii", "backslashreplace").decode()
     return SheetRow(f"{answer} {100 * one.probability:.1f} %", place, pictures)
 
 

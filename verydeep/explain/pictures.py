@@ -1,9 +1,9 @@
 """Heat over photos, and contact sheets of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
-from itertools import chain
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,34 +110,48 @@ def draw_scale(page: Image.Image, pen: ImageDraw.ImageDraw) -> None:
 
 def put_words(pen: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int, colour: str, width: int) -> int:
     """Writes what fits, the middle left out where it does not; returns how wide it is."""
-    font, left = font_for(words, size), len(words)
-    text = words
-    while left > 1 and font.getlength(text) > width:
+    text, left = words, len(words)
+    while left > 1 and length_of(text, size) > width:
         left -= 1
         text = f"{words[: (left + 1) // 2]}…{words[len(words) - left // 2 :]}"
-    pen.text(at, text, colour, font)
-    return round(font.getlength(text))
+    x = float(at[0])
+    for part, font in in_fonts(text, size):
+        pen.text((x, at[1] + size), part, colour, font, "ls")
+        x += font.getlength(part)
+    return round(x) - at[0]
 
 
-def font_for(words: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_file(words) or own_font(), size)
+def length_of(words: str, size: int) -> float:
+    return sum(font.getlength(part) for part, font in in_fonts(words, size))
+
+
+def in_fonts(words: str, size: int) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    """A text in parts, each with a font that has its signs: fonts of one script may lack the digits."""
+    parts = groupby(words, lambda sign: font_file(sign) or own_font())
+    return [("".join(signs), ImageFont.truetype(file, size)) for file, signs in parts]
+
+
+def drawable(words: str) -> bool:
+    return all(map(font_file, words))
 
 
 @cache
-def font_file(words: str) -> str | None:
-    """A font that has all signs of a text: matplotlib's own, or one of the system's; None where there is none."""
-    signs = {ord(c) for c in words if not c.isspace()}
-    return next((file for file in chain([own_font()], system_fonts()) if signs <= signs_of(file)), None)
+def font_file(sign: str) -> str | None:
+    """A font that has a sign: matplotlib's own, or one of the system's; None where there is none."""
+    if sign.isspace() or ord(sign) in signs_of(own_font()):
+        return own_font()
+    return next((file for file in system_fonts() if ord(sign) in signs_of(file)), None)
 
 
 def own_font() -> str:
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
-def system_fonts() -> Iterator[str]:
+@cache
+def system_fonts() -> tuple[str, ...]:
     from matplotlib import font_manager
 
-    yield from sorted(font_manager.findSystemFonts())
+    return tuple(sorted(font_manager.findSystemFonts()))
 
 
 @lru_cache(256)

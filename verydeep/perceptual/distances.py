@@ -107,7 +107,8 @@ def joined_moments(strips: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
 
 def unit_length(maps: Tensor) -> Tensor:
     """Of length 1 at each place; where all is 0 it stays, with a gradient of 0."""
-    return maps / (maps.square().sum(1, keepdim=True).clamp(min=TINY_LENGTH**2).sqrt() + TINY_LENGTH)
+    lengths: Tensor = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
+    return maps / (lengths + TINY_LENGTH)
 
 
 def blurred(x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.net.fast import Convolution
@@ -35,19 +34,14 @@ def strips_of(part: Sequence[Step], maps: Sequence[Tensor]) -> list[tuple[int, i
 def through_strip(
     part: Sequence[Step], names: Collection[str], reduce: Reduce, first: int, last: int, *maps: Tensor
 ) -> Strip:
-    """These rows of a block, as they are where all goes through at once: each strip begins with the rows around it that
-    its convolutions see."""
+    """These rows of a block, as they are where all goes through at once: they go with so many rows around them that the
+    zeros with which convolutions pad a strip do not reach them."""
     height, kept = maps[0].shape[2], dict[str, tuple[Tensor, int]]()
     reach = sum(step.kernel_size[0] // 2 for _, step in part if isinstance(step, Convolution)) + ABOVE_POOL
-    top, bottom = max(0, first - reach), min(height, last + reach)  # rows that the maps hold
-    found = [x[:, :, top:bottom] for x in maps]
+    top = max(0, first - reach)
+    found = [x[:, :, top : min(height, last + reach)] for x in maps]
     for name, step in part:
-        if isinstance(step, Convolution):
-            far = step.kernel_size[0] // 2
-            above, below = far * (top == 0), far * (bottom == height)
-            found = [convolved(step, x, above, below) for x in found]
-            top, bottom = top + far - above, bottom - far + below
-        elif name.startswith("pool"):
+        if name.startswith("pool"):
             more = ABOVE_POOL if first else 0
             found = [step(x[:, :, first - more - top : last - top])[:, :, more // 2 :] for x in found]
             first, top, last = 0, 0, found[0].shape[2]
@@ -57,12 +51,3 @@ def through_strip(
             own = [x[:, :, first - top : last - top] if x.ndim > 2 else x for x in found]
             kept[name] = reduce(name, *own), last - first
     return Strip(found, kept)
-
-
-def convolved(layer: Convolution, x: Tensor, above: int, below: int) -> Tensor:
-    """A convolution with zeros only where the strip ends at the border of the map."""
-    if above == below == layer.kernel_size[0] // 2:
-        found: Tensor = layer(x)
-        return found
-    padded = F.pad(x, (0, 0, above, below))
-    return F.conv2d(padded, layer.weight, layer.bias, padding=(0, layer.kernel_size[1] // 2))

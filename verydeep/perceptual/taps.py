@@ -73,9 +73,9 @@ class Taps(nn.Module):
     def smallest(self) -> int:
         """Pixels a side from which something is left for the last layer."""
         if set(self.names) & set(FC):
-            return self.net.net.crop
+            return int(self.net.net.crop)
         pools = sum(name.startswith("pool") for part in self.parts() for name, _ in part)
-        return 1 << pools if self.pool or not self.net.net.round_up else 1
+        return 2**pools if self.pool or not self.net.net.round_up else 1
 
     def parts(self) -> Iterator[list[Step]]:
         """The layers as far as the last that is asked for, each pooling with those before it."""

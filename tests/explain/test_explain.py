@@ -17,6 +17,7 @@ from verydeep.explain import METHODS, explain_photo, pictures
 from verydeep.explain.maps import FINER, gradient, occlusion, smoothed
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
+from verydeep.report import lettering
 from verydeep.shape import Shape
 
 CLASSES = ("cat", "dog", "n02123045 tabby, tabby cat")
@@ -297,12 +298,12 @@ def sheet_of(tmp_path, folder, name):
 
 def written(words):
     page = Image.new("RGB", (200, 30), "white")
-    pictures.put_words(ImageDraw.Draw(page), (0, 4), words, 15, pictures.INK, 200)
+    lettering.put_words(ImageDraw.Draw(page), (0, 4), words, 15, pictures.INK, 200)
     return np.asarray(page)
 
 
 def test_a_chinese_class_is_drawn_by_a_font_of_the_system(tmp_path, folder):
-    if not any(ord("橘") in pictures.signs_of(file) for file in pictures.system_fonts()):
+    if not any(ord("橘") in lettering.signs_of(file) for file in lettering.system_fonts()):
         pytest.skip("no font of this system has Chinese")
     record, sheet = sheet_of(tmp_path, folder, "橘猫")
     assert record["photos"][0]["class"] == "橘猫"
@@ -318,17 +319,17 @@ def test_a_chinese_class_is_drawn_by_a_font_of_the_system(tmp_path, folder):
 
 
 def test_without_such_a_font_the_class_is_a_number_and_that_is_said(tmp_path, folder, monkeypatch):
-    pictures.font_file.cache_clear()
-    monkeypatch.setattr(pictures, "system_fonts", lambda: ())
+    lettering.font_file.cache_clear()
+    monkeypatch.setattr(lettering, "system_fonts", lambda: ())
     with pytest.warns(UserWarning, match="no font here has the signs of '橘猫', so the sheet shows the number"):
         record, _ = sheet_of(tmp_path, folder, "橘猫")
     assert record["photos"][0]["class"] == "橘猫"
-    pictures.font_file.cache_clear()
+    lettering.font_file.cache_clear()
 
 
 def test_words_that_do_not_fit_lose_their_middle():
     page = Image.new("RGB", (300, 40), "white")
-    used = pictures.put_words(ImageDraw.Draw(page), (0, 0), "a very long name of a photo " * 9, 15, "black", 200)
+    used = lettering.put_words(ImageDraw.Draw(page), (0, 0), "a very long name of a photo " * 9, 15, "black", 200)
     assert 150 < used <= 200
     assert np.asarray(page)[:, 205:].min() == 255
 

@@ -12,12 +12,13 @@ from verydeep.contract import class_key
 from verydeep.data.photo import Pixels
 from verydeep.errors import ConfigError, ModelError, PhotoError
 from verydeep.explain.maps import Explained, Map, Method, explain_photo
-from verydeep.explain.pictures import CELL, SheetRow, drawable, explained_part, heated, sheet
+from verydeep.explain.pictures import CELL, SheetRow, explained_part, heated, sheet
 from verydeep.files.disk import make_folder, write_atomically
 from verydeep.hardware import device_for
 from verydeep.near import meant
 from verydeep.predict import opened, photos_in
 from verydeep.progress import Progress
+from verydeep.report.lettering import drawable
 from verydeep.weights import load
 from verydeep.words import several
 

@@ -48,7 +48,7 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_705, "weights": 3_000, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 840, "localise": 1_260, "describe": 500,
+    "verbs": 980, "localise": 1_260, "describe": 500,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

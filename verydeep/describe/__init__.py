@@ -1,5 +1,17 @@
 """What a net sees in photos, as numbers (appendix B). The door: what other rooms use."""
 
-from verydeep.describe.descriptor import Rows, Several, described, descriptors, last_hidden
+import sys
 
-__all__ = ["Rows", "Several", "described", "descriptors", "last_hidden"]
+from verydeep import CalledAsVerb
+from verydeep.describe.describer import Describer, way_of
+from verydeep.describe.descriptor import Rows, Several, described, descriptors, last_hidden, scales_of
+from verydeep.describe.folder import describe_into
+from verydeep.describe.forms import write_dissimilarities, write_form
+from verydeep.describe.gram import MOST_COMPARED
+from verydeep.describe.neighbours import similar_photos
+
+__all__ = [
+    "MOST_COMPARED", "Describer", "Rows", "Several", "describe_into", "described", "descriptors", "last_hidden",
+    "scales_of", "similar_photos", "way_of", "write_dissimilarities", "write_form",
+]  # fmt: skip
+sys.modules[__name__].__class__ = CalledAsVerb

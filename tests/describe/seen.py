@@ -62,18 +62,19 @@ def shown(photo, q, crop=None):
     return np.asarray(photo.resize((crop, crop), Image.Resampling.BILINEAR, box=box))
 
 
-def layer(classifier, photo, tap, q, pool="mean", mirror=True, crop=32):
+def layer(classifier, photo, tap, q, pool="mean", mirror=True, crop=32, mean=MEAN, std=STD):
     """What a layer says of one photo at one Q, in fp64."""
     pixels = shown(photo, q, crop if pool == "none" else None)
     p = {n: t.double().numpy() for n, t in classifier.net.state_dict().items()}
     if not classifier.net.fc6:  # the oracle has FC layers, whatever they say
-        p |= {f"{fc}.{k}": np.zeros(s) for fc, i in (("fc6", 32), ("fc7", 1), ("fc8", 1))
+        last = 8 * classifier.contract.base_width
+        p |= {f"{fc}.{k}": np.zeros(s) for fc, i in (("fc6", last), ("fc7", 1), ("fc8", 1))
               for k, s in (("weight", (1, i)), ("bias", (1,)))}  # fmt: skip
     ways = [pixels, pixels[:, ::-1]] if mirror else [pixels]
     found = []
     for way in ways:
-        x = (way.transpose(2, 0, 1)[None] - MEAN) / STD
-        taps = oracle.scores(classifier.contract.net, p, x, 32)[2]
+        x = (way.transpose(2, 0, 1)[None] - mean) / std
+        taps = oracle.scores(classifier.contract.net, p, x, 32, classifier.contract.pooling == "up")[2]
         maps = taps[tap][0].reshape(len(taps[tap][0]), -1)
         found.append({"mean": maps.mean(1), "max": maps.max(1), "none": maps.ravel()}[pool])
     return np.mean(found, 0)

@@ -8,6 +8,7 @@ from seen import layer, noise, small, without_fc
 from verydeep.describe import described, descriptors, last_hidden, scales_of
 from verydeep.errors import ConfigError
 from verydeep.evaluate.passes import Settings
+from verydeep.weights import convolutions_at_hand, load_describing
 
 FP64 = Settings(precision="fp64", batch=3)
 PHOTOS = [noise(36, 50, 0), noise(50, 36, 1), noise(36, 50, 2), noise(40, 40, 3)]
@@ -86,3 +87,18 @@ def test_maps_are_averaged_in_fp32_whatever_the_arithmetic():
     from verydeep.describe.descriptor import POOLS
 
     assert POOLS["mean"](maps).dtype == torch.float32
+
+
+def test_the_papers_own_convolutions_describe_as_an_independent_computation_does():
+    if not convolutions_at_hand():
+        pytest.skip("the real convolutions are not here")
+    net = load_describing("oxford-d-convolutions")
+    photo = noise(72, 64, 5)
+    settings = Settings(precision="fp64")
+    taps = ("conv1_2", "conv3_3", "relu4_2", "pool5")
+    ((_, [found]),) = described([net], [(64,)], lambda id: photo, [0], settings, taps)
+    found = np.split(found[0, 0], np.cumsum([64, 256, 512]))
+    mean = net.contract.mean
+    for tap, own in zip(taps, found, strict=True):
+        wanted = layer(net, photo, tap, 64, mean=np.array(mean)[:, None, None], std=1)
+        assert own == pytest.approx(wanted, rel=1e-6, abs=1e-6 * np.abs(wanted).max())

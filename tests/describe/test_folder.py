@@ -20,6 +20,7 @@ import verydeep
 from verydeep.cli import main
 from verydeep.describe import describer, folder
 from verydeep.errors import ConfigError, DataError, Interrupted, ModelError, RunError
+from verydeep.files import disk
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 TAPS = ("conv1_1", "pool3", "fc7")
@@ -69,7 +70,7 @@ def test_a_folder_holds_a_row_for_each_photo_and_says_how_they_were_made(made):
     assert [int(r["row"]) for r in listed if "is not a JPEG" in r["error"]] == [2, 3]
     said = json.loads((root / "out" / "contract.json").read_text())
     assert said["models"] == [str(root / "a.safetensors")]
-    assert (said["taps"], said["pool"], said["scales"], said["photos"]) == (list(TAPS), "none", [[32, 36]], 11)
+    assert (said["taps"], said["pool"], said["at"], said["photos"]) == (list(TAPS), "none", [[32, 36]], 11)
     assert said["contracts"][0]["crop"] == 32
     assert not said["mirror"]
     assert not said["normalise"]
@@ -150,7 +151,7 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(made):
         "photos (11 then, 10 now)": lambda: describe(root, photos[:10]),
         "photos_sha256": lambda: describe(root, [*photos[1:], photos[0]]),
         "pool ('mean' then, 'max' now)": lambda: describe(root, photos, pool="max"),
-        "scales ([[32]] then, [[40]] now)": lambda: describe(root, photos, scales="40"),
+        "at ([[32]] then, [[40]] now)": lambda: describe(root, photos, scales="40"),
         "mirror (True then, False now)": lambda: describe(root, photos, mirror=False),
         "taps (['descriptor'] then, ['fc7'] now)": lambda: describe(root, photos, taps=("fc7",)),
     }
@@ -166,7 +167,7 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(made):
         verydeep.describe(str(root / "moved.safetensors"), photos, out=root / "photos")
     with pytest.raises(RunError, match="cannot be created"):
         verydeep.describe(str(root / "moved.safetensors"), photos, out=root / "moved.safetensors")
-    with folder.locked(root / "out" / ".lock"), pytest.raises(RunError, match="in use by another describe"):
+    with disk.locked(root / "out" / ".lock"), pytest.raises(RunError, match="in use by another describe"):
         verydeep.describe(str(root / "moved.safetensors"), photos, out=root / "out", device="cpu")
 
 
@@ -239,7 +240,7 @@ def test_a_net_that_is_not_what_it_seems_is_named(made, capsys):
 def alone(root, out, writes=0):
     """As one rank does; killed before the state is written for this time."""
     describer.BATCHES, describer.BATCH, folder.SAVE_SECONDS = 1, 2, 0.0
-    real, left = folder.write_text, [writes]
+    real, left = disk.write_text, [writes]
 
     def write_text(path, text):
         if path.name == "state.json":
@@ -248,7 +249,7 @@ def alone(root, out, writes=0):
                 os.kill(os.getpid(), signal.SIGKILL)
         real(path, text)
 
-    folder.write_text = write_text if writes else real
+    disk.write_text = write_text if writes else real
     photos = [str(path) for path in sorted((root / "photos").iterdir())[:9]]
     words = ["--taps", ",".join(TAPS), "--workers", "0", "--device", "cpu", "--json"]
     main(["describe", str(root / "a.safetensors"), *photos, "--out", str(out), *words])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -18,16 +18,15 @@ import verydeep
 from verydeep.contract import to_json
 from verydeep.data.reading import workers_for
 from verydeep.describe import descriptor
-from verydeep.describe.descriptor import DESCRIPTOR, POOLS, Rows, Several, names_in
+from verydeep.describe.descriptor import POOLS, Rows, Several, names_in
 from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
-from verydeep.evaluate.views import Scales
+from verydeep.evaluate.views import scales_in
 from verydeep.files.tensors import checksum
 from verydeep.near import meant
 from verydeep.net.classifier import Classifier
 from verydeep.net.inside import FC
 from verydeep.predict import opened
-from verydeep.weights import learnt_or_random
 
 ROOM = 256 << 20  # bytes of the rows that are made together, of which a few copies are held
 BATCH, BATCHES = 32, 2
@@ -35,11 +34,11 @@ NOT_FINITE = "some of its features are no finite numbers; 'verydeep weights veri
 
 
 class Way(NamedTuple):
-    """How photos are described. scales: those of each net; pool: a name in POOLS, or pca:N of maps as they are."""
+    """How photos are described. pool: mean or max over space, none, or pca:N of maps as they are."""
 
     taps: tuple[str, ...]
     pool: str
-    scales: tuple[tuple[int, ...], ...]
+    scales: str
     several: Several
     mirror: bool
     normalise: bool
@@ -55,32 +54,12 @@ class Way(NamedTuple):
         return "none" if self.components else self.pool
 
 
-def way_of(
-    nets: Collection[Classifier], taps: Sequence[str] | None, pool: str, scales: Scales, several: Several,
-    mirror: bool | None, normalise: bool | None, precision: Literal["fp32", "bf16"],
-) -> Way:  # fmt: skip
-    """As asked, checked before any photo is opened. None: as in the paper, but named layers keep the length they have,
-    and maps as they are have no mirror image. Raises ConfigError, naming a layer near one that a net has not."""
-    if not re.fullmatch(r"none|mean|max|pca:[1-9]\d{0,4}", pool):
-        raise ConfigError(f"pool: {pool!r:.60} is not one of none, mean, max, pca:256{meant(pool, POOLS, '')}")
-    if mirror and (pool == "none" or pool not in POOLS):
-        raise ConfigError(f"mirror and pool: maps of a mirror image run the other way; leave --mirror out with {pool}")
-    for net in nets:
-        known = [n for n in net.net.tap_names() if net.net.fc6 or n not in FC]
-        if strange := [tap for tap in names_in(net, taps or ()) if tap not in known]:
-            what = f"net {net.contract.net}" + " without FC layers" * (net.net.fc6 is None)
-            raise ConfigError(f"taps: {what} has no layer {strange[0]!r:.60}{meant(strange[0], known)}")
-    at = tuple(descriptor.scales_of(net, scales) for net in nets)
-    mirror, normalise = (
-        pool in ("mean", "max") if mirror is None else mirror,
-        not taps if normalise is None else normalise,
-    )
-    return Way(tuple(dict.fromkeys(taps or [DESCRIPTOR])), pool, at, several, mirror, normalise, precision)
-
-
 @dataclass(frozen=True)
 class Describer:
-    """Nets by file or name, how they describe, and where. Raises ConfigError where they would read a photo unlike."""
+    """Nets by file or name, how they describe, and where. Raises ConfigError, naming a layer near one that lacks.
+
+    at: the Q of each net, rising; together: the photos of a block, whose rows depend on no others, as ROOM holds them.
+    """
 
     nets: dict[str, Classifier]
     way: Way
@@ -88,8 +67,22 @@ class Describer:
     workers: int = -1
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"none|mean|max|pca:[1-9]\d{0,4}", pool := self.way.pool):
+            raise ConfigError(f"pool: {pool!r:.60} is not one of none, mean, max, pca:256{meant(pool, POOLS, '')}")
+        if self.way.mirror and self.way.kept == "none":
+            raise ConfigError(f"mirror and pool: maps of a mirror image run the other way; with {pool} take no mirror")
+        for net in self.nets.values():
+            known = [n for n in net.net.tap_names() if net.net.fc6 or n not in FC]
+            if strange := [tap for tap in names_in(net, self.way.taps) if tap not in known]:
+                what = f"net {net.contract.net}" + " without FC layers" * (net.net.fc6 is None)
+                raise ConfigError(f"taps: {what} has no layer {strange[0]!r:.60}{meant(strange[0], known)}")
         if len({net.contract.reading for net in self.nets.values()}) > 1:
             raise ConfigError("second: the two nets read the colours of files differently; describe with each alone")
+        self.at  # noqa: B018  # checks scales
+
+    @cached_property
+    def at(self) -> list[tuple[int, ...]]:
+        return [descriptor.scales_of(net, scales_in(self.way.scales)) for net in self.nets.values()]
 
     def with_pool(self, pool: str) -> "Describer":
         return replace(self, way=self.way._replace(pool=pool))
@@ -98,7 +91,7 @@ class Describer:
     def shapes(self) -> list[list[tuple[int, ...]]]:
         """By net and tap that of what one Q gives of one photo; the net is asked."""
         found = []
-        for net, own in zip(self.nets.values(), self.way.scales, strict=True):
+        for net, own in zip(self.nets.values(), self.at, strict=True):
             crop, names = descriptor.crop_of(net, own[0]), names_in(net, self.way.taps)
             with torch.no_grad():
                 maps = net.taps(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=net.mean.device), names)
@@ -107,20 +100,19 @@ class Describer:
 
     @cached_property
     def together(self) -> int:
-        """The photos of a block: as many as ROOM holds the rows of."""
-        values = sum(len(q) * sum(map(prod, own)) for q, own in zip(self.way.scales, self.shapes, strict=True))
+        values = sum(len(q) * sum(map(prod, own)) for q, own in zip(self.at, self.shapes, strict=True))
         return max(1, min(BATCH * BATCHES, ROOM // (4 * values)))
 
     def contract(self, photos: Sequence[str]) -> dict[str, Any]:
         """All that the rows of these photos depend on, as JSON holds it."""
-        sizes = [(len(q), sum(map(prod, own))) for q, own in zip(self.way.scales, self.shapes, strict=True)]
+        sizes = [(len(q), sum(map(prod, own))) for q, own in zip(self.at, self.shapes, strict=True)]
         one = self.by_tap([np.zeros((1, *size), np.float32) for size in sizes])
         widths = [self.way.components or rows.shape[1] for rows in one]
         facts: dict[str, Any] = {"format": 1, "version": verydeep.__version__, "models": [*map(absolute, self.nets)]}
         facts["sha256"] = [checksum(net.state_dict()) for net in self.nets.values()]
         facts |= {**self.way._asdict(), "widths": widths, "shapes": self.shapes, "photos": len(photos)}
         facts["photos_sha256"] = hashlib.sha256("\0".join(photos).encode("utf-8", "surrogateescape")).hexdigest()
-        facts |= {"together": self.together, "device": self.device}
+        facts |= {"at": self.at, "together": self.together, "device": self.device}
         facts["contracts"] = [json.loads(to_json(net.contract)) for net in self.nets.values()]
         return dict(json.loads(json.dumps(facts)))
 
@@ -152,7 +144,7 @@ class Describer:
             "batches": BATCHES,
             "block": self.together,
         }
-        for chunk, said in descriptor.described(nets, way.scales, open_photo, ids, settings, way.taps, way.kept, **how):
+        for chunk, said in descriptor.described(nets, self.at, open_photo, ids, settings, way.taps, way.kept, **how):
             rows = self.by_tap(said)
             if bases:
                 rows = [(own - basis[0]) @ basis[1:].T for own, basis in zip(rows, bases, strict=True)]
@@ -162,24 +154,6 @@ class Describer:
                 own[wrong] = np.nan
                 errors |= {chunk[i]: NOT_FINITE for i in wrong}
             yield chunk, rows
-
-    def doubts(self) -> Iterator[str]:
-        """What a user should know of the nets before the numbers are taken for knowledge."""
-        for name, net in self.nets.items():
-            taps, tensors = (
-                names_in(net, self.way.taps),
-                {n.removeprefix("net."): t for n, t in net.state_dict().items()},
-            )
-            if not net.net.fc6 and DESCRIPTOR in self.way.taps:
-                yield f"note: {name} has only convolutions, so the descriptor is the {self.way.pool} of {taps[0]}"
-            if net.contract.task != "classes":
-                yield f"note: {name} says where things are, not what; its layers describe photos all the same"
-            if any(not bool(t.isfinite().all()) for t in tensors.values()):
-                yield f"warning: {name} has weights that are not finite; 'verydeep weights verify' names them"
-            elif not (found := learnt_or_random(tensors))[0]:
-                yield f"warning: {name} does not look as if it had learnt: {found[1]}"
-            elif "FC layers random" in net.contract.origin and set(taps) & set(FC):
-                yield f"warning: the FC layers of {name} are random, as its contract says; its pool5 was learnt"
 
 
 def absolute(name: str) -> str:

@@ -22,23 +22,14 @@ from verydeep.describe.describer import Describer, Way
 from verydeep.describe.descriptor import Rows
 from verydeep.describe.gram import FITTED, basis_of, save_array
 from verydeep.errors import ConfigError, RunError
-from verydeep.files.disk import (
-    locked,
-    make_folder,
-    read_json,
-    remove_temporary,
-    saying,
-    write_atomically,
-    write_json,
-    write_text,
-)
+from verydeep.files import disk
 from verydeep.files.records import SHORT, record_of
 from verydeep.progress import Progress
 from verydeep.ranks import Ranks
 from verydeep.train.signals import Signals
 
 CONTRACT, STATE, PHOTOS, BASIS = "contract.json", "state.json", "photos.csv", "basis"
-FREE = ("models", "contracts")  # a model may move: its SHA-256 says whether it is the same
+FREE = ("models", "contracts", "scales")  # other words for the same: sha256 and `at` say whether they are
 OWN = (".lock", ".DS_Store", f".{CONTRACT}.")  # what a folder may hold that is still to begin
 SAVE_SECONDS = 5.0
 
@@ -80,10 +71,10 @@ def describe_into(
                         state["errors"].update(told)
                     state["rows"], saved = done, time.monotonic()
                     if ranks.first:
-                        write_text(path / STATE, json.dumps(state))
+                        disk.write_text(path / STATE, json.dumps(state))
                 signals.leave(f"{done:,} of {n:,} photos are described in {path}; repeat the command to go on")
         if ranks.first:
-            write_atomically(path / PHOTOS, partial(write_list, photos, state["errors"]))
+            disk.write_atomically(path / PHOTOS, partial(write_list, photos, state["errors"]))
     return dict(state["errors"])
 
 
@@ -101,7 +92,7 @@ def bases_in(path: Path, describer: Describer, photos: Sequence[str], ranks: Ran
         describe_into(fits, describer.with_pool("none"), photos[:FITTED], ranks, progress, "fitting components")
         for tap, file in zip(taps, files, strict=True) if ranks.first else ():
             basis = basis_of(np.load(fits / f"{tap}.npy", mmap_mode="r"), describer.way.components, tap)
-            write_atomically(file, partial(save_array, basis))
+            disk.write_atomically(file, partial(save_array, basis))
         ranks.gather(None)
         if ranks.first:
             shutil.rmtree(fits)
@@ -110,7 +101,7 @@ def bases_in(path: Path, describer: Describer, photos: Sequence[str], ranks: Ran
 
 def state_of(path: Path) -> dict[str, Any]:
     """rows: how many photos were described; errors: by row those that could not be."""
-    with saying(f"{path / STATE} cannot be read"):
+    with disk.saying(f"{path / STATE} cannot be read"):
         return dict(json.loads((path / STATE).read_text()))
 
 
@@ -118,13 +109,13 @@ def state_of(path: Path) -> dict[str, Any]:
 def opened_folder(path: Path, contract: Mapping[str, Any], ranks: Ranks) -> Iterator[list[BinaryIO]]:
     """The .npy of each tap to write into. Raises RunError for a folder of something else, or in use."""
     full = "make room and repeat the command, which goes on"
-    with ExitStack() as held, saying(f"{path} cannot be written", full):
+    with ExitStack() as held, disk.saying(f"{path} cannot be written", full):
         if ranks.first:
             begun(path, contract)  # before a folder of something else gets a lock file
-            make_folder(path)
-            if not held.enter_context(locked(path / ".lock")):
+            disk.make_folder(path)
+            if not held.enter_context(disk.locked(path / ".lock")):
                 raise RunError(f"{path} is in use by another describe; wait for it or give another --out")
-            remove_temporary(path)
+            disk.remove_temporary(path)
             if not begun(path, contract):
                 begin(path, contract)
         ranks.gather(None)
@@ -138,7 +129,7 @@ def begun(path: Path, contract: Mapping[str, Any]) -> bool:
         if strangers := [name for name in names if not name.startswith(OWN)]:
             raise RunError(f"{path} already holds {strangers[0]} and no descriptors; give an empty or new --out")
         return False
-    old = read_json(path / CONTRACT)
+    old = disk.read_json(path / CONTRACT)
     other = [key for key in contract if key not in FREE and old.get(key) != contract[key]]
     if other and STATE in names and state_of(path)["rows"]:
         said = ", ".join(f"{key} ({SHORT.repr(old.get(key))} then, {SHORT.repr(contract[key])} now)" for key in other)
@@ -156,15 +147,15 @@ def begin(path: Path, contract: Mapping[str, Any]) -> None:
     for tap, width in zip(contract["taps"], contract["widths"], strict=True):
         np.lib.format.open_memmap(path / f"{tap}.npy", "w+", "<f4", (contract["photos"], width))
         (path / f"{tap}.{BASIS}.npy").unlink(missing_ok=True)
-    write_json(path / CONTRACT, dict(contract))
-    write_text(path / STATE, json.dumps({"rows": 0, "errors": {}}))
+    disk.write_json(path / CONTRACT, dict(contract))
+    disk.write_text(path / STATE, json.dumps({"rows": 0, "errors": {}}))
 
 
 def read_folder(path: Path) -> tuple[dict[str, Any], Way]:
     """The contract of a finished folder, and how it was made. Raises RunError."""
     if not (path / PHOTOS).is_file() or not (path / CONTRACT).is_file():
         raise RunError(f"{path} is no folder of descriptors, or not finished; 'verydeep describe' makes it and goes on")
-    contract = read_json(path / CONTRACT)
+    contract = disk.read_json(path / CONTRACT)
     try:
         return contract, record_of(Way, {name: contract[name] for name in Way._fields})
     except (ValueError, KeyError) as e:
@@ -173,7 +164,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], Way]:
 
 def mapped_rows(path: Path, tap: str) -> Rows:
     """The rows of a tap, N x D, paged in as they are read. Raises RunError, and ConfigError for an unknown tap."""
-    if tap not in (taps := read_json(path / CONTRACT)["taps"]):
+    if tap not in (taps := disk.read_json(path / CONTRACT)["taps"]):
         raise ConfigError(f"tap: {path} has no {tap!r:.60}; it has {', '.join(taps)}")
     try:
         return np.load(path / f"{tap}.npy", mmap_mode="c")  # type: ignore[no-any-return]

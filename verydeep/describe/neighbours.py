@@ -19,6 +19,7 @@ from verydeep.weights import load_describing
 
 PIECE = 16 << 20  # values of rows at once
 TILE = 160  # pixels of the smallest side
+MOST_SHOWN = 50, 20  # photos of a sheet, and beside each
 FIELDS = ("photo", "row", "cosine")
 
 
@@ -45,7 +46,11 @@ def similar_photos(
             found[id] = [(names[row], row, cosine) for row, cosine in own]
     good = [id for id in found if id not in errors]
     if sheet and good:
-        tiles = [[tile(photos[id], ""), *(tile(name, f"{cosine:.3f}") for name, _, cosine in found[id])] for id in good]
+        photos_shown, beside = MOST_SHOWN
+        near = {
+            id: [tile(name, f"{cosine:.3f}") for name, _, cosine in found[id][:beside]] for id in good[:photos_shown]
+        }
+        tiles = [[tile(photos[id], ""), *own] for id, own in near.items()]
         write_sheet(sheet, tiles, f"photos, and the most similar of {path}")
     answers = [(photo, [] if id in errors else found[id], errors.get(id)) for id, photo in enumerate(photos)]
     return [

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from verydeep.errors import ConfigError
-from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Workers
 from verydeep.verbs import Device, FilePath, Verb
 
@@ -47,12 +46,20 @@ class Describe(Verb):
     SPARES = "name fewer --taps, take --pool mean, smaller --scales, or --workers 1"
 
     def run(self) -> dict[str, Any] | None:
-        from verydeep.describe import MOST_COMPARED, Describer, describe_into, way_of, write_dissimilarities, write_form
+        from verydeep.describe import (
+            MOST_COMPARED,
+            Describer,
+            Way,
+            describe_into,
+            names_in,
+            write_dissimilarities,
+            write_form,
+        )  # fmt: skip
         from verydeep.hardware import device_for
         from verydeep.predict import photos_in
         from verydeep.progress import Progress
         from verydeep.ranks import joined
-        from verydeep.weights import load_describing
+        from verydeep.weights import doubts, load_describing
 
         if "-" in self.photos:
             raise ConfigError("photos: standard input cannot be read again to go on; save the photo to a file")
@@ -60,15 +67,19 @@ class Describe(Verb):
         if self.rdm and len(photos) > MOST_COMPARED:
             raise ConfigError(f"rdm: {len(photos):,} photos; all pairs of at most {MOST_COMPARED:,} are compared")
         nets = {name: load_describing(name) for name in (self.model, self.second) if name is not None}
-        how = self.taps, self.pool, scales_in(self.scales), self.several, self.mirror, self.normalise, self.precision
+        taps = tuple(dict.fromkeys(self.taps or ["descriptor"]))
+        mirror = self.pool in ("mean", "max") if self.mirror is None else self.mirror
+        normalise = not self.taps if self.normalise is None else self.normalise
+        way = Way(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision)
         with joined() as ranks:
-            describer = Describer(nets, way_of(nets.values(), *how), device_for(self.device).type, self.workers)
-            for line in describer.doubts() if ranks.first else ():
-                print(line, file=sys.stderr)
+            describer = Describer(nets, way, device_for(self.device).type, self.workers)
+            for name, net in nets.items() if ranks.first else ():
+                for line in doubts(name, net, names_in(net, taps)):
+                    print(line, file=sys.stderr)
             errors = describe_into(out, describer, photos, ranks, Progress("auto" if ranks.first else "none"))
             if not ranks.first:
                 return None
-            files = [out / f"{tap}.npy" for tap in describer.way.taps]
+            files = [out / f"{tap}.npy" for tap in taps]
             files += [write_form(out, self.to)] if self.to else []
             files += write_dissimilarities(out) if self.rdm else []
         return {"folder": str(out), "photos": len(photos), "errors": len(errors), "files": list(map(str, files))}

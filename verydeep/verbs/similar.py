@@ -24,7 +24,7 @@ class Similar(Verb):
     tap: str | None = None
     """by which of its layers; null: the last of them"""
     sheet: FilePath | None = None
-    """a picture of each photo and those most like it, .png or .html; null: none"""
+    """a picture of the first 50 photos and those most like each, .png or .html; null: none"""
     csv: bool = False
     """one found photo a line: photo, rank, similar, row, cosine, error"""
     device: Device = "auto"

@@ -6,8 +6,8 @@
 
 speed: a net with random weights, JPEGs of crop x crop made here, one forward pass a photo (no mirror image), taps by
 their mean. `bare` is the net's forward pass alone, on pixels that lie ready; `hooks` is the loop that people write;
-`describe` reads the files and writes the folder. They take turns; medians. The target is 0.9 of the bare net. Beside the
-wall time stands the CPU time of all threads, which other work on the machine disturbs less.
+`describe` reads the files and writes the folder. They take turns; medians. The target is 0.9 of the bare net. Beside
+the wall time stands the CPU time of all threads, which other work on the machine disturbs less.
 memory: a narrow net, the same 500 photos again and again; the largest resident memory of a process for each count.
 unpooled: all 16 layers of net D as they are, on photos of 224; the target is 4 GB.
 """
@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from verydeep.contract import Contract
-from verydeep.describe import Describer, Way, describe_into
+from verydeep.describe import Describer, Manner, describe_into
 from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import initialise
 from verydeep.progress import Progress
@@ -54,7 +54,7 @@ def jpegs(folder: Path, count: int, side: int) -> list[str]:
 
 
 def describe(net: Classifier, photos: list[str], out: Path, taps: tuple[str, ...], pool: str, device: str) -> None:
-    way = Way(taps, pool, str(net.contract.crop), "average", False, False, "fp32")
+    way = Manner(taps, pool, str(net.contract.crop), "average", False, False, "fp32")
     describe_into(out, Describer({"net": net}, way, device), photos, ALONE, Progress("none"))
 
 
@@ -88,7 +88,7 @@ def hooks(net: Classifier, photos: list[str], batch: int, taps: tuple[str, ...])
 def speed(args: argparse.Namespace, folder: Path) -> None:
     net = net_of(args.net, args.crop, args.base_width, args.fc_width).to(args.device)
     photos = jpegs(folder, args.photos[0], args.crop)
-    ready = torch.stack([torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1) for p in photos])
+    ready = torch.from_numpy(np.stack([np.array(Image.open(p)) for p in photos])).permute(0, 3, 1, 2)
     outs = iter(folder / f"out{i}" for i in range(99))
     ways: dict[str, Callable[[], object]] = {
         "bare": lambda: bare(net, ready, args.batch),

@@ -64,6 +64,9 @@ def test_convolutions_alone_describe_by_their_last_map():
     assert found == pytest.approx(by_hand(whole, "pool5", (36,)), rel=1e-6, abs=1e-7)
     assert (scales_of(alone, "single"), scales_of(alone, "several")) == ((256,), (256, 384, 512))
     assert scales_of(alone, (64,)) == (64,)
+    (found,) = said_of([alone], [(72, 80)], FP64._replace(mirror=False), taps=("pool2",), pool="none")
+    wanted = by_hand(whole, "pool2", (72, 80), pool="none", mirror=False, crop=63)  # 7/8 of the smallest Q
+    assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
     with pytest.raises(ConfigError, match="smaller than the crop"):
         scales_of(alone, (16,))
 

@@ -18,7 +18,7 @@ import verydeep
 from verydeep.contract import to_json
 from verydeep.data.reading import workers_for
 from verydeep.describe import descriptor
-from verydeep.describe.descriptor import POOLS, Rows, Several, names_in
+from verydeep.describe.descriptor import POOLS, Rows, Several, layers_in
 from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import scales_in
@@ -33,7 +33,7 @@ BATCH, BATCHES = 32, 2
 NOT_FINITE = "some of its features are no finite numbers; 'verydeep weights verify' looks at the model"
 
 
-class Way(NamedTuple):
+class Manner(NamedTuple):
     """How photos are described. pool: mean or max over space, none, or pca:N of maps as they are."""
 
     taps: tuple[str, ...]
@@ -62,7 +62,7 @@ class Describer:
     """
 
     nets: dict[str, Classifier]
-    way: Way
+    way: Manner
     device: str
     workers: int = -1
 
@@ -73,7 +73,7 @@ class Describer:
             raise ConfigError(f"mirror and pool: maps of a mirror image run the other way; with {pool} take no mirror")
         for net in self.nets.values():
             known = [n for n in net.net.tap_names() if net.net.fc6 or n not in FC]
-            if strange := [tap for tap in names_in(net, self.way.taps) if tap not in known]:
+            if strange := [tap for tap in layers_in(net, self.way.taps) if tap not in known]:
                 what = f"net {net.contract.net}" + " without FC layers" * (net.net.fc6 is None)
                 raise ConfigError(f"taps: {what} has no layer {strange[0]!r:.60}{meant(strange[0], known)}")
         if len({net.contract.reading for net in self.nets.values()}) > 1:
@@ -92,7 +92,7 @@ class Describer:
         """By net and tap that of what one Q gives of one photo; the net is asked."""
         found = []
         for net, own in zip(self.nets.values(), self.at, strict=True):
-            crop, names = descriptor.crop_of(net, own[0]), names_in(net, self.way.taps)
+            crop, names = descriptor.centre_side(net, own[0]), layers_in(net, self.way.taps)
             with torch.no_grad():
                 maps = net.taps(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=net.mean.device), names)
             found.append([tuple(maps[name].shape[1 : None if self.way.kept == "none" else 2]) for name in names])

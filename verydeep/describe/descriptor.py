@@ -47,11 +47,11 @@ def described(
     views = [[View("centre" if pool == "none" else "dense", q) for q in qs] for qs in scales]
 
     def ask(net: Classifier, photos: Tensor) -> Tensor:
-        found = net.taps(photos, names := names_in(net, taps), POOLS[pool])
+        found = net.taps(photos, names := layers_in(net, taps), POOLS[pool])
         return torch.cat([found[name] for name in names], 1)
 
     shown = [
-        Shown(torch_scorer(net, settings, ask=ask), crop_of(net, min(own).scale), own, lambda maps, seen: maps, i)
+        Shown(torch_scorer(net, settings, ask=ask), centre_side(net, min(own).scale), own, lambda maps, seen: maps, i)
         for i, (net, own) in enumerate(zip(nets, views, strict=True))
     ]
     for chunk, by_net in passes(shown, open_photo, ids, settings, **how):
@@ -59,7 +59,7 @@ def described(
         yield chunk, [np.stack([by_view[view].numpy() for view in own], 1) for by_view, own in found]
 
 
-def names_in(net: Classifier, taps: Sequence[str]) -> list[str]:
+def layers_in(net: Classifier, taps: Sequence[str]) -> list[str]:
     return [last_hidden(net) if tap == DESCRIPTOR else tap for tap in taps]
 
 
@@ -87,6 +87,6 @@ def scales_of(net: Classifier, scales: Scales) -> tuple[int, ...]:
     return SCALES_OF_CONVOLUTIONS[: 1 if scales == "single" else None]
 
 
-def crop_of(net: Classifier, smallest: int) -> int:
+def centre_side(net: Classifier, smallest: int) -> int:
     """The side of the centre crop; of convolutions alone 7/8 of the smallest Q, as in the paper."""
     return net.contract.crop if net.net.fc6 else max(STRIDE, smallest * 7 // 8)

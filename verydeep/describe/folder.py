@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from verydeep.describe.describer import Describer, Way
+from verydeep.describe.describer import Describer, Manner
 from verydeep.describe.descriptor import Rows
 from verydeep.describe.gram import FITTED, basis_of, save_array
 from verydeep.errors import ConfigError, RunError
@@ -117,7 +117,7 @@ def opened_folder(path: Path, contract: Mapping[str, Any], ranks: Ranks) -> Iter
                 raise RunError(f"{path} is in use by another describe; wait for it or give another --out")
             disk.remove_temporary(path)
             if not begun(path, contract):
-                begin(path, contract)
+                lay_out(path, contract)
         ranks.gather(None)
         yield [held.enter_context((path / f"{tap}.npy").open("r+b")) for tap in contract["taps"]]
 
@@ -137,7 +137,7 @@ def begun(path: Path, contract: Mapping[str, Any]) -> bool:
     return STATE in names and not other
 
 
-def begin(path: Path, contract: Mapping[str, Any]) -> None:
+def lay_out(path: Path, contract: Mapping[str, Any]) -> None:
     """Files of their full size, which take no space until rows are written. Raises RunError where there is no room."""
     need, free = 4 * contract["photos"] * sum(contract["widths"]), shutil.disk_usage(path).free
     if free < need:
@@ -151,13 +151,13 @@ def begin(path: Path, contract: Mapping[str, Any]) -> None:
     disk.write_text(path / STATE, json.dumps({"rows": 0, "errors": {}}))
 
 
-def read_folder(path: Path) -> tuple[dict[str, Any], Way]:
+def read_folder(path: Path) -> tuple[dict[str, Any], Manner]:
     """The contract of a finished folder, and how it was made. Raises RunError."""
     if not (path / PHOTOS).is_file() or not (path / CONTRACT).is_file():
         raise RunError(f"{path} is no folder of descriptors, or not finished; 'verydeep describe' makes it and goes on")
     contract = disk.read_json(path / CONTRACT)
     try:
-        return contract, record_of(Way, {name: contract[name] for name in Way._fields})
+        return contract, record_of(Manner, {name: contract[name] for name in Manner._fields})
     except (ValueError, KeyError) as e:
         raise RunError(f"{path / CONTRACT} cannot be read ({e}); it is damaged or of a newer verydeep") from e
 

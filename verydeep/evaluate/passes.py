@@ -97,7 +97,7 @@ class Spent:
 
 def torch_scorer(
     classifier: Classifier, settings: Settings, tap: str | None = None,
-    ask: Callable[[Classifier, Tensor], Tensor] = Classifier.dense,
+    ask: Callable[[Classifier, Tensor], Tensor] | None = None,
 ) -> Scorer:  # fmt: skip
     """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy.
 
@@ -114,7 +114,9 @@ def torch_scorer(
     def score(photos: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             photos = photos.to(device, non_blocking=True)
-            return classifier.taps(photos, [tap])[tap] if tap else ask(classifier, photos)
+            if ask:
+                return ask(classifier, photos)
+            return classifier.taps(photos, [tap])[tap] if tap else classifier.dense(photos)
 
     return score
 

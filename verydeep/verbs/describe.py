@@ -49,9 +49,9 @@ class Describe(Verb):
         from verydeep.describe import (
             MOST_COMPARED,
             Describer,
-            Way,
+            Manner,
             describe_into,
-            names_in,
+            layers_in,
             write_dissimilarities,
             write_form,
         )  # fmt: skip
@@ -70,11 +70,11 @@ class Describe(Verb):
         taps = tuple(dict.fromkeys(self.taps or ["descriptor"]))
         mirror = self.pool in ("mean", "max") if self.mirror is None else self.mirror
         normalise = not self.taps if self.normalise is None else self.normalise
-        way = Way(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision)
+        way = Manner(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision)
         with joined() as ranks:
             describer = Describer(nets, way, device_for(self.device).type, self.workers)
             for name, net in nets.items() if ranks.first else ():
-                for line in doubts(name, net, names_in(net, taps)):
+                for line in doubts(name, net, layers_in(net, taps)):
                     print(line, file=sys.stderr)
             errors = describe_into(out, describer, photos, ranks, Progress("auto" if ranks.first else "none"))
             if not ranks.first:

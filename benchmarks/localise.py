@@ -2,10 +2,11 @@
 
     python benchmarks/localise.py --out runs/localise --seeds 0 1 2
 
-Net A, crop 64, S = 64, half width. For each seed a net of classes (recipe modern), and from it boxes: SCR and PCR of
-all layers, PCR of the FC layers alone, and PCR by the recipe modern-boxes; each tested at one scale and at two. A JSON
-line for each test goes to results.jsonl; what is there is not done again. An ordering is held, or not, where the photos
-that one answer has right and the other wrong differ by more than chance (all seeds together), else undecided.
+Net A, crop 64, half width. For each seed a net of classes (recipe modern, S in [64;96]), and from it boxes at S = 64:
+PCR by the recipe modern-boxes, long and as long as the others; the paper's PCR and SCR of all layers, and its PCR of
+the FC layers alone. Each is tested at one scale and at two, the first with all three merges. A JSON line for each test
+goes to results.jsonl; what is there is not done again. An ordering is held, or not, where the photos that one answer
+has right and the other wrong differ by more than chance (all seeds together), else undecided.
 """
 
 import argparse
@@ -24,15 +25,17 @@ from verydeep.localise import evaluate_boxes, train_boxes
 from verydeep.recipes import layered
 
 DATA = "builtin:fashion-scenes"
-SHAPE = {"net": "A", "crop": 64, "scale": 64, "base_width": 32, "fc_width": 512}
-PAPER = {"epochs": 18, "patience": 2, "colour": "off", "dropout": 0.0, "batch": 64}
+WHAT = {"net": "A", "crop": 64, "scale": [64, 96], "base_width": 32, "fc_width": 512, "steps": 3600}
+PAPER = {"epochs": 12, "patience": 2, "colour": "off", "dropout": 0.0, "batch": 64}
 WAYS: dict[str, dict[str, Any]] = {
+    "modern-boxes, long": {"recipe": "modern-boxes", "steps": 4000},
+    "PCR all": PAPER,
+    "modern-boxes": {"recipe": "modern-boxes", "steps": 948},  # as many as the paper's
     "SCR all": PAPER | {"boxes": "SCR"},
     "PCR FC": PAPER | {"freeze": "pool5"},
-    "PCR all": PAPER,
-    "modern-boxes": {"recipe": "modern-boxes", "steps": 1422},  # as many
 }
-SCALES: dict[str, Any] = {"one scale": "single", "two scales": "several"}
+SCALES: dict[str, Any] = {"one scale": ("single", "greedy"), "two scales": ("several", "greedy")}
+MERGES: dict[str, Any] = {"two, literally": ("several", "literal"), "two, nms": ("several", "nms")}  # of the first way
 ORDERINGS = (  # better, worse, column: what the paper found
     (("PCR all", "one scale"), ("SCR all", "one scale"), "given"),
     (("PCR all", "one scale"), ("PCR FC", "one scale"), "given"),
@@ -51,15 +54,15 @@ def tests(out: Path, seeds: list[int], ways: list[str], more: dict[str, Any]) ->
     yield from done
     for seed in seeds:
         what = out / f"what-{seed}"
-        verydeep.train(DATA, recipe="modern", out=what, seed=seed, **SHAPE | {"steps": 2400} | more)
+        verydeep.train(DATA, recipe="modern", out=what, seed=seed, **WHAT | more)
         for way in ways:
-            where = out / f"{way.replace(' ', '-')}-{seed}"
-            fields = {**WAYS[way], "seed": seed, **more}
+            where = out / f"{way.replace(',', '').replace(' ', '-')}-{seed}"
+            fields = {"scale": 64, **WAYS[way], "seed": seed, **more}
             config = layered(fields.pop("recipe", None), start=str(what), run=where, base=BoxConfig(), **fields)
             train_boxes(DATA, config, where)
-            for at, scales in SCALES.items():
+            for at, how in (SCALES | MERGES if way == next(iter(WAYS)) else SCALES).items():
                 if (seed, way, at) not in there:
-                    record = evaluate_boxes([str(where)], DATA, str(what), scales)
+                    record = evaluate_boxes([str(where)], DATA, str(what), *how)
                     record |= {"seed": seed, "way": way, "at": at, "machine": machine()}
                     with kept.open("a") as f:
                         f.write(json.dumps(record) + "\n")
@@ -67,19 +70,19 @@ def tests(out: Path, seeds: list[int], ways: list[str], more: dict[str, Any]) ->
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    lines = [f"{'':<28}" + "".join(f"{c:>16}" for c in COLUMNS)]
+    lines = [f"{'':<36}" + "".join(f"{c:>16}" for c in COLUMNS)]
     for way in WAYS:
-        for at in SCALES:
+        for at in SCALES | MERGES:
             own = [r for r in records if (r["way"], r["at"]) == (way, at)]
             rates = np.array([[100 * r["errors"]["net"][c] / r["photos"] for c in COLUMNS] for r in own])
             if len(own):
                 cells = [f"{m:.1f} +- {s:.1f}" for m, s in zip(rates.mean(0), spread(rates), strict=True)]
-                lines.append(f"{way + ', ' + at:<28}" + "".join(f"{c:>16}" for c in cells))
+                lines.append(f"{way + ', ' + at:<36}" + "".join(f"{c:>16}" for c in cells))
     for name in ("mean box", "whole photo"):
         rate = [100 * records[-1]["errors"][name][c] / records[-1]["photos"] for c in COLUMNS]
-        lines.append(f"{name:<28}" + "".join(f"{x:>16.1f}" for x in rate))
+        lines.append(f"{name:<36}" + "".join(f"{x:>16.1f}" for x in rate))
     classes = [100 * records[-1]["class_errors"][c] / records[-1]["photos"] for c in ("top1", "top5")]
-    lines.append(f"{'the class alone':<28}{'':>32}" + "".join(f"{x:>16.1f}" for x in classes))
+    lines.append(f"{'the class alone':<36}{'':>32}" + "".join(f"{x:>16.1f}" for x in classes))
     return "\n".join(lines)
 
 

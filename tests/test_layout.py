@@ -33,22 +33,25 @@ FLOW = [
     ("report",),
     ("predict",),
     ("describe",),
+    ("transfer",),
     ("study", "doctor", "choose", "localise"),
     ("recipes",),
+    ("sklearn",),
     ("verbs",),
     ("cli",),
     ("__main__",),
 ]
 # Entered by their door alone, which is what their __init__ names.
-OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe")
+OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe", "transfer")
+NEIGHBOURS = {("transfer", "describe"), ("transfer", "collections")}  # the outbuildings that know one another's door
 # Where the main house looks to its right.
 KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections"), ("net/classifier.py", "localise")}
 PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_705, "weights": 3_000, "shards": 975, "collections": 2_450, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 980, "localise": 1_260, "describe": 500,
+    "": 9_735, "weights": 3_015, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 1_070, "localise": 1_260, "describe": 685, "sklearn.py": 190, "transfer": 516,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 
@@ -86,7 +89,8 @@ def test_a_room_imports_only_from_its_left_and_enters_by_the_door(path):
             f"{path.name} imports {module}"
         )
         assert other not in OUTBUILDINGS or module == f"verydeep.{other}", f"{path.name} enters {module} by a window"
-        assert own not in OUTBUILDINGS or other not in OUTBUILDINGS or other == "weights", f"{path.name} knows {other}"
+        known = other == "weights" or (own, other) in NEIGHBOURS
+        assert own not in OUTBUILDINGS or other not in OUTBUILDINGS or known, f"{path.name} knows {other}"
 
 
 def test_no_import_circles():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from verydeep.net.vgg import VGG
     from verydeep.weights import load
 
-VERBS = ("train", "evaluate", "predict", "study", "describe")  # which are rooms too
+VERBS = ("train", "evaluate", "predict", "study", "transfer", "describe")  # which are rooms too
 PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights"}
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from seen import layer, noise, small, without_fc
 
-from verydeep.describe import described, descriptors, last_hidden, scales_of
+from verydeep.describe import described, descriptors, last_hidden, own_scales
 from verydeep.errors import ConfigError
 from verydeep.evaluate.passes import Settings
 from verydeep.weights import convolutions_at_hand, load_describing
@@ -62,13 +62,13 @@ def test_convolutions_alone_describe_by_their_last_map():
     assert (last_hidden(whole), last_hidden(alone)) == ("relu7", "pool5")
     (found,) = said_of([alone], [(36,)])
     assert found == pytest.approx(by_hand(whole, "pool5", (36,)), rel=1e-6, abs=1e-7)
-    assert (scales_of(alone, "single"), scales_of(alone, "several")) == ((256,), (256, 384, 512))
-    assert scales_of(alone, (64,)) == (64,)
+    assert (own_scales(alone, "single"), own_scales(alone, "several")) == ((256,), (256, 384, 512))
+    assert own_scales(alone, (64,)) == (64,)
     (found,) = said_of([alone], [(72, 80)], FP64._replace(mirror=False), taps=("pool2",), pool="none")
     wanted = by_hand(whole, "pool2", (72, 80), pool="none", mirror=False, crop=63)  # 7/8 of the smallest Q
     assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
     with pytest.raises(ConfigError, match="smaller than the crop"):
-        scales_of(alone, (16,))
+        own_scales(alone, (16,))
 
 
 @pytest.mark.parametrize(("value", "length"), [(0, 0), (3e-18, 1), (np.nan, np.nan)])

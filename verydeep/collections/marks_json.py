@@ -87,9 +87,10 @@ def labelme(path: Path, told: Aside) -> Iterator[Marked]:
 
 def label_studio(path: Path, told: Aside) -> Iterator[Marked]:
     with understood(path, "Label Studio's JSON"):
-        for task in json_of(path):
+        for given in json_of(path):
+            task: dict[str, Any] = given if "data" in given else of_json_min(given)
             name = studio_name(task["data"])
-            done = [a for a in task.get("annotations", task.get("completions")) if not a.get("was_cancelled")]
+            done = [a for a in task.get("annotations", task.get("completions", ())) if not a.get("was_cancelled")]
             if len(done) > 1:
                 told.leave("earlier results of photos that were marked several times", name)
             size, relative, boxes = None, True, list[tuple[Box, str]]()
@@ -108,6 +109,14 @@ def label_studio(path: Path, told: Aside) -> Iterator[Marked]:
                 box = studio_box(value, kind, width / 100, height / 100)
                 boxes += [(box, label_in(label, f"{path}: {name}")) for label in value[kind]]
             yield Marked((name,), path, boxes, size, relative=relative)
+
+
+def of_json_min(task: dict[str, Any]) -> dict[str, Any]:
+    """A task of its short form, in which results stand under the names that the project has for them."""
+    kinds = ("rectanglelabels", "polygonlabels")
+    marks = (one for own in task.values() if isinstance(own, list) for one in own if isinstance(one, dict))
+    result = [one | {"type": next(filter(one.__contains__, kinds), "another"), "value": one} for one in marks]
+    return {"data": task, "annotations": [{"result": result}]}
 
 
 def studio_box(value: dict[str, Any], kind: str, across: float, down: float) -> Box:

@@ -12,7 +12,7 @@ SIGNS = {  # ending -> tool -> what its files have near their beginning
     },
     ".json": {
         "COCO": rb'\s*\{.*"(?:images|annotations)"\s*:\s*\[',
-        "Label Studio": rb'\s*\[\s*\{.*"(?:annotations|completions)"\s*:\s*\[',
+        "Label Studio": rb'\s*\[\s*\{.*"(?:annotations|completions|rectanglelabels|polygonlabels)"\s*:\s*\[',
         "LabelMe": rb'\s*\{.*"(?:shapes"\s*:\s*\[|imageData"\s*:)',
     },
     ".txt": {"YOLO": rb"\s*" + LINE.pattern.encode() + rb"\s*(?:[\r\n]|$)"},

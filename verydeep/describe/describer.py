@@ -82,7 +82,7 @@ class Describer:
 
     @cached_property
     def at(self) -> list[tuple[int, ...]]:
-        return [descriptor.scales_of(net, scales_in(self.way.scales)) for net in self.nets.values()]
+        return [descriptor.own_scales(net, scales_in(self.way.scales)) for net in self.nets.values()]
 
     def with_pool(self, pool: str) -> "Describer":
         return replace(self, way=self.way._replace(pool=pool))

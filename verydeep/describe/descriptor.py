@@ -80,7 +80,7 @@ def of_length_1(rows: Rows) -> Rows:
         return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths != 0))
 
 
-def scales_of(net: Classifier, scales: Scales) -> tuple[int, ...]:
+def own_scales(net: Classifier, scales: Scales) -> tuple[int, ...]:
     """The Q at which a net describes, rising; convolutions alone know no S. Raises ConfigError below the crop."""
     if net.net.fc6 or not isinstance(scales, str):
         return scales_for(net.contract, scales)

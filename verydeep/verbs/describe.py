@@ -59,7 +59,7 @@ class Describe(Verb):
         from verydeep.predict import photos_in
         from verydeep.progress import Progress
         from verydeep.ranks import joined
-        from verydeep.weights import doubts, load_describing
+        from verydeep.weights import doubts_about, load_describing
 
         if "-" in self.photos:
             raise ConfigError("photos: standard input cannot be read again to go on; save the photo to a file")
@@ -74,7 +74,7 @@ class Describe(Verb):
         with joined() as ranks:
             describer = Describer(nets, way, device_for(self.device).type, self.workers)
             for name, net in nets.items() if ranks.first else ():
-                for line in doubts(name, net, layers_in(net, taps)):
+                for line in doubts_about(name, net, layers_in(net, taps)):
                     print(line, file=sys.stderr)
             errors = describe_into(out, describer, photos, ranks, Progress("auto" if ranks.first else "none"))
             if not ranks.first:

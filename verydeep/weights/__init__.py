@@ -12,10 +12,10 @@ from verydeep.weights.published import (
     show_text,
 )
 from verydeep.weights.read import Features, read_foreign
-from verydeep.weights.verify import doubts, verify_model, verify_text
+from verydeep.weights.verify import doubts_about, verify_model, verify_text
 
 __all__ = [
-    "Features", "check_task", "convert_model", "convolutions_at_hand", "doubts",
+    "Features", "check_task", "convert_model", "convolutions_at_hand", "doubts_about",
     "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_describing",
     "load_start", "read_foreign", "show_model", "show_text", "verify_model", "verify_text",
 ]  # fmt: skip

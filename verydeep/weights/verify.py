@@ -85,7 +85,7 @@ def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str,
     return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
 
 
-def doubts(name: str, net: Classifier, layers: Iterable[str]) -> Iterator[str]:
+def doubts_about(name: str, net: Classifier, layers: Iterable[str]) -> Iterator[str]:
     """What to know of a net, in lines, before what these layers say is taken for knowledge."""
     tensors, taps = {n.removeprefix("net."): t for n, t in net.state_dict().items()}, set(layers)
     if infinite := infinite_in(tensors):

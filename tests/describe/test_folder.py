@@ -88,6 +88,17 @@ def test_a_photo_has_the_same_row_whatever_stands_beside_it(made):
     assert np.linalg.norm(rows[[0, 10]], axis=1) == pytest.approx(1, rel=1e-6)
 
 
+def test_the_descriptors_of_two_nets_stand_one_behind_the_other(made):
+    root, photos = made
+    small("B", seed=1, fc_width=9).save(root / "b.safetensors")
+    describe(root, photos, "both", second=str(root / "b.safetensors"))
+    describe(root, photos, "one")
+    verydeep.describe(str(root / "b.safetensors"), photos, out=root / "two", device="cpu")
+    both, one, two = (np.load(root / name / "descriptor.npy") for name in ("both", "one", "two"))
+    assert both == pytest.approx(np.concatenate([one, two], 1) / np.sqrt(2), rel=1e-5, abs=1e-6, nan_ok=True)
+    assert len(verydeep.similar(root / "both", photos[:1], device="cpu")[0]["similar"]) == 5
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_interrupted_goes_on_to_the_same_bytes(made, monkeypatch, way):
     root, photos = made

@@ -83,7 +83,7 @@ def write_dissimilarities(path: Path) -> list[Path]:
 def write_sheet(file: Path, rows: Sequence[Sequence[tuple[str, Any]]], title: str) -> None:
     """Pictures under their names: matrices, or uint8 H x W x 3; PNG, or HTML with it inside."""
     across = max(map(len, rows))
-    figure = Figure(figsize=(2 * across, 0.5 + 2.3 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(max(5, 2 * across), max(4, 0.5 + 2.3 * len(rows))), layout="constrained")
     figure.suptitle(title, fontsize=8)
     for place, row in zip(figure.subplots(len(rows), across, squeeze=False), rows, strict=True):
         for axis, one in zip_longest(place, row):

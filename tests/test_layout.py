@@ -34,7 +34,7 @@ FLOW = [
     ("predict",),
     ("describe",),
     ("transfer",),
-    ("study", "doctor", "choose", "localise"),
+    ("study", "doctor", "choose", "localise", "explain", "perceptual"),
     ("recipes",),
     ("sklearn",),
     ("verbs",),
@@ -42,16 +42,25 @@ FLOW = [
     ("__main__",),
 ]
 # Entered by their door alone, which is what their __init__ names.
-OUTBUILDINGS = ("weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe", "transfer")
+OUTBUILDINGS = (
+    "weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe", "transfer", "explain",
+    "perceptual",
+)  # fmt: skip
 NEIGHBOURS = {("transfer", "describe"), ("transfer", "collections")}  # the outbuildings that know one another's door
 # Where the main house looks to its right.
-KNOWN = {("data/source.py", "shards"), ("data/source.py", "collections"), ("net/classifier.py", "localise")}
+KNOWN = {
+    ("data/source.py", "shards"),
+    ("data/source.py", "collections"),
+    ("net/classifier.py", "localise"),
+    ("report/page.py", "explain"),
+}
 PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_735, "weights": 3_015, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 1_070, "localise": 1_260, "describe": 685, "sklearn.py": 190, "transfer": 516,
+    "": 9_840, "weights": 3_030, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 1_125, "localise": 1_260, "describe": 695, "sklearn.py": 190, "transfer": 516, "explain": 405,
+    "perceptual": 450,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

@@ -1,6 +1,8 @@
 """What is made of a folder: components, dissimilarities, other files, and neighbours."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -146,6 +148,16 @@ def test_neighbours_are_told_and_shown(made, capsys):
     assert main([*words, "--sheet", "x.jpg"]) == 2
     assert main([*words, "--tap", "pool5"]) == 2
     assert f"has no 'pool5'; it has {', '.join(TAPS)}" in capsys.readouterr().err
+
+
+def test_names_of_all_kinds_are_written_on_the_sheet(made, tmp_path):
+    odd = ["$x_$y.png", "猫 und 犬.png", "a\tb.png", os.fsdecode(b"\xff.png")]
+    photos = [shutil.copy(made[1][0], tmp_path / name) for name in odd]
+    verydeep.describe(str(made[0] / "a.safetensors"), [*map(str, photos)], out=tmp_path / "$out$", device="cpu")
+    found = verydeep.similar(tmp_path / "$out$", [*map(str, photos)], sheet=tmp_path / "sheet.png", device="cpu")
+    assert [{s["photo"] for s in one["similar"]} == set(map(str, photos)) for one in found] == [True] * 4
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert min(picture.size) > 500
 
 
 def test_another_model_or_another_folder_is_refused(made, tmp_path):

@@ -10,7 +10,7 @@ from verydeep.contract import Contract
 from verydeep.data import photo
 from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate import views
-from verydeep.evaluate.frames import frames, inputs, windows
+from verydeep.evaluate.frames import frames, inputs, spread, windows
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import PROTOCOLS, Step, View, grid
 
@@ -147,3 +147,14 @@ def test_the_windows_of_cells_are_what_the_net_saw_there(height, width):
                 cut = image.resize((crop, crop), Image.Resampling.BILINEAR, box=tuple(boxes[i, j].clip(0, None)))
                 saw = pixels[32 * i : 32 * i + crop, 32 * j : 32 * j + crop].astype(int)
                 assert np.abs(saw - np.asarray(cut)).max() <= 3
+
+
+def test_a_map_is_spread_between_the_centres_of_its_windows() -> None:
+    """A plane through the centres is that plane at the middle of each pixel, and level beyond the outermost."""
+    x, y = np.meshgrid([10.0, 20.0, 40.0], [5.0, 35.0])
+    boxes = np.stack([x - 4, y - 4, x + 4, y + 4], -1).reshape(-1, 4)
+    found = spread(boxes, (2 * x + 3 * y).ravel(), (0, 0, 50, 40), (20, 100))
+    columns, rows = np.meshgrid((np.arange(100) + 0.5) / 2, (np.arange(20) + 0.5) * 2)
+    assert found == pytest.approx(2 * columns.clip(10, 40) + 3 * rows.clip(5, 35))
+    part = spread(boxes, (2 * x + 3 * y).ravel(), (20, 10, 30, 20), (5, 10))
+    assert part == pytest.approx(2 * (20.5 + np.arange(10)) + 3 * (11 + 2 * np.arange(5))[:, None])

@@ -1,5 +1,6 @@
 """The page of one short run, read by a parser of its own."""
 
+import base64
 import dataclasses
 import json
 import shutil
@@ -13,16 +14,19 @@ from tests.report.parsed import Page
 from tests.train import tiny
 from verydeep.cli import main
 from verydeep.config import Config
+from verydeep.data.photo import encode
+from verydeep.data.source import open_data
 from verydeep.errors import RunError
 from verydeep.evaluate.lists import LISTS
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.scores import MISTAKES
 from verydeep.evaluate.views import PROTOCOLS
+from verydeep.explain import seen_in
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
 from verydeep.progress import Progress
-from verydeep.report.page import own_results, write_report
+from verydeep.report.page import MOST_MAPS, own_results, run_facts, write_report
 from verydeep.run import Run
 from verydeep.verbs.train import Train
 
@@ -65,7 +69,19 @@ def test_the_page_shows_what_the_results_say(run: Path) -> None:
 def test_every_mistake_is_a_picture(run: Path) -> None:
     page = Page(run / "report.html")
     result = centre_of(run)
-    assert sum(i.startswith("data:image/jpeg") for i in page.sources) == len(result["mistakes"]) == MISTAKES
+    photos = sum(i.startswith("data:image/jpeg") for i in page.sources)
+    assert photos == len(result["mistakes"]) + MOST_MAPS == MISTAKES + MOST_MAPS
+    assert "what the answer hangs on" in page.words
+
+
+def test_what_the_first_mistakes_hang_on_is_what_explain_draws(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, photos = centre_of(run)["mistakes"][0], open_data("builtin:fashion-mini").split("test")
+    net = verydeep.load(run)
+    drawn = seen_in(net, net.contract.classes.index(first["answer"]), 96, photos.open(first["id"]))
+    wanted = "data:image/jpeg;base64," + base64.b64encode(encode(drawn, "JPEG")).decode()
+    assert wanted in Page(run / "report.html").sources
+    monkeypatch.setattr("verydeep.report.page.MAPS_COST", 3)  # a net for which it would take long
+    assert not any("seen" in m for m in run_facts(run)["pictures"])
 
 
 def test_markdown_says_the_same(run: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from verydeep.describe.describer import Describer, Manner
 from verydeep.describe.descriptor import Rows
-from verydeep.describe.gram import FITTED, basis_of, save_array
+from verydeep.describe.gram import FITTED, basis_of, write_array
 from verydeep.errors import ConfigError, RunError
 from verydeep.files import disk
 from verydeep.files.records import SHORT, record_of
@@ -92,7 +92,7 @@ def bases_in(path: Path, describer: Describer, photos: Sequence[str], ranks: Ran
         describe_into(fits, describer.with_pool("none"), photos[:FITTED], ranks, progress, "fitting components")
         for tap, file in zip(taps, files, strict=True) if ranks.first else ():
             basis = basis_of(np.load(fits / f"{tap}.npy", mmap_mode="r"), describer.way.components, tap)
-            disk.write_atomically(file, partial(save_array, basis))
+            disk.write_atomically(file, partial(write_array, basis))
         ranks.gather(None)
         if ranks.first:
             shutil.rmtree(fits)

@@ -4,21 +4,23 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
 
 from verydeep.data.record import Names
 from verydeep.describe.folder import CONTRACT, PHOTOS, mapped_rows, read_folder
-from verydeep.describe.gram import dissimilarity, save_array
+from verydeep.describe.gram import dissimilarity, write_array
 from verydeep.errors import ConfigError
 from verydeep.files.disk import LONGEST_JSON, read_text, saying, write_atomically
 from verydeep.files.tensors import Piece, write_pieces
 from verydeep.report.figures import uri
+from verydeep.report.lettering import font_file
 
 Form = Literal["npz", "safetensors", "parquet"]
 AT_ONCE = 1 << 24  # values of a row group
@@ -71,7 +73,7 @@ def write_dissimilarities(path: Path) -> list[Path]:
     files = [path / f"{tap}.rdm.npy" for tap in taps]
     for tap, file in zip(taps, files, strict=True):
         found = dissimilarity(mapped_rows(path, tap))
-        write_atomically(file, partial(save_array, found))
+        write_atomically(file, partial(write_array, found))
         step = -(-len(found) // SIDE)
         pictures.append((tap, found[::step, ::step]))
     across = math.ceil(math.sqrt(len(pictures)))
@@ -84,13 +86,22 @@ def write_sheet(file: Path, rows: Sequence[Sequence[tuple[str, Any]]], title: st
     """Pictures under their names: matrices, or uint8 H x W x 3; PNG, or HTML with it inside."""
     across = max(map(len, rows))
     figure = Figure(figsize=(max(5, 2 * across), max(4, 0.5 + 2.3 * len(rows))), layout="constrained")
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(title, fontsize=8, parse_math=False)
     for place, row in zip(figure.subplots(len(rows), across, squeeze=False), rows, strict=True):
         for axis, one in zip_longest(place, row):
             axis.axis("off")
             if one:
                 axis.imshow(one[1])
-                axis.set_title(one[0], fontsize=8)
+                words = "".join(s if s == "\n" or (s.isprintable() and font_file(s)) else "?" for s in one[0])
+                fonts = [family_of(file) for file in dict.fromkeys(map(font_file, words)) if file]
+                axis.set_title(words, fontsize=8, family=fonts or None, parse_math=False)
     figure.savefig(out := io.BytesIO(), format="png")
     page = f'<!doctype html><img src="{uri(out.getvalue(), "image/png")}">'.encode()
     write_atomically(file, lambda f: f.write_bytes(page if file.suffix == ".html" else out.getvalue()))
+
+
+@cache
+def family_of(file: str) -> str:
+    """The name by which matplotlib finds a font, which may be newer than its list of them."""
+    fontManager.addfont(file)
+    return FontProperties(fname=file).get_name()

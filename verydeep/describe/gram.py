@@ -23,7 +23,7 @@ def pieces(rows: Rows) -> Iterator[tuple[slice, Matrix]]:
         yield slice(i, i + step), rows[:, i : i + step].astype(np.float64)
 
 
-def gram(rows: Rows) -> Matrix:
+def inner_products(rows: Rows) -> Matrix:
     found = np.zeros((len(rows), len(rows)))
     for _, x in pieces(rows):
         found += x @ x.T
@@ -33,7 +33,7 @@ def gram(rows: Rows) -> Matrix:
 def dissimilarity(rows: Rows) -> Matrix:
     """1 - Pearson's correlation between the rows N x D, N x N; NaN where a row is NaN or constant."""
     means = rows.mean(1, dtype=np.float64)
-    covariance = gram(rows) - rows.shape[1] * np.outer(means, means)
+    covariance = inner_products(rows) - rows.shape[1] * np.outer(means, means)
     lengths = np.sqrt(np.where((spread := np.diagonal(covariance)) > 0, spread, np.nan))
     found = 1 - covariance / np.outer(lengths, lengths)
     np.fill_diagonal(found, np.where(np.isnan(lengths), np.nan, 0))
@@ -47,7 +47,7 @@ def basis_of(rows: Rows, components: int, tap: str) -> Rows:
     if components > most:
         have = f"{len(good):,} photos that can be read, of {rows.shape[1]:,} values each"
         raise ConfigError(f"pool: pca:{components} of {tap} needs more than {have}; try pca:{most} or --pool mean")
-    products = gram(rows)[np.ix_(good, good)]
+    products = inner_products(rows)[np.ix_(good, good)]
     mean = products.mean(0)
     values, vectors = np.linalg.eigh(products - mean - mean[:, None] + mean.mean())
     values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
@@ -59,7 +59,7 @@ def basis_of(rows: Rows, components: int, tap: str) -> Rows:
     return basis
 
 
-def save_array(values: npt.NDArray[Any], path: Path) -> None:
+def write_array(values: npt.NDArray[Any], path: Path) -> None:
     """As np.save, which adds a suffix to names without."""
     with path.open("wb") as file:
         np.save(file, values, allow_pickle=False)

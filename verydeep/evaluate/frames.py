@@ -87,3 +87,17 @@ def windows(
     y0, x0 = np.meshgrid(y, x, indexing="ij")
     scale = np.array([size[1] / width, size[0] / height] * 2)
     return np.asarray(np.stack([x0, y0, x0 + crop, y0 + crop], axis=-1) * scale)
+
+
+def spread(
+    boxes: npt.NDArray[np.float64], values: npt.NDArray[np.float64], area: tuple[float, ...], shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Values N of the cells of a map, whose windows are N x 4, over an area (x0, y0, x1, y1) of the photo: rows x
+    columns, between the centres of the windows, and beyond the outermost as it is there."""
+    centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
+    grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
+    down, across = (low + (np.arange(n) + 0.5) / n * (high - low)
+                    for n, low, high in zip(shape, area[1::-1], area[:1:-1], strict=True))  # fmt: skip
+    columns = np.stack([np.interp(across, xs, row) for row in grid])
+    return np.stack([np.interp(down, ys, column) for column in columns.T], 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from verydeep.data import photo
 from verydeep.data.reading import workers_for
@@ -20,6 +20,7 @@ from verydeep.localise.locate import TOP, Locator, classifier_of, locator_of
 from verydeep.net.classifier import Classifier
 from verydeep.net.pixels import photo_of
 from verydeep.predict import photos_in
+from verydeep.report.lettering import length_of, put_words
 from verydeep.weights import load
 
 RESULTS = "localisation.json"  # of a run: the records of its last test
@@ -152,11 +153,11 @@ def with_boxes_drawn(image: Image.Image, boxes: Sequence[tuple[Sequence[float], 
     """A copy with boxes: (box in pixels, words, colour)."""
     image = image.copy()
     pen, thick = ImageDraw.Draw(image), max(2, min(image.size) // 150)
-    font = ImageFont.load_default(max(10, min(image.size) // 28))
+    size = max(10, min(image.size) // 28)
     for box, words, colour in boxes:
         pen.rectangle(tuple(box), outline=colour, width=thick)
         if words:
-            x0, y0, x1, y1 = pen.textbbox((box[0] + thick, box[1] + thick), words, font)
-            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), fill=colour)
-            pen.text((box[0] + thick, box[1] + thick), words, "white", font)
+            x, y = round(box[0]) + thick, round(box[1]) + thick
+            pen.rectangle((x - 1, y - 1, x + length_of(words, size) + 1, y + 1.3 * size), fill=colour)
+            put_words(pen, (x, y), words, size, "white", image.width)
     return image

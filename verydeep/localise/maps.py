@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verydeep.evaluate.frames import spread
 from verydeep.evaluate.passes import Settings, Shown, torch_scorer
 from verydeep.evaluate.views import View
 from verydeep.localise.boxes import Floats, photo_by_photo, scores_at
@@ -30,14 +31,8 @@ class ClassMap(NamedTuple):
     def of(self, label: int) -> Floats:
         """Of a class, GRID x GRID from 0 to 1 over the whole photo: between the centres of the windows, and beyond the
         outermost as it is there."""
-        total = np.zeros((GRID, GRID))
-        for way in self.ways:
-            centres, values = (way[:, :2] + way[:, 2:4]) / 2, way[:, 4 + label]
-            xs, ys = np.unique(centres[:, 0].round(6)), np.unique(centres[:, 1].round(6))
-            grid = values[np.lexsort((centres[:, 0], centres[:, 1]))].reshape(len(ys), len(xs))
-            across, down = ((np.arange(GRID) + 0.5) / GRID * side for side in self.size[::-1])
-            columns = np.stack([np.interp(across, xs, row) for row in grid])
-            total += np.stack([np.interp(down, ys, column) for column in columns.T], 1)
+        area = (0, 0, self.size[1], self.size[0])
+        total = np.sum([spread(way[:, :4], way[:, 4 + label], area, (GRID, GRID)) for way in self.ways], 0)
         low, high = total.min(), total.max()
         return np.asarray((total - low) / (high - low)) if high > low else np.ones_like(total)
 

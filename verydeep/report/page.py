@@ -2,15 +2,17 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
+from PIL import Image
 
 from verydeep.config import Config, plain
-from verydeep.data.photo import encode, middle
+from verydeep.data.photo import Pixels, encode, middle
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
 from verydeep.errors import PhotoError, RunError, VeryDeepError
@@ -18,6 +20,7 @@ from verydeep.evaluate.judge import by_class, cells_of
 from verydeep.evaluate.lists import LISTS
 from verydeep.evaluate.views import MEANS, PROTOCOLS
 from verydeep.files.disk import read_json, write_text
+from verydeep.net.classifier import Classifier
 from verydeep.net.saved import read_classifier
 from verydeep.net.sizes import sizes
 from verydeep.paper import STRIDE
@@ -28,6 +31,7 @@ from verydeep.train.remember import finished_at
 from verydeep.words import aligned, several
 
 THUMBNAIL = 96
+MOST_MAPS, MAPS_COST = 12, 10**12  # mistakes that show saliency, and multiply-adds for it: seconds on two threads
 MOST_CLASSES_IN_MATRIX, MOST_CONFUSIONS = 40, 8
 
 
@@ -63,7 +67,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     return {
         "run": run.resolve().name, "config": config, "about": about, "contract": contract,
         **learning(run, config.schedule),
-        "results": results, "means": MEANS, **(of_main(main, about, run) if main else {}),
+        "results": results, "means": MEANS, **(of_main(main, about, run, classifier) if main else {}),
         # Where the last row and column of the class map hang over the photo's border
         "edges": [q for q in dense if contract.pooling == "up" and q % STRIDE and q < 2 * contract.crop],
         "layers": tables.by_column(tables.LAYER, [s._asdict() for s in layers]),
@@ -117,7 +121,7 @@ def learning(run: Path, schedule: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def of_main(result: Mapping[str, Any], about: dict[str, Any], run: Path) -> dict[str, Any]:
+def of_main(result: Mapping[str, Any], about: dict[str, Any], run: Path, net: Classifier) -> dict[str, Any]:
     """What the main result shows: its verdict, mistakes, figures by class, the matrix of few classes, confusions."""
     names, cells = result["classes"], cells_of(result)
     counts, photos = {(t, a): n for t, a, n in cells}, Counter[int]()
@@ -126,15 +130,20 @@ def of_main(result: Mapping[str, Any], about: dict[str, Any], run: Path) -> dict
     few = range(len(names) if len(names) <= MOST_CLASSES_IN_MATRIX else 0)
     often = sorted((-n, t, a) for t, a, n in cells if t != a)[:MOST_CONFUSIONS]
     return {
-        "main": result, "verdict": verdict(result), "pictures": mistake_pictures(result, about, run),
+        "main": result, "verdict": verdict(result), "pictures": mistake_pictures(result, about, run, net),
         "by_class": tables.class_table(by_class(cells, names)), "lists": [n for n in LISTS if (run / n).exists()],
         "matrix": [(names[t], [(n := counts.get((t, a), 0), n / max(photos[t], 1)) for a in few]) for t in few],
         "confusions": [(names[t], names[a], -n) for n, t, a in often],
     }  # fmt: skip
 
 
-def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path) -> list[dict[str, Any]]:
-    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone."""
+def mistake_pictures(
+    result: Mapping[str, Any], about: dict[str, Any], run: Path, net: Classifier
+) -> list[dict[str, Any]]:
+    """The most confident mistakes, each with its `source`, a data URI; '' where the photo or the data has gone. The
+    first ones have `seen` too, the photo under the saliency of the answer."""
+    from verydeep.explain import saliency_cost, seen_in
+
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
         drawn = kept if own and kept.exists() else None
@@ -142,12 +151,20 @@ def mistake_pictures(result: Mapping[str, Any], about: dict[str, Any], run: Path
         photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]
-    return [m | {"source": thumbnail(photos, m["id"])} for m in result["mistakes"]]
+    classes, maps = net.contract.classes, min(MOST_MAPS, MAPS_COST // saliency_cost(net))
+    found = []
+    for i, m in enumerate(result["mistakes"]):
+        found.append(m | {"source": thumbnail(photos, m["id"])})
+        if i < maps and m["answer"] in classes:
+            label = classes.index(m["answer"])
+            found[-1]["seen"] = thumbnail(photos, m["id"], partial(seen_in, net, label, THUMBNAIL))
+    return found
 
 
-def thumbnail(photos: Photos, id: int) -> str:
-    """A photo as a data URI, or '' where it cannot be read."""
+def thumbnail(photos: Photos, id: int, drawn: Callable[[Image.Image], Pixels] | None = None) -> str:
+    """A photo, or what is drawn of it, as a data URI, or '' where it cannot be read."""
     try:
-        return figures.uri(encode(middle(photos.open(id), THUMBNAIL), "JPEG"), "image/jpeg")
+        image = photos.open(id)
+        return figures.uri(encode(drawn(image) if drawn else middle(image, THUMBNAIL), "JPEG"), "image/jpeg")
     except (PhotoError, IndexError):
         return ""

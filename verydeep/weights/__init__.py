@@ -12,10 +12,11 @@ from verydeep.weights.published import (
     show_text,
 )
 from verydeep.weights.read import Features, read_foreign
+from verydeep.weights.torch_file import tensors_in
 from verydeep.weights.verify import doubts_about, verify_model, verify_text
 
 __all__ = [
     "Features", "check_task", "convert_model", "convolutions_at_hand", "doubts_about",
-    "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_describing",
-    "load_start", "read_foreign", "show_model", "show_text", "verify_model", "verify_text",
+    "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_describing", "load_start",
+    "read_foreign", "show_model", "show_text", "tensors_in", "verify_model", "verify_text",
 ]  # fmt: skip

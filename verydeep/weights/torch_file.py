@@ -20,7 +20,7 @@ from torch import Tensor, from_numpy
 from verydeep.files.disk import mapped, open_regular
 from verydeep.files.tensors import check_header, write_tensors
 from verydeep.weights.pickles import MOST_STEPS, SAVE, called, walked
-from verydeep.weights.shapes import Unlike
+from verydeep.weights.shapes import Unlike, reading
 
 LONGEST_PICKLE = 16_000_000  # bytes; that of VGG-19 with batch norm and its optimizer has 40,000
 LEGACY_PICKLES = 5  # magic number, version, system, state, keys of the storages; then their numbers follow
@@ -55,6 +55,15 @@ def contents_of(path: Path) -> Any:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dict
         shapes = {name: tuple(s.get_shape()) for name, s in slices.items() if s.get_dtype() in FLOATS}
         return {name: Piece(shape, name, partial(loaded, path, name)) for name, shape in shapes.items()}
+
+
+def tensors_in(path: Path, what: str) -> dict[str, Tensor]:
+    """The float tensors, as float32, of a file that holds nothing else, by name. Raises ModelError."""
+    with reading(path, what):
+        found = contents_of(path)
+        if not isinstance(found, dict) or not all(isinstance(one, Piece) for one in found.values()):
+            raise Unlike("it holds other things than tensors by name")
+        return {str(name): one.load() for name, one in found.items()}
 
 
 def loaded(path: Path, name: str) -> Tensor:

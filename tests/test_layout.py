@@ -58,8 +58,8 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_820, "weights": 3_015, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 970, "localise": 1_260, "describe": 500, "sklearn.py": 190, "transfer": 516, "explain": 405,
+    "": 9_840, "weights": 3_030, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 1_125, "localise": 1_260, "describe": 695, "sklearn.py": 190, "transfer": 516, "explain": 405,
     "perceptual": 450,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files

@@ -95,10 +95,13 @@ class Spent:
     waiting: float = 0.0
 
 
-def torch_scorer(classifier: Classifier, settings: Settings, tap: str | None = None) -> Scorer:
+def torch_scorer(
+    classifier: Classifier, settings: Settings, tap: str | None = None,
+    ask: Callable[[Classifier, Tensor], Tensor] | None = None,
+) -> Scorer:  # fmt: skip
     """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy.
 
-    tap: a layer, whose map is the answer instead of the class scores.
+    tap: a layer, whose map is the answer instead of the class scores. ask: any other answer of a net to uint8 photos.
     """
     device = torch.device(settings.device)
     if settings.pooling and settings.pooling != classifier.contract.pooling:
@@ -111,6 +114,8 @@ def torch_scorer(classifier: Classifier, settings: Settings, tap: str | None = N
     def score(photos: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             photos = photos.to(device, non_blocking=True)
+            if ask:
+                return ask(classifier, photos)
             return classifier.taps(photos, [tap])[tap] if tap else classifier.dense(photos)
 
     return score
@@ -126,12 +131,13 @@ def pooled(classifier: Classifier, pooling: Literal["up", "down"]) -> Classifier
 def passes(
     nets: Sequence[Shown], open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, *,
     workers: int = 0, on_bad: OnBad | None = None, spent: Spent | None = None, progress: Told = lambda n: None,
-    batches: int = CHUNK_BATCHES,
+    batches: int = CHUNK_BATCHES, block: int = 0,
 ) -> Iterator[tuple[list[int], list[dict[View, Any]]]]:  # fmt: skip
     """(ids, by net and view a value of each photo, N x ...) chunk by chunk in the order of the ids.
 
     A value is the mean of what `reduce` makes of a photo's inputs and their mirror images, on the CPU. A bad photo goes
-    to `on_bad`; without it the PhotoError is raised. Without nets no photo is opened.
+    to `on_bad`; without it the PhotoError is raised. Without nets no photo is opened. block: no chunk holds photos of
+    two blocks of so many ids, so that a value is the same to the bit whatever other blocks are asked for.
     """
     spent = spent or Spent()
     wanted = {(view, net.crop) for net in nets for view in net.views}
@@ -139,7 +145,7 @@ def passes(
     if wanted:
         seen = in_order(lambda id: frames(open_photo(id), wanted, settings.long_photos), ids, workers, on_bad, ahead=8)
     began = time.perf_counter()
-    for chunk in chunks(seen, batches * settings.batch):
+    for chunk in chunks(seen, batches * settings.batch, block):
         spent.waiting += time.perf_counter() - began
         yield [id for id, _ in chunk], answered(nets, [made for _, made in chunk], settings, spent, progress)
         began = time.perf_counter()
@@ -152,10 +158,13 @@ def own_part(photos: Photos, batch: int, ranks: Ranks) -> list[int]:
     return np.concatenate([order[:0], *(order[i : i + batch] for i in starts)]).tolist()  # type: ignore[no-any-return]
 
 
-def chunks(seen: Iterable[tuple[int, Frames]], photos: int) -> Iterator[list[tuple[int, Frames]]]:
-    """Photos in lists of at most so many, and of few more than CHUNK_PIXELS."""
+def chunks(seen: Iterable[tuple[int, Frames]], photos: int, block: int = 0) -> Iterator[list[tuple[int, Frames]]]:
+    """Photos in lists of at most so many, of few more than CHUNK_PIXELS, and of one block of ids."""
     chunk, held = list[tuple[int, Frames]](), 0
     for id, made in seen:
+        if block and chunk and id // block != chunk[0][0] // block:
+            yield chunk
+            chunk, held = [], 0
         chunk.append((id, made))
         held += sum(p.size // 3 for p in made.pixels.values())
         if len(chunk) >= photos or held >= CHUNK_PIXELS:

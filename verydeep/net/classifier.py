@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -19,6 +19,7 @@ from verydeep.files.disk import write_atomically
 from verydeep.files.records import Count
 from verydeep.files.tensors import LONGEST_HEADER, TYPES, checksum, write_tensors
 from verydeep.near import checked
+from verydeep.net.inside import as_it_is
 from verydeep.net.pixels import both_ways, check_pixels, is_long, photo_of, too_long
 from verydeep.net.vgg import VGG
 
@@ -63,10 +64,12 @@ class Classifier(nn.Module):
         found: Tensor = self.net(x)[:, :, None, None] if x.shape[-2:] == (crop, crop) else self.net.dense(x)
         return found if found.dtype == torch.float64 else found.float()
 
-    def taps(self, photos: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+    def taps(
+        self, photos: Tensor, names: Iterable[str], each: Callable[[Tensor], Tensor] = as_it_is
+    ) -> dict[str, Tensor]:
         """Maps of layers by name (`net.tap_names()`), N x C x h x w, of uint8 photos, N x 3 x H x W; behind pool5 the
-        photos are at least crop pixels a side. Raises ConfigError and ModelError."""
-        found = self.net.taps(self.normalise(photos), names)
+        photos are at least crop pixels a side; or what `each` makes of them. Raises ConfigError and ModelError."""
+        found = self.net.taps(self.normalise(photos), names, each)
         return {name: x if x.dtype == torch.float64 else x.float() for name, x in found.items()}
 
     @overload

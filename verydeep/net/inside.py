@@ -15,8 +15,14 @@ FC = ("fc6", "relu6", "fc7", "relu7", "fc8")
 AT_ONCE = 8  # photos that frozen blocks see together
 
 
-def activations(net: str, steps: Sequence[Step], x: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-    """Those of the named steps of a net, in the order asked for; nothing behind the last of them is computed."""
+def as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def activations(
+    net: str, steps: Sequence[Step], x: Tensor, names: Iterable[str], each: Callable[[Tensor], Tensor] = as_it_is
+) -> dict[str, Tensor]:
+    """What `each` makes of the named steps of a net, in the order asked for; nothing behind the last is computed."""
     wanted, known = list(names), [name for name, _ in steps]
     if unknown := sorted(set(wanted) - set(known)):
         raise ConfigError(f"net {net} has no layer {', '.join(unknown)}{meant(unknown[0], known)}")
@@ -24,7 +30,7 @@ def activations(net: str, steps: Sequence[Step], x: Tensor, names: Iterable[str]
     for name, step in steps[: max((known.index(name) + 1 for name in wanted), default=0)]:
         x = step(x)
         if name in found:
-            found[name] = x.flatten(1) if name in FC and x.shape[2:] == (1, 1) else x
+            found[name] = each(x.flatten(1) if name in FC and x.shape[2:] == (1, 1) else x)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple
 from functools import partial
 from itertools import chain
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verydeep.errors import ConfigError
 from verydeep.net.fast import Convolution
-from verydeep.net.inside import Step, activations, forgetful, kept_layers
+from verydeep.net.inside import Step, activations, as_it_is, forgetful, kept_layers
 from verydeep.paper import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE, STRIDE, TABLE_1
 from verydeep.shape import Pooling, Shape
 
@@ -124,13 +124,16 @@ class VGG(nn.Module):
     def tap_names(self) -> list[str]:
         return [name for name, _ in steps(self)]
 
-    def taps(self, x: Tensor, names: str | Iterable[str]) -> dict[str, Tensor]:
+    def taps(
+        self, x: Tensor, names: str | Iterable[str], each: Callable[[Tensor], Tensor] = as_it_is
+    ) -> dict[str, Tensor]:
         """Activations by name of normalised photos, N x 3 x H x W; the net runs as far as the last of them.
 
         conv3_3 is before its ReLU, relu3_3 after; norm1_1, bn3_3, pool3 follow; fc6, relu6, fc7, relu7, fc8 are
-        N x C at crop size and N x C x h x w elsewhere; dropout is off. Raises ConfigError for an unknown name.
+        N x C at crop size and N x C x h x w elsewhere; dropout is off. Of a map what `each` makes of it is kept, so
+        that large ones need not be held together. Raises ConfigError for an unknown name.
         """
-        return activations(self.name, list(steps(self)), x, [names] if isinstance(names, str) else names)
+        return activations(self.name, list(steps(self)), x, [names] if isinstance(names, str) else names, each)
 
     def freeze(self, last: str) -> None:
         """All layers up to this one, by a name of `tap_names`, keep weights and statistics and get no gradient."""
@@ -192,6 +195,8 @@ def response_norm(x: Tensor) -> Tensor:
 
 def as_convolution(fc: nn.Linear, side: int, x: Tensor) -> Tensor:
     """An FC layer at every place of a map: a convolution with a kernel of this side."""
+    if x.shape[-2:] == (side, side):  # one place: as a product of matrices half the time
+        return fc(x.flatten(1))[:, :, None, None]  # type: ignore[no-any-return]
     return F.conv2d(x, as_kernel(fc.weight, side), fc.bias)
 
 

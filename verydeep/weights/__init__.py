@@ -13,10 +13,10 @@ from verydeep.weights.published import (
 )
 from verydeep.weights.read import Features, read_foreign
 from verydeep.weights.torch_file import tensors_in
-from verydeep.weights.verify import verify_model, verify_text
+from verydeep.weights.verify import doubts_about, verify_model, verify_text
 
 __all__ = [
-    "Features", "check_task", "convert_model", "convolutions_at_hand",
+    "Features", "check_task", "convert_model", "convolutions_at_hand", "doubts_about",
     "fetch_published", "fetched_text", "list_published", "list_text", "load", "load_describing", "load_start",
     "read_foreign", "show_model", "show_text", "tensors_in", "verify_model", "verify_text",
 ]  # fmt: skip

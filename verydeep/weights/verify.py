@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from verydeep.errors import ModelError
 from verydeep.files.disk import read_sealed
+from verydeep.net.classifier import Classifier
+from verydeep.net.inside import FC
 from verydeep.weights.catalogue import SUMS, Entry, at_hand, catalogue, digests, whose
 from verydeep.weights.descent import descent_of
 from verydeep.weights.inputs import ContractWarning
@@ -81,6 +83,21 @@ def judgements(tensors: dict[str, Tensor], known: str | None) -> list[tuple[str,
         finite, (learnt, how) = "every value is finite", learnt_or_random(tensors)
     origin = f"it is {known}" if known else str(descent_of(tensors) or NOT_KNOWN)
     return [("finite", not infinite, finite), ("learnt", learnt, how), ("known", None, origin)]
+
+
+def doubts_about(name: str, net: Classifier, layers: Iterable[str]) -> Iterator[str]:
+    """What to know of a net, in lines, before what these layers say is taken for knowledge."""
+    tensors, taps = {n.removeprefix("net."): t for n, t in net.state_dict().items()}, set(layers)
+    if infinite := infinite_in(tensors):
+        yield f"warning: {name} has weights that are not finite, in {infinite[0]}; 'verydeep weights verify' says more"
+    elif not (found := learnt_or_random(tensors))[0]:
+        yield f"warning: {name} does not look as if it had learnt: {found[1]}"
+    elif "FC layers random" in net.contract.origin and taps & set(FC):
+        yield f"warning: the FC layers of {name} are random, as its contract says; its pool5 was learnt"
+    if not net.net.fc6:
+        yield f"note: {name} has only convolutions; its last layer is pool5, which describes where no layer is named"
+    if net.contract.task != "classes":
+        yield f"note: {name} says where things are, not what; its layers describe photos all the same"
 
 
 def wholeness(

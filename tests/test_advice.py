@@ -24,7 +24,7 @@ MET_BY = {
     "config.py": TRAINING, "together.py": TRAINING, "fields.py": ("train",), "recipes": TRAINING, "run.py": TRAINING,
     "cli.py": ("train",),
     "train": TRAINING, "choose": ("train",), "net": TRAINING, "data": TRAINING, "data/builtin.py": DATA,
-    "doctor": ("train",),
+    "doctor": ("train",), "describe": ("describe",), "transfer": ("transfer",), "explain": ("explain",),
     "evaluate": ("evaluate",), "evaluate/classify.py": ("evaluate", *TRAINING), "study": ("study",),
     "shards": DATA, "collections": DATA,
     "localise": BOXES, "localise/measure.py": BOXES[:2], "report/page.py": ("localise train",),

@@ -128,7 +128,8 @@ def test_every_option_that_is_named_is_there(path):
         (MET_BY[n] for n in sorted(MET_BY, key=len, reverse=True) if name == n or name.startswith(f"{n}/")), ()
     )
     for text in texts(path):
-        named = [v for v in verb_names() if re.search(rf"\b{v}\b", text)] + ["weights convert"] * ("convert" in text)
+        named = [v for v in verb_names() if re.search(rf"\b{v}\b", text)] + [v for v in BOXES if v in text]
+        named += ["weights convert"] * ("convert" in text)
         for option in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text):
             option = option.replace("-", "_")
             assert verbs or named, f"who meets --{option} of {text!r}?"

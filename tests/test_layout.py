@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,8 +60,8 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_840, "weights": 3_030, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 1_125, "localise": 1_260, "describe": 695, "sklearn.py": 190, "transfer": 516, "explain": 405,
-    "perceptual": 450,
+    "verbs": 1_125, "localise": 1_260, "describe": 710, "sklearn.py": 205, "transfer": 540, "explain": 405,
+    "perceptual": 455,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 
@@ -139,6 +140,12 @@ def test_files_and_functions_are_one_idea(path):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest takes the second for the first."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, n in names.items() if n > 1] == []
 
 
 def test_rooms_stay_small():

@@ -10,7 +10,7 @@ import verydeep
 from verydeep.contract import Contract
 from verydeep.data import photo
 from verydeep.data.source import open_data
-from verydeep.errors import PhotoError
+from verydeep.errors import PhotoError, RunError
 from verydeep.net.classifier import build
 from verydeep.shape import Shape
 
@@ -101,6 +101,16 @@ def test_a_net_meets_scikit_learns_checks_but_for_those_that_photos_cannot():
     }
 
 
+def test_convolutions_alone_describe_as_the_verb_does(narrow, monkeypatch):
+    alone = verydeep.load(narrow)
+    for fc in ("fc6", "fc7", "fc8"):
+        setattr(alone.net, fc, None)
+    monkeypatch.setattr("verydeep.sklearn.load_describing", lambda name: alone)
+    photos = [np.full((300, 256, 3), grey, np.uint8) for grey in (0, 90)]
+    fitted = VGGDescriptors().fit(photos)
+    assert (fitted.qs_, fitted.transform(photos).shape) == ((256,), (2, len(fitted.get_feature_names_out())))
+
+
 def test_descriptors_are_the_last_hidden_layer_and_go_into_pipelines_and_searches(narrow):
     photos = open_data("builtin:fashion-mini").split("test")
     own, kind = [photos.open(i) for i in range(120)], photos.targets()[:120] // 5
@@ -134,8 +144,20 @@ def test_a_net_is_trained_kept_and_read_again(photo_folder, tmp_path):
     assert VGGClassifier.load(tmp_path / "net.safetensors", protocol="centre").protocol == "centre"
     again = VGGClassifier.load(tmp_path / "net.safetensors")
     assert (again.predict_proba(paths) == said).all()
-    numbers = VGGClassifier(None, fields=SMALL).fit([p.read_bytes() for p in paths], [int(k) * 2 for k in kinds])
-    assert set(numbers.predict(paths[:2])) <= {2, 4, 20}
+    numbers = VGGClassifier(None, fields=SMALL).fit([p.read_bytes() for p in paths], [float(k) * 2 for k in kinds])
+    assert set(numbers.predict(paths[:2])) <= {2.0, 4.0, 20.0}
+    odd = VGGClassifier(None, fields=SMALL).fit(paths, ["null" if k == "2" else k for k in kinds])
+    assert odd.predict_proba(paths[:1]).shape == (1, 3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_of_other_photos_is_no_run_of_these(photo_folder, tmp_path):
+    paths = sorted(photo_folder.rglob("*.*"))
+    photos, kinds = [p.read_bytes() for p in paths], [p.parent.name for p in paths]
+    net = VGGClassifier(None, fields=SMALL, run=tmp_path / "run").fit(photos, kinds)
+    assert (net.fit(photos, kinds).predict_proba(paths) == net.predict_proba(paths)).all()
+    with pytest.raises(RunError):
+        net.fit(photos[::-1], kinds)
 
 
 def test_what_is_no_list_of_photos_is_explained(narrow, photo_folder):

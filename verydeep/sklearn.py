@@ -10,6 +10,7 @@ H x W x 3; or one array N x H x W x 3. Needs scikit-learn (the extra `sklearn`).
 """
 
 import csv
+import hashlib
 import io
 import warnings
 from collections.abc import Iterable, Sequence
@@ -28,10 +29,11 @@ try:
 except ImportError as e:
     raise ImportError("verydeep.sklearn needs scikit-learn; try pip install 'verydeep[sklearn]'") from e
 
-from verydeep.describe import Rows, Several, described, descriptors
-from verydeep.errors import ConfigError
+from verydeep.data.source import open_data
+from verydeep.describe import Rows, Several, described, descriptors, own_scales
+from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.passes import Settings
-from verydeep.evaluate.views import Scales, scales_for
+from verydeep.evaluate.views import Scales
 from verydeep.hardware import device_for
 from verydeep.net.classifier import Protocol
 from verydeep.net.pixels import photo_of
@@ -75,7 +77,7 @@ class VGGDescriptors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.several not in ("average", "stack"):
             raise ConfigError(f"several: {self.several!r} is neither average nor stack")
         self.net_ = load_describing(self.model)
-        self.qs_ = scales_for(self.net_.contract, self.scales)
+        self.qs_ = own_scales(self.net_, self.scales)
         return self
 
     def transform(self, X: Any) -> Rows:
@@ -129,7 +131,15 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = list(map(str, classes))
         with TemporaryDirectory(prefix="verydeep-") as temporary:
             out = Path(self.run or Path(temporary, "run"))
-            data = as_manifest(photos, [names[n] for n in numbers], out.with_name(f"{out.name}-photos"))
+            beside = out.with_name(f"{out.name}-photos")
+            begun = (beside / "photos.csv").read_bytes() if (out / "run.json").exists() else b""
+            data = as_manifest(photos, [names[n] for n in numbers], beside)
+            if set(open_data(str(data)).classes) != set(names):  # lists read 1.0 as 1, and null as no class
+                names = [f"class {n}" for n in range(len(classes))]
+                data = as_manifest(photos, [names[n] for n in numbers], beside)
+            if begun and begun != data.read_bytes():
+                data.write_bytes(begun)
+                raise RunError(f"{out} was begun with other photos or classes; give another run")
             own = {"seed": self.seed, "device": self.device, "test_share": 0.0} | (self.fields or {})
             seen: dict[str, Any] = {"data": str(data), "time": self.time} if self.recipe == "auto" else {}
             start = str(self.start) if self.start else None
@@ -139,7 +149,7 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for line in said.getvalue().splitlines() if said else ():
                 if line.startswith("warning: "):
                     warnings.warn(line.removeprefix("warning: "), stacklevel=2)
-            self.net_, self.classes_ = load(out), classes
+            self.net_, self.classes_, self.names_ = load(out).to(device_for(self.device)), classes, names
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:
@@ -147,7 +157,7 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         found = self.net_.predict(photos_given(X), self.protocol).numpy()
         known = list(self.net_.contract.classes)
-        return np.asarray(found[:, [known.index(str(c)) for c in self.classes_]])
+        return np.asarray(found[:, [known.index(name) for name in self.names_]])
 
     def predict(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -162,8 +172,9 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def load(cls, model: str | Path, **params: Any) -> Self:
         """One that is fitted already: MODEL as the command line takes it; its classes are text."""
         made = cls(**params)
-        made.net_ = load(model)
-        made.classes_ = np.array(sorted(made.net_.contract.classes))
+        made.net_ = load(model).to(device_for(made.device))
+        made.names_ = sorted(made.net_.contract.classes)
+        made.classes_ = np.array(made.names_)
         return made
 
     def __sklearn_tags__(self) -> Any:
@@ -175,13 +186,14 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def as_manifest(photos: Sequence[Any], labels: Iterable[str], folder: Path) -> Path:
     """A list of these photos; those that are no files are saved beside it, without loss."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "photos.csv").open("w", newline="") as f:
+    with (folder / "photos.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as f:
         writer = csv.writer(f)
         writer.writerow(("path", "label"))
         for i, (given, label) in enumerate(zip(photos, labels, strict=True)):
             if not isinstance(given, (str, Path)):
-                photo_of(given, f"photo {i}").save(folder / f"{i:06d}.png")
-                given = f"{i:06d}.png"
+                image = photo_of(given, f"photo {i}")
+                given = f"{i:06d}-{hashlib.sha256(image.tobytes()).hexdigest()[:12]}.png"  # a run knows photos by name
+                image.save(folder / given)
             elif not Path(given).is_absolute():
                 given = Path(given).absolute()
             writer.writerow((given, label))

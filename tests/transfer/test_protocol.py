@@ -246,9 +246,16 @@ def test_a_class_that_a_split_lacks_is_told(model, photo_folder, tmp_path, capsy
     assert record["rows"][0]["by_class"]["10"] is None
 
 
-def test_a_photo_that_cannot_be_read_is_named(model, photo_folder, capsys):
+def test_photos_that_cannot_be_read_are_left_out_and_named(model, photo_folder, capsys):
     (photo_folder / "2" / "0.png").write_bytes(b"no photo")
-    assert "2/0.png" in failure(model, photo_folder, capsys=capsys)
+    rest = transfer(model, photo_folder, capsys=capsys)
+    assert "left out: 1 photo that cannot be read (2/0.png is not" in "".join(rest["notes"])
+    (photo_folder / "2" / "0.png").unlink()
+    without = transfer(model, photo_folder, capsys=capsys)
+    assert (without["photos"], without["rows"]) == (35, rest["rows"])
+    for path in photo_folder.rglob("*.*"):
+        path.write_bytes(b"no photo")
+    assert "none of its photos can be read" in failure(model, photo_folder, capsys=capsys)
 
 
 def test_answers_that_are_no_numbers_are_told(model, photo_folder, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -111,7 +112,8 @@ class Describer:
         facts: dict[str, Any] = {"format": 1, "version": verydeep.__version__, "models": [*map(absolute, self.nets)]}
         facts["sha256"] = [checksum(net.state_dict()) for net in self.nets.values()]
         facts |= {**self.way._asdict(), "widths": widths, "shapes": self.shapes, "photos": len(photos)}
-        facts["photos_sha256"] = hashlib.sha256("\0".join(photos).encode("utf-8", "surrogateescape")).hexdigest()
+        which = "\0".join(f"{os.path.abspath(photo)} {size_of_file(photo)}" for photo in photos)
+        facts["photos_sha256"] = hashlib.sha256(which.encode("utf-8", "surrogateescape")).hexdigest()
         facts |= {"at": self.at, "together": self.together, "device": self.device}
         facts["contracts"] = [json.loads(to_json(net.contract)) for net in self.nets.values()]
         return dict(json.loads(json.dumps(facts)))
@@ -154,6 +156,14 @@ class Describer:
                 own[wrong] = np.nan
                 errors |= {chunk[i]: NOT_FINITE for i in wrong}
             yield chunk, rows
+
+
+def size_of_file(name: str) -> int:
+    """Bytes, -1 of one that cannot be read."""
+    try:
+        return os.stat(name).st_size
+    except (OSError, ValueError):
+        return -1
 
 
 def absolute(name: str) -> str:

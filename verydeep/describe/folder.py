@@ -94,8 +94,8 @@ def bases_in(path: Path, describer: Describer, photos: Sequence[str], ranks: Ran
             basis = basis_of(np.load(fits / f"{tap}.npy", mmap_mode="r"), describer.way.components, tap)
             disk.write_atomically(file, partial(write_array, basis))
         ranks.gather(None)
-        if ranks.first:
-            shutil.rmtree(fits)
+    if ranks.first:
+        shutil.rmtree(fits, ignore_errors=True)
     return [np.load(file, mmap_mode="r") for file in files]
 
 

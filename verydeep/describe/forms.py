@@ -75,7 +75,7 @@ def write_dissimilarities(path: Path) -> list[Path]:
         found = dissimilarity(mapped_rows(path, tap))
         write_atomically(file, partial(write_array, found))
         step = -(-len(found) // SIDE)
-        pictures.append((tap, found[::step, ::step]))
+        pictures.append((tap, found[::step, ::step].copy()))
     across = math.ceil(math.sqrt(len(pictures)))
     rows = [pictures[i : i + across] for i in range(0, len(pictures), across)]
     write_sheet(path / "rdm.png", rows, f"1 - Pearson's correlation between {len(found):,} photos")

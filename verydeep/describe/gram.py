@@ -33,9 +33,11 @@ def inner_products(rows: Rows) -> Matrix:
 def dissimilarity(rows: Rows) -> Matrix:
     """1 - Pearson's correlation between the rows N x D, N x N; NaN where a row is NaN or constant."""
     means = rows.mean(1, dtype=np.float64)
-    covariance = inner_products(rows) - rows.shape[1] * np.outer(means, means)
+    covariance = inner_products(rows)
+    covariance -= np.outer(rows.shape[1] * means, means)
     lengths = np.sqrt(np.where((spread := np.diagonal(covariance)) > 0, spread, np.nan))
-    found = 1 - covariance / np.outer(lengths, lengths)
+    covariance /= np.outer(lengths, lengths)
+    found = np.subtract(1, covariance, out=covariance)
     np.fill_diagonal(found, np.where(np.isnan(lengths), np.nan, 0))
     return np.asarray(found)
 

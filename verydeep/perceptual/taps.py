@@ -34,8 +34,8 @@ class Taps(nn.Module):
     two poolings is computed again on the way back instead of kept: less memory for the time of one more forward pass.
 
     Raises ConfigError for an unknown layer or range, and ModelError for pictures of another kind, shape or range:
-    bytes, no finite in_fp32, values beyond the range, and 0 to 1 alone where more is declared, unless all are equal.
-    That blue comes first cannot be seen.
+    bytes, no finite numbers, values beyond the range, and 0 to 1 alone where more is declared, unless all are equal or
+    earlier pictures had more. That blue comes first cannot be seen.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Taps(nn.Module):
         super().__init__()
         self.names = [names] if isinstance(names, str) else list(names)
         self.range, self.checkpoint, self.pool = checked("range", range, Range), checkpoint, pool
+        self.proven = False  # whether earlier pictures went beyond 0 to 1
         self.net = fixed(net, with_fc=bool(set(self.names) & set(FC)))
         known = net.net.tap_names() if net.net.fc6 else [n for n in net.net.tap_names() if n not in FC]
         if unknown := [name for name in self.names if name not in known]:
@@ -92,7 +93,7 @@ class Taps(nn.Module):
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """As the net's weights expect them: its own mean subtracted, divided by its own deviation."""
-        check_pictures(pictures, self.range)
+        self.proven |= check_pictures(pictures, self.range, self.proven)
         x = self.between_0_and_1(pictures.to(self.net.mean.dtype)) * 255
         return (x - self.net.mean) / self.net.std
 
@@ -115,8 +116,11 @@ def fixed(net: Classifier, with_fc: bool) -> Classifier:
     return other.requires_grad_(False).eval()
 
 
-def check_pictures(pictures: Tensor, range: Range) -> None:
-    """Raises ModelError for all but float N x 3 x H x W in this range, with what they look like and what to do."""
+def check_pictures(pictures: Tensor, range: Range, proven: bool = False) -> bool:
+    """Whether pictures go beyond 0 to 1, which proves a wider range; once it is, those within may be bright or dark.
+
+    Raises ModelError for all but float N x 3 x H x W in this range, with what they look like and what to do.
+    """
     wanted, (low, high) = f"expected float N x 3 x H x W in RGB, {range}", BOUNDS[range]
     if not isinstance(pictures, Tensor):
         raise ModelError(f"pictures are a {type(pictures).__name__}; {wanted}")
@@ -129,12 +133,13 @@ def check_pictures(pictures: Tensor, range: Range) -> None:
     if not (math.isfinite(least) and math.isfinite(most)):
         raise ModelError(f"pictures hold values that are no finite numbers; {wanted}")
     slack, seen = SLACK * (high - low), f"pictures hold values from {least:.4g} to {most:.4g}"
-    if high - low > 1 and 0 <= least < most <= 1:
+    if high - low > 1 and 0 <= least < most <= 1 and not proven:
         raise ModelError(f"{seen}, which look like range='0-1'; {wanted}; declare the range that they have")
     if least < low - slack or most > high + slack:
         look = next((name for name, (a, b) in BOUNDS.items() if a <= least and most <= b), "")
         what = f"like range={look!r}" if look else "as if a mean were subtracted or they were scaled"
         raise ModelError(f"{seen}, which look {what}; {wanted}; if only just beyond: pictures.clamp({low:g}, {high:g})")
+    return least < 0 or most > 1
 
 
 def same_size(first: Tensor, *others: Tensor) -> None:

@@ -12,6 +12,7 @@ from verydeep.collections import Kit, kit_of, open_kit
 from verydeep.data.reading import workers_for
 from verydeep.data.said import data_lines
 from verydeep.data.source import open_data
+from verydeep.data.tree import listed
 from verydeep.describe import Rows, Several, described, descriptors
 from verydeep.errors import ConfigError, DataError
 from verydeep.evaluate.passes import Settings
@@ -23,6 +24,7 @@ from verydeep.transfer.parts import Ids, Part, parts_of, sampled
 from verydeep.transfer.saved import save_net
 from verydeep.transfer.svm import CONSTANTS, Svm, fitted
 from verydeep.weights import check_task, load_describing
+from verydeep.words import several
 
 Said = list[dict[str, Rows]]  # by net, of what is shown, N x Q x D
 
@@ -56,25 +58,32 @@ def transfer_models(
         check_task(model, net, "classes")
     q = [scales_of(net, scales) for net in nets]
     kit = sampled(opened_kit(data, actions, download), per_class, limit, seed)
+    if save and not save.absolute().parent.is_dir():
+        raise ConfigError(f"save: there is no folder {save.parent}; make it first")
     if save and (len(nets) > 1 or not kit.one_each):
         raise ConfigError(f"save: {len(nets)} nets and {kit.name} are given; expected one net, and one class a photo")
     parts, how = parts_of(kit, per_class, splits, seed)
-    said = all_described(models, nets, q, kit, settings)
+    said, good, note = all_described(models, nets, q, kit, settings)
+    if note:
+        kit = kit.take(good, (), note)
+        parts, how = parts_of(kit, per_class, splits, seed)
     ways, rows = list(ways_of(len(nets), tuple(kit.shown), max(map(len, q)) > 1)), list[dict[str, Any]]()
     with Progress().bar(len(ways), "linear SVM", unit="rows") as advance:
         for way in ways:
             how_made = {"models": [models[i] for i in way.nets], "shown": list(way.shown), "several": way.several}
             own = q[way.nets[0]]
-            results = [measured_on(combined(said, way), kit, part) for part in parts]
+            found = combined(said, way)
+            results = [measured_on(found, kit, part) for part in parts]
             rows.append({**how_made, "scales": [own[i] for i in way.q(len(own))], **averaged(kit, results)})
             advance(1, "")
     there = ((what, (kit.truth[ids] > 0).any(0)) for what, ids in (("train", parts[0].train), ("test", parts[0].test)))
     lacking = [f"warning: {kit.classes[c]} has no photo to {w} on" for w, own in there for c in np.flatnonzero(~own)]
-    shares = (kit.truth > 0).sum(0) / (kit.truth != 0).sum(0).clip(min=1)  # whose mean is what guessing reaches
+    shares = [(kit.truth[part.test] > 0).sum(0) / (kit.truth[part.test] != 0).sum(0).clip(min=1) for part in parts]
+    guessing = np.mean([own.max() if kit.one_each else own.mean() for own in shares])  # always the largest class
     record = {
         "data": data, "kit": kit.name, "classes": list(kit.classes), "photos": len(kit.truth), "protocol": how,
         "rows": rows, "best": max(range(len(rows)), key=lambda i: rows[i]["validation"]), "seed": seed,
-        "guessing": 100 * float(shares.mean()), "mirror": settings.mirrors("dense"),
+        "guessing": 100 * float(guessing), "mirror": settings.mirrors("dense"),
         "bytes": sum(found.nbytes for own in said for found in own.values()),
         "notes": [*kit.notes, *lacking],
     }  # fmt: skip
@@ -105,23 +114,37 @@ def scales_of(net: Classifier, scales: Scales) -> tuple[int, ...]:
 
 def all_described(
     models: Sequence[str], nets: Sequence[Classifier], q: Sequence[tuple[int, ...]], kit: Kit, settings: Settings
-) -> Said:
-    """What nets say of the examples. Raises PhotoError, and DataError where an answer is no number."""
+) -> tuple[Said, Ids, str]:
+    """What nets say of the examples whose photos can be read, which these are, and a note of the others, if any.
+
+    Raises DataError where an answer is no number, or no photo can be read.
+    """
     said, wanted = Said(), {name: np.unique(of) for name, (_, of) in kit.shown.items()}
+    bad = {name: dict[int, str]() for name in wanted}
     with Progress().bar(len(nets) * sum(map(len, wanted.values())), "describing") as advance:
         for model, net, own in zip(models, nets, q, strict=True):
             said.append({})
-            for name, (photos, of) in kit.shown.items():
+            for name, (photos, _) in kit.shown.items():
                 photos, ids = replace(photos, reading=net.contract.reading), wanted[name]
                 chunks = described(
                     [net], [own], photos.open, ids.tolist(), settings, progress=lambda n: advance(n, ""),
                     workers=workers_for(settings.workers, photos.in_memory),
+                    on_bad=lambda id, e, own=bad[name]: own.update({id: e.reason}),
                 )  # fmt: skip
-                rows = np.concatenate([rows for _, [rows] in chunks])
+                rows = np.concatenate([rows for _, [rows] in chunks] or [np.empty((0, 1, 1), np.float32)])
+                ids = np.setdiff1d(ids, list(bad[name]))
                 if len(strange := ids[~np.isfinite(rows).all((1, 2))]):
                     raise DataError(f"{model} says of {photos.name(int(strange[0]))} what is no number; is it damaged?")
-                said[-1][name] = rows[np.searchsorted(ids, of)]
-    return said
+                said[-1][name] = rows
+    good = np.flatnonzero(np.all([~np.isin(of, list(bad[name])) for name, (_, of) in kit.shown.items()], 0))
+    if not len(good):
+        raise DataError(f"{kit.name}: none of its photos can be read; 'verydeep check' says why")
+    for by_name in said:
+        for name, (_, of) in kit.shown.items():
+            by_name[name] = by_name[name][np.searchsorted(np.setdiff1d(wanted[name], list(bad[name])), of[good])]
+    unread = [f"{kit.shown[name][0].keys[id]} {why}" for name, own in bad.items() for id, why in own.items()]
+    note = f"warning: left out: {several(len(unread), 'photos')} that cannot be read ({listed(unread)})"
+    return said, good, note if unread else ""
 
 
 def ways_of(nets: int, shown: tuple[str, ...], many: bool) -> Iterator[Combination]:

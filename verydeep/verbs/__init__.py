@@ -80,6 +80,8 @@ class Verb(ABC):
     @classmethod
     def asked(cls, found: Namespace) -> Verb:
         """The verb that the words say. Raises ConfigError."""
+        if hasattr(found, "json") and hasattr(found, "csv"):
+            raise ConfigError("json and csv: the output has one form; give one of them")
         return cls.own()[found.verb].asked(found) if cls.own() else cls(**given(found, cls))
 
 

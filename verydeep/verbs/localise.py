@@ -168,6 +168,4 @@ class Predict(Localise):
     def show(self, record: Any, as_json: bool) -> int:
         from verydeep.predict import print_rows
 
-        if as_json and self.csv:
-            raise ConfigError("json and csv: the output has one form; give one of them")
         return 1 if print_rows(record, "json" if as_json else "csv" if self.csv else "table", what="places") else 0

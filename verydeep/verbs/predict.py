@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from verydeep.errors import ConfigError
 from verydeep.files.records import Count, Workers
 from verydeep.verbs import Device, Verb
 
@@ -44,8 +43,6 @@ class Predict(Verb):
     def show(self, record: Any, as_json: bool) -> int:
         from verydeep.predict import print_rows
 
-        if as_json and self.csv:
-            raise ConfigError("json and csv: the output has one form; give one of them")
         errors = print_rows(record, "json" if as_json else "csv" if self.csv else "table")
         if errors:
             print(f"verydeep predict: {errors} of the photos could not be read", file=sys.stderr, flush=True)

@@ -42,8 +42,6 @@ class Similar(Verb):
         return similar_photos(folder, photos_in(self.photos), self.top, self.tap, device, self.workers, sheet)
 
     def show(self, record: list[dict[str, Any]], as_json: bool) -> int:
-        if as_json and self.csv:
-            raise ConfigError("json and csv: the output has one form; give one of them")
         lines = csv.writer(sys.stdout)
         lines.writerows([("photo", "rank", "similar", "row", "cosine", "error")] * self.csv)
         for r in record:

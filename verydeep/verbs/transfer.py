@@ -4,7 +4,6 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from verydeep.errors import ConfigError
 from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Count, Natural, Workers
 from verydeep.verbs import Device, FilePath, Verb
@@ -66,8 +65,6 @@ class Transfer(Verb):
     def show(self, record: Any, as_json: bool) -> int:
         if not self.csv:
             return super().show(record, as_json)
-        if as_json:
-            raise ConfigError("json and csv: the output has one form; give one of them")
         found = record["rows"][record["best"]]["by_class"]
         rows = ((name, "" if value is None else f"{100 * value:.2f}") for name, value in found.items())
         csv.writer(sys.stdout).writerows([("class", "percent"), *rows])

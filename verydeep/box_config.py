@@ -11,6 +11,8 @@ from verydeep.files.records import Positive, Share, Some
 class BoxConfig(Config):
     boxes: Literal["SCR", "PCR"] = "PCR"
     """One box for all classes, or one for each class (appendix A)."""
+    box_classes: Literal["own", "all"] = "own"
+    """Asked for is a box of the photo's own class, where it has one, or one of each of its classes (open)."""
     box_loss: Literal["euclidean", "smooth-l1"] = "euclidean"
     """Half the squared distance to the true box, or that near it and the distance far from it (Girshick 2015)."""
     log_size: bool = False

@@ -47,13 +47,19 @@ def test_a_target_is_centre_and_size_in_crops():
 
 def test_each_class_is_asked_for_what_the_crop_shows_most_of():
     boxes = ((0, 0, 10, 10), 1), ((20, 20, 60, 60), 1), ((5, 5, 25, 25), 2), ((70, 0, 100, 80), 0)
-    found = asked(photos_with(*boxes))
+    found = asked(photos_with(*boxes), box_classes="all")
     assert found[1, :4].tolist() == [40 / 64, 40 / 64, 40 / 64, 40 / 64]
     assert found[:, 4].tolist() == [0, 1, 1]  # nothing of the last is in the crop
+    own = asked(photos_with(*boxes, label=2))
+    assert own[2].tolist() == found[2].tolist()
+    assert not own[:2].any()
+    any_class = asked(photos_with(*boxes, label=2), boxes="SCR", box_classes="all")
+    assert any_class.tolist() == found[1:2].tolist()
     shared = asked(photos_with(*boxes, label=2), boxes="SCR")
     assert shared.tolist() == [[15 / 64, 15 / 64, 20 / 64, 20 / 64, 1]]
-    lacking = asked(photos_with(boxes[0], boxes[1], label=0), boxes="SCR")
-    assert lacking[0, :2].tolist() == [40 / 64, 40 / 64]
+    lacking = photos_with(boxes[0], boxes[1], label=0)
+    assert asked(lacking, boxes="SCR")[0, :2].tolist() == [40 / 64, 40 / 64]
+    assert asked(lacking)[:, 4].tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("least", "wanted"), [(0.0, 1), (0.49, 1), (0.51, 0)])

@@ -93,8 +93,8 @@ def with_boxes(data: DataSet) -> DataSet:
 def targets_of(photos: Photos, classes: int, c: BoxConfig) -> TargetOf:
     """What a net is to say of a crop, float32 R x 5: its numbers for each of R = 1 or K boxes, and 1 where it is asked.
 
-    Of several boxes of a class the one of which the crop shows most is asked for; SCR asks for one of the photo's own
-    class, or if it has none, of any.
+    Of several boxes of a class the one of which the crop shows most is asked for, and only of the photo's own class if
+    it has one and `box_classes` says so. To SCR all that is left is one class.
     """
     own, rows = photos.targets(), 1 if c.boxes == "SCR" else classes
 
@@ -102,8 +102,10 @@ def targets_of(photos: Photos, classes: int, c: BoxConfig) -> TargetOf:
         boxes, labels = boxes_of(photos, id, cut.height, cut.width)
         boxes = in_crop(boxes, cut.geometry, c.crop, cut.height, cut.width)
         shown, asked = area(np.clip(boxes, 0, 1)), np.zeros((rows, 5), np.float32)
+        if c.box_classes == "own" and own[id] in labels:
+            labels = np.where(labels == own[id], labels, -1)
         if rows == 1:
-            labels = np.where((labels == own[id]) | ~(labels == own[id]).any(), 0, -1)
+            labels = np.minimum(labels, 0)
         for label in set(labels.tolist()) - {-1}:
             best = max(np.flatnonzero(labels == label), key=lambda i: shown[i])
             if shown[best] > 0 and shown[best] / area(boxes[best]) >= c.least_seen:

@@ -18,6 +18,7 @@ PACKAGE = Path(verydeep.__file__).parent
 TRAINING = ("demo", "study", "train")
 MODEL = ("evaluate", "predict", "train", "weights show", "weights verify")
 DATA = ("check", "evaluate", "pack", "study", "train")  # verbs that open DATA
+ENGINES = "predict", "evaluate", "describe", "transfer", "localise evaluate", "localise predict"
 BOXES = ("localise train", "localise evaluate", "localise predict")
 # The verbs that meet the messages of a file; of a room where no file is named. The longest that fits counts.
 MET_BY = {
@@ -29,6 +30,7 @@ MET_BY = {
     "shards": DATA, "collections": DATA,
     "localise": BOXES, "localise/measure.py": BOXES[:2], "report/page.py": ("localise train",),
     "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
+    "engines": ENGINES, "export": ("export",),
     "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
     "weights": (*MODEL, "weights convert"),
     **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone has --expects
@@ -57,7 +59,7 @@ def no_photo(*args, **kwargs):
         (["evaluate", FASHION, MINI], "verydeep.net.classifier.Classifier.dense", no_memory, "--batch"),
         (["evaluate", FASHION, "PHOTOS"], "PIL.ImageFile.ImageFile.load", no_photo, "--workers"),
         (
-            ["predict", FASHION, "PHOTOS"],
+            ["predict", FASHION, "PHOTOS", "--engine", "torch"],
             "verydeep.net.classifier.Classifier.dense",
             no_memory,
             "--protocol centre",

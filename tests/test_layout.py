@@ -28,14 +28,14 @@ FLOW = [
     ("run", "hardware"),
     ("data",),
     ("net",),
-    ("weights", "shards", "collections"),
+    ("weights", "shards", "collections", "engines"),
     ("evaluate",),
     ("train",),
     ("report",),
     ("predict",),
     ("describe",),
     ("transfer",),
-    ("study", "doctor", "choose", "localise", "explain", "perceptual"),
+    ("study", "doctor", "choose", "localise", "explain", "perceptual", "export"),
     ("recipes",),
     ("sklearn",),
     ("verbs",),
@@ -45,7 +45,7 @@ FLOW = [
 # Entered by their door alone, which is what their __init__ names.
 OUTBUILDINGS = (
     "weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe", "transfer", "explain",
-    "perceptual",
+    "perceptual", "engines", "export",
 )  # fmt: skip
 NEIGHBOURS = {("transfer", "describe"), ("transfer", "collections")}  # the outbuildings that know one another's door
 # Where the main house looks to its right.
@@ -59,9 +59,9 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_840, "weights": 3_030, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
-    "verbs": 1_125, "localise": 1_260, "describe": 710, "sklearn.py": 205, "transfer": 540, "explain": 405,
-    "perceptual": 455,
+    "": 9_840, "weights": 3_115, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
+    "verbs": 1_175, "localise": 1_265, "describe": 710, "sklearn.py": 205, "transfer": 540, "explain": 405,
+    "perceptual": 455, "engines": 445, "export": 650,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 
@@ -99,7 +99,7 @@ def test_a_room_imports_only_from_its_left_and_enters_by_the_door(path):
             f"{path.name} imports {module}"
         )
         assert other not in OUTBUILDINGS or module == f"verydeep.{other}", f"{path.name} enters {module} by a window"
-        known = other == "weights" or (own, other) in NEIGHBOURS
+        known = other in ("weights", "engines") or (own, other) in NEIGHBOURS
         assert own not in OUTBUILDINGS or other not in OUTBUILDINGS or known, f"{path.name} knows {other}"
 
 

@@ -49,7 +49,7 @@ def test_rows_come_in_order_with_the_bad_ones_in_their_place(photo_folder: Path,
 
 
 def test_the_answers_are_those_of_the_library(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verydeep.predict.multiplies_bf16", lambda device: False)  # the library computes in fp32
+    monkeypatch.setattr("verydeep.engines.choice.multiplies_bf16", lambda device: False)  # the library computes in fp32
     classifier = load("builtin:fashion-a")
     paths = photos_in([str(photo_folder)])[:5]
     expected = classifier.predict(paths)
@@ -63,10 +63,10 @@ def test_both_protocols_answer_from_python_as_the_verb_does(
     photo_folder: Path, monkeypatch: pytest.MonkeyPatch, protocol: Literal["centre", "dense"]
 ) -> None:
     """To the bit, photo by photo: where photos of one size go through together, sums are rounded otherwise."""
-    monkeypatch.setattr("verydeep.predict.multiplies_bf16", lambda device: False)  # the library computes in fp32
+    monkeypatch.setattr("verydeep.engines.choice.multiplies_bf16", lambda device: False)  # the library computes in fp32
     classifier = load("builtin:fashion-a")
     for path in photos_in([str(photo_folder)])[::9]:
-        (row,) = predictions(classifier, [path], 10, protocol)
+        (row,) = predictions(classifier, [path], 10, protocol, engine="torch")
         ways = path, Path(path), Path(path).read_bytes(), Image.open(path), np.asarray(Image.open(path))
         assert all(classifier.predict([way], protocol, top=10) == [row.classes] for way in ways)
     posteriors = classifier.predict(paths := photos_in([str(photo_folder)]), protocol)

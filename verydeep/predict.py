@@ -18,12 +18,13 @@ from verydeep.data import photo
 from verydeep.data.naming import natural
 from verydeep.data.reading import workers_for
 from verydeep.data.tree import passed_over, tree_of
+from verydeep.engines import Engine, chosen
 from verydeep.errors import DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.classify import answers, entrant
 from verydeep.evaluate.frames import LongPhotos
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import Protocol, Step
-from verydeep.hardware import device_for, multiplies_bf16
+from verydeep.hardware import device_for
 from verydeep.net.classifier import Classifier, ranked
 
 sys.modules[__name__].__class__ = CalledAsVerb
@@ -64,7 +65,7 @@ def photos_in(given: Iterable[str]) -> list[str]:
 
 def predictions(
     classifier: Classifier, paths: list[str], top: int = 5, protocol: Protocol = "centre", device: str = "auto",
-    workers: int = -1, long_photos: LongPhotos = "stop",
+    workers: int = -1, long_photos: LongPhotos = "stop", engine: Engine = "auto",
 ) -> Iterator[Row]:  # fmt: skip
     """A Row for every path in order, as soon as it is known. A bad photo is a Row with its error."""
     place, bad = device_for(device), dict[int, Row]()
@@ -73,8 +74,8 @@ def predictions(
         advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
         bad[id] = Row(paths[id], [], e.reason + advice)
 
-    step, fast = Step(protocol), multiplies_bf16(place)
-    settings = Settings(precision="bf16" if fast else "fp32", device=place.type, long_photos=long_photos)
+    step, [computes, precision, _] = Step(protocol), chosen(engine, place.type, nets=[classifier])
+    settings = Settings(precision=precision, device=place.type, long_photos=long_photos, engine=computes)
     found = answers(
         [entrant("", classifier, [step], "single")],
         lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settings,

@@ -10,10 +10,11 @@ from PIL import Image
 from slow import made, noise, posteriors
 
 from verydeep.data.record import Names, Photos
+from verydeep.engines.scorers import pooled
 from verydeep.errors import LongPhotoError, PhotoError
 from verydeep.evaluate import passes
 from verydeep.evaluate.classify import POSTERIORS, answers, count, entrant, tally
-from verydeep.evaluate.passes import Settings, torch_scorer
+from verydeep.evaluate.passes import Settings, scorer_of
 from verydeep.evaluate.views import PROTOCOLS, Step, View, ladder
 from verydeep.net.classifier import Classifier
 from verydeep.ranks import ALONE
@@ -67,7 +68,7 @@ def test_averages_and_poolings_differ_where_the_map_is_larger_than_one(classifie
     one, *others = (run(classifier, PHOTOS, [Step("dense")], (50,), **way)[Step("dense")] for way in ways)
     assert not any(torch.allclose(one, other, atol=1e-4) for other in others)
     assert (classifier.contract.pooling, classifier.net.round_up) == ("up", True)
-    other = passes.pooled(classifier, "down")
+    other = pooled(classifier, "down")
     assert (other.net.round_up, other.net.fc6.weight.data_ptr()) == (False, classifier.net.fc6.weight.data_ptr())
 
 
@@ -223,11 +224,11 @@ def test_a_long_photo_stops_a_dense_test_even_where_bad_ones_are_skipped(classif
 
 def test_a_scorer_computes_in_eval_mode_without_gradients(classifier):
     classifier.train()
-    scores = torch_scorer(classifier, Settings())(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
+    scores = scorer_of(classifier, Settings())(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
     assert not classifier.training
     assert not scores.requires_grad
     assert scores.shape == (1, 7, 2, 2)
-    torch_scorer(classifier, Settings(precision="fp64"))
+    scorer_of(classifier, Settings(precision="fp64"))
     assert classifier.net.fc6.weight.dtype == torch.float32
 
 

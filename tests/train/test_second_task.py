@@ -10,7 +10,7 @@ import torch
 from verydeep.data.photo import centre_crop
 from verydeep.data.source import open_data
 from verydeep.errors import Interrupted
-from verydeep.evaluate.passes import Settings, Shown, passes, torch_scorer
+from verydeep.evaluate.passes import Settings, Shown, passes, scorer_of
 from verydeep.evaluate.views import View
 from verydeep.progress import Progress
 from verydeep.report.figures import curves
@@ -45,7 +45,7 @@ def regression(run, data):
     truth = torch.stack([torch.from_numpy(brightness(centre_crop(photos.open(i), 36, 32))) for i in range(len(photos))])
 
     def validate(progress):
-        net = Shown(torch_scorer(job.classifier, SETTINGS), 32, [VIEW], lambda maps, seen: maps.mean((2, 3)))
+        net = Shown(scorer_of(job.classifier, SETTINGS), 32, [VIEW], lambda maps, seen: maps.mean((2, 3)))
         found = torch.cat([by_view[VIEW] for _, [by_view] in passes([net], photos.open, range(len(photos)), SETTINGS)])
         return float((found - truth).abs().mean()), {"val_worst": float((found - truth).abs().max())}
 

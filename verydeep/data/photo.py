@@ -1,7 +1,7 @@
 """One photo: bytes to upright RGB, and rescaling so that the smallest side is S.
 
-Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves training, testing and
-serving: Pillow's bilinear filter with antialiasing, because it alone can rescale just the window that a crop needs.
+Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves all: Pillow's bilinear
+filter with antialiasing.
 """
 
 import io
@@ -184,14 +184,15 @@ def rescale(
 ) -> Pixels:
     """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3.
 
-    A window is that part of the whole rescaled photo but for rounding after each direction: some pixels differ by one
-    grey level, a very few by two. Mirrored, if at all, afterwards.
+    A window is that part of the whole rescaled photo but for rounding: some pixels differ by a grey level or two.
     """
     height, width = scaled_size(photo.height, photo.width, smallest_side)
     top, left, rows, columns = window or (0, 0, height, width)
     down, across = photo.height / height, photo.width / width
     right, bottom = min((left + columns) * across, photo.width), min((top + rows) * down, photo.height)
     box = (left * across, top * down, right, bottom)
+    if (rows, columns) == (height, width):  # lines first
+        photo, box = photo.resize((width, photo.height), Image.Resampling.BILINEAR), (0, 0, width, photo.height)
     rescaled = photo.resize((columns, rows), Image.Resampling.BILINEAR, box=box)
     return np.asarray(rescaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else rescaled)
 

@@ -20,6 +20,7 @@ from verydeep.contract import to_json
 from verydeep.data.reading import workers_for
 from verydeep.describe import descriptor
 from verydeep.describe.descriptor import POOLS, Rows, Several, layers_in
+from verydeep.engines import Engine
 from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.views import scales_in
@@ -44,6 +45,7 @@ class Manner(NamedTuple):
     mirror: bool
     normalise: bool
     precision: Literal["fp32", "bf16"]
+    engine: Engine = "torch"
 
     @property
     def components(self) -> int:
@@ -132,7 +134,7 @@ class Describer:
         bases: of each tap the mean, then the components, where there is a PCA. errors: hears what is wrong with which.
         """
         nets, way = list(self.nets.values()), self.way
-        settings = Settings(way.mirror, way.precision, self.device, min(BATCH, self.together))
+        settings = Settings(way.mirror, way.precision, self.device, min(BATCH, self.together), engine=way.engine)
 
         def open_photo(id: int) -> Image.Image:
             return opened(photos[id], nets[0].contract.reading)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from verydeep.evaluate.passes import Settings, Shown, passes, torch_scorer
+from verydeep.evaluate.passes import Settings, Shown, passes, scorer_of
 from verydeep.evaluate.views import Scales, View, scales_for
 from verydeep.net.classifier import Classifier
 from verydeep.paper import STRIDE
@@ -46,14 +46,13 @@ def described(
     """
     views = [[View("centre" if pool == "none" else "dense", q) for q in qs] for qs in scales]
 
-    def ask(net: Classifier, photos: Tensor) -> Tensor:
-        found = net.taps(photos, names := layers_in(net, taps), POOLS[pool])
-        return torch.cat([found[name] for name in names], 1)
-
     shown = [
-        Shown(torch_scorer(net, settings, ask=ask), centre_side(net, min(own).scale), own, lambda maps, seen: maps, i)
+        Shown(
+            scorer_of(net, settings, layers_in(net, taps), POOLS[pool]), centre_side(net, min(own).scale), own,
+            lambda maps, seen: maps, i,
+        )
         for i, (net, own) in enumerate(zip(nets, views, strict=True))
-    ]
+    ]  # fmt: skip
     for chunk, by_net in passes(shown, open_photo, ids, settings, **how):
         found = zip(by_net, views, strict=True)
         yield chunk, [np.stack([by_view[view].numpy() for view in own], 1) for by_view, own in found]

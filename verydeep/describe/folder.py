@@ -157,7 +157,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], Manner]:
         raise RunError(f"{path} is no folder of descriptors, or not finished; 'verydeep describe' makes it and goes on")
     contract = disk.read_json(path / CONTRACT)
     try:
-        return contract, record_of(Manner, {name: contract[name] for name in Manner._fields})
+        return contract, record_of(Manner, {name: contract[name] for name in Manner._fields if name in contract})
     except (ValueError, KeyError) as e:
         raise RunError(f"{path / CONTRACT} cannot be read ({e}); it is damaged or of a newer verydeep") from e
 

@@ -12,6 +12,7 @@ from verydeep.describe.describer import Describer
 from verydeep.describe.descriptor import Rows, of_length_1
 from verydeep.describe.folder import BASIS, mapped_rows, read_folder
 from verydeep.describe.forms import listed_photos, write_sheet
+from verydeep.engines import chosen
 from verydeep.errors import ModelError, PhotoError
 from verydeep.files.tensors import checksum
 from verydeep.predict import opened
@@ -39,7 +40,8 @@ def similar_photos(
     tap = tap or way.taps[-1]
     rows, names = mapped_rows(path, tap), listed_photos(path)
     bases = [np.load(path / f"{tap}.{BASIS}.npy")] if way.components else []
-    describer = Describer(nets, way._replace(taps=(tap,)), device, workers)
+    engine = chosen("auto", device, way.precision, list(nets.values())).engine
+    describer = Describer(nets, way._replace(taps=(tap,), engine=engine), device, workers)
     errors, found = dict[int, str](), dict[int, list[tuple[str, int, float]]]()
     for ids, [asked] in describer.rows(photos, range(len(photos)), bases, errors):
         for id, own in zip(ids, nearest(rows, of_length_1(asked), top), strict=True):

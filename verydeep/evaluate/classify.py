@@ -23,7 +23,7 @@ from verydeep.evaluate.passes import (
     Told,
     own_part,
     passes,
-    torch_scorer,
+    scorer_of,
 )
 from verydeep.evaluate.posteriors import SavedModel
 from verydeep.evaluate.scores import Scores
@@ -79,7 +79,7 @@ def answers(
     """(ids, posteriors by model and step) of photos, as `passes` shows them."""
     reduce = POSTERIORS[settings.average]
     nets = [
-        Shown(torch_scorer(e.source, settings), e.contract.crop, e.views, reduce, m)
+        Shown(scorer_of(e.source, settings), e.contract.crop, e.views, reduce, m)
         for m, e in enumerate(entrants) if isinstance(e.source, Classifier)
     ]  # fmt: skip
     ids = with_rows(entrants, ids, on_bad)

@@ -16,7 +16,7 @@ from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
 from verydeep.evaluate.judge import main_test
 from verydeep.evaluate.lists import write_lists
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.posteriors import SavedModel, is_posteriors, read_posteriors
 from verydeep.evaluate.sample import (
     Sample,
@@ -52,6 +52,7 @@ def evaluate_models(
     steps = ladder(protocols, scales)
     entrants = [e for name in models for e in entrants_of(name, steps, scales, settings)]
     check_fusible(entrants)
+    settings = settled(settings, [e.source for e in entrants if isinstance(e.source, Classifier)])
     with ranks.first_alone():
         opened, sample = photos_for(entrants, data, split, limit, download, classes)
     numbers = [class_numbers(opened.classes, data, e.contract.classes, e.name) for e in entrants]

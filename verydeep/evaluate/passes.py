@@ -5,11 +5,10 @@ photo -> frames -> inputs of one size -> scorer -> maps N x C x h x w -> reduce 
 A scorer is an engine, a reducer is a task: posteriors, descriptors, boxes. What is held does not grow with the photos.
 """
 
-import copy
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,17 +19,18 @@ from torch import Tensor
 from verydeep.data.photo import Pixels
 from verydeep.data.reading import in_order
 from verydeep.data.record import Photos
+from verydeep.engines import Engine, Scorer, chosen, scorer_for
 from verydeep.errors import PhotoError
 from verydeep.evaluate.frames import Frames, LongPhotos, frames, inputs
 from verydeep.evaluate.views import MEANS, Protocol, View
-from verydeep.net.classifier import Classifier, build
+from verydeep.net.classifier import Classifier
+from verydeep.net.inside import as_it_is
 from verydeep.net.pixels import FORWARD_PIXELS, both_ways
 from verydeep.ranks import Ranks
 
 CHUNK_PIXELS = 64 << 20  # of photos that are worked on together; their uint8 pixels take three times as many bytes
 CHUNK_BATCHES = 4
 
-Scorer = Callable[[Tensor], Tensor]  # uint8 N x 3 x H x W -> float32 N x C x h x w, on whatever device
 OnBad = Callable[[int, PhotoError], None]
 Told = Callable[[int], None]  # of so many photos more
 
@@ -63,6 +63,7 @@ class Settings(NamedTuple):
     long_photos: LongPhotos = "stop"
     average: Literal["scores", "posteriors"] = "scores"
     pooling: Literal["up", "down"] | None = None
+    engine: Engine = "torch"
 
     def mirrors(self, view: str) -> bool:
         """As in the paper, but for everyone's centre crop."""
@@ -95,37 +96,17 @@ class Spent:
     waiting: float = 0.0
 
 
-def torch_scorer(
-    classifier: Classifier, settings: Settings, tap: str | None = None,
-    ask: Callable[[Classifier, Tensor], Tensor] | None = None,
+def settled(settings: Settings, nets: Sequence[Classifier]) -> Settings:
+    """With the engine that `auto` and `measure` mean for these nets. Raises ConfigError."""
+    return settings._replace(engine=chosen(settings.engine, settings.device, settings.precision, nets).engine)
+
+
+def scorer_of(
+    net: Classifier, settings: Settings, taps: Sequence[str] = (), each: Callable[[Tensor], Tensor] = as_it_is
 ) -> Scorer:  # fmt: skip
-    """PyTorch as the engine: moves the classifier to the device in eval mode; fp64 and another pooling take a copy.
-
-    tap: a layer, whose map is the answer instead of the class scores. ask: any other answer of a net to uint8 photos.
-    """
-    device = torch.device(settings.device)
-    if settings.pooling and settings.pooling != classifier.contract.pooling:
-        classifier = pooled(classifier, settings.pooling)
-    if settings.precision == "fp64":
-        classifier = copy.deepcopy(classifier).double()
-    classifier = classifier.to(device).eval()
-
-    @torch.no_grad()
-    def score(photos: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            photos = photos.to(device, non_blocking=True)
-            if ask:
-                return ask(classifier, photos)
-            return classifier.taps(photos, [tap])[tap] if tap else classifier.dense(photos)
-
-    return score
-
-
-def pooled(classifier: Classifier, pooling: Literal["up", "down"]) -> Classifier:
-    """The same weights, not copied, in a net whose pooling rounds odd sides otherwise."""
-    other = build(replace(classifier.contract, pooling=pooling), "meta")
-    other.load_state_dict(classifier.state_dict(), assign=True)
-    return other
+    """The net as the settings say; taps and each: what is made of other layers than the last, side by side."""
+    s = settings
+    return scorer_for(net, s.engine, s.precision, s.device, s.pooling, taps, each)
 
 
 def passes(

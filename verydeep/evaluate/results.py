@@ -50,8 +50,8 @@ def how_made(entrant: Entrant, m: int, step: Step, settings: Settings, found: Ta
     return {
         "scales": sorted({v.scale for v in views}), "mirror": settings.mirrored(step.protocol),
         "average": settings.average, "pooling": settings.pooling or c.pooling, "long_photos": settings.long_photos,
-        "precision": settings.precision, "engine": "torch", "device": settings.device, "version": verydeep.__version__,
-        "passes": round(pixels / photos / c.crop**2, 3), "seconds": round(seconds, 2),
+        "precision": settings.precision, "engine": settings.engine, "device": settings.device,
+        "version": verydeep.__version__, "passes": round(pixels / photos / c.crop**2, 3), "seconds": round(seconds, 2),
     }  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
     extras = {
         {True: "mirror", False: "plain", None: "mixed"}[settings.mirrored(step.protocol)]: True,
         settings.precision: settings.precision != "fp32",
+        settings.engine: settings.engine != "torch",
         "posteriors": settings.average == "posteriors" and MEANS[step.protocol].maps,
         f"pooling-{settings.pooling}": any(settings.pooling not in (None, c.pooling) for c in contracts),
         f"first-{sample.limit}": sample.limit is not None,

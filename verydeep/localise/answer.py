@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw
 
 from verydeep.data import photo
 from verydeep.data.reading import workers_for
+from verydeep.engines import Engine, chosen
 from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
 from verydeep.files.disk import make_folder, read_json, saying, write_text
-from verydeep.hardware import device_for, multiplies_bf16
+from verydeep.hardware import device_for
 from verydeep.localise.locate import TOP, Locator, classifier_of, locator_of
 from verydeep.net.classifier import Classifier
 from verydeep.net.pixels import photo_of
@@ -46,7 +47,7 @@ class Located(NamedTuple):
 
 def found_in(
     model: str, given: Sequence[str], classifier: str | None, top: int, scales: Scales, merge: str, device: str,
-    workers: int, coco: Path | None = None, draw: Path | None = None,
+    workers: int, coco: Path | None = None, draw: Path | None = None, engine: Engine = "auto",
 ) -> Iterator[Located]:  # fmt: skip
     """A Located for each photo of files, folders and standard input, as soon as it is known.
 
@@ -54,7 +55,8 @@ def found_in(
     Raises ConfigError, DataError and ModelError.
     """
     what, net, place = classifier_of(model, classifier), load(model), device_for(device)
-    settings = Settings(precision="bf16" if multiplies_bf16(place) else "fp32", device=place.type, long_photos="middle")
+    computes, precision, _ = chosen(engine, place.type, nets=[net])
+    settings = Settings(precision=precision, device=place.type, long_photos="middle", engine=computes)
     known, threshold = (what, load(what)) if what else None, kept_threshold(model, net, merge)
     locator, names = locator_of({model: net}, known, scales, merge, settings, threshold), photos_in(given)
     if draw and any(Path(name).resolve().parent == draw.resolve() for name in names if name != "-"):

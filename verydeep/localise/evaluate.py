@@ -11,7 +11,7 @@ import numpy as np
 import verydeep
 from verydeep.data.record import Photos
 from verydeep.evaluate.classify import Entrant
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.sample import Sample, class_numbers, photos_for
 from verydeep.evaluate.views import Scales, scales_for
 from verydeep.localise.boxes import iou, relative
@@ -69,6 +69,7 @@ def evaluate_boxes(
         **tested.about(), "models": list(nets), "sha256": [c.sha256 for c in contracts], "classifier": classifier,
         "classifier_sha256": what.contract.sha256 if what else None, "task": [c.task for c in contracts],
         "scales": [list(s) for s in locator.scales], "merge": merge, "threshold": threshold,
+        "engine": locator.settings.engine, "precision": settings.precision,
         "chosen_on": choosing.split, "chosen_photos": len(choosing.photos), "tried": tried, "mean_box": mean.tolist(),
         "classes": list(names), "photos_sha256": tested.fingerprint(), **error_counts(found),
         "worst": worst(found, tested.photos, names), "version": verydeep.__version__, "skipped": skipped,
@@ -83,7 +84,8 @@ def evaluate_maps(
 
     The threshold is chosen on the validation photos; beside it stands the best one, as the measure is defined.
     """
-    settings, net = settings or Settings(), load(model)
+    net = load(model)
+    settings = settled(settings or Settings(), [net])
     [scale] = scales_for(net.contract, (scale or FINER * net.contract.test_scale,))
     test, tested, choosing = box_test({model: net}, data, split, settings, limit, download, ranks, progress)
 
@@ -96,6 +98,7 @@ def evaluate_maps(
     rates = 100 * counts / len(every)
     return {
         **tested.about(), "model": model, "sha256": net.contract.sha256, "photos": len(every),
+        "engine": settings.engine, "precision": settings.precision,
         "chosen_on": choosing.split, "threshold": THRESHOLDS[at], "scale": scale,
         "right": {"largest": counts[1, 1, at].item(), "any": counts[0, :, at].tolist()},
         "max_box_acc": round(rates[1, 1].max().item(), 2), "max_box_acc_v2": round(rates[0].max(-1).mean().item(), 2),

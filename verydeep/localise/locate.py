@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from verydeep.engines import Scorer
 from verydeep.errors import ModelError
-from verydeep.evaluate.passes import Scorer, Settings, Shown, torch_scorer
+from verydeep.evaluate.passes import Settings, Shown, scorer_of, settled
 from verydeep.evaluate.sample import class_numbers, folder_of
 from verydeep.evaluate.views import Scales, View, scales_for
 from verydeep.files.disk import read_sealed
@@ -103,14 +104,14 @@ def boxes_in_centre(
     net: Classifier, open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, **how: Any
 ) -> Iterator[tuple[int, tuple[int, int], Floats]]:
     """Test 1 alone: (id, height and width, boxes R x 4) of photos in order."""
-    shown = [centre_view(net, torch_scorer(net, settings))]
+    shown = [centre_view(net, scorer_of(net, settings))]
     for id, size, [[rows]] in photo_by_photo(shown, open_photo, ids, settings, batches=1, **how):
         yield id, size, clipped(boxes_in(rows)[0], *size)
 
 
 def picked(net: Classifier, columns: npt.NDArray[np.int64], settings: Settings) -> Scorer:
     """What a net says of some of its classes, in this order; of SCR's one box all."""
-    score, task = torch_scorer(net, settings), net.contract.task
+    score, task = scorer_of(net, settings), net.contract.task
     if task == "SCR" or columns.tolist() == list(range(len(net.contract.classes))):
         return score
     each = 4 if task == "PCR" else 1
@@ -161,7 +162,9 @@ def locator_of(
         columns.append(class_numbers(net.contract.classes, first, one.contract.classes, name))
     qs = [scales_for(one.contract, scales) for one in nets.values()]
     threshold = MERGES[merge].usual if threshold is None else threshold
-    return Locator(classifier[1] if classifier else None, list(nets.values()), qs, columns, settings, merge, threshold)
+    what, where = classifier[1] if classifier else None, list(nets.values())
+    settings = settled(settings, [*where, what] if what else where)
+    return Locator(what, where, qs, columns, settings, merge, threshold)
 
 
 def classifier_of(model: str, given: str | None) -> str | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from verydeep.evaluate.frames import spread
-from verydeep.evaluate.passes import Settings, Shown, torch_scorer
+from verydeep.evaluate.passes import Settings, Shown, scorer_of
 from verydeep.evaluate.views import View
 from verydeep.localise.boxes import Floats, photo_by_photo, scores_at
 from verydeep.net.classifier import Classifier
@@ -42,7 +42,7 @@ def class_maps(
     **how: Any,
 ) -> Iterator[tuple[int, ClassMap]]:  # fmt: skip
     """(id, its maps) of photos in order; how: as `passes` is told."""
-    shown = Shown(torch_scorer(net, settings), net.contract.crop, [View("dense", scale)], scores_at, apart=True)
+    shown = Shown(scorer_of(net, settings), net.contract.crop, [View("dense", scale)], scores_at, apart=True)
     for id, size, [[ways]] in photo_by_photo([shown], open_photo, ids, settings, **how):
         yield id, ClassMap(size, [way.numpy() for way in ways])
 

@@ -15,7 +15,7 @@ from verydeep.data.source import open_data
 from verydeep.data.tree import listed
 from verydeep.describe import Rows, Several, described, descriptors
 from verydeep.errors import ConfigError, DataError
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.views import Scales, scales_for
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
@@ -56,7 +56,7 @@ def transfer_models(
     nets = [load_describing(model) for model in models]
     for model, net in zip(models, nets, strict=True):
         check_task(model, net, "classes")
-    q = [scales_of(net, scales) for net in nets]
+    q, settings = [scales_of(net, scales) for net in nets], settled(settings, nets)
     kit = sampled(opened_kit(data, actions, download), per_class, limit, seed)
     if save and not save.absolute().parent.is_dir():
         raise ConfigError(f"save: there is no folder {save.parent}; make it first")
@@ -83,7 +83,7 @@ def transfer_models(
     record = {
         "data": data, "kit": kit.name, "classes": list(kit.classes), "photos": len(kit.truth), "protocol": how,
         "rows": rows, "best": max(range(len(rows)), key=lambda i: rows[i]["validation"]), "seed": seed,
-        "guessing": 100 * float(guessing), "mirror": settings.mirrors("dense"),
+        "guessing": 100 * float(guessing), "mirror": settings.mirrors("dense"), "engine": settings.engine,
         "bytes": sum(found.nbytes for own in said for found in own.values()),
         "notes": [*kit.notes, *lacking],
     }  # fmt: skip

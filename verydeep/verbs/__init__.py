@@ -30,13 +30,15 @@ MODEL = (
     "a run folder, a .safetensors file, builtin:fashion-a, a published net of 'verydeep weights list', or a file of "
     "Caffe, Keras, torchvision, timm, MatConvNet or ONNX"
 )
+ENGINE = "what computes: auto, by what the machine has; measure, the fastest for these nets, remembered; or its name"
 EVERYWHERE = {  # fields that mean the same in all verbs
     "data": DATA, "model": MODEL, "models": MODEL, "download": "fetch a built-in data set that is not at hand",
-    "device": "where to compute", "workers": "threads that read photos; -1 chooses",
+    "device": "where to compute", "engine": ENGINE, "workers": "threads that read photos; -1 chooses",
     "protocol": f"how a photo is shown, with commas: {', '.join(f'{name} ({m.brief})' for name, m in MEANS.items())}",
 }  # fmt: skip
 FilePath = str | Path
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Engine = Literal["auto", "measure", "torch", "openvino", "onnxruntime"]
 BadPhotos = Literal["stop", "skip"]
 
 

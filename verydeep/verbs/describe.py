@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from verydeep.errors import ConfigError
 from verydeep.files.records import Workers
-from verydeep.verbs import Device, FilePath, Verb
+from verydeep.verbs import Device, Engine, FilePath, Verb
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Describe(Verb):
     rdm: bool = False
     """1 - Pearson's correlation between all pairs of at most 4,000 photos, for each layer, and one picture"""
     device: Device = "auto"
+    engine: Engine = "auto"
     workers: Workers = -1
 
     SPARES = "name fewer --taps, take --pool mean, smaller --scales, or --workers 1"
@@ -55,6 +56,7 @@ class Describe(Verb):
             write_dissimilarities,
             write_form,
         )  # fmt: skip
+        from verydeep.engines import chosen
         from verydeep.hardware import device_for
         from verydeep.predict import photos_in
         from verydeep.progress import Progress
@@ -70,9 +72,11 @@ class Describe(Verb):
         taps = tuple(dict.fromkeys(self.taps or ["descriptor"]))
         mirror = self.pool in ("mean", "max") if self.mirror is None else self.mirror
         normalise = not self.taps if self.normalise is None else self.normalise
-        way = Manner(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision)
+        device = device_for(self.device).type
+        computes = chosen(self.engine, device, self.precision, list(nets.values())).engine
+        way = Manner(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision, computes)
         with joined() as ranks:
-            describer = Describer(nets, way, device_for(self.device).type, self.workers)
+            describer = Describer(nets, way, device, self.workers)
             for name, net in nets.items() if ranks.first else ():
                 for line in doubts_about(name, net, layers_in(net, taps)):
                     print(line, file=sys.stderr)

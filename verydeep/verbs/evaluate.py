@@ -7,7 +7,7 @@ from verydeep.config import Level
 from verydeep.errors import LongPhotoError
 from verydeep.evaluate.views import MEANS, Protocol, scales_in
 from verydeep.files.records import Count, Workers
-from verydeep.verbs import BadPhotos, Device, FilePath, Verb
+from verydeep.verbs import BadPhotos, Device, Engine, FilePath, Verb
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Evaluate(Verb):
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic"""
     device: Device = "auto"
+    engine: Engine = "torch"
     batch: Count = 32
     """photos or crops that go through the net at once"""
     limit: Count | None = None
@@ -59,7 +60,7 @@ class Evaluate(Verb):
         scales, device = scales_in(self.scales), device_for(self.device)
         settings = Settings(
             self.mirror, self.precision, device.type, self.batch, self.workers, self.bad_photos, self.long_photos,
-            self.average, self.pooling,
+            self.average, self.pooling, self.engine,
         )  # fmt: skip
         with joined() as ranks:
             if ranks.first and self.precision == "fp32" and multiplies_bf16(device):

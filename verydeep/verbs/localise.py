@@ -7,7 +7,7 @@ from verydeep.box_config import BoxConfig
 from verydeep.errors import ConfigError
 from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Count, Workers
-from verydeep.verbs import BadPhotos, Device, FilePath, Trains, Verb
+from verydeep.verbs import BadPhotos, Device, Engine, FilePath, Trains, Verb
 
 PAPER_BOXES = BoxConfig()
 Merge = Literal["greedy", "literal", "nms"]
@@ -94,6 +94,7 @@ class Evaluate(Localise):
     mirror: bool | None = None
     """boxes of the mirror image too; null: yes, except for the centre crop"""
     device: Device = "auto"
+    engine: Engine = "torch"
     batch: Count = 32
     """photos that go through the net at once"""
     limit: Count | None = None
@@ -115,7 +116,7 @@ class Evaluate(Localise):
             raise ConfigError(f"page: {self.page} is no run; expected a run folder or a file named .html")
         settings = Settings(
             self.mirror, device=device_for(self.device).type, batch=self.batch, workers=self.workers,
-            bad_photos=self.bad_photos, long_photos="middle",
+            bad_photos=self.bad_photos, long_photos="middle", engine=self.engine,
         )  # fmt: skip
         with joined() as ranks:
             found = evaluate_any(
@@ -148,6 +149,7 @@ class Predict(Localise):
     merge: Merge = "greedy"
     """how the boxes of a class become one, as in 'localise evaluate'"""
     device: Device = "auto"
+    engine: Engine = "auto"
     workers: Workers = -1
     csv: bool = False
     """one class a line: photo, rank, class, probability, x0, y0, x1, y1, error"""
@@ -162,7 +164,7 @@ class Predict(Localise):
 
         return found_in(
             self.model, self.photos, self.classifier, self.top, scales_in(self.scales), self.merge, self.device,
-            self.workers, Path(self.coco) if self.coco else None, Path(self.draw) if self.draw else None,
+            self.workers, Path(self.coco) if self.coco else None, Path(self.draw) if self.draw else None, self.engine,
         )  # fmt: skip
 
     def show(self, record: Any, as_json: bool) -> int:

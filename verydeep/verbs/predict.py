@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from verydeep.files.records import Count, Workers
-from verydeep.verbs import Device, Verb
+from verydeep.verbs import Device, Engine, Verb
 
 if TYPE_CHECKING:
     from verydeep.evaluate.frames import LongPhotos
@@ -24,6 +24,7 @@ class Predict(Verb):
     protocol: Literal["centre", "dense"] | None = None
     """centre crop or the whole photo; null: as a run was judged, and of other models the centre crop"""
     device: Device = "auto"
+    engine: Engine = "auto"
     workers: Workers = -1
     csv: bool = False
     """one class a line: photo, rank, class, probability, error"""
@@ -38,7 +39,9 @@ class Predict(Verb):
 
         how = self.protocol or judged_by(self.model)
         long: LongPhotos = "stop" if self.protocol else "middle"
-        return predictions(load(self.model), photos_in(self.photos), self.top, how, self.device, self.workers, long)
+        return predictions(
+            load(self.model), photos_in(self.photos), self.top, how, self.device, self.workers, long, self.engine
+        )
 
     def show(self, record: Any, as_json: bool) -> int:
         from verydeep.predict import print_rows

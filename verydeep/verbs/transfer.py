@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from verydeep.evaluate.views import scales_in
 from verydeep.files.records import Count, Natural, Workers
-from verydeep.verbs import Device, FilePath, Verb
+from verydeep.verbs import Device, Engine, FilePath, Verb
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Transfer(Verb):
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic of the nets"""
     device: Device = "auto"
+    engine: Engine = "auto"
     batch: Count = 32
     """photos that go through the net at once"""
     workers: Workers = -1
@@ -50,7 +51,10 @@ class Transfer(Verb):
         from verydeep.transfer import transfer_models
 
         device = device_for(self.device).type
-        settings = Settings(self.mirror, self.precision, device, self.batch, self.workers, long_photos="middle")
+        settings = Settings(
+            self.mirror, self.precision, device, self.batch, self.workers, long_photos="middle",
+            engine=self.engine,
+        )  # fmt: skip
         return transfer_models(
             self.models, self.data, scales_in(self.scales), settings, per_class=self.train_per_class,
             splits=self.splits, seed=self.seed, limit=self.limit, actions=self.actions, download=self.download,

@@ -10,6 +10,7 @@ from verydeep.net.classifier import Classifier
 from verydeep.net.saved import read_classifier
 from verydeep.paper import STRIDE
 from verydeep.weights.catalogue import Entry, catalogue, checked_file
+from verydeep.weights.exported import read_exported, told_in
 from verydeep.weights.inputs import INPUTS, Input
 from verydeep.weights.read import Net, open_foreign, with_fc
 from verydeep.weights.recognise import OWN, layout_of, recognise
@@ -66,6 +67,9 @@ def load_or_features(model: str | Path, given: str | Input | None = None, start:
         what = f"{entry.name if entry else path} is one net that carries its contract, which says what it expects"
         raise ConfigError(f"{what}; leave {marks[0]} out")
     path = checked_file(entry) if entry else path
+    form, told = ("", {}) if entry else told_in(path)
+    if form:
+        return read_exported(path, form, told)
     if (entry and not entry.builtin) or layout not in (None, OWN):
         return open_foreign(path, said if given is None else given, entry=entry, start=start, key=key)
     if layout is None and path.is_file() and (path.suffix != ".safetensors" or not path.stat().st_size):

@@ -1,0 +1,5 @@
+"""A net as a file that other programs answer from. The door: what the verb uses."""
+
+from verydeep.export.export import export_model, export_text
+
+__all__ = ["export_model", "export_text"]

@@ -184,7 +184,7 @@ def rescale(
 ) -> Pixels:
     """The photo at smallest side S, or only its window (top, left, height, width) there: uint8 H x W x 3.
 
-    A window is that part of the whole rescaled photo but for rounding: some pixels differ by a grey level or two.
+    A window is that part of the rescaled photo but for rounding: some pixels differ by a grey level or two.
     """
     height, width = scaled_size(photo.height, photo.width, smallest_side)
     top, left, rows, columns = window or (0, 0, height, width)

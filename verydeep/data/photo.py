@@ -1,6 +1,6 @@
 """One photo: bytes to upright RGB, and rescaling so that the smallest side is S.
 
-Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer serves all: Pillow's bilinear
+Inside this room a photo is a Pillow image of mode RGB; it leaves as uint8. One resizer for all: Pillow's bilinear
 filter with antialiasing.
 """
 

@@ -52,6 +52,7 @@ class Evaluate(Verb):
     SPARES = "try --batch 8, --workers 1, smaller --scales, or --protocol centre"
 
     def run(self) -> dict[str, Any] | None:
+        from verydeep.engines import missing_for
         from verydeep.evaluate.models import evaluate_models
         from verydeep.evaluate.passes import Settings
         from verydeep.hardware import device_for, multiplies_bf16
@@ -63,8 +64,12 @@ class Evaluate(Verb):
             self.average, self.pooling, self.engine,
         )  # fmt: skip
         with joined() as ranks:
-            if ranks.first and self.precision == "fp32" and multiplies_bf16(device):
-                print("hint: --precision bf16 is several times faster here; quote figures of fp32", file=sys.stderr)
+            faster = ["--engine auto"] * (
+                self.engine == "torch" and device.type == "cpu" and not missing_for("openvino")
+            )
+            faster += ["--precision bf16"] * (self.precision == "fp32" and multiplies_bf16(device))
+            if ranks.first and faster:
+                print(f"hint: {' '.join(faster)} is faster here; quote figures of torch in fp32", file=sys.stderr)
             try:
                 results = evaluate_models(
                     self.models, self.data, self.protocol, scales, self.split, settings, limit=self.limit,

@@ -21,6 +21,7 @@ import numpy as np
 import verydeep
 from verydeep.box_config import BoxConfig
 from verydeep.evaluate.judge import paired
+from verydeep.evaluate.passes import Settings
 from verydeep.hardware import machine
 from verydeep.localise import evaluate_boxes, train_boxes
 from verydeep.recipes import layered
@@ -70,7 +71,7 @@ def tests(out: Path, seeds: list[int], ways: list[str], more: dict[str, Any]) ->
             train_boxes(DATA, config, where)
             for at, how in TESTS.items():
                 if at in {"one scale", "three scales"} | MORE.get(way, set()) and (seed, way, at) not in there:
-                    record = evaluate_boxes([str(where)], DATA, str(what), *how)
+                    record = evaluate_boxes([str(where)], DATA, str(what), *how, settings=Settings(engine="auto"))
                     record |= {"seed": seed, "way": way, "at": at, "machine": machine()}
                     with kept.open("a") as f:
                         f.write(json.dumps(record) + "\n")

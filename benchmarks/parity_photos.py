@@ -14,6 +14,7 @@ from verydeep.net.classifier import Classifier, build
 from verydeep.net.initialise import initialise
 
 Pixels = np.ndarray[Any, Any]  # uint8 H x W x 3
+Row = np.ndarray[Any, Any]  # posteriors, K
 
 SAVED: dict[str, dict[str, Any]] = {
     "jpg": {"quality": 90}, "444.jpg": {"quality": 95, "subsampling": 0, "progressive": True}, "png": {},
@@ -87,6 +88,13 @@ def tensor(pixels: Pixels) -> torch.Tensor:
 def seen_of(image: Image.Image, net: Classifier, dense: bool) -> Pixels:
     scale = net.contract.test_scale
     return photo.rescale(image, scale) if dense else photo.centre_crop(image, scale, net.contract.crop)
+
+
+def reference(path: Path, net: Classifier, dense: bool) -> Row:
+    """Posteriors by the Classifier in fp32, of a file: the centre crop, or the whole photo without its mirror image."""
+    if not dense:
+        return net.predict([path])[0].numpy()
+    return net.predict(tensor(seen_of(photo.from_file(path, reading=net.contract.reading), net, True)))[0].numpy()
 
 
 def random_net(out: Path, paths: Sequence[Path]) -> str:

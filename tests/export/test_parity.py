@@ -1,12 +1,14 @@
 """benchmarks/parity.py at toy size: every form in fp32 answers files of many kinds as the Classifier does."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from verydeep.net.classifier import build
 from verydeep.weights import load
 
 COUNT = 12  # all kinds, orientations and shapes
@@ -22,12 +24,22 @@ def parity(monkeypatch):
         del sys.modules[name]
 
 
-def test_forms_in_fp32_answer_as_the_classifier(parity, tmp_path):
-    net = load("builtin:fashion-a").eval()
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """One that knows something, with a mean and a deviation of its own for each colour."""
+    trained = load("builtin:fashion-a")
+    net = build(replace(trained.contract, mean=(90.0, 70.0, 60.0), std=(1.2, 1.0, 0.8)))
+    net.net.load_state_dict(trained.net.state_dict())
+    net.save(path := tmp_path_factory.mktemp("model") / "net.safetensors")
+    return str(path)
+
+
+def test_forms_in_fp32_answer_as_the_classifier(model, parity, tmp_path):
+    net = load(model).eval()
     paths = parity.make_photos(tmp_path / "photos", COUNT, net.contract.crop, net.contract.test_scale)
     forms = [name for name, form in parity.FORMS.items() if form.exact and "pt2" not in name]
     assert len(forms) == 5
-    rows = parity.compare(parity.Case("builtin:fashion-a", net, tmp_path, None), forms, paths)
+    rows = parity.compare(parity.Case(model, net, tmp_path, None), forms, paths)
     assert len(rows) == 2 * len(forms)
     for row in rows:
         assert row["same"] == COUNT, row
@@ -56,9 +68,9 @@ def test_photos_are_of_all_kinds(parity, tmp_path):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(paths, again, strict=True))
 
 
-def test_what_differs_does_not_pass(parity, tmp_path):
+def test_what_differs_does_not_pass(model, parity, tmp_path):
     """A form that sees red and blue exchanged, one that sees the photo lie, and one in whose answers there is nan."""
-    net = load("builtin:fashion-a").eval()
+    net = load(model).eval()
     paths = parity.make_photos(tmp_path / "photos", COUNT, 32, 36)
     torch_in = parity.FORMS["torch fp32"].start
     ways = {
@@ -72,6 +84,6 @@ def test_what_differs_does_not_pass(parity, tmp_path):
 
         parity.FORMS[name] = parity.Form(True, start)
     parity.FORMS["nan"] = parity.Form(True, lambda case, dense: lambda shown: np.full(10, np.nan))
-    rows = parity.compare(parity.Case("builtin:fashion-a", net, tmp_path, None), [*ways, "nan"], paths)
+    rows = parity.compare(parity.Case(model, net, tmp_path, None), [*ways, "nan"], paths)
     assert {row["form"] for row in rows if row["good"]} == {"as it is"}
     assert parity.table(rows, COUNT).count("FAILS") == 6

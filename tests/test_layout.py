@@ -61,7 +61,7 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 BUDGETS = {
     "": 9_840, "weights": 3_115, "shards": 975, "collections": 2_615, "study": 1_145, "doctor": 760, "choose": 180,
     "verbs": 1_175, "localise": 1_265, "describe": 710, "sklearn.py": 205, "transfer": 540, "explain": 405,
-    "perceptual": 455, "engines": 445, "export": 650,
+    "perceptual": 455, "engines": 445, "export": 670,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

@@ -73,7 +73,7 @@ def test_a_file_answers_as_the_model(case, to, dense, tmp_path):
         found = run(given)
         assert found.shape == (3, len(NAMES))
         assert found.dtype == np.float32
-        assert np.abs(found - wanted).max() <= (2e-3 if (to, dense) == ("openvino", True) else 2e-6)
+        assert np.abs(found - wanted).max() <= 2e-6
         assert np.abs(run(given[:1]) - found[0]).max() < 1e-6
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("net")) == sorted(
         {out.name, "it.bin"} if to == "openvino" else {out.name}

@@ -19,7 +19,7 @@ from verydeep.weights import check_task, load
 
 To = Literal["onnx", "openvino", "pt2"]
 Int8 = Literal["all", "fc"]
-MOST = {"crop": 1e-4, "dense": 1e-3}  # of a posterior; rescaling inside differs by a grey level in some pixels
+MOST = {"crop": 1e-4, "dense": 1e-3}  # of a posterior
 WORST = 3  # layers that are advised
 
 

@@ -2,7 +2,8 @@
 
 Each direction has a matrix: for each pixel of the result a triangle over those of the photo, as wide as two of the
 larger pixels (Pillow's bilinear filter), in whole 2^-22 as Pillow has them. Float32 holds whole numbers below 2^24, so
-the matrix is taken apart into three, of a byte each, and of their products the carries are added up.
+the matrix is taken apart into three, of a byte each, and of their products the carries are added up. In graphs it is
+itself made of whole numbers, by long division, as OpenVINO takes float64 for float32.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from verydeep.engines import Node
 
 FLOAT, DOUBLE = 1, 11  # of ONNX
 UNIT, BYTE = 1 << 22, 256
+DIGITS = 16, 16, 16, 16, 16, 4  # of a unit
 HIGH = UNIT // BYTE**2  # a unit, two bytes less
 
 
@@ -33,22 +35,37 @@ def rescaling(scale: int) -> list[Node]:
         whole = add("Floor", add("Div", x, unit))
         return whole, add("Sub", x, add("Mul", whole, unit))
 
-    zero, half, one, q, unit, wide, byte = (number(x, DOUBLE) for x in (0, 0.5, 1, scale, UNIT, BYTE**2, BYTE))
+    def digit(left: str, times: float, divisor: str) -> tuple[str, str]:
+        """What is left of whole numbers times so many by a divisor: how often it goes into them, and the rest."""
+        left = add("Mul", left, number(times, DOUBLE))
+        times_in = add("Floor", add("Div", add("Add", left, half), divisor))  # half: far from where rounding decides
+        return times_in, add("Sub", left, add("Mul", times_in, divisor))
+
+    zero, half, one, two, q, wide, byte = (number(x, DOUBLE) for x in (0, 0.5, 1, 2, scale, BYTE**2, BYTE))
     small, high, low = (number(x, FLOAT) for x in (BYTE, HIGH, HIGH // 2))
     second = add("Constant", value_ints=[1])
     sides = add("Cast", add("Shape", "colours_first", start=2, end=4), to=DOUBLE)
-    results = add("Round", add("Div", add("Mul", sides, q), add("ReduceMin", sides, keepdims=0)))
+    short = add("ReduceMin", sides, keepdims=0)
+    results, rest = digit(add("Add", add("Mul", sides, add("Mul", q, two)), short), 1, add("Mul", short, two))
+    odd = add("Sub", one, add("Min", rest, one))
+    results = add("Sub", results, add("Mul", odd, digit(results, 1, two)[1]))  # of two the even one
     x = "colours_first"
     for axis in (1, 0):
         at = add("Constant", value_int=axis)
         given, wanted = add("Gather", sides, at), add("Gather", results, at)
-        step = add("Div", given, wanted)
-        centres = add("Mul", add("Add", add("Range", zero, wanted, one), half), step)
-        far = add("Add", add("Sub", add("Range", zero, given, one), add("Unsqueeze", centres, second)), half)
-        far = add("Abs", add("Mul", far, add("Div", one, add("Max", step, one))))
-        share = add("Max", add("Sub", one, far), zero)
-        share = add("Mul", add("Div", share, add("ReduceSum", share, second, keepdims=1)), unit)
-        most, rest = apart(add("Floor", add("Add", share, half)), wide)
+        # distances in parts, of which a pixel of the photo has 2 x wanted, and one of the result 2 x given
+        pixels, centres = (
+            add("Mul", add("Add", add("Mul", add("Range", zero, n, one), two), one), other)
+            for n, other in ((given, wanted), (wanted, given))
+        )
+        far = add("Abs", add("Sub", pixels, add("Unsqueeze", centres, second)))
+        left = add("Max", add("Sub", add("Mul", add("Max", given, wanted), two), far), zero)
+        divisor, share = add("ReduceSum", left, second, keepdims=1), zero
+        for times in DIGITS:
+            found, left = digit(left, times, divisor)
+            share = add("Add", add("Mul", share, number(times, DOUBLE)), found)
+        share = add("Add", share, digit(left, 2, divisor)[0])
+        most, rest = apart(share, wide)
         parts = [add("Cast", part, to=FLOAT) for part in (most, *apart(rest, byte))]
         a, b, c = (
             add("MatMul", x, add("Transpose", part, perm=[1, 0])) if axis else add("MatMul", part, x) for part in parts

@@ -64,14 +64,19 @@ def test_a_named_engine_that_is_not_there_is_an_error(without):
 
 def test_what_lacks_is_found_by_importing(monkeypatch):
     def broken(name):
+        if name == "onnx":
+            raise TypeError("Descriptors cannot be created directly.")
+        if name == "torch":
+            return
         if name == "openvino":
             raise ImportError("libtbb.so.12: cannot open it\nand more")
-        raise ModuleNotFoundError(name)
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(choice, "import_module", broken)
     choice.missing_for.cache_clear()
     assert choice.missing_for("openvino") == "openvino cannot be loaded here: libtbb.so.12: cannot open it"
     assert choice.missing_for("onnxruntime") == "onnxruntime is not installed"
+    assert choice.missing_for("torch") == "onnx cannot be loaded here: Descriptors cannot be created directly."
     choice.missing_for.cache_clear()
 
 

@@ -1,15 +1,17 @@
 """Engines against torch in float64: every net of Table 1, crops and whole photos, odd sides, layers inside."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from verydeep.contract import Contract
-from verydeep.engines import scorer_for
+from verydeep.engines import scorer_for, scorers
 from verydeep.errors import ConfigError, ModelError
 from verydeep.net.classifier import build
 from verydeep.paper import TABLE_1
@@ -98,11 +100,30 @@ def test_what_an_engine_does_not_compute_is_said():
 
 
 def test_weights_that_are_no_numbers_are_not_hidden():
-    model = toy()
-    model.net.conv3_1.bias.data[0] = float("nan")
-    for engine in ENGINES:
-        with pytest.raises(ModelError, match="some weights are no finite numbers"):
-            scorer_for(model, engine)
+    for name in ("conv3_1.bias", "bn3_1.running_mean"):
+        model = toy(batch_norm=True)
+        model.net.state_dict()[name][0] = float("nan")
+        for engine in ENGINES:
+            with pytest.raises(ModelError, match="some weights are no finite numbers"):
+                scorer_for(model, engine)
+
+
+def test_threads_of_openvino_are_torchs_and_tied_to_no_core(monkeypatch):
+    asked, core = [], scorers.openvino_core()
+    compiled = lambda *given: asked.append(core.compile_model(*given)) or asked[-1]  # noqa: E731
+    other = SimpleNamespace(read_model=core.read_model, compile_model=compiled)
+    monkeypatch.setattr(scorers, "openvino_core", lambda: other)
+    [x] = photos((1, 32, 32))
+    scorer_for(toy(), "openvino")(x)
+    assert asked[0].get_property("ENABLE_CPU_PINNING") is False
+    assert asked[0].get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
+
+
+def test_telemetry_is_off_before_it_begins(tmp_path):
+    script = "from verydeep.engines import missing_for; missing_for('onnxruntime'); import onnxruntime"
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
+    assert done.returncode == 0
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_signals_arrive_after_nets_have_come_and_gone():
@@ -111,7 +132,7 @@ def test_signals_arrive_after_nets_have_come_and_gone():
 import gc, os, signal
 import torch
 from test_scorers import toy
-from verydeep.engines import scorer_for
+from verydeep.engines import scorer_for, scorers
 held = [scorer_for(toy(seed=i), "openvino") for i in range(3)]
 x = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
 [score(x) for score in held]

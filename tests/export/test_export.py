@@ -1,6 +1,9 @@
 """Exported files answer as the model in every format, say what they are, and are not left behind when they do not."""
 
 import json
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 from itertools import product
 
@@ -136,7 +139,7 @@ def test_what_was_there_stays_when_an_export_fails(to, failure, tmp_path, monkey
 
     def other(*given):
         if failure is ModelError:
-            return {"square": 0.3}
+            return {"square": 1e-7, "tiny": float("nan")}
         raise failure(28, "No space left on device") if failure is OSError else failure
 
     monkeypatch.setattr(export, "differences", other)
@@ -149,11 +152,16 @@ def test_what_was_there_stays_when_an_export_fails(to, failure, tmp_path, monkey
 
 def test_what_cannot_be_made_is_said_before_any_work(tmp_path, monkeypatch):
     model, out = model_of("A", tmp_path / "net.safetensors"), tmp_path / "it.onnx"
+    (tmp_path / "w.bin").write_text("precious")
+    (tmp_path / "folder.onnx").mkdir()
     for more, said in (
         ({"to": "pt2", "int8": "fc", "out": None}, "a pt2 program computes in floats"),
         ({"int8": "all"}, "give --calibrate DATA"),
-        ({"keep": ["conv9_1"]}, "'conv9_1' is no layer with weights"),
-        ({"keep": ["relu1_1"]}, "'relu1_1' is no layer with weights"),
+        ({"keep": ["fc8"], "int8": "fc"}, "kept in floats with --int8 all"),
+        ({"keep": ["conv9_1"], "int8": "all", "calibrate": "x"}, "'conv9_1' is no layer with weights"),
+        ({"keep": ["relu1_1"], "int8": "all", "calibrate": "x"}, "'relu1_1' is no layer with weights"),
+        ({"to": "openvino", "out": tmp_path / "w.xml"}, r"w\.bin is there, and the numbers would replace it"),
+        ({"out": tmp_path / "folder.onnx"}, "is a folder"),
         ({"out": tmp_path / "it.bin"}, r"it\.bin does not end as a file for onnx does; try it\.onnx"),
     ):
         with pytest.raises(ConfigError, match=said):
@@ -244,3 +252,43 @@ def test_layers_that_are_kept_compute_in_floats(scale, tmp_path):
     far = {name: np.abs(x - wanted).max() for name, x in answers.items()}
     assert far["all"] < 1e-6 < 1e-4 < far["some"]
     assert far["none"] != far["some"]
+
+
+def test_files_are_named_by_their_models(tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    names = {
+        (str(tmp_path / "v1.2"), False, None): "v1.2.onnx", ("nets/a.safetensors", True, "fc"): "a-dense-int8-fc.onnx",
+        ("builtin:fashion-a", False, "all"): "builtin-fashion-a-int8-all.onnx",
+        ("torchvision-vgg16.imagenet1k_v1", False, None): "torchvision-vgg16.imagenet1k_v1.onnx",
+    }  # fmt: skip
+    for (model, dense, int8), name in names.items():
+        assert export.file_for(model, "onnx", None, dense, int8).name == name
+
+
+def test_hostile_archives_are_no_exports(tmp_path):
+    from verydeep.weights.exported import told_in
+
+    for i, kind in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(path := tmp_path / f"{i}.pt2", "w", kind) as archive:
+            for name in ("verydeep", "verydeep_sha256", "labels", "licence", "int8", "differences"):
+                archive.writestr(f"x/extra/{name}", "{}" * (1 if i == 0 else 8_000_000))
+        data = bytearray(path.read_bytes())
+        assert told_in(path)[0] == ("pt2" if i == 0 else "")  # too large together
+        for at in range(6, len(data), max(1, len(data) // 97)):
+            broken = bytes(data[:at]) + bytes([data[at] ^ 0xFF]) + bytes(data[at + 1 :])
+            (tmp_path / "broken.pt2").write_bytes(broken)
+            with pytest.raises(ModelError):
+                load(tmp_path / "broken.pt2")
+
+
+def test_sigterm_leaves_nothing(tmp_path):
+    script = """
+import os, signal, sys
+from pathlib import Path
+from verydeep.export import export, export_model
+export.differences = lambda *given: os.kill(os.getpid(), signal.SIGTERM)
+export_model("builtin:fashion-a", "onnx", Path("it.onnx"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 143, done.stderr
+    assert not list(tmp_path.iterdir())

@@ -130,6 +130,7 @@ def begun(path: Path, contract: Mapping[str, Any]) -> bool:
             raise RunError(f"{path} already holds {strangers[0]} and no descriptors; give an empty or new --out")
         return False
     old = disk.read_json(path / CONTRACT)
+    old = {"engine": "torch"} | old  # which folders did not name before there were others
     other = [key for key in contract if key not in FREE and old.get(key) != contract[key]]
     if other and STATE in names and state_of(path)["rows"]:
         said = ", ".join(f"{key} ({SHORT.repr(old.get(key))} then, {SHORT.repr(contract[key])} now)" for key in other)

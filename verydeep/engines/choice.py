@@ -48,7 +48,7 @@ def chosen(asked: Engine, device: str, precision: Precision | None = None, nets:
     here = precision or ("bf16" if multiplies_bf16(torch.device(device)) else "fp32")
     if asked == "auto":
         found = by_rule(device, here)
-    elif asked == "measure" and device == "cpu":
+    elif asked == "measure" and device == "cpu" and nets:
         found = by_measure(here, nets)
     elif asked in ("torch", "measure"):
         found = Runtime("torch", here)
@@ -82,13 +82,14 @@ def by_rule(device: str, precision: Precision) -> Runtime:
 @cache
 def missing_for(engine: str) -> str:
     """Why an engine cannot be used; nothing where it can."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # which its import begins
     for name in (engine, "onnx"):
         try:
             import_module(name)
-        except ModuleNotFoundError:
-            return f"{name} is not installed"
-        except (ImportError, OSError) as e:
-            return f"{name} cannot be loaded here: {str(e).splitlines()[0]:.120}"
+        except ModuleNotFoundError as e:
+            return f"{e.name or name} is not installed"
+        except Exception as e:  # whatever a broken installation says
+            return f"{name} cannot be loaded here: {(str(e).splitlines() or [type(e).__name__])[0]:.120}"
     return ""
 
 

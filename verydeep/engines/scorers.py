@@ -33,13 +33,14 @@ def scorer_for(
     """A net that an engine runs, in eval mode, with torch's number of threads: its score map of photos.
 
     taps: instead, what `each` makes of the maps of these layers, side by side in C. pooling: how odd sides round; None
-    does as the contract says. Raises ConfigError for what an engine does not compute.
+    does as the contract says. Weights must not change while an engine has them. Raises ConfigError for what an engine
+    does not compute, and ModelError for weights that are no numbers.
     """
     if engine == "torch":
         return by_torch(net, precision, device, pooling, taps, each)
     if device != "cpu" or precision == "fp64" or (engine, precision) == ("onnxruntime", "bf16"):
         raise ConfigError(f"engine: {engine} computes no {precision} on {device} here; try --engine torch")
-    if not all(torch.isfinite(p.sum()) for p in net.parameters()):
+    if not all(torch.isfinite(t.sum()) for t in net.state_dict().values()):
         hides = f"{engine} would make numbers of them; 'verydeep weights verify' looks at the model"
         raise ModelError(f"some weights are no finite numbers, and {hides}")
     start, crop = {"openvino": by_openvino, "onnxruntime": by_onnxruntime}[engine], net.contract.crop
@@ -111,8 +112,13 @@ def openvino_core() -> Any:
 
 
 def compiled(model: Any, precision: str = "fp32") -> Run:
-    how = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision], "PERFORMANCE_HINT": "LATENCY"}
-    made = openvino_core().compile_model(model, "CPU", how | {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    how: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision], "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # two processes would take the same core
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # or maps are rounded where weights are int8
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }  # fmt: skip
+    made = openvino_core().compile_model(model, "CPU", how)
     return lambda photos: list(made(photos).values())
 
 
@@ -135,7 +141,6 @@ def session(model: bytes | str, weights: Mapping[str, Any] = MappingProxyType({}
     """A model of ONNX, or the path of one; weights: initialisers that are not in it."""
     import onnxruntime as ort
 
-    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(w)) for w in weights.values()]

@@ -43,7 +43,7 @@ def differences(exported: Exported, run: Run) -> dict[str, float]:
         seen = np.stack([cut(Image.fromarray(one), scale) for one in own])
         wanted = net(torch.from_numpy(seen).permute(0, 3, 1, 2)).softmax(1).numpy()
         given = np.stack(own) if exported.scale else seen
-        found[name] = max(float(np.abs(run(given[:n]) - wanted[:n]).max()) for n in BATCHES)
+        found[name] = float(np.max([np.abs(run(given[:n]) - wanted[:n]).max() for n in BATCHES]))
     return found
 
 
@@ -70,7 +70,8 @@ def posteriors(
             read += ids
             for rows, by_view in zip(found, by_net, strict=True):
                 rows.append(by_view[view])
-    return read, {name: torch.cat(rows) for name, rows in zip([*own, *runs], found, strict=True)}
+    named = zip([*own, *runs], found, strict=True)
+    return read, {name: torch.cat(rows) if rows else torch.empty(0, 1) for name, rows in named}
 
 
 def as_scorer(run: Run, photos: Tensor) -> Tensor:

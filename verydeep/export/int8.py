@@ -74,4 +74,18 @@ def with_floats(quantised: ModelProto, graph: ModelProto, layers: Sequence[str])
             for i, name in enumerate(first[node.name].input[1:], 1):  # a bias was corrected
                 mixed.graph.initializer.append(weights[name])
                 mixed.graph.initializer[-1].name = node.input[i] = f"{name}.float"
-    return mixed
+    return without_unused(mixed)
+
+
+def without_unused(model: ModelProto) -> ModelProto:
+    """Without the nodes and numbers that lead to no output."""
+    wanted, nodes = {output.name for output in model.graph.output}, list[Any]()
+    for node in reversed(model.graph.node):
+        if wanted & set(node.output):
+            nodes.insert(0, node)
+            wanted |= set(node.input)
+    numbers = [t for t in model.graph.initializer if t.name in wanted]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numbers)
+    return model

@@ -13,6 +13,7 @@ from verydeep.data import photo
 from verydeep.data.reading import in_order
 from verydeep.data.record import Photos
 from verydeep.engines import run_file
+from verydeep.errors import DataError
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.sample import class_numbers, photos_for
 from verydeep.export.checking import posteriors
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 CALIBRATED_ON, JUDGED_ON, SENSED_ON = 300, 1_000, 100  # photos
-
 FILE = "the file"
 
 
@@ -55,21 +55,26 @@ class OwnPhotos:
         """Errors of the file, and of the net in fp32 and bf16; and how many answers are those of fp32."""
         photos = self.judging
         ids, said = posteriors(self.exported, {FILE: run}, photos, "errors beside the net's")
+        if not ids:
+            raise DataError(f"{self.data}: none of the {len(photos)} photos of {photos.split} could be read")
         truth = torch.from_numpy(self.numbers[photos.targets()[ids]])
         first = {name: rows.argmax(1) for name, rows in said.items()}
         ways = [
             {"way": name, "errors": int((x != truth).sum()), "same": int((x == first["fp32"]).sum())}
             for name, x in first.items()
         ]
-        return {"data": self.data, "split": photos.split, "photos": len(ids), "ways": ways}
+        where = {"data": self.data, "split": photos.split, "calibrated_on": self.calibrating.split}
+        return {**where, "photos": len(ids), "ways": ways}
 
     def sensed(self, whole: ModelProto, floats: ModelProto) -> dict[str, int]:
         """By layer the answers that change where it alone computes in int8, of 100 photos."""
-        layers, photos = with_weights(floats), some(self.judging, SENSED_ON)
-        alone = {layer: with_floats(whole, floats, [x for x in layers if x != layer]) for layer in layers}
-        runs = {layer: first_of(run_file(graph.SerializeToString(), "onnxruntime")) for layer, graph in alone.items()}
-        _, said = posteriors(self.exported, runs, photos, "each layer alone in int8")
-        return {layer: int((said[layer].argmax(1) != said["fp32"].argmax(1)).sum()) for layer in layers}
+        layers, photos, found = with_weights(floats), some(self.judging, SENSED_ON), dict[str, int]()
+        for layer in layers:
+            alone = with_floats(whole, floats, [x for x in layers if x != layer])
+            run = first_of(run_file(alone.SerializeToString(), "onnxruntime"))
+            _, said = posteriors(self.exported, {FILE: run}, photos, f"{layer} alone in int8")
+            found[layer] = int((said[FILE].argmax(1) != said["fp32"].argmax(1)).sum())
+        return found
 
 
 def some(photos: Photos, most: int) -> Photos:

@@ -1,5 +1,6 @@
 import sys
 from dataclasses import KW_ONLY, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,6 @@ class Evaluate(Verb):
     SPARES = "try --batch 8, --workers 1, smaller --scales, or --protocol centre"
 
     def run(self) -> dict[str, Any] | None:
-        from verydeep.engines import missing_for
         from verydeep.evaluate.models import evaluate_models
         from verydeep.evaluate.passes import Settings
         from verydeep.hardware import device_for, multiplies_bf16
@@ -65,7 +65,7 @@ class Evaluate(Verb):
         )  # fmt: skip
         with joined() as ranks:
             faster = ["--engine auto"] * (
-                self.engine == "torch" and device.type == "cpu" and not missing_for("openvino")
+                self.engine == "torch" and device.type == "cpu" and find_spec("openvino") is not None
             )
             faster += ["--precision bf16"] * (self.precision == "fp32" and multiplies_bf16(device))
             if ranks.first and faster:

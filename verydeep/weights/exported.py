@@ -1,4 +1,4 @@
-"""What `verydeep export` wrote: an ONNX file in floats is a model again, all others are if_ours for what they are."""
+"""What `verydeep export` wrote: an ONNX file in floats is a model again, all others are known for what they are."""
 
 import html
 import re
@@ -27,15 +27,17 @@ Told = dict[str, str]
 
 def told_in(path: Path) -> tuple[str, Told]:
     """(the form, what the file says of itself) of an exported file, (``, {}) of any other."""
-    with suppress(OSError, ValueError, TypeError, IndexError, zipfile.BadZipFile), open_regular(path) as f:
+    with suppress(Exception), open_regular(path) as f:  # whatever a parser says of a foreign file
         start = f.read(64)
         if start.startswith(b"<?xml") and path.stat().st_size < LONGEST:
             values = re.findall(r'<(\w+) value="([^"]*)"', path.read_text("utf-8").rpartition("<verydeep>")[2])
             return if_ours("openvino", {name: html.unescape(value) for name, value in values})
         if start.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
-                inside = [m for m in archive.infolist() if "/extra/" in m.filename and m.file_size < LONGEST]
-                return if_ours("pt2", {m.filename.rpartition("/")[2]: archive.read(m).decode() for m in inside})
+                inside = {m.filename.partition("/extra/")[2]: m for m in archive.infolist()}
+                wanted = {name: inside[name] for name in (METADATA, SEAL, "labels", "licence", "int8", "differences")}
+                if sum(m.file_size for m in wanted.values()) < LONGEST:
+                    return if_ours("pt2", {name: archive.read(m).decode() for name, m in wanted.items()})
         return if_ours("onnx", dict(properties(mapped(path)))) if start[:1] == b"\x08" else ("", {})
     return "", {}
 
@@ -76,7 +78,5 @@ def with_tensors(contract: Contract, found: dict[str, Tensor], sha256: str) -> C
 
 
 def what(contract: Contract, form: str, told: Told) -> str:
-    int8 = {"null": "", '"all"': " in int8", "all": " in int8", "fc": " with FC weights in int8"}.get(
-        told.get("int8", ""), ""
-    )
+    int8 = {"null": "", "all": " in int8", "fc": " with FC weights in int8"}.get(told.get("int8", ""), "")
     return f"net {contract.net} of {len(contract.classes)} classes, exported by verydeep {FORMS[form]}{int8}"

@@ -235,7 +235,7 @@ def test_a_net_that_is_not_what_it_seems_is_named(made, capsys):
     heard = {}
     for name in ("a", "boxes", "half", "inf"):
         out, status = root / name, main(
-            ["describe", str(root / f"{name}.safetensors"), *photos[:1], "--out", str(root / name), "--device", "cpu"]
+            ["describe", str(root / f"{name}.safetensors"), *photos[:1], "--out", str(root / name), "--engine", "torch"]
         )  # fmt: skip
         assert status == (name == "inf")
         heard[name] = capsys.readouterr().err

@@ -64,12 +64,6 @@ class Evaluate(Verb):
             self.average, self.pooling, self.engine,
         )  # fmt: skip
         with joined() as ranks:
-            faster = ["--engine auto"] * (
-                self.engine == "torch" and device.type == "cpu" and find_spec("openvino") is not None
-            )
-            faster += ["--precision bf16"] * (self.precision == "fp32" and multiplies_bf16(device))
-            if ranks.first and faster:
-                print(f"hint: {' '.join(faster)} is faster here; quote figures of torch in fp32", file=sys.stderr)
             try:
                 results = evaluate_models(
                     self.models, self.data, self.protocol, scales, self.split, settings, limit=self.limit,
@@ -80,6 +74,12 @@ class Evaluate(Verb):
                 others = " or ".join(name for name, mean in MEANS.items() if not mean.maps)
                 advice = f"test its middle part with --long_photos middle, or use --protocol {others}"
                 raise LongPhotoError(e.photo, f"{e.reason}; {advice}") from e
+            faster = ["--engine auto"] * (
+                self.engine == "torch" and device.type == "cpu" and find_spec("openvino") is not None
+            )
+            faster += ["--precision bf16"] * (self.precision == "fp32" and multiplies_bf16(device))
+            if ranks.first and faster:
+                print(f"hint: {' '.join(faster)} is faster here; quote figures of torch in fp32", file=sys.stderr)
             return {"results": results} if ranks.first else None
 
     def text(self, record: dict[str, Any]) -> str:

@@ -10,60 +10,21 @@ eager; training at least 4,000. `--device cpu --batch 2 --base_width 8` only sho
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from inference import classifier, in_turns, plain
 from torch import nn
 
-from verydeep.contract import Contract
 from verydeep.engines import scorer_for
 from verydeep.hardware import machine
-from verydeep.net.classifier import Classifier, build
+from verydeep.net.classifier import Classifier
 from verydeep.net.sizes import sizes
-from verydeep.shape import Shape
 
 Work = Callable[[], Any]
-
-
-def classifier(base_width: int) -> Classifier:
-    torch.manual_seed(0)
-    names = [f"class {i}" for i in range(1000)]
-    contract = Contract.of(
-        Shape("D", base_width=base_width), names, mean=(123.7, 116.8, 103.9), std=(58.4, 57.1, 57.4), scales=(256, 256)
-    )
-    return build(contract).eval()
-
-
-def plain(c: Classifier) -> nn.Sequential:
-    """The net as everybody writes it."""
-    layers: list[nn.Module] = []
-    for block in c.net.blocks:
-        for layer in block:
-            own = getattr(c.net, layer.name)
-            layers += [nn.Conv2d(own.weight.shape[1], own.weight.shape[0], 3, padding=1), nn.ReLU(inplace=True)]
-            layers[-2].load_state_dict(own.state_dict())
-        layers.append(nn.MaxPool2d(2, 2))
-    fc6, fc7, fc8 = (nn.Linear(fc.in_features, fc.out_features) for fc in (c.net.fc6, c.net.fc7, c.net.fc8))
-    return nn.Sequential(*layers, nn.Flatten(), fc6, nn.ReLU(), nn.Dropout(), fc7, nn.ReLU(), nn.Dropout(), fc8)
-
-
-def in_turns(ways: dict[str, Work], turns: int, wait: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each; two turns prepare."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(-2, turns):
-        for name, work in ways.items():
-            wait()
-            began = time.perf_counter()
-            work()
-            wait()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: median(own) for name, own in seconds.items()}
 
 
 def inference(c: Classifier, batch: int, device: str) -> dict[str, Work]:
@@ -135,7 +96,7 @@ if __name__ == "__main__":
     top = 2 * side**3 / in_turns({"product": lambda: a @ a}, given.turns, wait)["product"] / 1e12
     print(machine(), f"\nproduct of matrices in bf16: {top:.4g} T operations a second")
     for part, make, times in (("inference", inference, 2), ("training", training, 6)):
-        c = classifier(given.base_width)
+        c = classifier("D", given.base_width)
         work = times * sum(layer.multiply_adds for layer in sizes(c.net)) / 1e12
         found = in_turns(make(c, given.batch, given.device), given.turns, wait)
         rates = {name: given.batch / s for name, s in found.items()}

@@ -9,6 +9,7 @@ against the bare engine), start (one photo in a new process). A JSON line for ea
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -39,10 +40,12 @@ BF16 = multiplies_bf16(torch.device("cpu"))
 Work = Callable[[], Any]
 
 
-def classifier(net: str) -> Classifier:
+def classifier(net: str, base_width: int = 64) -> Classifier:
     torch.manual_seed(0)
     names = [f"class {i}" for i in range(1000)]
-    contract = Contract.of(Shape(net), names, mean=(123.7, 116.8, 103.9), std=(58.4, 57.1, 57.4), scales=(256, 256))
+    contract = Contract.of(
+        Shape(net, base_width=base_width), names, mean=(123.7, 116.8, 103.9), std=(58.4, 57.1, 57.4), scales=(256, 256)
+    )
     return build(contract).eval()
 
 
@@ -56,17 +59,20 @@ def plain(c: Classifier) -> nn.Sequential:
             conv.load_state_dict(own.state_dict())
             layers += [conv, nn.ReLU()]
         layers.append(nn.MaxPool2d(2, 2))
-    layers += [nn.Flatten(), c.net.fc6, nn.ReLU(), c.net.fc7, nn.ReLU(), c.net.fc8]
+    fc6, fc7, fc8 = (copy.deepcopy(fc) for fc in (c.net.fc6, c.net.fc7, c.net.fc8))
+    layers += [nn.Flatten(), fc6, nn.ReLU(), nn.Dropout(), fc7, nn.ReLU(), nn.Dropout(), fc8]
     return nn.Sequential(*layers).eval()
 
 
-def in_turns(ways: dict[str, Work], turns: int) -> dict[str, float]:
+def in_turns(ways: dict[str, Work], turns: int, wait: Callable[[], object] = lambda: None) -> dict[str, float]:
     """Median seconds of each; the first turn prepares."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-1, turns):
         for name, work in ways.items():
+            wait()
             began = time.perf_counter()
             work()
+            wait()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - began)
     return {name: median(all_of_it) for name, all_of_it in seconds.items()}

@@ -31,7 +31,7 @@ from verydeep.net.classifier import Classifier
 from verydeep.weights import load
 
 Answer = Callable[["Shown"], Row]
-MOST = {"crop": 1e-4, "dense": 1e-3}  # of a posterior
+MOST = {"crop": 1e-4, "dense": 1e-4}  # of a posterior
 HEADER = ("form", "way", "first class as the reference's", "largest difference of a posterior", "errors", "required")
 
 

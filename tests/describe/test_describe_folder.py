@@ -209,11 +209,29 @@ def test_wrong_words_are_explained(made, monkeypatch):
     monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: Disk(1000))
     with pytest.raises(RunError, match=r"the rows take 0.0 GB and the disk has 0.0; name fewer --taps"):
         describe(root, photos, taps=("conv1_1",), pool="none")
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: Disk(1_000_000))
+    with pytest.raises(RunError, match=r"the rows take 0.0 GB"):  # a few numbers a row, and the components
+        describe(root, photos, taps=("conv1_1",), pool="pca:200")
     (root / "empty").mkdir()
     with pytest.raises(DataError, match="holds no photos"):
         describe(root, [str(root / "empty")])
     with pytest.raises(ModelError, match="nowhere does not exist"):
         verydeep.describe("nowhere", photos, out=root / "out")
+
+
+@pytest.mark.parametrize("first", ["torch", "openvino", "onnxruntime"])
+def test_a_folder_goes_on_with_the_engine_that_began_it(made, first, monkeypatch):
+    pytest.importorskip(first)
+    root, photos = made
+    describe(root, photos, "whole", engine=first)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(folder.Signals, "stop", signal.SIGTERM)
+        describe(root, photos, engine=first)
+    describe(root, photos)
+    assert (root / "out" / "descriptor.npy").read_bytes() == (root / "whole" / "descriptor.npy").read_bytes()
+    other = "torch" if first == "onnxruntime" else "onnxruntime"
+    with pytest.raises(RunError, match="repeat the first command"):
+        describe(root, photos, engine=other)
 
 
 class Disk:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ import numpy as np
 from verydeep.describe.describer import Describer, Manner
 from verydeep.describe.descriptor import Rows
 from verydeep.describe.gram import FITTED, basis_of, write_array
+from verydeep.engines import Engine
 from verydeep.errors import ConfigError, RunError
 from verydeep.files import disk
 from verydeep.files.records import SHORT, record_of
@@ -122,6 +124,12 @@ def opened_folder(path: Path, contract: Mapping[str, Any], ranks: Ranks) -> Iter
         yield [held.enter_context((path / f"{tap}.npy").open("r+b")) for tap in contract["taps"]]
 
 
+def engine_in(path: Path, asked: Engine) -> Engine:
+    """For `auto` the engine that a folder was begun with, whatever has been installed since."""
+    begun_by = disk.read_json(path / CONTRACT).get("engine", "torch") if (path / CONTRACT).is_file() else asked
+    return begun_by if asked == "auto" else asked
+
+
 def begun(path: Path, contract: Mapping[str, Any]) -> bool:
     """Whether a folder was begun so. Raises RunError for one of something else, or with rows of another contract."""
     names = os.listdir(path) if path.is_dir() else []
@@ -140,7 +148,9 @@ def begun(path: Path, contract: Mapping[str, Any]) -> bool:
 
 def lay_out(path: Path, contract: Mapping[str, Any]) -> None:
     """Files of their full size, which take no space until rows are written. Raises RunError where there is no room."""
-    need, free = 4 * contract["photos"] * sum(contract["widths"]), shutil.disk_usage(path).free
+    whole, free = sum(prod(shape) for own in contract["shapes"] for shape in own), shutil.disk_usage(path).free
+    components = Manner(*(contract[name] for name in Manner._fields)).components
+    need = 4 * (contract["photos"] * sum(contract["widths"]) + (components + bool(components)) * whole)
     if free < need:
         more = f"the rows take {need / 1e9:.1f} GB and the disk has {free / 1e9:.1f}"
         raise RunError(f"{path}: {more}; name fewer --taps, or take --pool mean")

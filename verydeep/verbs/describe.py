@@ -52,6 +52,7 @@ class Describe(Verb):
             Describer,
             Manner,
             describe_into,
+            engine_in,
             layers_in,
             write_dissimilarities,
             write_form,
@@ -73,7 +74,8 @@ class Describe(Verb):
         mirror = self.pool in ("mean", "max") if self.mirror is None else self.mirror
         normalise = not self.taps if self.normalise is None else self.normalise
         device = device_for(self.device).type
-        computes = chosen(self.engine, device, self.precision, list(nets.values())).engine
+        asked = engine_in(out, self.engine)
+        computes = chosen(asked, device, self.precision, list(nets.values())).engine
         way = Manner(taps, self.pool, self.scales, self.several, mirror, normalise, self.precision, computes)
         with joined() as ranks:
             describer = Describer(nets, way, device, self.workers)

@@ -221,6 +221,32 @@ def test_the_page_shows_what_was_found(world):
     assert Path(root / "where" / "localisation.json").exists()
 
 
+def test_tests_of_a_run_stand_together_and_a_repeated_one_once(world, capsys):
+    root, data = world
+    words = ("localise", "evaluate", root / "where", data)
+    file = root / "where" / "localisation.json"
+    file.unlink(missing_ok=True)
+    [first] = record_of(capsys, *words)["results"]
+    [nms] = record_of(capsys, *words, "--merge", "nms")["results"]
+    assert run(*words, "--merge", "nms", "--limit", 5) == 0  # of other photos
+    kept = json.loads(file.read_text())["results"]
+    assert [(r["merge"], r["photos"], "rows" in r) for r in kept] == [
+        ("greedy", 12, False), ("nms", 12, False), ("nms", 5, True)
+    ]  # fmt: skip
+    assert kept[0]["errors"] == first["errors"]
+    assert record_of(capsys, *words)["results"][0]["errors"] == first["errors"]
+    kept = json.loads(file.read_text())["results"]
+    assert [(r["merge"], r["photos"]) for r in kept] == [("nms", 12), ("nms", 5), ("greedy", 12)]
+    rows = [row.split("</tr>")[0] for row in (root / "where" / "localisation.html").read_text().split("<tr>")[1:]]
+    own = [row for row in rows if str(root / "where") in row]
+    assert ["(nms)" in row for row in own] == [True, False]
+    assert f"({nms['errors']['net']['top1']})" in own[0]
+    kept[0]["sha256"] = ["0" * 64]  # of earlier weights
+    file.write_text(json.dumps({"results": kept}))
+    assert run(*words) == 0
+    assert len(json.loads(file.read_text())["results"]) == 2
+
+
 def test_a_photo_whose_box_lies_outside_is_skipped_and_said(world, capsys, tmp_path):
     root, _ = world
     data = make_list(tmp_path / "photos")
@@ -319,7 +345,7 @@ def test_the_threshold_of_a_run_is_known_by_its_net_whatever_its_path(world, cap
     assert found["report"] == str(root / "where" / "localisation.html")
     file = root / "where" / "localisation.json"
     kept = json.loads(file.read_text())
-    kept["results"][0]["threshold"] = 1.25
+    kept["results"][-1]["threshold"] = 1.25
     file.write_text(json.dumps(kept))
     monkeypatch.chdir(root)
     net = verydeep.load(root / "where")

@@ -24,7 +24,7 @@ from verydeep.predict import photos_in
 from verydeep.report.lettering import length_of, put_words
 from verydeep.weights import load
 
-RESULTS = "localisation.json"  # of a run: the records of its last test
+RESULTS = "localisation.json"  # of a run: the records of its tests, the last one last
 COLOURS = ("#e4572e", "#2f6db3", "#4c9a5b", "#b0529e", "#c98a12")
 
 
@@ -71,7 +71,7 @@ def kept_threshold(model: str, net: Classifier, merge: str) -> float | None:
     """The threshold that the last test of a run chose for this way of merging."""
     run = folder_of(model)
     records = read_json(run / RESULTS).get("results", []) if run and (run / RESULTS).exists() else []
-    own = (r for r in records if r.get("merge") == merge and r["sha256"] == [net.contract.sha256])
+    own = (r for r in reversed(records) if r.get("merge") == merge and r["sha256"] == [net.contract.sha256])
     return next((float(r["threshold"]) for r in own), None)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from verydeep.data.source import open_data
 from verydeep.errors import VeryDeepError
 from verydeep.evaluate.sample import folder_of
-from verydeep.files.disk import write_bounded, write_text
+from verydeep.files.disk import read_json, write_bounded, write_text
 from verydeep.localise.answer import RESULTS, with_boxes_drawn
 from verydeep.localise.evaluate import KINDS
 from verydeep.paper import TABLE_8, TABLE_9
@@ -26,6 +26,8 @@ MEANING = {
     "given": "class given, centre crop", "dense": "class given, all places", "top1": "top-1", "top5": "top-5",
 }  # fmt: skip
 HEADER = ("answer", "Q", *MEANING.values())
+TEST = ("models", "model", "split", "limit", "scales", "scale", "merge", "classifier_sha256", "photos_sha256")
+LONG = ("rows", "worst")  # of a record: photo by photo
 
 
 def of_boxes(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -38,10 +40,12 @@ def share(wrong: int, photos: int) -> str:
 
 
 def box_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A row a record, and below the last the answers that need no net."""
+    """A row for each record of the last one's photos and classes, and below it the answers that need no net."""
     rows, last = [], records[-1]
-    for r, kind in [(r, "net") for r in records] + [(last, kind) for kind in KINDS[1:]]:
+    alike = [r for r in records if all(r[name] == last[name] for name in ("photos_sha256", "classifier_sha256"))]
+    for r, kind in [(r, "net") for r in alike] + [(last, kind) for kind in KINDS[1:]]:
         scales = " and ".join(", ".join(map(str, s)) for s in r["scales"])
+        scales += f" ({r['merge']})" * (r["merge"] != "greedy")
         about = (" and ".join(r["models"]), scales) if kind == "net" else (kind, "-")
         rows.append((*about, *(share(r["errors"][kind][c], r["photos"]) for c in MEANING)))
     return [*rows, ("the class alone", *"---", *(share(n, last["photos"]) for n in last["class_errors"].values()))]
@@ -72,12 +76,22 @@ def map_words(r: dict[str, Any]) -> str:
     )
 
 
+def with_earlier(run: Path, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Behind what was found by other tests of a run's present net, which keep their counts alone."""
+    before = read_json(run / RESULTS).get("results", []) if (run / RESULTS).exists() else []
+    own, new = records[0]["sha256"], [[r.get(name) for name in TEST] for r in records]
+    kept = [r for r in before if r["sha256"] == own and [r.get(name) for name in TEST] not in new]
+    return [{name: value for name, value in r.items() if name not in LONG} for r in kept] + [*records]
+
+
 def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) -> Path | None:
     """Writes the page, into a run with the records beside it; returns its path, or None where place is no run."""
-    run, (boxes, maps) = folder_of(str(place)), of_boxes(records)
+    run = folder_of(str(place))
+    records = with_earlier(run, records) if run else records
+    boxes, maps = of_boxes(records)
     path = run / "localisation.html" if run else Path(place).expanduser()
     if run:
-        write_bounded(run / RESULTS, json.dumps({"results": list(records)}))
+        write_bounded(run / RESULTS, json.dumps({"results": records}))
         write_report(run)
     elif path.suffix != ".html":
         return None

@@ -1,5 +1,7 @@
 """Nets whose boxes are known exactly: they come out exactly, through every scale, place, mirror image and merge."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,15 @@ def test_boxes_of_several_scales_that_agree_become_one():
     assert places == 8  # at 36 and at 40 two cells a side, the second beyond the border
     [few] = locator.pairs(seen, [0.0])
     assert few[0].rating < pairs[0].rating
+
+
+@pytest.mark.parametrize(("learnt", "several"), [((36, 36), (32, 36, 41)), ((32, 64), (32, 48, 64))])
+def test_several_scales_are_those_the_classifier_knows(learnt, several):
+    what = net_of("classes", [2.0, 1.0, 0.0])
+    what.contract = replace(what.contract, scales=learnt)
+    locators = [locator_of({"boxes": net_of("PCR", SAID)}, ("classes", what), scales, "greedy", Settings())
+                for scales in ("several", "single", (40, 50))]  # fmt: skip
+    assert [locator.scales for locator in locators] == [[several], [(36,)], [(40, 50)]]
 
 
 @pytest.mark.parametrize("at_once", [1, 256])

@@ -160,6 +160,8 @@ def locator_of(
         if one.contract.reading != net.contract.reading:
             raise ModelError(f"{name} and {first} read photos differently; train both with the same flags")
         columns.append(class_numbers(net.contract.classes, first, one.contract.classes, name))
+    if classifier and scales == "several" and len(set(classifier[1].contract.scales)) > 1:
+        scales = scales_for(classifier[1].contract, scales)  # it rates best at scales that it knows
     qs = [scales_for(one.contract, scales) for one in nets.values()]
     threshold = MERGES[merge].usual if threshold is None else threshold
     what, where = classifier[1] if classifier else None, list(nets.values())

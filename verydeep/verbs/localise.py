@@ -84,8 +84,8 @@ class Evaluate(Localise):
     classifier: str | None = None
     """the net that says what is there; null: the one that the first box net was started from"""
     scales: str = "single"
-    """smallest sides of the rescaled photo: single (each net's own), several (S - 32, S, S + 32 at a crop of 224), or
-    numbers such as 352,384"""
+    """smallest sides of the rescaled photo: single (each net's own), several (of a classifier that was trained at many
+    its Smin, the middle and Smax; else S - 32, S, S + 32 at a crop of 224), or numbers such as 352,384"""
     merge: Merge = "greedy"
     """how the boxes of a class become one: pairs averaged by the distance of centres and IoU, the same as OverFeat's
     text has it literally, or the best rated one"""

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from verydeep.data import photo
 from verydeep.errors import ConfigError, ModelError, RunError
 from verydeep.export import export, export_model, export_text
 from verydeep.export.checking import made_up
+from verydeep.export.export import placed
 from verydeep.export.formats import FORMATS, Exported, running
 from verydeep.export.int8 import fc_weights, in_int8, with_floats, with_weights
 from verydeep.net.classifier import build
@@ -292,3 +295,26 @@ export_model("builtin:fashion-a", "onnx", Path("it.onnx"))
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 143, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_two_exports_at_once_do_not_mix_their_files(tmp_path, monkeypatch):
+    """A second one ends between the first one's numbers and what reads them, or would."""
+    out, replace_file, others = tmp_path / "net.xml", Path.replace, []
+
+    def write(words):
+        with placed(out) as there:
+            there.write_text(words)
+            there.with_suffix(".bin").write_text(words)
+
+    def replacing(path, target):
+        replace_file(path, target)
+        if not others:
+            others.append(threading.Thread(target=write, args=("second",)))
+            others[0].start()
+            others[0].join(0.5)
+        return target
+
+    monkeypatch.setattr(Path, "replace", replacing)
+    write("first")
+    others[0].join()
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"net.bin": "second", "net.xml": "second"}

@@ -20,7 +20,7 @@ from verydeep.export.checking import differences
 from verydeep.export.formats import FORMATS, Exported, Run, Save, running
 from verydeep.export.int8 import fc_weights, in_int8, with_floats
 from verydeep.export.own import FILE, OwnPhotos
-from verydeep.files.disk import ELSEWHERE, flush_folder, saying
+from verydeep.files.disk import ELSEWHERE, flush_folder, locked, saying
 from verydeep.near import meant
 from verydeep.weights import check_task, load, told_in
 
@@ -117,6 +117,7 @@ def placed(out: Path) -> Iterator[Path]:
             for file in files:
                 with file.open("rb+") as f:
                     os.fsync(f.fileno())
+            stack.enter_context(locked(out.parent, os.O_RDONLY, wait=True))  # two exports would mix their files
             if len(files) > 1:
                 out.unlink(missing_ok=True)
             for file in files:

@@ -49,10 +49,8 @@ def similar_photos(
     good = [id for id in found if id not in errors]
     if sheet and good:
         photos_shown, beside = MOST_SHOWN
-        near = {
-            id: [tile(name, f"{cosine:.3f}") for name, _, cosine in found[id][:beside]] for id in good[:photos_shown]
-        }
-        tiles = [[tile(photos[id], ""), *own] for id, own in near.items()]
+        tiles = [[tile(photos[id], ""), *(tile(name, f"{cosine:.3f}") for name, _, cosine in found[id][:beside])]
+                 for id in good[:photos_shown]]  # fmt: skip
         write_sheet(sheet, tiles, f"photos, and the most similar of {path}")
     answers = [(photo, [] if id in errors else found[id], errors.get(id)) for id, photo in enumerate(photos)]
     return [

@@ -71,6 +71,8 @@ class Config(Reading):
     """Photos kept in one split, by a column or pattern of paths; null: group, patient ... (open)."""
     classes: Level | None = None
     """Classes are folders at the top, those photos lie in, or words of file names; null: what is plain (open)."""
+    corrections: str | None = None
+    """A list of labels to mend and photos to leave out, as pages of runs and of check save it; null: none (open)."""
     most_photos: Count | None = None
     """Train on at most so many photos, of each class its share, the same for every seed (open)."""
     bad_photos: Literal["stop", "skip"] = "stop"

@@ -1,6 +1,7 @@
 """The run folder: created once, locked while in use, appended to, saved atomically.
 
 config.yaml  run.json  split.csv      what was asked, on what data, and which photo went where
+corrections.csv                       which labels of the data were mended
 metrics.jsonl  log.txt  skipped.csv   what happened
 last/  best.safetensors               where to go on, and the model to use
 results/  report.html  report.md      what came out
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ from verydeep.files.disk import (
     locked,
     make_folder,
     open_regular,
+    read_json,
     read_sealed,
     remove_temporary,
     saying,
@@ -36,7 +39,7 @@ from verydeep.files.disk import (
 from verydeep.ranks import ALONE, Ranks
 
 # What may differ when a run goes on: nothing that was computed so far would have been computed otherwise.
-FREE_FIELDS = frozenset({"threads", "workers", "save_every", "track", "bad_photos", "keep"})
+FREE_FIELDS = frozenset({"threads", "workers", "save_every", "track", "bad_photos", "keep", "corrections"})
 LONGEST_RECORD = 16_000  # bytes of a line of metrics.jsonl, several times as many as are written
 OLD_NAMES = {"train_top1_error": "train_error", "val_top1_error": "val_error"}  # of earlier versions
 
@@ -156,6 +159,16 @@ def check_folder(path: Path, config: Config) -> None:
 def level_of(path: Path) -> Level | None:
     """Where the run's DATA has its classes; null where that is plain, or nothing says it."""
     return read_config(path).classes if exists(path / "config.yaml") else None
+
+
+def corrections_of(path: Path) -> Path | None:
+    """The corrections of its data that a run remembers. Raises RunError where they are not what they were."""
+    about, file = read_json(path / "run.json"), path / "corrections.csv"
+    if not (said := about.get("corrections")):
+        return None
+    if not exists(file) or sha256(file.read_bytes()).hexdigest() != said["sha256"]:
+        raise RunError(f"{file} is not what the run was begun with; restore it, its SHA-256 stands in run.json")
+    return file
 
 
 def judged_by(model: str | Path) -> Literal["centre", "dense"]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -205,6 +205,16 @@ class Passed:
     line: str
 
 
+class Mended(NamedTuple):
+    """A list of corrections: to how many photos it applied, and whether it is a run's own copy."""
+
+    file: str
+    sha256: str
+    labels: int
+    left_out: int
+    remembered: bool
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Splits that share one list of classes. `held_out` says that the splits were drawn here, not given."""
@@ -218,6 +228,7 @@ class DataSet:
     notes: tuple[str, ...] = ()  # how DATA was understood, a line each
     used: tuple[str, ...] = ()  # of its columns, those that mean something here
     passed: tuple[Passed, ...] = ()  # over, in a folder
+    corrections: tuple[Mended, ...] = ()
 
     def split(self, name: str) -> Photos:
         if name not in self.splits:

@@ -24,29 +24,38 @@ EXPECTED = (
 def open_data(
     data: str, shares: Shares = None, seed: int = 0, download: bool = False, split: Path | None = None,
     groups: str | None = None, classes: Level | None = None, least: int = 2,
+    corrections: str | Path | None = None, remembered: Path | None = None,
 ) -> DataSet:  # fmt: skip
     """The data set named by DATA: a folder, a manifest (.csv, .jsonl), shards (.tar), builtin:NAME or hub:NAME.
 
     shares = (val, test) are held out of every class, drawn by the seed, where DATA has no such splits; without shares
     such photos are one split named `all`. `groups` is a column, or a pattern for paths, by which photos stay together.
     `classes` says where a folder has its classes, `least` how many there must be to train. `split` is a manifest of an
-    earlier run that settles the splits instead; photos that it does not know are left out. What was understood stands
-    in `notes`. Raises DataError.
+    earlier run that settles the splits instead; photos that it does not know are left out. `corrections` is a list
+    that mends labels, after the one that a run remembers. What was understood stands in `notes`. Raises DataError.
     """
+    from verydeep.collections import changed_by_name, corrected
+
     if not data.strip():
         raise DataError(f"DATA is empty; {EXPECTED}")
     path, least = Path(data).expanduser(), least if shares else 1
+    mending = Path(corrections).expanduser() if corrections else None, remembered
     files_here = path.exists() and not data.startswith(("builtin:", "hub:")) and not is_pattern(data)
     if not split or not files_here:
-        whole = undivided(data, path, least, download, groups, classes)
+        whole, changes = corrected(undivided(data, path, least, download, groups, classes), *mending)
         if split and not data.startswith("builtin:"):
-            return with_news(divide_again(whole, read_places(split)), whole)
+            places = {key: part for key, part in read_places(split).items() if changes.get(key) != ""}
+            return with_news(divide_again(whole, places), whole)
         return whole if split else divide(grouped(whole, groups), shares, seed)
     kept = replace(open_split(split, least, path if path.is_dir() else path.parent), name=data)
     try:
-        return with_news(kept, undivided(data, path, 1, download, groups, classes))
+        whole = undivided(data, path, 1, download, groups, classes)
     except DataError as e:
+        if corrections:
+            raise
         return replace(kept, notes=(f"warning: only the photos of the run are taken, as the rest is not clear: {e}",))
+    whole, changes = corrected(whole, *mending)
+    return with_news(changed_by_name(kept, changes), whole)
 
 
 def undivided(data: str, path: Path, least: int, download: bool, groups: str | None, classes: Level | None) -> DataSet:
@@ -86,7 +95,8 @@ def with_news(kept: DataSet, now: DataSet) -> DataSet:
             f"warning: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}, and are "
             f"neither trained nor tested on; 'verydeep train {now.name} --out ANOTHER' trains anew, on all"
         )
-    return replace(kept, notes=tuple(notes), passed=now.passed, splits=with_boxes_of(kept, now))
+    own = with_boxes_of(kept, now)
+    return replace(kept, notes=tuple(notes), passed=now.passed, splits=own, corrections=now.corrections)
 
 
 def with_boxes_of(kept: DataSet, now: DataSet) -> dict[str, Photos]:

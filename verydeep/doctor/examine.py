@@ -28,9 +28,11 @@ from verydeep.train.advice import say_data
 def check(
     data: str, download: bool = False, workers: int = -1, page: Path | None = None, progress: Progress | None = None,
     groups: str | None = None, classes: Level | None = None, reading: Reading = PLAINLY,
+    corrections: str | Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
-    opened = open_data(data, download=download, groups=groups, classes=classes).read_as(reading)
+    opened = open_data(data, download=download, groups=groups, classes=classes, corrections=corrections)
+    opened = opened.read_as(reading)
     began = time.perf_counter()
     total = sum(map(len, opened.splits.values()))
     with (progress or Progress()).bar(total, "looking at photos") as advance:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.data.record import DataSet
+from verydeep.data.source import location
 from verydeep.doctor.boxes import DRAWN, boxes_drawn
 from verydeep.doctor.census import percentile_table
 from verydeep.files.disk import write_text
-from verydeep.report.page import rendered, thumbnail
+from verydeep.report.page import mending, rendered, thumbnail
 
 SHOWN = 12  # examples of a finding
 MOST_BARS = 60  # classes: of more the largest and the smallest
@@ -20,6 +21,8 @@ def write_page(path: Path, record: dict[str, Any], data: DataSet) -> None:
     if len(classes) > MOST_BARS:
         classes = classes[: MOST_BARS // 2] + classes[-MOST_BARS // 2 :]
     shown = {"record": record, "findings": findings, "classes": classes, "most": SHOWN}
+    mended = next((Path(m.file) for m in data.corrections), None)
+    shown["mending"] = mending(location(data.name), data.classes, mended)
     shown["sizes"] = percentile_table(record["sizes"])
     write_text(path, rendered("doctor/page.html.j2", shown))
 

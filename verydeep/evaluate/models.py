@@ -42,6 +42,7 @@ def evaluate_models(
     split: str | None = None, settings: Settings = PLAINLY, *,
     limit: int | None = None, save: Path | None = None, download: bool = False, again: bool = True,
     ranks: Ranks = ALONE, progress: Progress | None = None, classes: Level | None = None,
+    corrections: str | Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The records of a test: for each model the steps of the ladder, then those of their fusion.
 
@@ -54,7 +55,7 @@ def evaluate_models(
     check_fusible(entrants)
     settings = settled(settings, [e.source for e in entrants if isinstance(e.source, Classifier)])
     with ranks.first_alone():
-        opened, sample = photos_for(entrants, data, split, limit, download, classes)
+        opened, sample = photos_for(entrants, data, split, limit, download, classes, corrections)
     numbers = [class_numbers(opened.classes, data, e.contract.classes, e.name) for e in entrants]
     before = None if again or save is not None else results.kept(entrants, sample, settings)
     if all(ranks.gather(before is not None)) and before is not None:  # nobody writes before all have looked

@@ -32,6 +32,7 @@ def records(entrants: Sequence[Entrant], sample: Sample, settings: Settings, fou
             "model": e.name, **sample.about(), "protocol": step.protocol, **counted(e, sample, found, m, step),
             **how_made(e, m, step, settings, found), "crop": e.contract.crop, "net": e.contract.net,
             "sha256": e.contract.sha256, "photos_sha256": fingerprint,
+            "corrections": [m._asdict() for m in sample.corrections],
         }
         for m, e in enumerate(entrants) for step in e.steps
     }  # fmt: skip
@@ -85,7 +86,7 @@ def fusion(
         "engine": own[0]["engine"], "device": own[0]["device"], "version": verydeep.__version__,
         "passes": round(sum(r["passes"] for r in own), 3), "seconds": round(sum(r["seconds"] for r in own), 2),
         "net": " + ".join(r["net"] for r in own), "sha256": hashlib.sha256(sums.encode()).hexdigest(),
-        "photos_sha256": own[0]["photos_sha256"], "models": members,
+        "photos_sha256": own[0]["photos_sha256"], "models": members, "corrections": own[0]["corrections"],
     }  # fmt: skip
 
 
@@ -101,6 +102,7 @@ def file_name(sample: Sample, entrants: Sequence[Entrant], step: Step, settings:
         "posteriors": settings.average == "posteriors" and MEANS[step.protocol].maps,
         f"pooling-{settings.pooling}": any(settings.pooling not in (None, c.pooling) for c in contracts),
         f"first-{sample.limit}": sample.limit is not None,
+        **{f"corrected-{m.sha256[:8]}": not m.remembered for m in sample.corrections},
     }
     scales = sorted({v.scale for e in entrants for v in e.steps[step]})
     parts = [title, place, sample.split, step.protocol, *map(str, scales), *(word for word, on in extras.items() if on)]

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from verydeep.colours import Reading
 from verydeep.config import Level
 from verydeep.contract import class_key
-from verydeep.data.record import DataSet, Photos
+from verydeep.data.record import DataSet, Mended, Photos
 from verydeep.data.source import location, open_data, read_places
 from verydeep.errors import DataError, VeryDeepError
 from verydeep.evaluate.classify import Entrant
 from verydeep.evaluate.posteriors import SavedFile, SavedModel
 from verydeep.files.disk import read_json
-from verydeep.run import level_of
+from verydeep.run import corrections_of, level_of
 from verydeep.words import several
 
 NAMING = (
@@ -38,6 +38,7 @@ class Sample(NamedTuple):
     split: str
     photos: Photos
     limit: int | None
+    corrections: tuple[Mended, ...] = ()
 
     def about(self) -> dict[str, Any]:
         return {"data": self.data, "location": location(self.data), "split": self.split, "limit": self.limit}
@@ -47,6 +48,11 @@ class Sample(NamedTuple):
         digest = hashlib.sha256(np.ascontiguousarray(self.photos.keys.block).data)
         digest.update(self.photos.targets().astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def full(self) -> bool:
+        """Whether these are all photos, with the labels that a run itself was begun with."""
+        return self.limit is None and all(m.remembered for m in self.corrections)
 
     def first(self, limit: int | None) -> Sample:
         """Its first photos, if there is a limit."""
@@ -58,7 +64,7 @@ class Sample(NamedTuple):
 
 def photos_for(
     entrants: Sequence[Entrant], data: str, split: str | None, limit: int | None, download: bool,
-    classes: Level | None = None,
+    classes: Level | None = None, corrections: str | Path | None = None,
 ) -> tuple[DataSet, Sample]:  # fmt: skip
     """The photos that all models are tested on: those that their runs held out, where DATA itself has no splits.
 
@@ -69,10 +75,18 @@ def photos_for(
     runs = {e.name: run_of(e.name, data) for e in entrants if not isinstance(e.source, SavedModel)}
     trained = [run for e in entrants if (run := folder_of(e.name))]
     classes = classes or (level_of(trained[0]) if trained else None)
-    held_out = {n: open_data(data, split=run / "split.csv", classes=classes) for n, run in runs.items() if run}
-    opened = held_out or {data: open_data(data, download=download, classes=classes)}
+    held_out = {
+        n: open_data(
+            data, download=download, split=drawn if (drawn := run / "split.csv").is_file() else None, classes=classes,
+            corrections=corrections, remembered=corrections_of(run),
+        )
+        for n, run in runs.items() if run
+    }  # fmt: skip
+    opened = held_out or {data: open_data(data, download=download, classes=classes, corrections=corrections)}
     names = {name: split or default_split(one) for name, one in opened.items()}
-    samples = {name: Sample(data, names[name], one.split(names[name]), None) for name, one in opened.items()}
+    samples = {
+        name: Sample(data, names[name], one.split(names[name]), None, one.corrections) for name, one in opened.items()
+    }
     if not held_out and len(saved) == len(entrants) and split is None:
         samples[data] = those_of(saved[0][1], opened[data], data)
     (first, sample), *others = ((name, s.first(limit)) for name, s in samples.items())
@@ -136,7 +150,8 @@ def check_same(model: str, file: SavedFile, opened: DataSet, sample: Sample) -> 
 def run_of(model: str, data: str) -> Path | None:
     """The run that a model is of, a folder or the best.safetensors in it, if DATA is what it was trained on."""
     run = folder_of(model)
-    return run if run and (run / "split.csv").is_file() and holds(data, run) else None
+    kept = run and ((run / "split.csv").is_file() or corrections_of(run))
+    return run if run and kept and holds(data, run) else None
 
 
 def folder_of(model: str) -> Path | None:
@@ -154,7 +169,9 @@ def seen_in_training(model: str, sample: Sample) -> int:
         return 0
     split = run / "split.csv"
     try:
-        trained = open_data(own, split=split if split.exists() else None, classes=level_of(run)).split("train")
+        trained = open_data(
+            own, split=split if split.exists() else None, classes=level_of(run), remembered=corrections_of(run)
+        ).split("train")
     except VeryDeepError:
         return 0
     theirs = set(paths_of(own, trained))
@@ -173,7 +190,7 @@ def is_main(sample: Sample, run: Path) -> bool:
     own = read_json(run / "run.json")
     names = own.get("photos", {})
     split = next((s for s in ("test", "val") if s in names), None)
-    return own.get("location") == location(sample.data) and sample.split == split and sample.limit is None
+    return own.get("location") == location(sample.data) and sample.split == split and sample.full
 
 
 def holds(data: str, run: Path) -> bool:
@@ -181,7 +198,7 @@ def holds(data: str, run: Path) -> bool:
     are by name."""
     if read_json(run / "run.json").get("location") == location(data):
         return True
-    if data.startswith("builtin:"):
+    if data.startswith("builtin:") or not (run / "split.csv").is_file():
         return False
     root, names = Path(data).expanduser(), read_places(run / "split.csv")
     if root.is_dir():

@@ -93,8 +93,9 @@ def chosen_for(
 
     seconds, c = seconds_in(time), vars(PAPER) | words
     opened = open_data(
-        data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"], classes=c["classes"]
-    )
+        data, (c["val_share"], c["test_share"]), c["seed"], download, groups=c["groups"], classes=c["classes"],
+        corrections=c["corrections"],
+    )  # fmt: skip
     opened = opened.read_as(Config(**c).reading)
     recipe, fields, lines = choose(opened, seconds, c["device"], folds)
     for line in lines:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import jinja2
 import yaml
 from PIL import Image
 
+from verydeep.collections import correction_rows
 from verydeep.config import Config, plain
 from verydeep.data.photo import Pixels, encode, middle
 from verydeep.data.record import Photos
@@ -26,7 +27,7 @@ from verydeep.net.sizes import sizes
 from verydeep.paper import STRIDE
 from verydeep.report import figures, tables
 from verydeep.report.verdict import main_result, verdict
-from verydeep.run import level_of, read_config, read_metrics
+from verydeep.run import corrections_of, level_of, read_config, read_metrics
 from verydeep.train.remember import finished_at
 from verydeep.words import aligned, several
 
@@ -61,6 +62,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     dense = [r["scales"][0] for r in results if r["protocol"] == "dense" and "models" not in r]
     measured, skipped = run / "statistics.json", run / "skipped.csv"
     again = ["--config", str(run / "config.yaml"), "--out", "NEW_RUN"]
+    again += ["--corrections", str(mended)] if (mended := corrections_of(run)) else []
     verb = ["train"] if contract.task == "classes" else ["localise", "train"]
     if start := about.get("started_from") if contract.task != "classes" and len(contract.classes) > 1 else None:
         again += ["--classifier", str(start["path"])]
@@ -76,8 +78,15 @@ def run_facts(run: Path) -> dict[str, Any]:
         "statistics": read_json(measured) if measured.exists() else None,
         "skipped": skipped.read_text(encoding="utf-8").splitlines() if skipped.exists() else [],
         "own": other_fields(plain(config)),
+        "mending": mending(f"{about['location']} {run.resolve().name}", about["classes"], mended),
         "command": shlex.join(["verydeep", *verb, about["data"], *again]),
     }  # fmt: skip
+
+
+def mending(key: str, classes: Sequence[str], mended: Path | None) -> dict[str, Any]:
+    """What a page needs to write corrections: a key of data and run, the classes, the lines that apply already."""
+    rows = [cells for _, cells in correction_rows(mended)] if mended else []
+    return {"key": key, "classes": list(classes), "rows": rows}
 
 
 def other_fields(config: Mapping[str, Any]) -> str:
@@ -97,6 +106,9 @@ def own_results(run: Path, sha256: str, own: str) -> list[dict[str, Any]]:
         return r["location"] != own, r["location"], fused, kind, step
 
     found = [r for file in (run / "results").glob("*.json") for r in read_json(file)["results"]]
+    for r in found:
+        if not all(m["remembered"] for m in r.get("corrections", ())):  # a test of its own, on other labels
+            r.update(data=f"{r['data']}, corrected", location="")
     return sorted((r for r in found if sha256 in (r["sha256"], *(m["sha256"] for m in r.get("models", [])))), key=place)
 
 
@@ -147,7 +159,8 @@ def mistake_pictures(
     kept, own = run / "split.csv", result["location"] == about["location"]
     try:
         drawn = kept if own and kept.exists() else None
-        data = open_data(result["location"], split=drawn, classes=level_of(run))
+        mended = corrections_of(run) if own else None
+        data = open_data(result["location"], split=drawn, classes=level_of(run), remembered=mended)
         photos = data.read_as(read_config(run).reading).split(result["split"])
     except VeryDeepError:
         return [m | {"source": ""} for m in result["mistakes"]]

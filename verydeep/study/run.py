@@ -97,8 +97,9 @@ def prepare_study(
     most, crops = asked.test_photos, asked.crops_photos
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
     photos = open_data(
-        data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes
-    )
+        data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes,
+        corrections=config.corrections,
+    )  # fmt: skip
     photos = photos.read_as(config.reading)
     split, trained_on = default_split(photos), fewer(photos, config.most_photos)
     about = {

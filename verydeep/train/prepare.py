@@ -29,7 +29,7 @@ from verydeep.train.advice import first_crops, say_data, say_start
 from verydeep.train.classes import classification
 from verydeep.train.cost import takes_bf16
 from verydeep.train.loop import Goal, Job, train
-from verydeep.train.remember import ended_early, finished_at, kept_split, remember, threads_of
+from verydeep.train.remember import ended_early, finished_at, kept_corrections, kept_split, remember, threads_of
 from verydeep.train.skipped import Skipped
 from verydeep.train.start import begin, first_weights, inherited, start_of, statistics_of
 from verydeep.train.state import reopen
@@ -68,7 +68,7 @@ def run_training(
         drawn = kept_split(out, data) or split
         opened = open_data(
             data, (config.val_share, config.test_share), config.seed, download, drawn, config.groups, config.classes,
-            task.classes,
+            task.classes, *kept_corrections(out, config.corrections),
         )  # fmt: skip
         opened = task.photos_of(opened.read_as(config.reading))
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)

@@ -17,7 +17,7 @@ from verydeep.evaluate.sample import paths_of
 from verydeep.files.disk import read_sealed, write_atomically, write_sealed
 from verydeep.hardware import machine
 from verydeep.ranks import ALONE, Ranks
-from verydeep.run import Run, has_state, read_config
+from verydeep.run import Run, corrections_of, has_state, read_config
 from verydeep.train.schedule import LAST
 from verydeep.train.state import read_state
 
@@ -32,10 +32,22 @@ def kept_split(out: Path, data: str) -> Path | None:
     kept = split if split.exists() else None
     if (old := str(about.get("location"))) != where:
         c = read_config(out)
-        now = fewer(open_data(data, split=kept, classes=c.classes), c.most_photos)
+        now = open_data(data, split=kept, classes=c.classes, remembered=corrections_of(out))
+        now = fewer(now, c.most_photos)
         if now.fingerprint() != about.get("fingerprint") or not moved(old, where, now):
             raise RunError(f"{out} was begun on {old}, not on {where}; give another --out")
     return kept
+
+
+def kept_corrections(out: Path, asked: str | None) -> tuple[str | None, Path | None]:
+    """The corrections that a run begins with, or goes on with. Raises RunError if others are asked for then."""
+    if not has_state(out) or not (out / "run.json").exists():
+        return asked, None
+    kept, given = corrections_of(out), Path(asked).expanduser() if asked else None
+    if given and given.is_file() and (not kept or given.read_bytes() != kept.read_bytes()):
+        how = "with other corrections" if kept else "without corrections"
+        raise RunError(f"{out} was begun {how}, not with {given}; give another --out")
+    return None, kept
 
 
 def moved(old: str, where: str, data: DataSet) -> bool:
@@ -65,11 +77,16 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
         "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": made_with,
     }  # fmt: skip
     if not has_state(run.path):
-        for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl"):
+        mended = [(m._asdict(), Path(m.file).read_bytes()) for m in data.corrections]
+        for earlier in ("split.csv", "statistics.json", "skipped.csv", "metrics.jsonl", "corrections.csv"):
             (run.path / earlier).unlink(missing_ok=True)
         if data.held_out:
             write_atomically(run.path / "split.csv", partial(write_split, data))
+        for said, content in mended:
+            write_atomically(run.path / "corrections.csv", partial(Path.write_bytes, data=content))
+            found["corrections"] = said
         write_sealed(file, found)
+        corrections_of(run.path)
         return
     old = read_sealed(file)
     warn_of_other_machine(run, old.get("made_with", {}), made_with)

@@ -21,6 +21,8 @@ class Check(Reading, Verb):
     null: a column such as group or patient"""
     classes: Level | None = None
     """classes are the folders at the top, those that photos lie in, or words of file names; null: what is plain"""
+    corrections: FilePath | None = None
+    """a list of labels to mend and photos to leave out, as the page saves it; null: none"""
     workers: Workers = -1
     download: bool = False
 
@@ -32,7 +34,7 @@ class Check(Reading, Verb):
         page = Path(self.page) if self.page else None
         return check(
             self.data, self.download, self.workers, page, groups=self.groups, classes=self.classes,
-            reading=self.reading,
+            reading=self.reading, corrections=self.corrections,
         )  # fmt: skip
 
     def text(self, record: dict[str, Any]) -> str:

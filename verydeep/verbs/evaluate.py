@@ -43,6 +43,9 @@ class Evaluate(Verb):
     classes: Level | None = None
     """classes are the folders at the top, those that photos lie in, or words of file names; null: as the model's run
     has it, else what is plain"""
+    corrections: FilePath | None = None
+    """a list of labels to mend and photos to leave out; after that which a run remembers of its
+    own data; null: that alone"""
     workers: Workers = -1
     bad_photos: BadPhotos = "stop"
     """an unreadable photo stops the test and is named, or is skipped, counted and listed"""
@@ -68,7 +71,7 @@ class Evaluate(Verb):
                 results = evaluate_models(
                     self.models, self.data, self.protocol, scales, self.split, settings, limit=self.limit,
                     save=Path(self.save) if self.save else None, download=self.download, ranks=ranks,
-                    classes=self.classes,
+                    classes=self.classes, corrections=self.corrections,
                 )  # fmt: skip
             except LongPhotoError as e:
                 others = " or ".join(name for name, mean in MEANS.items() if not mean.maps)

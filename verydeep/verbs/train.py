@@ -38,7 +38,9 @@ class Train(Trains):
             from verydeep.study import cross_validate
 
             c = self.config
-            data = open_data(self.data, download=self.download, groups=c.groups, classes=c.classes)
+            data = open_data(
+                self.data, download=self.download, groups=c.groups, classes=c.classes, corrections=c.corrections
+            )
             one = lambda out, split: self.one(out, split, ranks)  # noqa: E731
             found = cross_validate(data, self.folds, c.seed, c.val_share, Path(self.out), one, ranks.first)
             return found if ranks.first else None

@@ -82,7 +82,7 @@ def test_marks_of_check_are_saved_survive_a_reload_and_mend_what_check_finds(pag
     page.goto(f"file://{tmp_path / 'after.html'}")  # what applies already goes into the next file, with its own label
     again = page.locator("figure[data-photo]").filter(has_text="copy, of it.png").first
     again.get_by_role("button", name="remove").click()
-    assert "2 of before go into the file too" in page.get_by_role("status").inner_text()
+    assert "2 made earlier are saved with them" in page.get_by_role("status").inner_text()
     assert saved(page, tmp_path / "next.csv") == [rows[0] | {"correct": ""}, rows[1]]
     check(str(photos), progress=QUIET, corrections=tmp_path / "next.csv")
 

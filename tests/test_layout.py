@@ -36,6 +36,7 @@ FLOW = [
     ("describe",),
     ("transfer",),
     ("study", "doctor", "choose", "localise", "explain", "perceptual", "export"),
+    ("serve",),
     ("recipes",),
     ("sklearn",),
     ("verbs",),
@@ -45,9 +46,13 @@ FLOW = [
 # Entered by their door alone, which is what their __init__ names.
 OUTBUILDINGS = (
     "weights", "shards", "collections", "study", "doctor", "choose", "localise", "describe", "transfer", "explain",
-    "perceptual", "engines", "export",
+    "perceptual", "engines", "export", "serve",
 )  # fmt: skip
-NEIGHBOURS = {("transfer", "describe"), ("transfer", "collections")}  # the outbuildings that know one another's door
+# The outbuildings that know one another's door.
+NEIGHBOURS = {
+    ("transfer", "describe"), ("transfer", "collections"),
+    ("serve", "explain"), ("serve", "localise"), ("serve", "describe"),
+}  # fmt: skip
 # Where the main house looks to its right.
 KNOWN = {
     ("data/source.py", "shards"),
@@ -60,8 +65,9 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_905, "weights": 3_115, "shards": 975, "collections": 2_725, "study": 1_145, "doctor": 765, "choose": 180,
-    "verbs": 1_185, "localise": 1_280, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
+    "verbs": 1_230, "localise": 1_280, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
     "perceptual": 455, "engines": 460, "export": 730,
+    "serve": 850,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

@@ -13,7 +13,7 @@ carries its classes, its mean and its licence. A run is a folder that can be rea
     load("runs/mine").contract.classes               the names of the K classes
 
     verydeep.train("photos", recipe="auto", out="runs/mine")    as the verb of the command line; so are
-    verydeep.check, evaluate, predict, study, explain, describe, similar, export    the values that --json prints
+    verydeep.check, evaluate, predict, study, explain, describe, similar, export, serve    the values that --json prints
 
 The command line is `verydeep --help`. Importing this package loads nothing else.
 """
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from verydeep.net.vgg import VGG
     from verydeep.weights import load
 
-VERBS = ("train", "evaluate", "predict", "study", "transfer", "explain", "describe", "export")  # which are rooms too
+VERBS = (  # which are rooms too
+    "train", "evaluate", "predict", "study", "transfer", "explain", "describe", "export", "serve",
+)  # fmt: skip
 PLACES = {"VGG": "verydeep.net.vgg", "Classifier": "verydeep.net.classifier", "load": "verydeep.weights"}
 
 

@@ -4,15 +4,16 @@
 #   docker run --rm -p 127.0.0.1:8000:8000 --read-only --tmpfs /tmp --cap-drop ALL \
 #     -v "$PWD/runs/mine/best.safetensors:/model/net.safetensors:ro" -e VERYDEEP_TOKEN="$(openssl rand -hex 32)" verydeep
 #
-# constraints.txt holds the versions that were tested; torch comes from the index of builds for CPUs.
+# constraints.txt holds the versions that were tested. Where the package index has torch for CUDA alone, several GB,
+# --build-arg PIP_EXTRA_INDEX_URL=URL names one that has it for CPUs.
 FROM python:3.11-slim AS build
+ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/verydeep
 WORKDIR /source
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY verydeep verydeep
-RUN /opt/verydeep/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu \
-      --constraint constraints.txt "torch==2.13.0+cpu" '.[serve,fast,heic]'
+RUN /opt/verydeep/bin/pip install --constraint constraints.txt '.[serve,fast,heic]'
 
 FROM python:3.11-slim
 COPY --from=build /opt/verydeep /opt/verydeep

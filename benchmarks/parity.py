@@ -12,10 +12,15 @@ are known. Exit status 1 where a requirement fails. `random`: a net D with rando
 """
 
 import argparse
+import atexit
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import numpy as np
 from parity_photos import RANDOM, Pixels, Row, by_pillow, make_photos, random_net, reference, seen_of, tensor
@@ -53,6 +58,7 @@ class Case(NamedTuple):
 class Form(NamedTuple):
     exact: bool  # in fp32
     start: Callable[[Case, bool], Answer]  # dense or not -> answers
+    ways: Sequence[str] = ("crop", "dense")
 
 
 def by_engine(engine: Any, precision: Any, case: Case, dense: bool) -> Answer:
@@ -68,6 +74,21 @@ def by_file(to: Any, int8: Any, case: Case, dense: bool) -> Answer:
     return lambda shown: run((shown.upright if dense else shown.seen)[None].copy())[0]
 
 
+def by_server(case: Case, dense: bool) -> Answer:
+    """The files as they are, sent to `verydeep serve` in a process of its own."""
+    command = [sys.executable, "-m", "verydeep", "serve", case.model, "--port", "0", "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    atexit.register(running.kill)
+    url, classes = json.loads(running.stdout.readline())["url"], case.net.contract.classes  # type: ignore[union-attr]
+
+    def answer(shown: Shown) -> Row:
+        with urlopen(f"{url}/v1/classify?top={len(classes)}", shown.path.read_bytes()) as said:  # type: ignore[union-attr]
+            found = {one["name"]: one["probability"] for one in json.load(said)["classes"]}
+        return np.array([found[name] for name in classes])
+
+    return answer
+
+
 FORMS = {
     "torch fp32": Form(True, partial(by_engine, "torch", "fp32")),
     "torch bf16": Form(False, partial(by_engine, "torch", "bf16")),
@@ -77,6 +98,7 @@ FORMS = {
     "file onnx": Form(True, partial(by_file, "onnx", None)),
     "file openvino": Form(True, partial(by_file, "openvino", None)),
     "file pt2": Form(True, partial(by_file, "pt2", None)),
+    "the server": Form(True, by_server, ("crop",)),
     "file onnx, int8 fc": Form(False, partial(by_file, "onnx", "fc")),
     "file openvino, int8 fc": Form(False, partial(by_file, "openvino", "fc")),
     "file onnx, int8 all": Form(False, partial(by_file, "onnx", "all")),
@@ -91,8 +113,8 @@ def compare(case: Case, forms: Sequence[str], paths: Sequence[Path]) -> list[dic
         wanted = np.stack([reference(path, case.net, dense) for path in paths])
         seen = [seen_of(Image.fromarray(x), case.net, dense) for x in upright]
         shown = [Shown(*one) for one in zip(paths, upright, seen, strict=True)]
-        for name in forms:
-            (exact, start), errors, same, far = FORMS[name], "", 0, float("nan")
+        for name in (name for name in forms if way in FORMS[name].ways):
+            (exact, start, _), errors, same, far = FORMS[name], "", 0, float("nan")
             try:
                 answer = start(case, dense)
                 found = np.stack([answer(one) for one in shown])

@@ -65,9 +65,9 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, c
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
     "": 9_905, "weights": 3_115, "shards": 975, "collections": 2_725, "study": 1_145, "doctor": 765, "choose": 180,
-    "verbs": 1_230, "localise": 1_280, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
+    "verbs": 1_240, "localise": 1_285, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
     "perceptual": 455, "engines": 460, "export": 730,
-    "serve": 850,
+    "serve": 1_025,
 }  # fmt: skip
 MOST_SHARED_NAMES = 28  # of functions and classes at the top of several files
 

@@ -1,4 +1,4 @@
-"""A net for other programs and for people with a browser: a server. The door: what other rooms use."""
+"""A net where programs and people meet it: a server, and one page that computes by itself. The door."""
 
 import sys
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from typing import Any
 
 from verydeep import CalledAsVerb
 from verydeep.errors import ConfigError
+from verydeep.serve.living import living_page, write_living_page
 
 sys.modules[__name__].__class__ = CalledAsVerb
 
-__all__ = ["served"]
+__all__ = ["living_page", "served", "write_living_page"]
 EXTRA = ("fastapi", "starlette", "pydantic", "uvicorn", "h11", "prometheus_client")
 
 

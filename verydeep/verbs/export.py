@@ -1,19 +1,21 @@
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from verydeep.errors import ConfigError
 from verydeep.files.records import Within
 from verydeep.verbs import FilePath, Verb
 
 
 @dataclass(frozen=True)
 class Export(Verb):
-    """write a model for ONNX Runtime, OpenVINO or PyTorch, from raw pixels to posteriors, and compare it first"""
+    """write a model for ONNX Runtime, OpenVINO, PyTorch or a browser, from raw pixels to posteriors; compared first"""
 
     model: str
     _: KW_ONLY
-    to: Literal["onnx", "openvino", "pt2"]
-    """onnx, for ONNX Runtime and the web; openvino, .xml and .bin; pt2, a program of torch.export"""
+    to: Literal["onnx", "openvino", "pt2", "page"]
+    """onnx, for ONNX Runtime and the web; openvino, .xml and .bin; pt2, a program of torch.export; page, one HTML file
+    that shows what the net sees of a photo, offline"""
     out: FilePath | None = None
     """the file; null: here, by the model's name"""
     dense: bool = False
@@ -30,12 +32,22 @@ class Export(Verb):
     download: bool = False
 
     def run(self) -> dict[str, Any]:
+        if self.to == "page":
+            return self.page()
         from verydeep.export import export_model
 
         return export_model(
             self.model, self.to, Path(self.out) if self.out else None, dense=self.dense, int8=self.int8,
             calibrate=self.calibrate, keep=self.keep, max_drop=self.max_drop, download=self.download,
         )  # fmt: skip
+
+    def page(self) -> dict[str, Any]:
+        from verydeep.serve import write_living_page
+
+        asked = {f.name for f in fields(self) if getattr(self, f.name) != f.default} - {"model", "to", "out"}
+        if asked:
+            raise ConfigError(f"{min(asked)}: a page shows crops and whole photos, its weights in what it has room for")
+        return write_living_page(self.model, Path(self.out) if self.out else None)
 
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.export import export_text

@@ -123,7 +123,7 @@ def png(pixels, **how):
 
 
 @pytest.fixture(scope="module")
-def asked(chromium, fashion):
+def asked(browser, fashion):
     """One page of builtin:fashion-a for all questions about its numbers."""
     context = browser.new_context()
     page = context.new_page()

@@ -189,10 +189,11 @@ def start(c: Classifier, turns: int) -> dict[str, float]:
         c.save(model)
         Image.fromarray(made_up(427, 640, 0)).save(file)
         run = [sys.executable, "-m", "verydeep", "predict", str(model), str(file)]
-        imports = "import torch, verydeep.predict, verydeep.weights, openvino"
+        imports = "import torch, verydeep.predict, verydeep.weights"
         ways = {
-            "predict, auto": run, "predict, torch": [*run, "--engine", "torch"],
-            "the imports": [sys.executable, "-c", imports], "--help": [sys.executable, "-m", "verydeep", "--help"],
+            "predict, auto": run, "predict, openvino": [*run, "--engine", "openvino"],
+            "the imports": [sys.executable, "-c", imports],
+            "the imports and OpenVINO": [sys.executable, "-c", f"{imports}, openvino, onnx"], "--help": [sys.executable, "-m", "verydeep", "--help"],
         }  # fmt: skip
         calls = {name: lambda words=words: subprocess.run(words, capture_output=True, check=True)
                  for name, words in ways.items()}  # fmt: skip

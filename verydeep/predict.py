@@ -74,7 +74,7 @@ def predictions(
         advice = "; --protocol centre takes the middle of it" if isinstance(e, LongPhotoError) else ""
         bad[id] = Row(paths[id], [], e.reason + advice)
 
-    step, [computes, precision, _] = Step(protocol), chosen(engine, place.type, nets=[classifier])
+    step, [computes, precision, _] = Step(protocol), chosen(engine, place.type, None, [classifier], len(paths))
     settings = Settings(precision=precision, device=place.type, long_photos=long_photos, engine=computes)
     found = answers(
         [entrant("", classifier, [step], "single")],

@@ -51,9 +51,11 @@ def test_a_precision_that_is_left_open_is_the_fast_one_that_the_engine_has(monke
     without()
     monkeypatch.setattr(choice, "multiplies_bf16", lambda device: True)
     assert chosen("auto", "cpu")[:2] == ("openvino", "bf16")
+    assert chosen("auto", "cpu", photos=1) == ("torch", "bf16", "which starts first")
     assert chosen("onnxruntime", "cpu")[:2] == ("onnxruntime", "fp32")
+    assert chosen("onnxruntime", "cpu", photos=1)[:2] == ("onnxruntime", "fp32")
     assert chosen("torch", "cpu", "fp32")[:2] == ("torch", "fp32")
-    assert len(told) == 1  # a named engine is not told
+    assert len(told) == 2  # a named engine is not told
 
 
 def test_a_named_engine_that_is_not_there_is_an_error(without):

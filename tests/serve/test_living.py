@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 

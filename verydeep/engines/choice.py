@@ -26,6 +26,7 @@ from verydeep.net.classifier import Classifier
 TITLES: dict[Engine, str] = {"torch": "PyTorch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 EXTRA = "pip install 'verydeep[fast]'"
 PHOTOS, TURNS = 8, 3  # of a measurement
+FEW = 20  # photos of net D, which take less time than other engines to start
 
 
 class Runtime(NamedTuple):
@@ -38,16 +39,20 @@ class Runtime(NamedTuple):
         return f"engine: {TITLES[self.engine]} in {self.precision}" + f" ({self.why})" * bool(self.why)
 
 
-def chosen(asked: Engine, device: str, precision: Precision | None = None, nets: Sequence[Classifier] = ()) -> Runtime:
+def chosen(
+    asked: Engine, device: str, precision: Precision | None = None, nets: Sequence[Classifier] = (), photos: int = FEW + 1
+) -> Runtime:  # fmt: skip
     """The engine for a device, and the precision, where that is left open: what is faster there.
 
     asked: a name, of which ConfigError is raised where it is not installed; `auto`: on a CPU OpenVINO, which was the
-    fastest wherever it was measured, then ONNX Runtime in fp32, then PyTorch, which computes on all other devices;
-    `measure`: the fastest on crops of these nets, remembered by processor, threads and versions. Says so on stderr.
+    fastest on crops wherever it was measured, then ONNX Runtime in fp32, then PyTorch, which computes on all other
+    devices, and few photos, as it starts first; `measure`: the fastest on crops of these nets, remembered by processor,
+    threads and versions. Says so on stderr.
     """
     here = precision or ("bf16" if multiplies_bf16(torch.device(device)) else "fp32")
     if asked == "auto":
-        found = by_rule(device, here)
+        few = device == "cpu" and photos <= FEW
+        found = Runtime("torch", here, "which starts first") if few else by_rule(device, here)
     elif asked == "measure" and device == "cpu" and nets:
         found = by_measure(here, nets)
     elif asked in ("torch", "measure"):

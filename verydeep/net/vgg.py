@@ -39,6 +39,14 @@ def column(net: str) -> list[list[Layer]]:
     return blocks
 
 
+def take_memory(net: nn.Module, device: torch.device) -> None:
+    """For a net without any; as `to_empty` does, which for that imports half a second of other libraries first."""
+    for module in net.modules() if device.type != "meta" else ():
+        for name, t in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            empty = torch.empty(t.shape, dtype=t.dtype, device=device)
+            setattr(module, name, nn.Parameter(empty) if isinstance(t, nn.Parameter) else empty)
+
+
 class VGG(nn.Module):
     """A net of the paper, from normalised pixels to logits.
 
@@ -72,7 +80,7 @@ class VGG(nn.Module):
             self.fc6 = nn.Linear(channels * self.map**2, self.fc_width)
             self.fc7 = nn.Linear(self.fc_width, self.fc_width)
             self.fc8 = nn.Linear(self.fc_width, self.classes)
-        self.to_empty(device=torch.get_default_device() if device is None else device)
+        take_memory(self, torch.get_default_device() if device is None else torch.device(device))
         for module in self.modules():
             first_weights(module, drawn)
 

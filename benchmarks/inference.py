@@ -193,7 +193,8 @@ def start(c: Classifier, turns: int) -> dict[str, float]:
         ways = {
             "predict, auto": run, "predict, openvino": [*run, "--engine", "openvino"],
             "the imports": [sys.executable, "-c", imports],
-            "the imports and OpenVINO": [sys.executable, "-c", f"{imports}, openvino, onnx"], "--help": [sys.executable, "-m", "verydeep", "--help"],
+            "the imports and OpenVINO": [sys.executable, "-c", f"{imports}, openvino, onnx"],
+            "--help": [sys.executable, "-m", "verydeep", "--help"],
         }  # fmt: skip
         calls = {name: lambda words=words: subprocess.run(words, capture_output=True, check=True)
                  for name, words in ways.items()}  # fmt: skip

@@ -40,7 +40,8 @@ class Runtime(NamedTuple):
 
 
 def chosen(
-    asked: Engine, device: str, precision: Precision | None = None, nets: Sequence[Classifier] = (), photos: int = FEW + 1
+    asked: Engine, device: str, precision: Precision | None = None, nets: Sequence[Classifier] = (),
+    photos: int = FEW + 1,
 ) -> Runtime:  # fmt: skip
     """The engine for a device, and the precision, where that is left open: what is faster there.
 

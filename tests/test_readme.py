@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,12 +43,30 @@ def test_the_set_up_commands_are_targets_that_end_in_a_demo_and_in_all_tests() -
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def check_serving(serve: str, curl: str, folder: Path) -> None:
+    """Both as they stand there, but for the port."""
+    words = [*shlex.split(serve.replace("8000", "0")), "--json"]
+    words[0] = str(Path(sys.executable).parent / words[0])
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = json.loads(server.stdout.readline())["url"]  # type: ignore[union-attr]
+            if shutil.which("curl"):
+                done = run(shlex.split(curl.replace("http://127.0.0.1:8000", url)), folder)
+                assert "probability" in json.loads(done.stdout)["classes"][0], done.stderr
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
 def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None:
     commands = [line for block in blocks("README.md", "sh")[2:] for line in block.splitlines()]
     assert photo_folder == tmp_path / "photos"
     (photo_folder / "1").rename(photo_folder / "cat")
     assert any("train photos" in c for c in commands)
+    served = [c for c in commands if c.startswith(("verydeep serve", "curl"))]
     for command in commands:
+        if command in served:
+            continue
         verbs = ("verydeep train", "verydeep study", "localise train")
         small = " --epochs 2" if any(verb in command for verb in verbs) else ""
         small += " --most_photos 300 --steps 10" if "builtin:fashion-scenes" in command else ""
@@ -54,6 +74,7 @@ def test_the_commands_for_own_photos(tmp_path: Path, photo_folder: Path) -> None
             small += " --base_width 8 --fc_width 32"
         done = run(shlex.split(command + small), tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    check_serving(*served, tmp_path)
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
     assert "seeds 0, 1, 2" in (tmp_path / "runs" / "study" / "study.html").read_text(encoding="utf-8")
     assert "'verydeep train' would run" in (tmp_path / "check.html").read_text(encoding="utf-8").replace("&#39;", "'")

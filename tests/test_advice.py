@@ -30,7 +30,7 @@ MET_BY = {
     "shards": DATA, "collections": DATA,
     "localise": BOXES, "localise/measure.py": BOXES[:2], "report/page.py": ("localise train",),
     "shards/packing.py": ("pack",), "shards/write.py": ("pack",), "report": ("train",),
-    "engines": ENGINES, "export": ("export",),
+    "engines": ENGINES, "export": ("export",), "serve": ("serve",),
     "hardware.py": ("evaluate", "predict", *TRAINING), "predict.py": ("predict",), "verbs/__init__.py": TRAINING,
     "weights": (*MODEL, "weights convert"),
     **dict.fromkeys(("weights/convert.py", "weights/model.py"), ("weights convert",)),  # which alone has --expects
@@ -132,7 +132,7 @@ def test_every_option_that_is_named_is_there(path):
     for text in texts(path):
         named = [v for v in verb_names() if re.search(rf"\b{v}\b", text)] + [v for v in BOXES if v in text]
         named += ["weights convert"] * ("convert" in text)
-        for option in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text):
+        for option in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text.replace("curl --data-binary", "curl")):
             option = option.replace("-", "_")
             assert verbs or named, f"who meets --{option} of {text!r}?"
             lacking = [v for v in verbs if option not in options(v) | {"version"}]

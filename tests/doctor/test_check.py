@@ -261,7 +261,7 @@ def test_the_page_stands_alone_and_shows_copies_side_by_side(photo_folder: Path,
     assert not re.search(r"(?:src|href)=[\"'](?!data:)", page)
     assert re.findall("<script.*?>", page) == ['<script type="application/json" id="mending">', "<script>"]
     section = page.split('id="contradiction"')[1].split("</section>")[0]
-    assert [section.count(some) for some in ("<img", "1/0.png", "2/copy.png")] == [2, 2, 2]
+    assert [section.count(some) for some in ("<img", "1/0.png", "2/copy.png")] == [2, 3, 3]
     assert page.count('<table class="bars">') == 3
     small = page.split('id="small"')[1].split("</section>")[0]
     assert small.count("<img") == SHOWN < by_id(record)["small"]["count"]

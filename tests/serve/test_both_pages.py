@@ -53,6 +53,19 @@ def test_the_page_of_a_real_server_shows_what_predict_says(browser, served, phot
     context.close()
 
 
+@pytest.mark.parametrize("width", [360, 560, 1280])
+def test_nothing_of_the_living_page_is_cut_off(browser, width):
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(LIVING)
+    page.locator("#places-list li").first.wait_for()
+    cut = """() => [...document.querySelectorAll("section *")].filter((e) =>
+        e.clientHeight > 1 && getComputedStyle(e).overflowY === "hidden" && e.scrollHeight > e.clientHeight + 1)
+        .map((e) => e.className || e.id)"""
+    assert page.evaluate(cut) == []
+    context.close()
+
+
 @pytest.mark.skipif(not AXE.is_file(), reason="VERYDEEP_NODE_MODULES names no node_modules with axe-core")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])

@@ -184,7 +184,12 @@ def test_state_page_and_headers(server, model):
     assert about["sha256"] == load(model).contract.sha256
     assert about["routes"] == ["/v1/classify", "/v1/describe", "/v1/explain"]
     assert [server.ask(path)[1] for path in ("/healthz", "/readyz")] == [{"state": "alive"}, {"state": "ready"}]
-    for path, kind in (("/", "text/html"), ("/web/page.js", "text/javascript"), ("/web/look.css", "text/css")):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/web/page.js", "text/javascript"),
+        ("/web/look.css", "text/css"),
+        ("/web/page.css", "text/css"),
+    ):
         status, found, headers = server.ask(path)
         assert (status, headers.get_content_type()) == (200, kind)
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")

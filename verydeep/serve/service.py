@@ -15,7 +15,9 @@ from verydeep.net.classifier import Classifier
 from verydeep.serve.batcher import Batcher, RouteTask
 from verydeep.serve.limits import WANTED, Problem
 
-ASSETS = {"page.html": "text/html", "page.js": "text/javascript", "look.css": "text/css"}
+ASSETS = {
+    "page.html": "text/html", "page.js": "text/javascript", "look.css": "text/css", "page.css": "text/css"
+}  # fmt: skip
 OPEN = ("/", "/healthz", "/readyz", *(f"/web/{name}" for name in ASSETS))  # without a token
 NAMES = ("127.0.0.1", "localhost", "::1")
 

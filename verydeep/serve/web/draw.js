@@ -61,7 +61,7 @@ function drawHeat({ pen, there, k }, values, columns, [top, left]) {
     pen.fillRect(x0 + 1, y0 + 1, side - 2, side - 2);
     Object.assign(pen, { globalAlpha: 1, strokeStyle: colour("ground"), fillStyle: colour("ink") });
     const at = [(x0 + Math.min(x0 + side, width)) / 2, (y0 + Math.min(y0 + side, height)) / 2 + 9];
-    if (STRIDE * k > 70) for (const how of ["strokeText", "fillText"]) pen[how](percent(value), ...at);
+    if (Math.min(side, width - x0) > 70) for (const how of ["strokeText", "fillText"]) pen[how](percent(value), ...at);
   });
 }
 

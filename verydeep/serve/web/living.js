@@ -36,13 +36,14 @@ async function open(blob, name) {
   photo = { ...next, number: (photo?.number || 0) + 1 };
   send({ photo: { ...photo, canvas: null } });
   $("steps").hidden = false;
+  for (const one of $("examples").children) one.setAttribute("aria-pressed", one.firstChild.alt === name);
   label = -1;
   tell("shown", { w: photo.width, h: photo.height });
   return change();
 }
 
 const area = (scale) => crop ** 2 / scaledSize(photo, scale).reduce((a, b) => a * b);
-const place = (scale, y, x) => scaledSize(photo, scale).map((side, n) => Math.round([y, x][n] * (side - crop)));
+const place = (scale, y, x) => scaledSize(photo, scale).map((side, n) => Math.floor([y, x][n] * (side - crop) + 0.49));
 const middle = (scale) => scaledSize(photo, scale).map((side) => (side - crop) >> 1);
 const windowOf = ([top, left]) => [left, top, left + crop, top + crop];
 const line = (space) => [0, even(space / 4), space >> 1, space - even(space / 4), space];

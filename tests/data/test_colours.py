@@ -206,8 +206,8 @@ def eight(values: np.ndarray, photometric: str) -> np.ndarray | None:
     ],
 )
 def test_every_layout_of_a_tiff_is_read_right_or_refused(kind: str, photometric: str, samples: int) -> None:
-    shape = (48, 64, samples)
-    values = RANDOM.random(shape) if kind[0] == "f" else RANDOM.integers(0, 1 << 8 * int(kind[1]), shape, np.uint64)
+    shape, random = (48, 64, samples), np.random.default_rng(samples)  # whatever other tests drew
+    values = random.random(shape) if kind[0] == "f" else random.integers(0, 1 << 8 * int(kind[1]), shape, np.uint64)
     values = values.astype(kind) if kind[0] != "i" else values.astype(kind.replace("i", "u")).view(kind)
     expected, read = eight(values, photometric), 0
     ways = product(("contig", "separate") if samples > 1 else (None,), (None, "zlib"), (None, (16, 16)), "<>", (0, 1))
@@ -228,7 +228,7 @@ def test_every_layout_of_a_tiff_is_read_right_or_refused(kind: str, photometric:
         if reason:
             continue
         assert expected is not None, (planes, packing, tile, order)
-        assert np.abs(found - expected).max() <= 2, (planes, packing, tile, order)
+        assert np.abs(found - expected).max() <= 2.5, (planes, packing, tile, order)  # alpha and colours are rounded
     usual = kind in ("u1", "u2") and (photometric, samples) not in [("minisblack", n) for n in (2, 3, 5)]
     usual |= (kind, photometric, samples) == ("f4", "minisblack", 1)
     assert bool(read) == usual

@@ -228,7 +228,8 @@ def test_every_layout_of_a_tiff_is_read_right_or_refused(kind: str, photometric:
         if reason:
             continue
         assert expected is not None, (planes, packing, tile, order)
-        assert np.abs(found - expected).max() <= 2.5, (planes, packing, tile, order)  # alpha and colours are rounded
+        most = 2.3 if (kind, samples) == ("u2", 4) else 2  # high bytes of alpha and of a colour, blended and rounded
+        assert np.abs(found - expected).max() <= most, (planes, packing, tile, order)
     usual = kind in ("u1", "u2") and (photometric, samples) not in [("minisblack", n) for n in (2, 3, 5)]
     usual |= (kind, photometric, samples) == ("f4", "minisblack", 1)
     assert bool(read) == usual

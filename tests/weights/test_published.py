@@ -17,10 +17,10 @@ from PIL import Image
 import verydeep
 from verydeep.cli import main
 from verydeep.contract import Contract
-from verydeep.data import photo
+from verydeep.data import builtin, photo
 from verydeep.net.classifier import build
 from verydeep.net.initialise import initialise
-from verydeep.weights import torchvision
+from verydeep.weights import published, torchvision
 from verydeep.weights.catalogue import SUMS, Stated, catalogue, digests
 
 cache, listed = test_catalogue.cache, test_catalogue.listed
@@ -272,3 +272,41 @@ def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_pat
     (r,) = json.loads(capsys.readouterr().out)["results"]
     wrong = int(made(crop).argmax()) != 7
     assert (r["split"], r["photos"], r["top1_errors"], r["scales"]) == ("val", 3, int(wrong), [60])
+
+
+ILSVRC = {
+    "model": "oxford-d", "data": "/data/ilsvrc", "split": "val", "photos": 50_000, "limit": None, "mirror": True,
+    "classes": ["x"] * 1_000, "protocol": "dense", "scales": [384], "top1_error": 25.642, "top5_error": 8.078,
+}  # fmt: skip
+FOUND = "oxford-d, dense at Q = 384: 25.6/8.1, as published (Table 3); here 25.64/8.08: found again"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, [FOUND]),
+        ({"top5_error": 8.5}, [FOUND.replace("8.08: found again", "8.50: NOT found")]),
+        ({"protocol": "centre", "mirror": False, "scales": [256], "top1_error": 28.5, "top5_error": 9.9},
+         ["oxford-d, centre crop: 28.5/9.9, as published (reported for these weights again and again; by whom first, "
+          "and at which Q, is not known here); here 28.50/9.90: found again"]),
+        *[({name: value}, []) for name, value in {
+            "scales": [256], "mirror": False, "limit": 100, "photos": 49_999, "split": "train", "classes": ["x"] * 10,
+            "protocol": "crops", "model": "runs/mine",
+        }.items()],
+    ],
+)  # fmt: skip
+def test_a_figure_that_was_published_is_set_beside_the_same_test_alone(changes, lines):
+    assert published.beside_published([ILSVRC | changes]) == lines
+    fused = {"models": [ILSVRC], **{k: v for k, v in ILSVRC.items() if k != "model"}}
+    assert published.beside_published([fused]) == []
+
+
+@pytest.mark.skipif(
+    not (builtin.DEBIAN / "train-images-idx3-ubyte.gz").exists(), reason="needs Debian's dataset-fashion-mnist"
+)
+def test_the_net_in_the_box_has_its_published_errors(capsys):
+    assert main(["evaluate", "builtin:fashion-a", "builtin:fashion", "--protocol", "centre"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(
+        "centre crop at Q = 36: 9.28/0.1, as published (docs/results/fashion-a.md); here 9.28/0.10: found again"
+    )

@@ -3,7 +3,7 @@
 `fashion-mini` ships inside the package: 6,000 train, 1,000 val and 1,000 test photos, equally many a
 class. `fashion` is all 70,000: 55,000 / 5,000 / 10,000. Both keep the original's division: train and val
 come from its 60,000 training photos, test from its 10,000; every mini split lies inside the large one.
-scenes.py pastes the mini ones into scenes.
+scenes.py pastes both into scenes.
 """
 
 import gzip
@@ -51,12 +51,13 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
     if name not in (*SIZES, *SCENES):
         known = [f"builtin:{one}" for one in (*SIZES, *SCENES)]
         raise DataError(f"builtin:{name} is not a built-in data set{meant(name, known)}")
-    if name != "fashion":
+    source = SCENES[name].source if name in SCENES else name
+    if source == "fashion-mini":
         file = io.BytesIO(resources.files("verydeep.data").joinpath("fashion-mini.npz").read_bytes())
         with np.load(file, allow_pickle=False) as stored:
             parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in ORIGIN}
     else:
-        parts = published_splits(load_fashion(download), name)
+        parts = published_splits(load_fashion(download), source)
     if name in SCENES:
         return DataSet(f"builtin:{name}", CLASSES, scenes_of(name, parts, len(CLASSES)))
     return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})

@@ -1,12 +1,13 @@
 """Scenes: items of Fashion-MNIST at random scale and place over drawn textures, with exact boxes; smallest side 96.
 
 `fashion-scenes` has one to three items of different classes a photo, and the label is that of the largest, which comes
-first. `fashion-placed` has one, of 0.25 to 0.95 of the smallest side. Items come from the same split of `fashion-mini`.
+first. `fashion-placed` has one, of 0.25 to 0.95 of the smallest side. Items come from the same split of `fashion-mini`,
+those of `fashion-scenes-large` of `fashion`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,27 @@ from verydeep.data.record import Box, Names, Photos
 SEED = 1409_1556
 SIDE = 96
 SHAPES = ((96, 96), (96, 96), (112, 96), (96, 112), (128, 96), (96, 128), (144, 96), (96, 144))  # width, height
-SCENES = {"fashion-scenes": 3, "fashion-placed": 1}  # most items of a photo; the position is the generator's stream
-NUMBERS = {"train": 5_000, "val": 1_000, "test": 1_000}  # equally many a class
 FAINT = 32  # grey level from which a pixel is of the item and inside its box: there alpha reaches 1/2
 TRIES = 12  # at a free place for one more item
 GEOMETRY, PICTURE, MAIN = range(3)  # turns of the generator
 
-Item = tuple[int, int, int, int, int]  # photo of fashion-mini, then x0, y0, x1, y1 in the scene
+
+class Kind(NamedTuple):
+    """A data set of scenes: the most items of a photo, where they come from, how many scenes, equally many a class."""
+
+    most: int
+    source: str
+    numbers: Mapping[str, int]
+
+
+SMALL = {"train": 5_000, "val": 1_000, "test": 1_000}
+LARGE = {"train": 55_000, "val": 5_000, "test": 10_000}
+SCENES = {
+    "fashion-scenes": Kind(3, "fashion-mini", SMALL), "fashion-placed": Kind(1, "fashion-mini", SMALL),
+    "fashion-scenes-large": Kind(3, "fashion", LARGE),
+}  # the position is the generator's stream # fmt: skip
+
+Item = tuple[int, int, int, int, int]  # photo of the source, then x0, y0, x1, y1 in the scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +145,16 @@ def texture(random: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 
 
 def scenes_of(name: str, photos: Mapping[str, tuple[Any, Any, Any]], classes: int) -> dict[str, Photos]:
-    """The splits of a data set of SCENES, from images, labels and numbers of the same splits of fashion-mini."""
-    made = {}
-    for place, (split, number) in enumerate(NUMBERS.items()):
+    """The splits of a data set of SCENES, from images, labels and numbers of the same splits of its source."""
+    made, kind = {}, SCENES[name]
+    for place, (split, number) in enumerate(kind.numbers.items()):
         images, labels, random = photos[split][0], photos[split][1].astype(np.int64), generator(SEED, 0, place, 0, MAIN)
         order = np.argsort(random.random(len(labels)), kind="stable")
         mains = np.concatenate([order[labels[order] == c][: number // classes] for c in range(classes)])
         mains = mains[np.argsort(random.random(number), kind="stable")]
         seen = [(images >= FAINT).any(axis) for axis in (1, 2)]
         cuts = np.stack([s.argmax(1) for s in seen] + [28 - s[:, ::-1].argmax(1) for s in seen], 1)
-        scenes = Scenes(SCENES[name], (list(SCENES).index(name), place), images, labels, cuts, mains)
+        scenes = Scenes(kind.most, (list(SCENES).index(name), place), images, labels, cuts, mains)
         keys = Names.of(f"{split}/{id:04d}.png" for id in range(number))
         made[split] = Photos(split, keys, labels[mains], scenes.picture, boxes=scenes)
     return made

@@ -88,5 +88,7 @@ class Evaluate(Verb):
     def text(self, record: dict[str, Any]) -> str:
         from verydeep.report.tables import results_text
         from verydeep.report.verdict import doubts
+        from verydeep.weights import beside_published
 
-        return "\n".join([results_text(record["results"]), *doubts(record["results"])])
+        found = record["results"]
+        return "\n".join([results_text(found), *doubts(found), *beside_published(found)])

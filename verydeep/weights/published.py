@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from torch import Tensor
 from verydeep.errors import ConfigError, ModelError
 from verydeep.files.download import MB, Wanted, download
 from verydeep.near import meant
-from verydeep.weights.catalogue import LIST, SUMS, Entry, catalogue, checked_file
+from verydeep.weights.catalogue import LIST, SUMS, Entry, Errors, catalogue, checked_file
 from verydeep.weights.convert import WRITERS, check_out, convert
 from verydeep.weights.inputs import Input, shortly
 from verydeep.weights.model import load_or_features
 from verydeep.weights.read import Features, contents, open_foreign
 from verydeep.words import aligned, several
 
+AGAIN = 0.25  # points; another decoder or resizer of the photos moves an error rate by about 0.1
 LARGEST = 1 << 30  # bytes of a file; the largest of the catalogue has 548 MiB
 LIST_COLUMNS = ("name", "net", "MiB", "at hand", "expects", "errors % (top-1/top-5)", "licence", "origin")
 LAYER_COLUMNS = ("tensor", "shape", "mean", "std", "least", "most", "zeros %")
@@ -54,6 +56,26 @@ def list_text(records: list[dict[str, Any]]) -> str:
         rows += [("", "", "", "", "", one, "", "") for one in more]
     note = "Checksums are their sources' (--json names them); only oxford-d-convolutions was checked by fetching."
     return f"{aligned(LIST_COLUMNS, rows)}\n\n{note}"
+
+
+def beside_published(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of tests that were published of a net, in a line: what was published, and whether it was found again."""
+    nets = catalogue()
+    pairs = [(r, e) for r in results if r.get("model") in nets for e in nets[r["model"]].errors if repeats(r, e)]
+    return [
+        f"{r['model']}, {e}, as published ({e.source}); here {r['top1_error']:.2f}/{r['top5_error']:.2f}: "
+        + ("found again" if max(abs(r["top1_error"] - e.top1), abs(r["top5_error"] - e.top5)) <= AGAIN else "NOT found")
+        for r, e in pairs
+    ]
+
+
+def repeats(r: Mapping[str, Any], e: Errors) -> bool:
+    """Whether a test is one whose errors were published: of all those photos, shown in the same way."""
+    ilsvrc = (r["split"], r["photos"], len(r["classes"])) == ("val", 50_000, 1_000)
+    same_photos = e.data in (f"{r['data']} {r['split']}", "ILSVRC-2012 val" * ilsvrc) and not r["limit"]
+    centre = r["protocol"] == "centre"
+    same_view = r["protocol"] == e.protocol.removesuffix(" crop") and tuple(r["scales"]) == (e.Q or tuple(r["scales"]))
+    return bool(same_photos and same_view and r["mirror"] != centre and r["top5_error"] is not None)
 
 
 def fetch_published(name: str) -> dict[str, Any]:

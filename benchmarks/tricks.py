@@ -5,8 +5,8 @@
 
 Unless told otherwise net A at a quarter of its width, 6,000 photos of Fashion-MNIST, 10 epochs of batches of 64, three
 seeds, centre crop. A loop of its own, so that a trick that does not help needs no code in the package; in bf16 where
-the machine multiplies it. About a minute a row on one thread; what the file has already is not trained again. Choose by the
-errors on the 5,000 validation photos.
+the machine multiplies it. About a minute a row on one thread; what the file has already is not trained again. Choose by
+the errors on the 5,000 validation photos.
 """
 
 from __future__ import annotations

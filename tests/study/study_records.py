@@ -19,7 +19,8 @@ def stage(net: str, way: str, seed: int = 0) -> tuple[str, Record]:
     return f"{net}-{way}-seed{seed}", {
         "net": net, "way": way, "seed": seed, "scale": {"256": "36", "384": "54"}.get(way, "[36;72]"),
         "test_scale": SCALES[way], "parent": None, "lr": 0.01, "epochs": 12, "epochs_done": 12,
-        "ended": "training ends after epoch 12, the last", "val_error": 10.0, "sha256": "0123456789abcdef",
+        "ended": "training ends after epoch 12, the last", "train_error": 12.0, "val_error": 10.0,
+        "sha256": "0123456789abcdef",
         "parameters": 910954, "multiply_adds": 10212352, "weight_layers": NETS[net],
     }  # fmt: skip
 

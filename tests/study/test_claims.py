@@ -18,6 +18,7 @@ from verydeep.study.claims import (
     judgements,
     mcnemar,
     outcome_of,
+    reason,
 )  # fmt: skip
 
 
@@ -192,3 +193,37 @@ def test_the_tables_are_the_papers() -> None:
         qs == {"256": (224, 256, 288), "384": (352, 384, 416), "[256;512]": (256, 384, 512)}[s]
         for _, s, qs, _, _ in TABLE_4
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "better", "undecided"),
+    [
+        (wrong_first(130), wrong_first(100), True, ""),
+        (wrong_first(100), wrong_first(100), False, "of 400 photos too few are answered differently; "),
+        # 11 differ: 10 to 1 has p = 0.012 and 9 to 2 0.065, so 9 photos of 400.
+        (wrong_first(100), wrong_first(97, 7), False,
+            "of 400 photos too few are answered differently: below 2.25 points nothing is decided; "),
+        (wrong_first(40), wrong_first(100), False, ""),
+    ],
+)  # fmt: skip
+def test_where_the_papers_order_is_not_seen_it_is_said_what_the_records_tell_of_it(
+    first: np.ndarray, second: np.ndarray, better: bool, undecided: str
+) -> None:
+    results, facts = two(first, second)
+    facts["A-256-seed0"]["train_error"], facts["B-256-seed0"]["train_error"] = 20.04, 30.0
+    found = outcome_of(Comparison(TableRow("A", "256", "dense"), TableRow("B", "256", "dense")), results, facts)
+    assert found is not None
+    learnt = "B has learnt its training photos worse than A (30.0 and 20.0 % errors in the last epoch)"
+    assert reason("fewer", found, facts) == ("" if better else undecided + learnt)
+    assert reason("not fewer", found, facts) == (learnt if better else "")
+
+
+def test_seeds_that_contradict_one_another_are_a_reason_and_other_ways_of_training_none() -> None:
+    results, facts = two(wrong_first(100), wrong_first(90), seeds=2)
+    results[-1] = result(["B-256-seed1"], wrong_first(101), "dense", [36])
+    found = outcome_of(Comparison(TableRow("A", "256", "dense"), TableRow("B", "256", "dense")), results, facts)
+    assert found is not None
+    assert reason("fewer", found, facts).startswith("the seeds contradict one another (+ -); B has learnt")
+    facts["B-256-seed0"]["way"] = facts["B-256-seed1"]["way"] = JITTER
+    way = found._replace(comparison=Comparison(TableRow("A", "256", "dense"), TableRow("B", JITTER, "dense")))
+    assert reason("fewer", way, facts) == "the seeds contradict one another (+ -)"

@@ -37,10 +37,10 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     """What the page and the terminal show alike."""
     facts, results = study["stages"], study["results"]
     judged = judgements(results, facts)
-    made = {j.claim.sentence: list(chain(*j.outcomes.values())) for j in judged}
+    made = {j.claim: list(chain(*j.outcomes.values())) for j in judged}
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
-        "comparisons": [(sentence, tables.comparison_table(own)) for sentence, own in made.items() if own],
+        "comparisons": [(c.sentence, tables.comparison_table(c.kind, own, facts)) for c, own in made.items() if own],
         "made": sum(map(len, made.values())), "level": LEVEL,
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip

@@ -188,7 +188,10 @@ def tested(
 
 def stage_facts(stage: Stage, classes: int, folder: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a stage."""
-    errors = [r["val_error"] for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
+    epochs = [r for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
     sha256 = next(r["sha256"] for r in results if r["stages"] == [stage.name])
-    came_out = {"epochs_done": len(errors), "ended": finished_at(folder), "val_error": min(errors), "sha256": sha256}
+    came_out = {
+        "epochs_done": len(epochs), "ended": finished_at(folder), "train_error": epochs[-1]["train_error"],
+        "val_error": min(r["val_error"] for r in epochs), "sha256": sha256,
+    }  # fmt: skip
     return stage_about(stage, classes) | came_out

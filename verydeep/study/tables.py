@@ -9,7 +9,7 @@ import numpy as np
 from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
 from verydeep.report.tables import by_column, map_side
-from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Outcome, Results, TableRow, by_seed
+from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Kind, Outcome, Results, TableRow, by_seed, reason
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
 Result = Mapping[str, Any]
@@ -46,7 +46,7 @@ COMPARED = {
     "first": "{first!s}", "second": "{second!s}", "seeds": "{seeds}", "photos": "{photos:,}",
     "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
     "fewer errors, points": "{gain:+.2f}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
-    "paper": "{paper}",
+    "paper": "{paper}", "where the paper's order is not seen": "{reason}",
 }  # fmt: skip
 PLANNED = {
     "stage": "{name}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}", "starts from": "{start}",
@@ -59,7 +59,7 @@ TRIED = {
 TRAINED = {
     "stage": "{name}", "S": "{scale}", "starts from": "{start}", "rate": "{lr:g}",
     "epochs": "{epochs_done} of {epochs}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}",
-    "validation error": "{val_error:.2f} %", "weights": "{sha256:.12}",
+    "training error": "{train_error:.2f} %", "validation error": "{val_error:.2f} %", "weights": "{sha256:.12}",
 }  # fmt: skip
 
 
@@ -167,13 +167,13 @@ def stage_table(columns: Mapping[str, str], stages: Sequence[Mapping[str, Any]])
     return by_column(columns, [{**s, "start": s["parent"] or "random weights"} for s in stages])
 
 
-def comparison_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
-    """A row for each comparison that was made."""
+def comparison_table(kind: Kind, outcomes: Sequence[Outcome], facts: Facts) -> tuple[list[str], list[list[str]]]:
+    """A row for each comparison that was made for a claim."""
     told = []
     for o in outcomes:
         paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
         told.append(o._asdict() | o.comparison._asdict() | {
             "seeds": ", ".join(map(str, o.seeds)), "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
-            "paper": "-" if paper == "- -> -" else paper,
+            "paper": "-" if paper == "- -> -" else paper, "reason": reason(kind, o, facts),
         })  # fmt: skip
     return by_column(COMPARED, told)

@@ -258,3 +258,55 @@ def test_a_split_half_written_is_no_split(
     assert go(photos, out, "--nets", "A", "--epochs", "1", "--drop_at", "[]") == 0
     assert (out / "split.csv").read_bytes() == (whole / "split.csv").read_bytes()
     assert (out / "study.yaml").exists()
+
+
+@pytest.fixture(scope="module")
+def other(photos: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of another seed."""
+    out = tmp_path_factory.mktemp("study") / "other"
+    assert go(photos, out, "--nets", "A,B", "--seeds", "1") == 0
+    return out
+
+
+def test_studies_of_two_seeds_joined_are_the_study_of_both(
+    whole: Path, other: Path, photos: str, tmp_path: Path
+) -> None:
+    """Their weights are not needed; the page written again from its record is the same to the byte."""
+    both, parts = tmp_path / "both", [tmp_path / "0", tmp_path / "1"]
+    assert go(photos, shutil.copytree(whole, both), "--nets", "A,B", "--seeds", "0,1") == 0
+    for source, part in zip((whole, other), parts, strict=True):
+        part.mkdir()
+        for name in ("study.json", "answers.jsonl"):
+            shutil.copy(source / name, part)
+    assert main(["report", *map(str, parts), "--out", str(tmp_path / "joined")]) == 0
+    assert (tmp_path / "joined" / "study.md").read_bytes() == (both / "study.md").read_bytes()
+    page = (both / "study.html").read_bytes()
+    assert main(["report", str(both)]) == 0
+    assert (both / "study.html").read_bytes() == page
+
+
+def test_studies_that_do_not_fit_are_not_joined(
+    whole: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*folders: Path, out: str = "new") -> str:
+        capsys.readouterr()
+        assert main(["report", *map(str, folders), "--out", str(tmp_path / out)]) in (1, 2)
+        assert not (tmp_path / "new").exists()
+        return capsys.readouterr().err
+
+    changed = Path(shutil.copytree(other, tmp_path / "changed"))
+    record = record_of(changed)
+    (changed / "study.json").write_text(json.dumps(record | {"config": record["config"] | {"lr": 0.5}}))
+    assert "differ in lr; studies of one plan can be joined" in refused(whole, changed)
+    (changed / "study.json").write_text(json.dumps(record | {"fingerprint": "x"}))
+    assert "differ in fingerprint" in refused(whole, changed)
+    assert f"{whole} holds A-36-seed0 as well" in refused(whole, whole)
+    assert "is not a study; a run's report" in refused(whole, whole / "A-36-seed0")
+    shutil.copytree(other, tmp_path / "taken")
+    assert "is another study; give a new folder" in refused(whole, other, out="taken")
+    for text, words in (("[1]\n", "is damaged"), ("", "is damaged"), ("{", "is damaged")):
+        (changed / "answers.jsonl").write_text(text)
+        (changed / "study.json").write_text(json.dumps(record))
+        assert words in refused(whole, changed)
+    (changed / "study.json").write_text(json.dumps(record | {"results": []}))
+    assert "is not a finished study of this version" in refused(whole, changed)

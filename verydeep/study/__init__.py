@@ -8,6 +8,7 @@ from verydeep.study.page import study_text as summary
 from verydeep.study.plan import Asked
 from verydeep.study.rehearse import plan_text
 from verydeep.study.run import dry_run, study
+from verydeep.study.union import join
 
-__all__ = ["Asked", "cross_validate", "dry_run", "folds_text", "plan_text", "study", "summary"]
+__all__ = ["Asked", "cross_validate", "dry_run", "folds_text", "join", "plan_text", "study", "summary"]
 sys.modules[__name__].__class__ = CalledAsVerb

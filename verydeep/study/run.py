@@ -39,7 +39,7 @@ from verydeep.study.plan import Asked, Stage, Trial, run_stages, stages, trials
 from verydeep.study.rehearse import rehearse, stage_about
 from verydeep.train.remember import finished_at
 
-FORMAT = 2  # 1 had the answers by photo in study.json
+FORMAT = 3  # 1 had the answers by photo in study.json, 2 no training errors
 BY_PHOTO = ("right", "tested")  # of a result; they stand in answers.jsonl
 LEFT_TO_RUNS = ("confusion", "mistakes", "recall", "classes", "skipped")  # of a result; its run keeps them
 

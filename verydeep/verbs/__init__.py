@@ -24,7 +24,7 @@ from verydeep.recipes import AUTO, layered, recipes
 DATA = (
     "a folder of class folders (or of train, val, test), ILSVRC-2012 as published, a manifest (.csv, .jsonl), boxes of "
     "Pascal VOC, COCO, YOLO, LabelMe, CVAT or Label Studio, shards (photos-*.tar, here or on an object store), "
-    "builtin:fashion[-mini|-scenes|-placed], hub:NAME or hub:./FOLDER"
+    "builtin:fashion[-mini|-scenes[-large]|-placed], hub:NAME or hub:./FOLDER"
 )
 MODEL = (
     "a run folder, a .safetensors file, builtin:fashion-a, a published net of 'verydeep weights list', or a file of "

@@ -76,13 +76,17 @@ MODERN = Way(
     colour=False,
 )  # fmt: skip
 PLAIN = replace(MODERN, batch_norm=False, init="he", lr=0.02, weight_decay=0.001)
-WAYS = {"paper": PAPER, "modern": MODERN, "modern without batch norm: He, 0.02, decay 0.001": PLAIN} | {
+WEAK = replace(MODERN, lr=0.05, weight_decay=5e-4)
+WAYS = {
+    "paper": PAPER, "modern": MODERN, "modern, but rate and decay": WEAK,
+    "modern without batch norm: He, 0.02, decay 0.001": PLAIN,
+} | {
     f"{name} {key} {value}": replace(way, **{key: value})
     for name, way, changes in (
         ("modern, but", MODERN, {
             "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "drops"], "lr": [0.05], "nesterov": [False],
-            "weight_decay": [5e-4], "smoothing": [0.0], "dropout": [0.5], "unit": [False], "flip": ["turns", "never"],
-            "erase": [0.5], "average": [0.998], "widest": [40], "colour": [True],
+            "weight_decay": [5e-4, 1e-3], "smoothing": [0.0], "dropout": [0.5], "unit": [False],
+            "flip": ["turns", "never"], "erase": [0.5], "average": [0.998], "widest": [40], "colour": [True],
         }),
         ("without batch norm,", PLAIN, {"init": ["glorot", "orthogonal", "lsuv"], "clip": [1.0], "dropout": [0.0]}),
         ("paper, but", PAPER, {

@@ -36,7 +36,7 @@ def record_of(run: Path) -> dict[str, Any]:
         for r in read_metrics(run / "metrics.jsonl")
         if "val_error" in r
     ]
-    tests = [r for f in sorted((run / "results").glob("*.json")) for r in [json.loads(f.read_text())]]
+    tests = [r for f in sorted((run / "results").glob("*.json")) for r in json.loads(f.read_text())["results"]]
     tests = [{name: r[name] for name in KEPT} for r in tests if r["data"] == about["data"] and not r["limit"]]
     fields = yaml.safe_load((run / "config.yaml").read_text())
     return {

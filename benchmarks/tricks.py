@@ -232,8 +232,8 @@ def table(rows: Iterable[dict[str, float | str]]) -> str:
         cells = []
         for split in ("val", "test"):
             values = [float(r[split]) for r in found]
-            spread = statistics.stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{statistics.mean(values):.2f} +- {spread:.2f}")
+            spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}")
         lines.append(f"| {way} | {' | '.join(cells)} | {len(found)} |")
     return "\n".join(lines)
 

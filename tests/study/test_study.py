@@ -280,6 +280,7 @@ def test_studies_of_two_seeds_joined_are_the_study_of_both(
             shutil.copy(source / name, part)
     assert main(["report", *map(str, parts), "--out", str(tmp_path / "joined")]) == 0
     assert (tmp_path / "joined" / "study.md").read_bytes() == (both / "study.md").read_bytes()
+    assert (tmp_path / "joined" / "study.yaml").read_bytes() == (both / "study.yaml").read_bytes()
     page = (both / "study.html").read_bytes()
     assert main(["report", str(both)]) == 0
     assert (both / "study.html").read_bytes() == page

@@ -140,10 +140,15 @@ def begin_study(out: Path, about: dict[str, Any], photos: DataSet) -> None:
         print(line, file=sys.stderr)
     if not (out / "study.json").exists():
         write_json(out / "study.json", about | {"stages": {}, "results": []})
-    if not (out / "study.yaml").exists():
-        write_text(out / "study.yaml", yaml.safe_dump(about["config"], sort_keys=False))
+    write_fields(out, about["config"])
     if photos.held_out and not (out / "split.csv").exists():
         write_atomically(out / "split.csv", partial(write_split, photos))
+
+
+def write_fields(out: Path, fields: dict[str, Any]) -> None:
+    """study.yaml, unless it is there."""
+    if not (out / "study.yaml").exists():
+        write_text(out / "study.yaml", yaml.safe_dump(fields, sort_keys=False))
 
 
 def keep_study(out: Path, record: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from verydeep.files.disk import make_folder, read_json, read_text, saying
 from verydeep.paper import TABLE_1
 from verydeep.run import different_fields
 from verydeep.study.page import write_pages
-from verydeep.study.run import FORMAT, keep_study
+from verydeep.study.run import FORMAT, keep_study, write_fields
 
 SAME = ("format", "fingerprint", "split", "photos", "classes", "tuning_epochs", "crops_photos", "test_photos")
 LONGEST = 200_000_000  # bytes of answers
@@ -62,5 +62,6 @@ def join(folders: Sequence[Path], out: Path) -> Path:
         raise RunError(f"{out} is another study; give a new folder as --out")
     record = united(folders)
     make_folder(out)
+    write_fields(out, record["config"])
     keep_study(out, record)
     return write_pages(out, record)

@@ -128,9 +128,13 @@ def test_the_saved_net_answers_as_the_svm(model, photo_folder, tmp_path, capsys)
     own, theirs = svm.scores(rows), made.net.fc8(torch.from_numpy(raw)).detach()
     assert torch.allclose(posteriors.log() - posteriors.log().mean(1, True), theirs - theirs.mean(1, True), atol=0.25)
     assert (own.argmax(1) == posteriors.numpy().argmax(1)).mean() >= 0.94
-    assert main(["evaluate", str(saved), str(photo_folder), "--protocol", "dense", "--json"]) == 0
-    (result,) = json.loads(capsys.readouterr().out)["results"]
-    assert result["top1_errors"] == (posteriors.numpy().argmax(1) != truth.argmax(1)).sum()
+    exported = tmp_path / "svm.onnx"
+    assert main(["export", str(saved), "--to", "onnx", "--out", str(exported)]) == 0
+    capsys.readouterr()
+    for file in (saved, exported):
+        assert main(["evaluate", str(file), str(photo_folder), "--protocol", "dense", "--json"]) == 0
+        (result,) = json.loads(capsys.readouterr().out)["results"]
+        assert result["top1_errors"] == (posteriors.numpy().argmax(1) != truth.argmax(1)).sum()
 
 
 def test_convolutions_alone_are_described_and_saved(photo_folder, tmp_path, capsys, monkeypatch):

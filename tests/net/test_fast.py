@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from verydeep.net.fast import Convolution, convolution, faster, products, winograd
+from verydeep.net.fast import Convolution, ResponseNorm, convolution, faster, products, winograd
 from verydeep.net.fast.products import by_products
 from verydeep.net.fast.winograd import by_winograd
+from verydeep.net.vgg import response_norm
 
 WAYS = [(by_winograd, side) for side in winograd.LEAST_TILES] + [(by_products, side) for side in products.SIDES]
 each_way = pytest.mark.parametrize(("way", "side"), WAYS)
@@ -158,3 +159,24 @@ def test_training_takes_the_fast_way_and_testing_does_not(autocast, monkeypatch)
         assert not taken
         layer.train()(x)
         assert taken == [name]
+
+
+@pytest.mark.parametrize("channels", [3, 5, 16])
+def test_response_norm_and_its_gradient_are_those_of_the_definition(channels):
+    """Channel by channel in fp64, and by differences; torch's own in fp32 and bf16."""
+    torch.manual_seed(0)
+    x = 60 * torch.randn(2, channels, 3, 4, dtype=torch.float64)
+    for i in range(channels):
+        sums = sum(x[:, j] ** 2 for j in range(max(0, i - 2), min(channels, i + 3)))
+        assert torch.allclose(ResponseNorm.apply(x)[:, i], x[:, i] / (2 + 1e-4 * sums) ** 0.75, rtol=1e-12)
+    assert torch.autograd.gradcheck(ResponseNorm.apply, x.requires_grad_())
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 0.01)):
+        own = x.detach().to(dtype).to(memory_format=torch.channels_last).requires_grad_()
+        theirs = own.detach().float().requires_grad_()
+        found, expected = response_norm(own), F.local_response_norm(theirs, 5, 5e-4, 0.75, 2.0)
+        found.float().square().sum().backward()
+        expected.square().sum().backward()
+        assert found.dtype == own.grad.dtype == dtype
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        for a, b in ((found, expected), (own.grad, theirs.grad)):
+            assert torch.allclose(a.float(), b, rtol=tolerance, atol=tolerance * b.abs().max().item())

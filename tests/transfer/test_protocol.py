@@ -122,7 +122,9 @@ def test_the_saved_net_answers_as_the_svm(model, photo_folder, tmp_path, capsys)
     truth = (2 * np.eye(3)[np.repeat([0, 1, 2], 12)] - 1).astype(np.int8)
     rows = (raw / lengths[:, None]).astype(np.float32)
     svm = next(fitted(rows, truth, [float(np.median(record["rows"][0]["constants"]))]))
-    assert np.allclose(made.net.fc8.weight.detach() * lengths.mean(), svm.weights, atol=0.02)  # of 6, as other kernels round
+    assert np.allclose(
+        made.net.fc8.weight.detach() * lengths.mean(), svm.weights, atol=0.02
+    )  # of 6, as other kernels round
     assert np.allclose(made.net.fc8.bias.detach(), svm.bias, atol=0.02)
     posteriors = made.predict(paths, "dense")
     own, theirs = svm.scores(rows), made.net.fc8(torch.from_numpy(raw)).detach()

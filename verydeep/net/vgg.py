@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verydeep.errors import ConfigError
-from verydeep.net.fast import Convolution
+from verydeep.net.fast import Convolution, ResponseNorm
 from verydeep.net.inside import Step, activations, as_it_is, forgetful, kept_layers
 from verydeep.paper import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE, STRIDE, TABLE_1
 from verydeep.shape import Pooling, Shape
@@ -197,6 +197,8 @@ def first_weights(module: nn.Module, drawn: bool = True) -> None:
 
 
 def response_norm(x: Tensor) -> Tensor:
+    if x.requires_grad and x.device.type == "cpu":
+        return ResponseNorm.apply(x)  # type: ignore[no-any-return,no-untyped-call]
     # torch divides alpha by the size, the paper of Krizhevsky does not.
     return F.local_response_norm(x, LRN_SIZE, LRN_ALPHA * LRN_SIZE, LRN_BETA, LRN_K)
 

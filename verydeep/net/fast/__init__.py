@@ -1,5 +1,6 @@
-"""Convolutions with a faster way for small maps in training on a CPU (docs/decisions/0003)."""
+"""Faster ways in training on a CPU: convolutions of small maps (docs/decisions/0003), response normalisation."""
 
 from verydeep.net.fast.convolution import Convolution, faster
+from verydeep.net.fast.response_norm import ResponseNorm
 
-__all__ = ["Convolution", "faster"]
+__all__ = ["Convolution", "ResponseNorm", "faster"]

@@ -2,9 +2,9 @@
 
     python benchmarks/board.py docs/results/fashion runs/modern-D-0 runs/modern-D-1 fused.json
 
-Of each run it keeps a small record in the folder, of a file that `evaluate --json` wrote its fusions; then it draws
-board.md and board.svg from all records there, those of earlier machines too. Seconds are of training alone, validations
-not counted; runs that differ in the seed alone are one row, with mean and deviation.
+Of each run it keeps a small record in the folder; of a file written by `evaluate --json`, the fusions. Then it draws
+board.md and board.svg from all records there, those of earlier machines too. Seconds are of training alone, without
+validations. The runs of a row are called alike but for a last -SEED.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ KEPT = ("protocol", "scales", "mirror", "split", "photos", "top1_errors", "preci
 def record_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: its fields, machine, course and tests."""
     about = json.loads((run / "run.json").read_text())
+    epochs = [r for r in read_metrics(run / "metrics.jsonl") if "val_error" in r]
     course = [
-        {name: r[name] for name in ("epoch", "seconds", "train_error", "val_error")}
-        for r in read_metrics(run / "metrics.jsonl")
-        if "val_error" in r
+        {name: r[name] for name in ("epoch", "train_error", "val_error")}
+        | {"seconds": round(about["photos"]["train"] / r["photos_per_second"], 1)}  # "seconds" is since it was resumed
+        for r in epochs
     ]
     tests = [r for f in sorted((run / "results").glob("*.json")) for r in json.loads(f.read_text())["results"]]
-    tests = [{name: r[name] for name in KEPT} for r in tests if r["data"] == about["data"] and not r["limit"]]
+    own = [r for r in tests if r["data"] == about["data"] and r["split"] == "test" and "models" not in r]
+    tests = [{name: r[name] for name in KEPT} for r in own if not r["limit"]]
     fields = yaml.safe_load((run / "config.yaml").read_text())
     return {
         "name": run.name, "data": about["data"], "fields": fields, "machine": about["made_with"], "course": course,
@@ -62,7 +64,7 @@ def seconds_to(course: Sequence[Mapping[str, Any]], right: float) -> float | Non
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Mean, deviation if there are several, and each."""
+    """Mean, and deviation if there are several."""
     if not values:
         return "-"
     mean = form.format(statistics.mean(values))
@@ -75,8 +77,8 @@ def family(record: Mapping[str, Any]) -> str:
 
 
 def how(test: Mapping[str, Any]) -> str:
-    mirror = ", mirrored" * (test["mirror"] is True)
-    return f"{test['protocol']} at Q = {', '.join(map(str, test['scales']))}{mirror}"
+    more = ", mirrored" * (test["mirror"] is True) + f", {test['precision']}" * (test["precision"] != "fp32")
+    return f"{test['protocol']} at Q = {', '.join(map(str, test['scales']))}{more}"
 
 
 def board(records: Sequence[dict[str, Any]]) -> str:

@@ -67,7 +67,7 @@ class Way:
     flip: str = "chance"  # turns, never
     erase: float = 0.0
     average: float = 0.0
-    widest: int = 0  # S is drawn from `scale` to this
+    wider: int = 0  # S is drawn from `scale` to as much more
 
 
 PAPER = Way()
@@ -86,7 +86,7 @@ WAYS = {
         ("modern, but", MODERN, {
             "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "drops"], "lr": [0.05], "nesterov": [False],
             "weight_decay": [5e-4, 1e-3], "smoothing": [0.0], "dropout": [0.5], "unit": [False],
-            "flip": ["turns", "never"], "erase": [0.5], "average": [0.998], "widest": [40], "colour": [True],
+            "flip": ["turns", "never"], "erase": [0.5], "average": [0.998], "wider": [6], "colour": [True],
         }),
         ("without batch norm,", PLAIN, {"init": ["glorot", "orthogonal", "lsuv"], "clip": [1.0], "dropout": [0.0]}),
         ("paper, but", PAPER, {
@@ -144,8 +144,8 @@ def middle(x: Tensor) -> Tensor:
 def crops(way: Way, x: Tensor, ids: Tensor, epoch: int, mirrored_first: Tensor, g: torch.Generator) -> Tensor:
     """Uint8 B x 32 x 32 at random places, mirrored by chance, by turns or never."""
     x = x[ids]
-    if way.widest:  # one S for the photos of a batch
-        side = int(torch.randint(x.shape[1], way.widest + 1, (), generator=g))
+    if way.wider:  # one S for the photos of a batch
+        side = x.shape[1] + int(torch.randint(way.wider + 1, (), generator=g))
         x = F.interpolate(x[:, None], (side, side), mode="bilinear", antialias=True)[:, 0]
     corners = torch.randint(0, x.shape[1] - CROP + 1, (len(ids), 2), generator=g).tolist()
     found = torch.stack([one[t : t + CROP, s : s + CROP] for one, (t, s) in zip(x, corners, strict=True)])
@@ -248,8 +248,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    done = {(r["way"], r["seed"]) for r in rows}
     size = Size(**{name: getattr(args, name) for name in asdict(Size())})
+    done = {(r["way"], r["seed"]) for r in rows if r["size"] == asdict(size)}
     fashion = fewer(open_builtin("fashion"), size.photos)
     data = {name: pixels(fashion.split(name), size.scale) for name in ("train", "val", "test")}
     for seed in args.seeds:
@@ -260,7 +260,7 @@ def main() -> None:
                 with args.out.open("a") as f:
                     f.write(json.dumps(rows[-1]) + "\n")
                 print({k: v for k, v in rows[-1].items() if k not in ("fields", "size")}, flush=True)
-    print(table(rows))
+    print(table(r for r in rows if r["size"] == asdict(size)))
 
 
 if __name__ == "__main__":

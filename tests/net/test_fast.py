@@ -173,7 +173,7 @@ def test_response_norm_and_its_gradient_are_those_of_the_definition(channels):
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 0.01)):
         own = x.detach().to(dtype).to(memory_format=torch.channels_last).requires_grad_()
         theirs = own.detach().float().requires_grad_()
-        found, expected = response_norm(own), F.local_response_norm(theirs, 5, 5e-4, 0.75, 2.0)
+        found, expected = response_norm(own, training=True), F.local_response_norm(theirs, 5, 5e-4, 0.75, 2.0)
         found.float().square().sum().backward()
         expected.square().sum().backward()
         assert found.dtype == own.grad.dtype == dtype

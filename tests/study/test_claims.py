@@ -12,14 +12,15 @@ from verydeep.study.claims import (
     EXACT,
     JITTER,
     Comparison,
+    Kind,
     TableRow,
     by_seed,
     claims,
     judgements,
     mcnemar,
     outcome_of,
-    reason,
 )  # fmt: skip
+from verydeep.study.reasons import reason
 
 
 @pytest.mark.parametrize(("a", "b"), [(a, n - a) for n in (0, 1, 4, 7, 10) for a in range(n + 1)])
@@ -196,26 +197,29 @@ def test_the_tables_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "better", "undecided"),
+    ("first", "second", "kind", "words"),
     [
-        (wrong_first(130), wrong_first(100), True, ""),
-        (wrong_first(100), wrong_first(100), False, "of 400 photos too few are answered differently; "),
-        # 11 differ: 10 to 1 has p = 0.012 and 9 to 2 0.065, so 9 photos of 400.
-        (wrong_first(100), wrong_first(97, 7), False,
-            "of 400 photos too few are answered differently: below 2.25 points nothing is decided; "),
-        (wrong_first(40), wrong_first(100), False, ""),
+        (wrong_first(130), wrong_first(100), "fewer", ""),
+        (wrong_first(130), wrong_first(100), "not fewer", "the other order is seen; "),
+        (wrong_first(40), wrong_first(100), "fewer", "the other order is seen; "),
+        (wrong_first(40), wrong_first(100), "not fewer", ""),
+        (wrong_first(100), wrong_first(100), "fewer",
+            "0 photos are answered differently; one net has 0 more of them right, of so few none would decide; "),
+        # 10 to 1 has p = 0.012 and 9 to 2 0.065.
+        (wrong_first(100), wrong_first(97, 7), "fewer",
+            "11 photos are answered differently; one net has 3 more of them right, 9 would decide; "),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize(("learnt", "how"), [(30.0, "worse than"), (10.0, "better than"), (20.01, "as well as")])
 def test_where_the_papers_order_is_not_seen_it_is_said_what_the_records_tell_of_it(
-    first: np.ndarray, second: np.ndarray, better: bool, undecided: str
+    first: np.ndarray, second: np.ndarray, kind: Kind, words: str, learnt: float, how: str
 ) -> None:
     results, facts = two(first, second)
-    facts["A-256-seed0"]["train_error"], facts["B-256-seed0"]["train_error"] = 20.04, 30.0
+    facts["A-256-seed0"]["train_error"], facts["B-256-seed0"]["train_error"] = 20.04, learnt
     found = outcome_of(Comparison(TableRow("A", "256", "dense"), TableRow("B", "256", "dense")), results, facts)
     assert found is not None
-    learnt = "B has learnt its training photos worse than A (30.0 and 20.0 % errors in the last epoch)"
-    assert reason("fewer", found, facts) == ("" if better else undecided + learnt)
-    assert reason("not fewer", found, facts) == (learnt if better else "")
+    of_both = f"B has learnt its training photos {how} A ({learnt:.1f} and 20.0 % errors in the last epoch)"
+    assert reason(kind, found, facts) == (words + of_both if words else "")
 
 
 def test_seeds_that_contradict_one_another_are_a_reason_and_other_ways_of_training_none() -> None:

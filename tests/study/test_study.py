@@ -282,12 +282,14 @@ def test_studies_of_two_seeds_joined_are_the_study_of_both(
     assert (tmp_path / "joined" / "study.md").read_bytes() == (both / "study.md").read_bytes()
     assert (tmp_path / "joined" / "study.yaml").read_bytes() == (both / "study.yaml").read_bytes()
     page = (both / "study.html").read_bytes()
+    record = (both / "study.json").read_bytes()
     assert main(["report", str(both)]) == 0
+    assert (both / "study.json").read_bytes() == record
     assert (both / "study.html").read_bytes() == page
 
 
 def test_studies_that_do_not_fit_are_not_joined(
-    whole: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, other: Path, photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*folders: Path, out: str = "new") -> str:
         capsys.readouterr()
@@ -299,12 +301,18 @@ def test_studies_that_do_not_fit_are_not_joined(
     record = record_of(changed)
     (changed / "study.json").write_text(json.dumps(record | {"config": record["config"] | {"lr": 0.5}}))
     assert "differ in lr; studies of one plan can be joined" in refused(whole, changed)
+    (changed / "study.json").write_text(json.dumps(record | {"config": record["config"] | {"device": "auto"}}))
+    assert main(["report", str(whole), str(changed), "--out", str(tmp_path / "devices")]) == 0
+    capsys.readouterr()
+    assert go(photos, tmp_path / "devices", "--nets", "A,B") == 1
+    assert "holds joined studies, whose stages are elsewhere" in capsys.readouterr().err
     (changed / "study.json").write_text(json.dumps(record | {"fingerprint": "x"}))
     assert "differ in fingerprint" in refused(whole, changed)
     assert f"{whole} holds A-36-seed0 as well" in refused(whole, whole)
-    assert "is not a study; a run's report" in refused(whole, whole / "A-36-seed0")
+    assert "is not the folder of a study; a run's report" in refused(whole, whole / "A-36-seed0")
     shutil.copytree(other, tmp_path / "taken")
-    assert "is another study; give a new folder" in refused(whole, other, out="taken")
+    assert "is not empty; give a new folder" in refused(whole, other, out="taken")
+    assert "is not empty; give a new folder" in refused(whole, other, out=str(whole))
     for text, words in (("[1]\n", "is damaged"), ("", "is damaged"), ("{", "is damaged")):
         (changed / "answers.jsonl").write_text(text)
         (changed / "study.json").write_text(json.dumps(record))

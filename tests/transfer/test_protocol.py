@@ -124,7 +124,7 @@ def test_the_saved_net_answers_as_the_svm(model, photo_folder, tmp_path, capsys)
     svm = next(fitted(rows, truth, [float(np.median(record["rows"][0]["constants"]))]))
     assert np.allclose(
         made.net.fc8.weight.detach() * lengths.mean(), svm.weights, atol=0.02
-    )  # of 6, as other kernels round
+    )  # the largest weight is 6, and other processors round otherwise
     assert np.allclose(made.net.fc8.bias.detach(), svm.bias, atol=0.02)
     posteriors = made.predict(paths, "dense")
     own, theirs = svm.scores(rows), made.net.fc8(torch.from_numpy(raw)).detach()

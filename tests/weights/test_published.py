@@ -276,7 +276,8 @@ def test_a_published_net_is_tested_on_ilsvrcs_own_layout(capsys, listed, tmp_pat
 
 ILSVRC = {
     "model": "oxford-d", "data": "/data/ilsvrc", "split": "val", "photos": 50_000, "limit": None, "mirror": True,
-    "classes": ["x"] * 1_000, "protocol": "dense", "scales": [384], "top1_error": 25.642, "top5_error": 8.078,
+    "classes": ["x"] * 1_000, "protocol": "dense", "scales": [384], "average": "scores",
+    "corrections": [], "top1_error": 25.642, "top5_error": 8.078,
 }  # fmt: skip
 FOUND = "oxford-d, dense at Q = 384: 25.6/8.1, as published (Table 3); here 25.64/8.08: found again"
 
@@ -287,11 +288,11 @@ FOUND = "oxford-d, dense at Q = 384: 25.6/8.1, as published (Table 3); here 25.6
         ({}, [FOUND]),
         ({"top5_error": 8.5}, [FOUND.replace("8.08: found again", "8.50: NOT found")]),
         ({"protocol": "centre", "mirror": False, "scales": [256], "top1_error": 28.5, "top5_error": 9.9},
-         ["oxford-d, centre crop: 28.5/9.9, as published (reported for these weights again and again; by whom first, "
-          "and at which Q, is not known here); here 28.50/9.90: found again"]),
+         ["oxford-d, centre crop at Q = 256: 28.5/9.9, as published (reported for these weights again and again; by "
+          "whom first is not known here, nor whether at this Q); here 28.50/9.90: found again"]),
         *[({name: value}, []) for name, value in {
             "scales": [256], "mirror": False, "limit": 100, "photos": 49_999, "split": "train", "classes": ["x"] * 10,
-            "protocol": "crops", "model": "runs/mine",
+            "protocol": "crops", "model": "runs/mine", "average": "posteriors", "corrections": [{}], "top5_error": None,
         }.items()],
     ],
 )  # fmt: skip

@@ -57,7 +57,7 @@ def open_builtin(name: str, download: bool = False) -> DataSet:
         with np.load(file, allow_pickle=False) as stored:
             parts = {s: (stored[f"{s}_images"], stored[f"{s}_labels"], stored[f"{s}_ids"]) for s in ORIGIN}
     else:
-        parts = published_splits(load_fashion(download), source)
+        parts = published_splits(load_fashion(download, name), source)
     if name in SCENES:
         return DataSet(f"builtin:{name}", CLASSES, scenes_of(name, parts, len(CLASSES)))
     return DataSet(f"builtin:{name}", CLASSES, {split: greys(split, *arrays) for split, arrays in parts.items()})
@@ -88,7 +88,7 @@ def pool(labels: Bytes, label: int, split: str) -> npt.NDArray[np.int64]:
     return {"train": order[held_out:], "val": order[:held_out], "test": order}[split]
 
 
-def load_fashion(fetch: bool) -> dict[str, Bytes]:
+def load_fashion(fetch: bool, wanted: str = "fashion") -> dict[str, Bytes]:
     """The four IDX files as arrays, from $VERYDEEP_DATA, Debian's folder or, if asked, a download."""
     own = Path(os.environ.get("VERYDEEP_DATA", "~/.cache/verydeep")).expanduser()
     target = own / "fashion-mnist"
@@ -96,8 +96,8 @@ def load_fashion(fetch: bool) -> dict[str, Bytes]:
     if folder is None:
         if not fetch:
             raise DataError(
-                f"builtin:fashion: its four files are neither in {own} nor in {DEBIAN}; add --download to fetch 30 MB, "
-                "install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with "
+                f"builtin:{wanted}: the files of Fashion-MNIST are neither in {own} nor in {DEBIAN}; add --download to "
+                "fetch 30 MB, install Debian's package dataset-fashion-mnist, or set VERYDEEP_DATA to a folder with "
                 f"{next(iter(FILES))}.gz and the others"
             )
         folder, elsewhere = target, "set VERYDEEP_DATA to a folder that can be written"

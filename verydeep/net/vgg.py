@@ -117,7 +117,7 @@ class VGG(nn.Module):
                 if self.batch_norm:
                     x = getattr(self, layer.name.replace("conv", "bn"))(x)
                 if layer.lrn:
-                    x = response_norm(F.relu(x))
+                    x = response_norm(F.relu(x), self.training)
                 elif layer is not block[-1]:
                     x = F.relu(x)
             x = F.relu(self.pool(x))  # after max-pooling equals before it, bit for bit, on a quarter of the values
@@ -196,8 +196,8 @@ def first_weights(module: nn.Module, drawn: bool = True) -> None:
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
-def response_norm(x: Tensor) -> Tensor:
-    if x.requires_grad and x.device.type == "cpu":
+def response_norm(x: Tensor, training: bool = False) -> Tensor:
+    if training and x.requires_grad and x.device.type == "cpu":
         return ResponseNorm.apply(x)  # type: ignore[no-any-return,no-untyped-call]
     # torch divides alpha by the size, the paper of Krizhevsky does not.
     return F.local_response_norm(x, LRN_SIZE, LRN_ALPHA * LRN_SIZE, LRN_BETA, LRN_K)

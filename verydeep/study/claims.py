@@ -100,14 +100,6 @@ class Outcome(NamedTuple):
         sign = (self.second_better > self.first_better) - (self.second_better < self.first_better)
         return sign if self.p < LEVEL and all(s == sign for s in self.signs) else 0
 
-    @property
-    def least(self) -> float | None:
-        """The smallest difference, in points, that would have been decided where so many photos differ, if any."""
-        n = self.second_better + self.first_better
-        some = range(math.isqrt(n) + (n - math.isqrt(n)) % 2, n + 1, 2)
-        found = next((d for d in some if mcnemar((n + d) // 2, (n - d) // 2) < LEVEL), None)
-        return None if found is None else 100 * found / self.photos
-
 
 def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcome | None:
     """The outcome over the seeds that both tests have; None without any."""
@@ -169,30 +161,6 @@ def judgements(results: Results, facts: Facts) -> list[Judgement]:
             outcomes[made.comparison.second.protocol].append(made)
         found.append(Judgement(claim, outcomes, {p: verdict_on(claim.kind, own) for p, own in outcomes.items()}))
     return found
-
-
-def reason(kind: Kind, o: Outcome, facts: Facts) -> str:
-    """Why a comparison does not show what the paper says, as far as the records tell; nothing where it does."""
-    if o.significant == 1 if kind == "fewer" else o.significant < 1:
-        return ""
-    why = []
-    if len(set(o.signs)) > 1:
-        why.append("the seeds contradict one another ({})".format(" ".join("-0+"[s + 1] for s in o.signs)))
-    elif o.significant == 0:
-        enough = f"of {o.photos:,} photos too few are answered differently"
-        why.append(enough + (f": below {o.least:.2f} points nothing is decided" if o.least else ""))
-    (first, way, *_), (second, other, *_) = o.comparison
-    errors = [
-        [f["train_error"] for f in facts.values() if (f["net"], f["way"]) == (net, way) and f["seed"] in o.seeds]
-        for net in (first, second)
-    ]
-    if first != second and way == other and all(errors):
-        before, after = (sum(own) / len(own) for own in errors)
-        why.append(
-            f"{second} has learnt its training photos {'worse' if after > before else 'better'} than {first} "
-            f"({after:.1f} and {before:.1f} % errors in the last epoch)"
-        )
-    return "; ".join(why)
 
 
 def verdict_on(kind: Kind, outcomes: Sequence[Outcome]) -> Verdict | None:

@@ -122,6 +122,8 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
             raise RunError(f"{out} holds {strangers[0]} and is not a study; give an empty or new folder as --out")
         return
     old = read_json(out / "study.json")
+    if "machines" in old:
+        raise RunError(f"{out} holds joined studies, whose stages are elsewhere; give another --out")
     if old.get("location") == about["location"] and old.get("fingerprint") != about["fingerprint"]:
         raise RunError(f"{out} was begun with other photos of {about['location']}; restore them, or give another --out")
     then, now = (from_plain(a["config"], str(out / "study.json")) for a in (old, about))

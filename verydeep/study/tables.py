@@ -9,7 +9,8 @@ import numpy as np
 from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_1, TABLE_3, TABLE_4
 from verydeep.report.tables import by_column, map_side
-from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Kind, Outcome, Results, TableRow, by_seed, reason
+from verydeep.study.claims import JITTER, PRINTED, WAYS, Facts, Kind, Outcome, Results, TableRow, by_seed
+from verydeep.study.reasons import reason
 
 MUCH_WORSE = 1.5  # times the error of the centre crop
 Result = Mapping[str, Any]

@@ -13,7 +13,15 @@ from verydeep.run import different_fields
 from verydeep.study.page import write_pages
 from verydeep.study.run import FORMAT, keep_study, write_fields
 
-SAME = ("format", "fingerprint", "split", "photos", "classes", "tuning_epochs", "crops_photos", "test_photos")
+SAME = (
+    "format", "fingerprint", "split", "photos", "classes", "train_scales", "tuning_epochs", "crops_photos",
+    "test_photos",
+)  # fmt: skip
+OWN = {
+    "net",
+    "seed",
+    "device",
+}  # fields that may differ: the stages say the first two, and the photos tell another split
 LONGEST = 200_000_000  # bytes of answers
 
 
@@ -23,26 +31,29 @@ def read_study(folder: Path) -> dict[str, Any]:
     if record.get("format") != FORMAT or not record.get("results"):
         raise RunError(f"{folder} is not a finished study of this version; the command that began it goes on with it")
     answers = folder / "answers.jsonl"
-    with saying(f"{answers} cannot be read"):
-        lines = read_text(answers, LONGEST).splitlines()
     try:
+        with saying(f"{answers} cannot be read"):
+            lines = read_text(answers, LONGEST).splitlines()
         rows = list(zip(record["results"], map(json.loads, lines), strict=True))
         if any(r[name] != a[name] for r, a in rows for name in ("stages", "protocol", "scales")):
             raise ValueError("it is that of another study")
         known = [{"tested": a["tested"], "right": {top: a[top] for top in ("top1", "top5")}} for _, a in rows]
     except (ValueError, KeyError, TypeError) as e:
-        raise RunError(f"{answers} is damaged ({e}); the command that began the study writes it again") from e
+        raise RunError(f"{answers} is damaged ({e}); what wrote the study writes it again") from e
     return record | {"results": [r | k for (r, _), k in zip(rows, known, strict=True)]}
 
 
 def united(folders: Sequence[Path]) -> dict[str, Any]:
     """One record of several studies, alike but for their nets, seeds and machines. Raises RunError."""
     first, *others = found = [read_study(f) for f in folders]
+    if not others:
+        return first
     stages, results = dict[str, Any](first["stages"]), list(first["results"])
     config = from_plain(first["config"], str(folders[0]))
     for folder, study in zip(folders[1:], others, strict=True):
         names = [name for name in SAME if study.get(name) != first.get(name)]
-        names += [n for n in different_fields(config, from_plain(study["config"], str(folder))) if n != "net"]
+        other = from_plain(study["config"], str(folder))
+        names += sorted({*different_fields(config, other), *different_fields(other, config)} - OWN)
         if names:
             raise RunError(f"{folder} and {folders[0]} differ in {', '.join(names)}; studies of one plan can be joined")
         if twice := sorted(set(stages) & set(study["stages"])):
@@ -58,8 +69,8 @@ def united(folders: Sequence[Path]) -> dict[str, Any]:
 
 def join(folders: Sequence[Path], out: Path) -> Path:
     """Writes record, answers and pages of several studies, or of one again; returns the page. Raises RunError."""
-    if out not in folders and (out / "study.json").exists():
-        raise RunError(f"{out} is another study; give a new folder as --out")
+    if folders != [out] and out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty; give a new folder as --out")
     record = united(folders)
     make_folder(out)
     write_fields(out, record["config"])

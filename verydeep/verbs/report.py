@@ -22,7 +22,7 @@ class Report(Verb):
         if not self.out:
             return {"reports": [str(written_again(folder)) for folder in folders]}
         if other := next((f for f in folders if not (f / "study.json").exists()), None):
-            raise ConfigError(f"--out: {other} is not a study; a run's report is written into its own folder")
+            raise ConfigError(f"--out: {other} is not the folder of a study; a run's report is written into its own")
         return {"reports": [str(join(folders, Path(self.out)))]}
 
     def text(self, record: dict[str, list[str]]) -> str:

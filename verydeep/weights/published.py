@@ -59,7 +59,7 @@ def list_text(records: list[dict[str, Any]]) -> str:
 
 
 def beside_published(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Of tests that were published of a net, in a line: what was published, and whether it was found again."""
+    """A line for each test whose errors were published: those errors, and whether they were found again."""
     nets = catalogue()
     pairs = [(r, e) for r in results if r.get("model") in nets for e in nets[r["model"]].errors if repeats(r, e)]
     return [
@@ -72,10 +72,10 @@ def beside_published(results: Iterable[Mapping[str, Any]]) -> list[str]:
 def repeats(r: Mapping[str, Any], e: Errors) -> bool:
     """Whether a test is one whose errors were published: of all those photos, shown in the same way."""
     ilsvrc = (r["split"], r["photos"], len(r["classes"])) == ("val", 50_000, 1_000)
-    same_photos = e.data in (f"{r['data']} {r['split']}", "ILSVRC-2012 val" * ilsvrc) and not r["limit"]
-    centre = r["protocol"] == "centre"
-    same_view = r["protocol"] == e.protocol.removesuffix(" crop") and tuple(r["scales"]) == (e.Q or tuple(r["scales"]))
-    return bool(same_photos and same_view and r["mirror"] != centre and r["top5_error"] is not None)
+    whole = not (r["limit"] or r["corrections"]) and r["top5_error"] is not None
+    usual = r["average"] == "scores" and r["mirror"] != (r["protocol"] == "centre")
+    same_photos = e.data in (f"{r['data']} {r['split']}", "ILSVRC-2012 val" * ilsvrc)
+    return whole and usual and same_photos and (r["protocol"], *r["scales"]) == (e.protocol.removesuffix(" crop"), *e.Q)
 
 
 def fetch_published(name: str) -> dict[str, Any]:

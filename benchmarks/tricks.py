@@ -76,9 +76,9 @@ MODERN = Way(
     colour=False,
 )  # fmt: skip
 PLAIN = replace(MODERN, batch_norm=False, init="he", lr=0.02, weight_decay=0.001)
-WEAK = replace(MODERN, lr=0.05, weight_decay=5e-4)
+LARGE = replace(MODERN, weight_decay=5e-4)  # for many photos
 WAYS = {
-    "paper": PAPER, "modern": MODERN, "modern, but rate and decay": WEAK,
+    "paper": PAPER, "modern": MODERN, "large": LARGE, "modern, but rate and decay": replace(LARGE, lr=0.05),
     "modern without batch norm: He, 0.02, decay 0.001": PLAIN,
 } | {
     f"{name} {key} {value}": replace(way, **{key: value})
@@ -87,6 +87,10 @@ WAYS = {
             "init": ["he", "orthogonal", "lsuv"], "schedule": ["cosine", "drops"], "lr": [0.05], "nesterov": [False],
             "weight_decay": [5e-4, 1e-3], "smoothing": [0.0], "dropout": [0.5], "unit": [False],
             "flip": ["turns", "never"], "erase": [0.5], "average": [0.998], "wider": [6], "colour": [True],
+        }),
+        ("large, but", LARGE, {
+            "batch_norm": [False], "schedule": ["drops"], "nesterov": [False], "smoothing": [0.0], "dropout": [0.5],
+            "flip": ["never"], "erase": [0.5], "average": [0.998], "wider": [6],
         }),
         ("without batch norm,", PLAIN, {"init": ["glorot", "orthogonal", "lsuv"], "clip": [1.0], "dropout": [0.0]}),
         ("paper, but", PAPER, {

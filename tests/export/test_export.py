@@ -217,7 +217,9 @@ def test_int8_beside_fp32_on_photos(fashion):
     assert judged["the file"]["same"] > 950
     assert abs(judged["the file"]["errors"] - 94) <= 20
     assert (folder / "it.onnx").stat().st_size < 1.1e6 < 3.6e6 < load(model).contract.crop * 1e6
-    assert "fp32 9.40 % (100.0 % answers of fp32), the file " in export_text(record)
+    text = export_text(record)  # bf16 stands between them where the machine multiplies it
+    assert "fp32 9.40 % (100.0 % answers of fp32), " in text
+    assert " % answers of fp32), the file " in text
     with pytest.raises(ModelError, match="in int8; give the model that it was exported from"):
         load(folder / "it.onnx")
 

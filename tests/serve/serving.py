@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -73,10 +74,16 @@ def ask(port, path, body=None, method=None, headers=None, timeout=30):
         client.close()
 
 
+def in_fp32():
+    """On machines that multiply bf16 too."""
+    return patch("verydeep.engines.choice.multiplies_bf16", return_value=False)
+
+
 @contextmanager
 def serving(model, boxes=None, token="", engine="torch", near=True, **limits):
-    """The real thing on a free port of loopback, in a thread."""
-    service = service_of(model, boxes, engine, "cpu", token, near, Limits(**limits))
+    """The real thing on a free port of loopback, in a thread, in fp32."""
+    with in_fp32():
+        service = service_of(model, boxes, engine, "cpu", token, near, Limits(**limits))
     place = socket.create_server(("127.0.0.1", 0), backlog=256)
     server = Server(app_for(service), service)
     thread = threading.Thread(target=server.run, args=([place],))

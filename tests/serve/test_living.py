@@ -380,8 +380,8 @@ def test_an_example_of_each_kind_is_there_at_once(opened, fashion):
     assert page.locator("#examples button").count() == len(living.EXAMPLES)
     assert page.locator("#answer-list li").first.text_content().startswith("Sneaker")
     page.locator("#examples button").nth(4).click()
+    page.wait_for_function("() => photo.height === 28 && photo.width === 84")
     page.wait_for_function(IDLE)
-    assert page.evaluate("() => [photo.height, photo.width]") == [28, 84]
     places = np.array(page.evaluate("() => windowOf([0, 32])"))
     wanted = windows(View("dense", 36), 32, (36, 108), 0, (2, 4))[0, 1]
     np.testing.assert_array_equal(places, wanted)

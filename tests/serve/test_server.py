@@ -16,7 +16,7 @@ from PIL import Image
 
 pytest.importorskip("fastapi")
 
-from serving import CLASSES, ROOT, jpeg, save_net, serving
+from serving import CLASSES, ROOT, in_fp32, jpeg, save_net, serving
 
 import verydeep
 from verydeep import load
@@ -103,7 +103,8 @@ def check_corpus(server, model, folder, cases):
     for i, data in enumerate(cases.values()):
         paths.append(folder / f"{i}.jpg")
         paths[-1].write_bytes(data)
-    rows = list(predictions(net, [str(path) for path in paths], top=3, device="cpu", engine="torch"))
+    with in_fp32():
+        rows = list(predictions(net, [str(path) for path in paths], top=3, device="cpu", engine="torch"))
     for (name, data), row in zip(cases.items(), rows, strict=True):
         status, found, _ = server.ask("/v1/classify?top=3", data)
         try:

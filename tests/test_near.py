@@ -73,7 +73,8 @@ CALLS = {
     "verb": (lambda: verydeep.evaluate(["x"], "y", protocol=["dens"]), "both; did you mean dense?"),  # type: ignore[operator]
     "predict": (lambda: load("builtin:fashion-a").predict([], "dens"), "dense; did you mean dense?"),  # type: ignore[call-overload]
     "fetch": (lambda: fetch_published("VGG"), "VGG is not a published net; see 'verydeep weights list'"),
-    "data": (lambda: open_data("builtin:x"), "builtin:fashion-placed, builtin:fashion-scenes-large"),
+    "data": (lambda: open_data("builtin:x"),
+        "builtin:fashion, builtin:fashion-scenes, builtin:fashion-placed, builtin:fashion-scenes-large"),
 }  # fmt: skip
 
 

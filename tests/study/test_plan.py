@@ -202,7 +202,7 @@ def test_the_recipes_of_the_experiment(name, scales):
     assert tuple(s.config.scale for s in stages(Asked(["E"]), config)[1:]) == scales
     header = " ".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))
     assert f"--recipe {name}" in header
-    assert "Cost" in header
+    assert "Cost (" in header
     assert "Expect" in header
 
 

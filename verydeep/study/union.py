@@ -17,11 +17,7 @@ SAME = (
     "format", "fingerprint", "split", "photos", "classes", "train_scales", "tuning_epochs", "crops_photos",
     "test_photos",
 )  # fmt: skip
-OWN = {
-    "net",
-    "seed",
-    "device",
-}  # fields that may differ: the stages say the first two, and the photos tell another split
+OWN = {"net", "seed", "device"}  # may differ: stages have nets and seeds of their own, and photos tell another split
 LONGEST = 200_000_000  # bytes of answers
 
 

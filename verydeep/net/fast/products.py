@@ -33,7 +33,7 @@ class Products(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         side = x.shape[-1]
         ctx.save_for_backward(x, weight)
-        y = torch.addmm(bias.repeat(4) if side == 2 else bias, rows_of(x), weight_matrix(weight, side))
+        y = F.linear(rows_of(x), weight_matrix(weight, side), bias.repeat(4) if side == 2 else bias)
         return y.view(len(x), side, side, -1).permute(0, 3, 1, 2)
 
     @staticmethod
@@ -53,17 +53,18 @@ def to_input(gradient: Tensor, weight: Tensor) -> Tensor:
     """The gradient N x C x s x s of the input, from that of the output, N x K x s x s."""
     n, _, side, _ = gradient.shape
     if side == 2:
-        found = rows_of(gradient) @ weight_matrix(weight, 2).T  # N x 4 C
+        found = rows_of(gradient) @ weight_matrix(weight, 2)  # N x 4 C
     else:  # the gradient of a convolution is one with the weights turned round and the channels exchanged
-        found = rows_of(gradient) @ weight_matrix(weight.flip(2, 3).transpose(0, 1), side)  # (N s s) x C
+        turned = weight.permute(2, 3, 0, 1).flip(0, 1)  # 3 x 3 x K x C
+        found = rows_of(gradient) @ turned.reshape(-1, weight.shape[1])  # (N s s) x C
     return found.view(n, side, side, -1).permute(0, 3, 1, 2)
 
 
 def to_weight(x: Tensor, flat: Tensor, shape: torch.Size) -> Tensor:
     """The gradient K x C x 3 x 3 of the weights, from that of the output, (N s s) x K."""
     if x.shape[-1] == 2:
-        return weight_of_pairs(rows_of(x).T @ flat.reshape(len(x), -1), shape)
-    return (rows_of(x).T @ flat).view(3, 3, -1, shape[0]).permute(3, 2, 0, 1)
+        return weight_of_pairs(flat.reshape(len(x), -1).T @ rows_of(x), shape)
+    return (flat.T @ rows_of(x)).view(shape[0], 3, 3, -1).permute(0, 3, 1, 2)
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -77,19 +78,23 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def weight_matrix(weight: Tensor, side: int) -> Tensor:
-    """Weights K x C x 3 x 3 as 9 C x K, or for a side of two as 4 C x 4 K: from each pixel to each output."""
+    """Weights K x C x 3 x 3 as K x 9 C, or for a side of two as 4 K x 4 C: to each output from each pixel.
+
+    Channels last in memory nothing is turned round: a view, and of a side of two whole rows of C copied.
+    """
+    weight = weight.permute(2, 3, 0, 1)  # 3 x 3 x K x C
     if side > 2:
-        return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
+        return weight.permute(2, 0, 1, 3).reshape(weight.shape[2], -1)
     # Output (a, b) sees pixel (i, j) through weight (1 + i - a, 1 + j - b).
     pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    return torch.cat([torch.cat([weight[:, :, 1 + i - a, 1 + j - b].T for a, b in pairs], 1) for i, j in pairs])
+    return torch.cat([torch.cat([weight[1 + i - a, 1 + j - b] for i, j in pairs], 1) for a, b in pairs])
 
 
 def weight_of_pairs(pairs: Tensor, shape: torch.Size) -> Tensor:
-    """The transpose of `weight_matrix` for a side of two: gradients K x C x 3 x 3 of those of pairs, 4 C x 4 K."""
+    """The transpose of `weight_matrix` for a side of two: gradients K x C x 3 x 3 of those of pairs, 4 K x 4 C."""
     width, channels = shape[:2]
-    pairs = pairs.view(2, 2, channels, 2, 2, width)
-    total = torch.zeros(shape, dtype=torch.promote_types(pairs.dtype, torch.float32))
-    for i, j, a, b in torch.cartesian_prod(*[torch.arange(2)] * 4).tolist():
-        total[:, :, 1 + i - a, 1 + j - b] += pairs[i, j, :, a, b].T
-    return total.to(pairs.dtype)
+    pairs = pairs.view(2, 2, width, 2, 2, channels)
+    total = torch.zeros(width, 3, 3, channels, dtype=torch.promote_types(pairs.dtype, torch.float32))
+    for a, b, i, j in torch.cartesian_prod(*[torch.arange(2)] * 4).tolist():
+        total[:, 1 + i - a, 1 + j - b] += pairs[a, b, :, i, j]
+    return total.permute(0, 3, 1, 2).to(pairs.dtype)

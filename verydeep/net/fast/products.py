@@ -82,12 +82,11 @@ def weight_matrix(weight: Tensor, side: int) -> Tensor:
 
     Channels last in memory nothing is turned round: a view, and of a side of two whole rows of C copied.
     """
-    weight = weight.permute(2, 3, 0, 1)  # 3 x 3 x K x C
     if side > 2:
-        return weight.permute(2, 0, 1, 3).reshape(weight.shape[2], -1)
+        return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
     # Output (a, b) sees pixel (i, j) through weight (1 + i - a, 1 + j - b).
     pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    return torch.cat([torch.cat([weight[1 + i - a, 1 + j - b] for i, j in pairs], 1) for a, b in pairs])
+    return torch.cat([torch.cat([weight[:, :, 1 + i - a, 1 + j - b] for i, j in pairs], 1) for a, b in pairs])
 
 
 def weight_of_pairs(pairs: Tensor, shape: torch.Size) -> Tensor:

@@ -67,6 +67,14 @@ def test_tables_say_what_the_records_say_beside_the_papers(pages: tuple[Page, st
     assert "| " + " | ".join(c.replace("|", "&#124;") for c in row) + " |" in markdown
 
 
+def test_comparisons_name_s_as_it_was_here_and_not_as_in_the_paper(pages: tuple[Page, str]) -> None:
+    page, markdown = pages
+    named = [row[:2] for row in page.rows if len(row) == 11]
+    assert ["D at S = 36, dense, one Q", "D at S = [36;72], dense, one Q"] in named
+    assert ["D at S = 54, dense, one Q", "D at S = 54, dense, several Q"] in named
+    assert not re.search(r"S = (256|384|\[256)", markdown)
+
+
 def test_much_worse_dense_evaluation_is_told_with_its_reason_and_only_then() -> None:
     results, facts = whole_study()
     assert "Do not read the dense columns" not in markdown_of(results, facts)

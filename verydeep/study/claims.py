@@ -31,7 +31,7 @@ class TableRow(NamedTuple):
     several: bool = False  # several test scales
 
     def __str__(self) -> str:
-        return f"{self.nets} at {self.way}, {self.protocol}, {'several Q' if self.several else 'one Q'}"
+        return f"{self.nets} at S = {self.way}, {self.protocol}, {'several Q' if self.several else 'one Q'}"
 
 
 # Top-1 and top-5 errors in percent that the paper prints (Tables 3 to 6).

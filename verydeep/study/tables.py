@@ -44,7 +44,7 @@ PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TAB
     TableRow(net, s, "dense", True): ", ".join(map(str, qs)) for net, s, qs, *_ in TABLE_4
 }
 COMPARED = {
-    "first": "{first!s}", "second": "{second!s}", "seeds": "{seeds}", "photos": "{photos:,}",
+    "first": "{first}", "second": "{second}", "seeds": "{seeds}", "photos": "{photos:,}",
     "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
     "fewer errors, points": "{gain:+.2f}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
     "paper": "{paper}", "where the paper's order is not seen": "{reason}",
@@ -169,12 +169,14 @@ def stage_table(columns: Mapping[str, str], stages: Sequence[Mapping[str, Any]])
 
 
 def comparison_table(kind: Kind, outcomes: Sequence[Outcome], facts: Facts) -> tuple[list[str], list[list[str]]]:
-    """A row for each comparison that was made for a claim."""
-    told = []
+    """A row for each comparison that was made for a claim; S as it is here, not as the paper's."""
+    scales, told = {f["way"]: str(f["scale"]) for f in facts.values()}, []
     for o in outcomes:
+        first, second = (str(row._replace(way=scales[row.way])) for row in o.comparison)
         paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
-        told.append(o._asdict() | o.comparison._asdict() | {
-            "seeds": ", ".join(map(str, o.seeds)), "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
+        told.append(o._asdict() | {
+            "first": first, "second": second, "seeds": ", ".join(map(str, o.seeds)),
+            "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
             "paper": "-" if paper == "- -> -" else paper, "reason": reason(kind, o, facts),
         })  # fmt: skip
     return by_column(COMPARED, told)

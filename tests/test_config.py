@@ -187,7 +187,15 @@ def test_every_field_is_explained() -> None:
 def test_a_length_in_steps_repeats_few_photos_and_shows_many_less_often(batches, epochs, repeats) -> None:
     c = Config(steps=1900, epochs=12).lasting(batches)
     assert (c.epochs, c.repeats) == (epochs, repeats)
+    assert c.lasting(batches) == c
     assert Config(epochs=12).lasting(batches) == Config(epochs=12)
+
+
+@pytest.mark.parametrize("epochs", [8, 12, 15])
+def test_a_length_in_steps_is_kept_to_a_tenth_while_an_epoch_is_a_tenth_of_it(epochs) -> None:
+    for batches in range(7, 1900 // 10):
+        c = Config(steps=1900, epochs=epochs).lasting(batches)
+        assert 0.9 <= c.epochs * c.repeats * batches / 1900 <= 1.1
 
 
 def test_drops_move_with_the_epochs_that_another_layer_says() -> None:

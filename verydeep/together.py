@@ -24,6 +24,8 @@ def check_together(c: Any) -> None:
          f"init and {gaussian}: {c.init} sets its own spread; add --init gaussian"),
         (not c.freeze or bool(c.init_from),
          f"freeze and init_from: random {c.freeze} would never learn; 'verydeep train --from MODEL' names a start"),
+        (not (c.level and c.batch_norm),
+         "level and batch_norm: normalised layers fit whatever follows them; leave level out"),
         (list(c.drop_at) == sorted({e for e in c.drop_at if 0 < e < c.epochs}),
          f"drop_at and epochs: {list(c.drop_at)} {drops_fitting(c.epochs)}"),
     ]  # fmt: skip

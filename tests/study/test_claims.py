@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from study_records import PHOTOS, SCALES, SEVERAL, result, stage, wrong_first
 
+from verydeep.evaluate.judge import paired
 from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 from verydeep.study.claims import (
     EXACT,
@@ -68,13 +69,23 @@ def test_an_outcome_by_hand() -> None:
     """A is wrong on photos 0 to 39, B on 30 to 49: 30 only B had right, 10 only A."""
     o = outcome_of(A_B, *two(wrong_first(40), wrong_first(20, 30)))
     assert o is not None
-    assert (o.second_better, o.first_better, o.photos, o.seeds, o.signs) == (30, 10, PHOTOS, (0,), (1,))
+    assert (o.second_better, o.first_better, o.photos, o.seeds, o.signs) == (30, 10, PHOTOS, (0,), [1])
     assert o.gain == pytest.approx(100 * 20 / 400)
     assert o.p == pytest.approx(fp64_binomial(30, 10))
-    # The variance of +1 thirty times, -1 ten times and 0 otherwise, by its definition.
-    spread = math.sqrt((40 / 400 - (20 / 400) ** 2) / 400)
-    assert o.interval == pytest.approx((5 - 196 * spread, 5 + 196 * spread))
+    # Of +1 thirty and a half times, -1 ten and a half and 0 otherwise, 402 photos, the variance by its definition.
+    middle = 20 / 402
+    spread = math.sqrt((30.5 * (1 - middle) ** 2 + 10.5 * (1 + middle) ** 2 + 361 * middle**2) / 402 / 402)
+    assert o.interval == pytest.approx((100 * middle - 196 * spread, 100 * middle + 196 * spread), abs=1e-4)
+    assert o.interval == pytest.approx(paired(30, 10, 400), abs=0.01)
     assert o.significant == 1
+
+
+def test_where_no_photo_differs_a_difference_is_still_possible() -> None:
+    for seeds in (1, 3):
+        o = outcome_of(A_B, *two(wrong_first(40), wrong_first(40), seeds))
+        assert o is not None
+        assert (o.gain, o.p) == (0, 1)
+        assert o.interval == pytest.approx(paired(0, 0, 400), abs=0.01)
 
 
 def test_only_photos_that_both_saw_are_compared() -> None:
@@ -93,7 +104,8 @@ def test_with_several_seeds_a_photo_counts_for_the_net_that_more_seeds_had_right
     o = outcome_of(A_B, results, facts)
     assert o is not None
     assert (o.second_better, o.first_better) == (8, 4)
-    assert o.signs == (1, 1, -1)
+    assert o.signs == [1, 1, -1]
+    assert o.gains == pytest.approx((2, 2, -1))
     assert o.gain == pytest.approx(100 * (8 + 8 - 4) / 3 / 400)
 
 

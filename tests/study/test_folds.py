@@ -87,3 +87,15 @@ def test_folds_are_trained_tested_and_summed_and_go_on(photo_folder, tmp_path, c
     assert (tmp_path / "cv" / "fold-2" / "best.safetensors").read_bytes() == weights
     assert "% errors on 36 photos, each tested by a net that has not seen it" in said
     assert said.splitlines()[-2].startswith("all ")
+
+
+@pytest.mark.parametrize("other", [["--folds", "4"], ["--folds", "3", "--seed", "1"]])
+def test_another_division_is_not_mixed_with_the_first(photo_folder, tmp_path, capsys, other):
+    """Some photos would be tested twice and others never."""
+    words = ["train", str(photo_folder), "--out", str(tmp_path / "cv"), *TINY]
+    assert main([*words, "--folds", "3"]) == 0
+    capsys.readouterr()
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "cv").rglob("*")}
+    assert main([*words, *other]) == 1
+    assert "fold-1.csv divides " in capsys.readouterr().err
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "cv").rglob("*")} == before

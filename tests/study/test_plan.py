@@ -67,6 +67,8 @@ def test_fine_tuning_may_be_shorter_with_drops_in_proportion():
     found = stages(Asked(["D"], tuning_epochs=10), Config(epochs=40, drop_at=(20, 30)))
     assert [(s.config.epochs, s.config.drop_at) for s in found] == [(40, (20, 30))] * 2 + [(10, (5, 8))] * 2
     assert stages(Asked(["D"], tuning_epochs=2), Config(epochs=40, drop_at=(1, 20)))[-1].config.drop_at == (1,)
+    found = stages(Asked(["D"], tuning_epochs=4), Config(epochs=12, steps=1900))
+    assert [(s.config.epochs, s.config.steps) for s in found] == [(12, 1900)] * 2 + [(4, 633)] * 2
 
 
 @pytest.mark.parametrize(

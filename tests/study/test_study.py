@@ -189,6 +189,28 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "val steers the training, the tables count test" in text
 
 
+def test_a_study_in_steps_by_one_cycle_says_what_it_does(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """48 training photos are 6 batches: 40 steps are 2 epochs of 3 times all photos, 20 one epoch."""
+    words = ["--nets", "D", "--tuning_epochs", "1", "--steps", "40", "--schedule", "one-cycle", "--drop_at", "[]"]
+    assert go(photos, tmp_path / "out", *words, "--dry-run", "--json") == 0
+    planned = json.loads(capsys.readouterr().out)["stages"]
+    assert [s["epochs"] for s in planned] == [2, 2, 1, 1]
+    assert planned[1]["seconds"] / planned[2]["seconds"] == pytest.approx(2)
+    assert go(photos, tmp_path / "out", *words) == 0
+    record = record_of(tmp_path / "out")
+    for name, stage in record["stages"].items():
+        course = [json.loads(line) for line in (tmp_path / "out" / name / "metrics.jsonl").read_text().splitlines()]
+        epochs = [r for r in course if "val_error" in r]
+        assert (stage["epochs_done"], stage["epochs"]) == (len(epochs), len(epochs))
+        assert stage["val_error"] == epochs[-1]["val_error"]
+        assert epochs[-1]["step"] == 18 * len(epochs)
+    assert "its last epoch was kept" in (tmp_path / "out" / "study.md").read_text()
+    assert go(photos, tmp_path / "out", *words, "--epochs", "3") == 1
+    assert "is another study: epochs (2 then, 3 now)" in capsys.readouterr().err
+
+
 def test_a_dry_run_knows_what_is_done(whole: Path, photos: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert go(photos, whole, "--nets", "A,B", "--seeds", "0,1", "--dry_run", "--json") == 0
     record = json.loads(capsys.readouterr().out)

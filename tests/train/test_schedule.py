@@ -84,3 +84,20 @@ def test_a_plateau_of_few_steps_drops_nothing() -> None:
         s, why = after_epoch(s, c, epoch, 60.0, steps=10)
         assert not why
     assert "drop 1 of 3" in after_epoch(s, c, 3, 60.0, steps=10)[1]
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_training_that_had_its_epochs_and_gets_more_ends_as_a_longer_one(at):
+    """Also where the error stalls in the very epoch that was to be the last."""
+    errors = [80, 70, 70, 70, 60, 60, 60, 59, 59.95, 59.5, 59, 59]
+    config, s = Config(patience=2, epochs=at), Schedule(0.01)
+    for epoch, error in enumerate(errors, 1):
+        s, reason = after_epoch(s, config, epoch, error)
+        if epoch == at:
+            assert (s.ended, reason) == (True, f"training ends after epoch {at}, the last")
+            config, s = Config(patience=2, epochs=20), s._replace(ended=False)
+    assert (s.rate, s.drops, s.ended) == (pytest.approx(1e-5), 3, True)
+
+
+def test_a_training_that_is_through_in_its_last_epoch_has_no_more_to_do():
+    assert follow([50, 50, 50], patience=1, drops=1, epochs=3)[-1][2].endswith("for 1 epoch, at the last rate")

@@ -5,6 +5,7 @@ each photo, at the largest crop that the photos fill and the time allows. None a
 the recipe `modern` from random weights, at as many steps as the time allows.
 """
 
+import math
 import re
 import time
 from typing import Any, NamedTuple
@@ -100,12 +101,12 @@ def tuned(photos: int, tested: int, side: int, seconds: float, device: torch.dev
     ways = [(crop, "pool4", BLOCK_5, often) for crop in CROPS] + [(CROPS[-1], "pool5", 0.0, n) for n in (often, 1)]
     fitting = [way for way in ways if way[0] <= max(CROPS[-1], side)]
     crop, freeze, learnt, passes = next((w for w in fitting if cost(w[0], *w[2:]) <= SPARE * seconds), fitting[-1])
-    epochs = min(10, passes)  # of several passes each
+    repeats = math.ceil(passes / 10)
     fields = {
         "freeze": freeze, "level": True, "crop": crop, "scale": (crop, crop * 4 // 3),
         "fc_width": 512, "init": "he", "colour": "off", "batch": 16, "lr": 0.002 if freeze == "pool4" else 0.003,
-        "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle", "epochs": epochs,
-        "repeats": passes // epochs, "draws": DRAWS if passes > DRAWS else None,
+        "nesterov": True, "label_smoothing": 0.1, "schedule": "one-cycle",
+        "epochs": passes // repeats, "repeats": repeats, "draws": DRAWS if passes > DRAWS else None,
     }  # fmt: skip
     expect = "less than half of the errors that random weights leave, where photos are few"
     if crop < (largest := fitting[0][0]):

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from verydeep.evaluate.judge import Z95
 from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 
@@ -81,7 +82,8 @@ class Comparison(NamedTuple):
 class Outcome(NamedTuple):
     """A comparison on the photos that both saw, top-1. Of several seeds a photo counts for the net that more had right.
 
-    gain: fewer errors of `second` in percentage points, and its 95 % interval. signs: +1 for each seed with a gain.
+    gain: fewer errors of `second` in percentage points, and its 95 % interval over photos (Agresti & Min 2005), which
+    leaves out how other seeds would differ; gains: that of each seed.
     """
 
     comparison: Comparison
@@ -92,7 +94,12 @@ class Outcome(NamedTuple):
     p: float
     gain: float
     interval: tuple[float, float]
-    signs: tuple[int, ...]
+    gains: tuple[float, ...]
+
+    @property
+    def signs(self) -> list[int]:
+        """+1 for each seed with a gain, -1 for each with a loss."""
+        return [int(np.sign(gain)) for gain in self.gains]
 
     @property
     def significant(self) -> int:
@@ -115,10 +122,11 @@ def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcom
         return None
     total = gains.sum(0)
     a, b = int((total > 0).sum()), int((total < 0).sum())
-    mean = 100 * float(total.mean()) / len(seeds)
-    half = 1.96 * 100 * float(total.std()) / len(seeds) / math.sqrt(n)
-    signs = tuple(int(np.sign(g.sum())) for g in gains)
-    return Outcome(comparison, seeds, n, a, b, mcnemar(a, b), mean, (mean - half, mean + half), signs)
+    mean, square = total.mean() / len(seeds), (total / len(seeds)) @ (total / len(seeds))
+    middle = mean * n / (n + 2)  # one photo more that they answer alike, and half a one for each of them
+    half = Z95 * math.sqrt((square + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
+    interval, each = (100 * (middle - half), 100 * (middle + half)), tuple((100 * gains.mean(1)).tolist())
+    return Outcome(comparison, seeds, n, a, b, mcnemar(a, b), 100 * float(mean), interval, each)
 
 
 class Claim(NamedTuple):

@@ -1,10 +1,12 @@
 """Cross-validation: so many trainings that every photo is tested once, by a net that has not seen it."""
 
+import filecmp
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.said import data_lines
 from verydeep.data.split import by_group, dealt, held_out_counts, parted, together
-from verydeep.errors import DataError
+from verydeep.errors import DataError, RunError
 from verydeep.evaluate.judge import interval
 from verydeep.files.disk import make_folder, write_atomically, write_text
 from verydeep.report.tables import likely, markdown, rate
@@ -56,7 +58,7 @@ def cross_validate(
 ) -> dict[str, Any]:  # fmt: skip
     """Trains and tests each fold in a run of its own, by `one`, which is given its folder and its manifest; all sums.
 
-    An interrupted one goes on: folds that have ended are not trained again.
+    An interrupted one goes on: folds that have ended are not trained again. Raises RunError for a folder of other folds.
     """
     made = fold_splits(data, folds, seed, val_share)
     for line in data_lines(data) if writes else ():
@@ -64,6 +66,7 @@ def cross_validate(
     names = [f"fold-{i}" for i in range(1, folds + 1)]
     if writes:
         make_folder(out)
+        check_same_folds(out, dict(zip(names, made, strict=True)))
         for name, divided in zip(names, made, strict=True):
             if not (out / f"{name}.csv").exists():
                 write_atomically(out / f"{name}.csv", partial(write_split, divided))
@@ -83,6 +86,17 @@ def cross_validate(
     page, found = out / "folds.md", summed(records)
     write_text(page, markdown(COLUMNS, fold_rows(found)) + "\n")
     return {"run": str(out), "report": str(page), **found}
+
+
+def check_same_folds(out: Path, made: Mapping[str, DataSet]) -> None:
+    """Raises RunError for a folder that another division was begun in, so that no photo is tested twice."""
+    with TemporaryDirectory() as beside:
+        for name, divided in made.items():
+            before, now = out / f"{name}.csv", Path(beside) / f"{name}.csv"
+            write_split(divided, now)
+            if before.exists() and not filecmp.cmp(before, now, shallow=False):
+                others = "another number of folds, other photos, another seed or val_share"
+                raise RunError(f"{before} divides {divided.name} in another way ({others}); give another --out")
 
 
 def summed(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

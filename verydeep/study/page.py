@@ -41,7 +41,7 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
         "comparisons": [(c.sentence, tables.comparison_table(c.kind, own, facts)) for c, own in made.items() if own],
-        "made": sum(map(len, made.values())), "level": LEVEL,
+        "made": len({o.comparison for o in chain(*made.values())}), "level": LEVEL,
         "machines": list({str(m): m for m in study.get("machines", [study["made_with"]])}.values()),
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip

@@ -61,7 +61,7 @@ def stages(asked: Asked, base: Config) -> list[Stage]:
 
     base: everything but net, S, rate, seed and start; its `scale` is S = 256 of the paper, 384 becomes 1.5 S,
     [256;512] [S; 2S]. A joins where a deeper net needs it. Stages that start from the same net have a tenth of the
-    rate and the same epochs, or `tuning_epochs` with drops in the same proportion (open). Raises ConfigError.
+    rate and the same epochs, or `tuning_epochs` with drops and steps in the same proportion (open). Raises ConfigError.
     """
     if not asked.nets or not asked.seeds or len(set(asked.seeds)) < len(asked.seeds):
         raise ConfigError("nets and seeds: give at least one of each, no seed twice")
@@ -71,7 +71,8 @@ def stages(asked: Asked, base: Config) -> list[Stage]:
         raise ConfigError("init_from: the stages say themselves where each net starts; leave it out")
     epochs = base.epochs if asked.tuning_epochs is None else asked.tuning_epochs
     drop_at = in_proportion(base.drop_at, base.epochs, epochs)
-    tuned = replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=drop_at)
+    steps = base.steps and max(1, round(base.steps * epochs / base.epochs))
+    tuned = replace(base, lr=base.lr / FINE_TUNING, epochs=epochs, drop_at=drop_at, steps=steps)
     needed = {*asked.nets, *(["A"] if set(asked.nets) & set(FROM_A) else [])}
     s = base.scale
     scales: dict[str, int | tuple[int, int]] = dict(zip(WAYS, (s, s * 3 // 2, (s, 2 * s)), strict=True))

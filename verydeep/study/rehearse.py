@@ -76,7 +76,7 @@ def stage_about(stage: Stage, classes: int) -> dict[str, Any]:
 def stage_plan(stage: Stage, out: Path, classes: int, speed: Speed, photos: Mapping[str, int]) -> dict[str, Any]:
     c, folder = stage.config, out / stage.name
     state = "done" if finished_at(folder) else "begun" if has_state(folder) else "new"
-    seconds = c.epochs * (photos["train"] * speed.training + photos["val"] * speed.test)
+    seconds = c.epochs * (c.repeats * photos["train"] * speed.training + photos["val"] * speed.test)
     times = {"state": state, "seconds": seconds, "seconds_left": seconds * (state != "done")}
     return {"name": stage.name, **stage_about(stage, classes), "drop_at": list(c.drop_at), **times}
 

@@ -18,6 +18,7 @@ import yaml
 
 import verydeep
 from verydeep.config import Config, from_plain, plain
+from verydeep.data.batches import bounds
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
 from verydeep.data.said import data_lines
@@ -61,7 +62,7 @@ def study(
     split = out / "split.csv"
     run_stages(data, plan, out, download, progress, ranks, split if split.exists() else None)
     ranks.gather(None)  # by then the first has saved the last best net
-    trained = [*plan, *finished_before(plan, config, asked, out)]
+    trained = [*plan, *finished_before(plan, config, asked, out, about["photos"]["train"])]
     results = tested(trials(trained, *limits), data, config, out, ranks, progress)
     record = about | {
         "nets": [n for n in TABLE_1 if n in {s.net for s in trained}],
@@ -93,7 +94,7 @@ def prepare_study(
 
     One split for all seeds, as the first call drew it. Raises ConfigError, DataError, RunError.
     """
-    plan = stages(asked, config)
+    stages(asked, config)  # what cannot be planned is told before photos are looked for
     most, crops = asked.test_photos, asked.crops_photos
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
     photos = open_data(
@@ -109,6 +110,7 @@ def prepare_study(
         "classes": len(photos.classes), "split": split,
     }  # fmt: skip
     check_study(out, about)
+    plan = lasting(stages(asked, config), len(trained_on.split("train")))
     n = len(photos.split(split))
     limits = (most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
     return plan, photos, about, limits
@@ -129,7 +131,7 @@ def check_study(out: Path, about: dict[str, Any]) -> None:
     then, now = (from_plain(a["config"], str(out / "study.json")) for a in (old, about))
     now = replace(now, net=then.net, seed=then.seed)  # which the stages choose
     pairs = [(name, old.get(name), about[name]) for name in ("location", "tuning_epochs")]
-    pairs += [(f, getattr(then, f), getattr(now, f)) for f in different_fields(then, now)]
+    pairs += [(f, getattr(then, f), getattr(now, f)) for f in dict.fromkeys(["epochs", *different_fields(then, now)])]
     if changes := ", ".join(f"{name} ({a} then, {b} now)" for name, a, b in pairs if a != b):
         again = "repeat the first command with more nets or seeds, or give another --out"
         raise RunError(f"{out} is another study: {changes}; {again}")
@@ -162,12 +164,17 @@ def keep_study(out: Path, record: dict[str, Any]) -> None:
     write_json(out / "study.json", record | {"results": small})
 
 
-def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path) -> list[Stage]:
+def lasting(plan: Sequence[Stage], photos: int) -> list[Stage]:
+    """The stages with `steps` spelled as epochs of so many training photos."""
+    return [s._replace(config=s.config.lasting(len(bounds(photos, s.config.batch)))) for s in plan]
+
+
+def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path, photos: int) -> list[Stage]:
     """Finished stages of earlier calls that this one does not ask for."""
     seeds = {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
     every = stages(asked._replace(nets=list(TABLE_1), seeds=sorted(seeds), which="all"), config) if seeds else []
     asked_for = {s.name for s in plan}
-    return [s for s in every if s.name not in asked_for and finished_at(out / s.name)]
+    return [s for s in lasting(every, photos) if s.name not in asked_for and finished_at(out / s.name)]
 
 
 def tested(
@@ -197,8 +204,9 @@ def stage_facts(stage: Stage, classes: int, folder: Path, results: Sequence[dict
     """What the page says of a stage."""
     epochs = [r for r in read_metrics(folder / "metrics.jsonl") if "val_error" in r]
     sha256 = next(r["sha256"] for r in results if r["stages"] == [stage.name])
+    kept = min(epochs, key=lambda r: r["val_error"]) if stage.config.schedule == "drops" else epochs[-1]
     came_out = {
         "epochs_done": len(epochs), "ended": finished_at(folder), "train_error": epochs[-1]["train_error"],
-        "val_error": min(r["val_error"] for r in epochs), "sha256": sha256,
+        "val_error": kept["val_error"], "sha256": sha256,
     }  # fmt: skip
     return stage_about(stage, classes) | came_out

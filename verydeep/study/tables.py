@@ -44,9 +44,9 @@ PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TAB
     TableRow(net, s, "dense", True): ", ".join(map(str, qs)) for net, s, qs, *_ in TABLE_4
 }
 COMPARED = {
-    "first": "{first}", "second": "{second}", "seeds": "{seeds}", "photos": "{photos:,}",
+    "first": "{first}", "second": "{second}", "photos": "{photos:,}",
     "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
-    "fewer errors, points": "{gain:+.2f}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
+    "fewer errors, points": "{gain:+.2f}", "by seed": "{each}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
     "paper": "{paper}", "where the paper's order is not seen": "{reason}",
 }  # fmt: skip
 PLANNED = {
@@ -175,7 +175,8 @@ def comparison_table(kind: Kind, outcomes: Sequence[Outcome], facts: Facts) -> t
         first, second = (str(row._replace(way=scales[row.way])) for row in o.comparison)
         paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
         told.append(o._asdict() | {
-            "first": first, "second": second, "seeds": ", ".join(map(str, o.seeds)),
+            "first": first, "second": second, 
+            "each": ", ".join(f"{seed}: {gain:+.2f}" for seed, gain in zip(o.seeds, o.gains, strict=True)),
             "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
             "paper": "-" if paper == "- -> -" else paper, "reason": reason(kind, o, facts),
         })  # fmt: skip

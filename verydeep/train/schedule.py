@@ -38,8 +38,14 @@ def after_epoch(s: Schedule, config: Config, epoch: int, error: float, steps: in
         error < s.best and s.best - error >= config.least_gain - 1e-9
     )  # 64.1 - 64.0 is a little less than 0.1 in binary
     s = s._replace(best=error, stalled=0) if improved else s._replace(stalled=s.stalled + 1)
-    if epoch == config.epochs:
-        return s._replace(ended=True), f"training ends after epoch {epoch}{LAST}"
+    s, why = after_more(s, config, epoch, steps)  # a longer training goes on from there
+    if epoch < config.epochs or s.ended:
+        return s, why
+    return s._replace(ended=True), f"training ends after epoch {epoch}{LAST}"
+
+
+def after_more(s: Schedule, config: Config, epoch: int, steps: int) -> tuple[Schedule, str]:
+    """The same, whether more epochs follow or not."""
     if config.schedule != "drops":
         return s, ""
     if config.drop_at:

@@ -20,27 +20,35 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from verydeep.config import from_plain
+from verydeep.data.batches import bounds
+from verydeep.evaluate.passes import Settings
 from verydeep.report.figures import framed
 from verydeep.report.tables import markdown
 from verydeep.run import read_metrics
 
+USUAL = Settings()
 GOALS = (85, 90, 93, 95)  # % right
-KEPT = ("protocol", "scales", "mirror", "split", "photos", "top1_errors", "precision")
+KEPT = ("protocol", "scales", "mirror", "average", "pooling", "split", "photos", "top1_errors", "precision")
 
 
 def record_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: its fields, machine, course and tests."""
     about = json.loads((run / "run.json").read_text())
     epochs = [r for r in read_metrics(run / "metrics.jsonl") if "val_error" in r]
+    fields = yaml.safe_load((run / "config.yaml").read_text())
+    batches = len(bounds(about["photos"]["train"], fields["batch"]))
+    shown = about["photos"]["train"] * from_plain(fields, "config.yaml").lasting(batches).repeats  # in an epoch
+    if resumed := [r["epoch"] for r in epochs if not r["photos_per_second"]]:
+        raise SystemExit(f"{run}: epochs {resumed} were validated after a resume, so their time is not known")
     course = [
         {name: r[name] for name in ("epoch", "train_error", "val_error")}
-        | {"seconds": round(about["photos"]["train"] / r["photos_per_second"], 1)}  # "seconds" is since it was resumed
+        | {"seconds": round(shown / r["photos_per_second"], 1)}  # "seconds" is since it was resumed
         for r in epochs
     ]
     tests = [r for f in sorted((run / "results").glob("*.json")) for r in json.loads(f.read_text())["results"]]
     own = [r for r in tests if r["data"] == about["data"] and r["split"] == "test" and "models" not in r]
     tests = [{name: r[name] for name in KEPT} for r in own if not r["limit"]]
-    fields = yaml.safe_load((run / "config.yaml").read_text())
     return {
         "name": run.name, "data": about["data"], "fields": fields, "machine": about["made_with"], "course": course,
         "tests": tests,
@@ -78,6 +86,8 @@ def family(record: Mapping[str, Any]) -> str:
 
 def how(test: Mapping[str, Any]) -> str:
     more = ", mirrored" * (test["mirror"] is True) + f", {test['precision']}" * (test["precision"] != "fp32")
+    more += f", {test.get('average')}" * (test.get("average", USUAL.average) != USUAL.average)
+    more += ", pooling up" * (test.get("pooling") == "up")  # all are trained with pooling down
     return f"{test['protocol']} at Q = {', '.join(map(str, test['scales']))}{more}"
 
 

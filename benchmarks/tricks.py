@@ -205,7 +205,7 @@ def trained(way: Way, size: Size, seed: int, data: dict[str, tuple[Tensor, Tenso
         ids = order[place * size.batch : (place + 1) * size.batch]
         seen = taken(crops(way, x, ids, epoch, mirrored_first, g))
         if way.colour:
-            seen = seen + torch.randn(size.batch, 1, 1, 1, generator=g) * 0.1 * math.sqrt(3) * spread
+            seen = seen + torch.randn(size.batch, 1, 1, 1, generator=g) * 0.1 * (1 if way.unit else spread)
         if way.erase:
             seen = erased(seen, way.erase, g)
         for group in descent.param_groups:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from verydeep import verbs
 from verydeep.cli import main, parse, verb_class, verb_names
+from verydeep.config import Config
 from verydeep.errors import ConfigError
 from verydeep.fields import Parser
 
@@ -235,6 +236,10 @@ def test_python_calls_a_verb_as_the_command_line_does(
     assert verydeep.check(str(photo_folder))["verdict"]["trains"] is True
     with pytest.raises(ConfigError, match="train: 2 words are given; it takes data"):
         verydeep.train("a", "b")  # type: ignore[operator]
+    again = {"config": tmp_path / "a" / "config.yaml", "out": tmp_path / "again"}
+    assert verydeep.train(str(photo_folder), **again)["verdict"] == record["verdict"]  # type: ignore[operator]
+    with pytest.raises(ConfigError, match="config: expected a YAML file or several, not Config; fields go by name"):
+        verydeep.train("a", out="b", config=Config())  # type: ignore[operator]
     assert capsys.readouterr().out == ""
     assert main(["train", str(photo_folder), "--out", str(tmp_path / "b"), *TINY, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)

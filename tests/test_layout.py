@@ -64,8 +64,8 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 9_985, "weights": 3_135, "shards": 975, "collections": 2_725, "study": 1_280, "doctor": 765, "choose": 180,
-    "verbs": 1_265, "localise": 1_285, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
+    "": 10_050, "weights": 3_135, "shards": 980, "collections": 2_765, "study": 1_310, "doctor": 765, "choose": 180,
+    "verbs": 1_270, "localise": 1_305, "describe": 720, "sklearn.py": 205, "transfer": 540, "explain": 405,
     "perceptual": 455, "engines": 460, "export": 730,
     "serve": 1_025,
 }  # fmt: skip

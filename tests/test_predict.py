@@ -190,3 +190,10 @@ def test_a_photo_from_standard_input_and_none_from_the_network(tmp_path, monkeyp
         assert said in capsys.readouterr().out
     assert main(["predict", "builtin:fashion-a", "https://host/a b.jpg"]) == 1
     assert "curl -sL 'https://host/a b.jpg' | verydeep predict MODEL -" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_no_folder(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell gives it for a variable that is not set."""
+    monkeypatch.chdir(photo_folder)
+    with pytest.raises(DataError, match="a photo has an empty name"):
+        photos_in([""])

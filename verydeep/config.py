@@ -160,8 +160,7 @@ class Config(Reading):
         return str(self.scale) if isinstance(self.scale, int) else f"[{self.scale[0]};{self.scale[1]}]"
 
     def lasting(self, batches: int) -> "Config":
-        """With `steps` spelled as repeats and epochs of so many batches a pass, to a tenth where that can be; no photo is
-        shown too often."""
+        """With `steps` spelled as repeats and epochs of so many batches, if it can be to a tenth; none too often."""
         if self.steps is None:
             return self
         steps = min(self.steps, MOST_PASSES * batches)

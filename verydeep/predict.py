@@ -47,6 +47,8 @@ def photos_in(given: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for name in given:
+        if not name:
+            raise DataError("a photo has an empty name; give a file, a folder, or - for standard input")
         path = Path(name)
         if "://" in name and not path.exists():
             fetched = f"curl -sL {shlex.quote(name)} | verydeep predict MODEL -"

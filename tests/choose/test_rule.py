@@ -71,6 +71,8 @@ def test_many_photos_are_shown_less_often_and_one_pass_is_the_least(machine):
         return f["epochs"] * f["repeats"], f["draws"], f["crop"], f["freeze"], found.took < 600
 
     assert way(1_000) == (20, 4, 224, "pool4", True)
+    assert way(1_050)[:2] == (18, 4)  # of 19
+    assert way(526)[:2] == (36, 4)  # of 38
     assert way(50_000) == (3, None, 96, "pool4", True)
     assert way(400_000) == (1, None, 64, "pool5", True)
     assert way(4_000_000) == (1, None, 64, "pool5", False)

@@ -147,6 +147,19 @@ def test_a_list_beside_flat_folders_is_taken(tmp_path: Path) -> None:
         open_data(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["samples.csv", "cases_test.csv"])
+def test_a_list_that_is_passed_over_by_its_name_is_told_of(tmp_path: Path, name: str) -> None:
+    """It may know the patients, or a split."""
+    grow(tmp_path, *PETS)
+    (tmp_path / name).write_text("path,label,patient\n" + "".join(f"{p},{p[:3]},{p[-5]}\n" for p in PETS))
+    told = f"warning: {name} is passed over by its name; give {tmp_path / name} as DATA to take what it says"
+    assert told in said(open_data(str(tmp_path)))
+    (tmp_path / name).write_text("path,label\nelsewhere/1.png,cat\nelsewhere/2.png,dog\n")
+    assert name not in said(open_data(str(tmp_path)))
+    (tmp_path / name).write_text("whatever")
+    assert name not in said(open_data(str(tmp_path)))
+
+
 def test_classes_in_file_names_of_one_folder_are_asked_for(tmp_path: Path) -> None:
     names = [f"images/{c}_{i}.png" for c in ("Abyssinian", "great_pyrenees") for i in range(4)]
     with pytest.raises(DataError, match=r"only one class.*if Abyssinian, great_pyrenees, .* add --classes names"):
@@ -395,8 +408,8 @@ def test_a_class_that_came_later_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert train(data, run) == 0
     grow(data, *(f"owl/{i}.png" for i in range(5)))
     told = (
-        f"warning: 5 photos of {data} are not in the split of the run, with 1 class that it does not know (owl), and "
-        f"are neither trained nor tested on; 'verydeep train {data} --out ANOTHER' trains anew, on all"
+        f"note: 5 photos of {data} are not in the split of the run, with 1 class that it does not know (owl): new, or "
+        "left out when it began, so neither trained nor tested on; a run with another --out takes all"
     )
     for words in (["train", str(data), "--out", str(run), *TINY], ["evaluate", str(run), str(data)]):
         capsys.readouterr()

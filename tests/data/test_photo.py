@@ -19,7 +19,7 @@ from photo_files import chunk, exif, png, saved
 from PIL import Image
 
 from verydeep.cli import main
-from verydeep.data import limits, photo
+from verydeep.data import limits, photo, turning
 from verydeep.errors import PhotoError
 
 RANDOM = np.random.default_rng(1)
@@ -174,8 +174,8 @@ def test_turning_through_a_file_is_turning(
     how: Image.Transpose, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.random.default_rng(how).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    monkeypatch.setattr(photo, "STRIP", 2 * size[0])
-    turned = photo.turned_through_file(Image.fromarray(pixels), how)
+    monkeypatch.setattr(turning, "STRIP", 2 * size[0])
+    turned = turning.turned_through_file(Image.fromarray(pixels), how)
     assert np.array_equal(np.asarray(turned), np.asarray(Image.fromarray(pixels).transpose(how)))
 
 

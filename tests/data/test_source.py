@@ -148,7 +148,9 @@ def test_what_is_no_data_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_class_called_train(tmp_path: Path) -> None:
     grow(tmp_path, "train/1.png", "bus/1.png")
-    assert open_data(str(tmp_path)).classes == ("bus", "train")
+    data = open_data(str(tmp_path))
+    assert data.classes == ("bus", "train")
+    assert data.notes == ("train: taken as a class; of a split the class folders lie in it, beside train",)
 
 
 @pytest.mark.parametrize(

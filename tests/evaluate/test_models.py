@@ -107,6 +107,14 @@ def test_bits_say_which_photos_were_right(together):
         assert {m["id"] for m in record["mistakes"]} == set(np.flatnonzero(~right).tolist())
 
 
+def test_first_photos_of_few_classes_are_told_of(folder, files, capsys):
+    for limit, told in ((9, False), (3, True), (99, False), (None, False)):
+        evaluated(files[:1], folder, ["centre"], limit=limit)
+        said = capsys.readouterr().err
+        assert ("note: the first 3 of the 21 " in said) == told
+        assert ("are of 1 class of 3, because they stand class by class" in said) == told
+
+
 def test_a_limit_takes_the_first_photos_and_is_told(folder, files):
     whole, first = (evaluated(files[:1], folder, ["centre"], limit=n)[0] for n in (None, 9))
     assert (first["limit"], first["photos"], whole["limit"]) == (9, 9, None)

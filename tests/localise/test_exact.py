@@ -8,9 +8,11 @@ import torch
 from boxed import CLASSES, draw_square, net_of
 from PIL import Image
 
+from verydeep.data import limits
 from verydeep.data.photo import scaled_size
 from verydeep.errors import ModelError
 from verydeep.evaluate.passes import Settings
+from verydeep.localise.answer import found_on
 from verydeep.localise.locate import Locator, locator_of
 
 SIZES = [(36, 36), (40, 61), (97, 50), (36, 290)]  # height, width
@@ -162,3 +164,17 @@ def test_a_net_of_shared_boxes_and_one_of_boxes_by_class_go_together():
     assert seen.boxes.shape[1:] == (3, 4)
     assert seen.boxes[:n, 1] == pytest.approx(seen.boxes[n:, 0], abs=1e-5)
     assert seen.boxes[n:, 0].tolist() == seen.boxes[n:, 2].tolist()
+
+
+def test_boxes_are_told_in_pixels_of_the_file_where_it_is_too_large_to_be_decoded_whole(monkeypatch, tmp_path):
+    """A JPEG of 401 x 360 pixels that comes at half its size has the boxes of one that comes whole."""
+    photo_of((360, 401)).save(tmp_path / "a.jpg")
+    nets, what = {"boxes": net_of("PCR", SAID)}, ("classes", net_of("classes", [2.0, 1.0, 0.0]))
+    locator = locator_of(nets, what, "single", "greedy", Settings())
+    [whole] = found_on(locator, [tmp_path / "a.jpg"], ["a"], 3)
+    monkeypatch.setattr(limits, "MEMORY", 1_000_000)
+    [half] = found_on(locator, [tmp_path / "a.jpg"], ["a"], 3)
+    assert half.size == whole.size == (360, 401)
+    for before, after in zip(whole.places, half.places, strict=True):
+        assert after.box == pytest.approx(before.box, abs=2)
+    assert max(p.box[2] for p in whole.places) > 201

@@ -61,7 +61,7 @@ def test_a_box_of_a_crop_is_that_of_the_rendered_thing_there(seed, flip):
     photo[y0:y1, x0:x1] = 255
     geometry = draw(seed, 0, 3, height, width, 32, (32, 60), flip)
     seen = crop_of(Image.fromarray(photo), geometry, 32)[..., 0] >= 128
-    box = in_crop(np.array([[x0, y0, x1, y1]], float), geometry, 32, height, width)
+    box = in_crop(np.array([[x0, y0, x1, y1]], float), geometry, 32, (height, width))
     inside = np.clip(box[0], 0, 1) * 32
     if not seen.any():
         assert area(np.clip(box, 0, 1))[0] / area(box)[0] * 32 * 32 < 64  # less than a pixel wide, or outside
@@ -98,7 +98,7 @@ def test_a_box_goes_from_the_photo_to_a_crop_and_back(seed, flip):
     height, width = random.integers(33, 200, 2).tolist()
     boxes = np.sort(random.uniform(0, min(height, width), (3, 2, 2)), 1).reshape(3, 4)
     geometry = draw(seed, 1, 2, height, width, 32, (32, 80), flip)
-    seen = in_crop(boxes, geometry, 32, height, width)
+    seen = in_crop(boxes, geometry, 32, (height, width))
     rows, columns = (round(side * geometry.scale / min(height, width)) for side in (height, width))
     across, down = width / columns, height / rows
     left, top = geometry.left * across, geometry.top * down

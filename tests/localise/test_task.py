@@ -11,9 +11,12 @@ from PIL import Image
 import verydeep
 from verydeep.box_config import BoxConfig
 from verydeep.data.augment import Geometry
-from verydeep.data.batches import Cut
+from verydeep.data.batches import Batches, Cut
+from verydeep.data.photo import PixelSize
+from verydeep.data.reading import Room, kept
 from verydeep.data.record import Names, Photos
 from verydeep.data.source import open_data
+from verydeep.data.statistics import Statistics
 from verydeep.errors import DataError, Interrupted, PhotoError, RunError
 from verydeep.localise.boxes import iou
 from verydeep.localise.task import box_loss, targets_of, train_boxes, with_boxes
@@ -30,7 +33,7 @@ def photos_with(*boxes, label=0):
 
 def asked(photos, geometry=WHOLE, **more):
     config = BoxConfig(net="A", crop=64, scale=80, **more)
-    cut = Cut(np.zeros((64, 64, 3), np.uint8), geometry, 80, 100)
+    cut = Cut(np.zeros((64, 64, 3), np.uint8), geometry, PixelSize(80, 100, (80, 100)))
     return targets_of(photos, 3, config)(0, cut)
 
 
@@ -209,3 +212,27 @@ def test_boxes_of_the_class_map_can_be_learnt(world, tmp_path, capsys):
     (tmp_path / "photos" / "train" / "00.png").write_bytes(b"no photo")
     with pytest.raises(PhotoError, match=r"train/00\.png"):
         train_boxes(data, config(root, boxes_from="map"), tmp_path / "other", progress=Progress("none"))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_that_is_decoded_smaller_has_the_targets_of_the_same_photo_whole(tmp_path, orientation):
+    """A list with boxes, read as training reads it; a photo that stands on its side is turned first."""
+    image, boxes = Image.effect_noise((800, 600), 40).convert("RGB"), [(500, 350, 740, 560), (20, 30, 400, 300)]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    if orientation == 6:  # a quarter to the right
+        image, boxes = image.transpose(Image.Transpose.ROTATE_270), [(600 - d, a, 600 - b, c) for a, b, c, d in boxes]
+    image.save(tmp_path / "a.png")
+    found, sizes = [], []
+    for name in ("a.png", "a.jpg"):
+        rows = [f"{name},{c},{' '.join(map(str, box))}" for c, box in zip(("cat", "dog"), boxes, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label,box", *rows, f"{name},cat,"]))
+        photos = kept(open_data(str(tmp_path / f"{name}.csv")).split("all"), Room(10**9), 64)
+        c = BoxConfig(crop=64, scale=64, colour="off", boxes="PCR", box_classes="all", workers=0, batch=1)
+        batches = Batches(photos, c, Statistics((0, 0, 0), np.eye(3).tolist(), (1, 1, 1), 1), targets_of(photos, 2, c))
+        found.append(np.concatenate([batch.targets.numpy() for epoch in range(4) for batch in batches.epoch(epoch)]))
+        sizes.append(min(photos.open(0).size))
+    assert sizes == [600, 75]
+    assert found[0][..., 4].any()
+    assert found[1] == pytest.approx(found[0], abs=0.01)

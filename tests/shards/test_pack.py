@@ -239,6 +239,26 @@ def test_a_pack_killed_while_shards_are_moved_can_be_repeated(
     assert len(contents(tmp_path / "s")) > 3
 
 
+def test_a_pack_killed_while_its_index_is_written_can_be_repeated(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(_: object, file: Path) -> None:
+        file.write_bytes(b"\x10\0\0\0\0\0\0\0{")
+        shutil.copytree(tmp_path / "s", tmp_path / "as it was left")
+        raise Killed
+
+    with monkeypatch.context() as m:
+        m.setattr("verydeep.shards.packing.save_index", killed)
+        with pytest.raises(Killed):
+            packed(photo_folder, tmp_path / "s" / "f-%05d.tar")
+    packed(photo_folder, tmp_path / "as it was left" / "f-%05d.tar")
+    packed(photo_folder, tmp_path / "good" / "f-%05d.tar")
+    assert contents(tmp_path / "as it was left") == contents(tmp_path / "good")
+
+
 def test_two_packs_do_not_meet(photo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "s" / ".f.packing").mkdir(parents=True)
     handle = os.open(tmp_path / "s" / ".f.packing", os.O_RDONLY)

@@ -141,6 +141,11 @@ def test_seeds_and_nets_are_added_and_earlier_ones_stay(
         (["--nets", "A,Z"], 2, "nets: 'A,Z' is not a list of values, each one of A, A-LRN,"),
         (["--net", "D"], 2, "net: a study trains several"),
         (["--seeds", "one"], 2, "seeds: 'one' is not a list of whole numbers"),
+        (
+            ["--crops_photos", "2"],
+            1,
+            "the first 2 of the 6 test photos are of 1 class of 3, because they stand class by",
+        ),
         (["--crops_photos", "0"], 2, "crops_photos: '0' is not a whole number, 1 or more"),
         (["--test_photos", "0"], 2, "test_photos: '0' is not a whole number, 1 or more"),
         (["--scale", "[36,72]"], 2, "scale: [36;72] is jittered"),

@@ -159,6 +159,7 @@ REFUSED = [
     ({"freeze": "conv3_3"}, r"^freeze: 'conv3_3' is no layer of net A; did you mean conv3_[12]\?$"),
     ({"freeze": "fc8"}, "^freeze: fc8 is the last layer of net A, so nothing would be left to train; try fc7"),
     ({"freeze": "pool3", "init_from": ""}, "^freeze and init_from"),
+    ({"level": True, "batch_norm": True}, "^level and batch_norm"),
     ({"lr_last": 0.0}, "^lr_last: 0.0"),
     ({"freeze": "conv4_1", "net": "D"}, "freeze and init_from: .* is not taken from"),
     ({"freeze": "fc6", "fc_width": 8}, "freeze and init_from: fc6 is not taken from"),

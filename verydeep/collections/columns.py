@@ -1,11 +1,11 @@
 """What the columns of a list mean, by the names that people give them; the first of a meaning that serves is taken."""
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from verydeep.collections.commands import rekeyed, with_names
 from verydeep.collections.table import COLUMNS, Table, meaning_of, named_as
 from verydeep.data.record import SPLIT_WORDS
 from verydeep.errors import DataError
@@ -52,7 +52,7 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         if not labels and any(str(row[0]).strip() == rest[0] for _, row in table.rows(rest)):
             raise DataError(
                 f"{table.path}: its first line is a photo and no header, as {rest[0]!r:.60} is a class too; "
-                f"add one: {shlex.join(['sed', '-i', '1i path,label', str(table.path)])}"
+                f"add one: {with_names(table.path, ['path', 'label'], table.separator, 1, 1)}"
             )
         labels = labels or rest
     if not path:
@@ -84,13 +84,21 @@ def lacking(table: Table, what: str, rest: Sequence[str], why: str = "") -> Data
     some = ", ".join(filter(None, table.names))[:300]
     if rest:
         which = f"if that is {rest[0]!r:.60}, " if len(rest) > 1 else ""
-        why += f"; {which}give it that name in the first line: {table.rename(rest[0], what)}"
+        why += f"; {which}give it that name in the first line: {renamed(table, rest[0], what)}"
     expected = "expected path,label[,split][,box] or names that mean these"
     return DataError(f"{table.path}: the header lacks {what}; {expected}, not {some}{why}")
 
 
+def renamed(table: Table, column: str, name: str) -> str:
+    """A command that writes the list again with another name of a column."""
+    if not table.header:
+        return rekeyed(table.path, column, name)
+    names = [name if n == column else n for n in table.names]
+    return with_names(table.path, names, table.separator, table.header, table.header + 1)
+
+
 def doubtful(table: Table, what: str, names: Sequence[str]) -> DataError:
-    which = f"call the right one {what}: {table.rename(names[0], what)}"
+    which = f"call the right one {what}: {renamed(table, names[0], what)}"
     return DataError(f"{table.path}: several columns may say the {what}: {', '.join(names)}; {which}")
 
 

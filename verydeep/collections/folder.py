@@ -22,7 +22,9 @@ from verydeep.data.tree import Tree, listed, passed_over, tree_of
 from verydeep.errors import DataError
 from verydeep.words import several
 
-ANSWERS = re.compile(r"sample|submission|(?<![a-z])test(?:ing)?(?![a-z])")  # lists that label no photos to train on
+ANSWERS = re.compile(
+    r"sample|submission|(?<![a-z])test(?:ing)?(?![a-z])"
+)  # lists that mostly label no photos to train on
 
 
 def open_folder(root: Path, least: int, classes: Level | None = None, groups: str | None = None) -> DataSet:
@@ -86,16 +88,19 @@ def lists_in(places: Iterable[Tree], least: int, groups: str | None, reasons: li
         if len(beside := [path for path in paths if path.stem in photos]) > 1:
             paths = [path for path in paths if path.stem not in photos]
             reasons.append(labels_beside(place, beside))
-        for path in (path for path in paths if not ANSWERS.search(path.stem.lower())):
+        for path in paths:
+            answers = ANSWERS.search(path.stem.lower())
             try:
                 data = open_list(path, 1 if split_meant(place.name) in ("val", "test") else least, groups)
             except DataError as e:
-                reasons.append(f"the list beside them cannot be taken: {e}")
+                reasons += [] if answers else [f"the list beside them cannot be taken: {e}"]
                 continue
             first = next(iter(data.splits.values()))
-            if os.path.exists(first.name(0)):
+            if os.path.exists(first.name(0)) and answers:
+                reasons.append(f"{path.name} is passed over by its name; give {path} as DATA to take what it says")
+            elif os.path.exists(first.name(0)):
                 good[path] = data
-            else:
+            elif not answers:
                 reasons.append(f"the list {path} names {first.keys[0]!r:.100}, which is not there")
     return good
 

@@ -101,6 +101,10 @@ def split_folders(here: Tree, notes: list[str]) -> dict[str, Tree]:
     deep = [name for name in called if full[name].full]
     flat = not deep and (len(called) == len(full) or len(set(called.values())) > 1)
     if not called or not (deep or flat):
+        if called:
+            notes.append(
+                f"{listed(list(called))}: taken as a class; of a split the class folders lie in it, beside train"
+            )
         return {}
     parts = dict[str, str]()
     for name in sorted(called, key=lambda n: bool(EITHER.search(n.casefold()))):

@@ -75,7 +75,8 @@ def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Li
             if not isinstance(around, dict):
                 raise DataError(f"{where}: boxes expects a list of {{label, box}}")
             if around.get("box") not in (None, ""):
-                taken.append(text_of(around.get("label") or next(iter(taken), None), "label", where))
+                own = around.get("label")
+                taken.append(text_of(next(iter(taken), None) if own in (None, "") else own, "label", where))
                 placed.append((box_of(around["box"], where), taken[-1]))
         if taken:
             yield Line(number, key, split, group, tuple(dict.fromkeys(taken)), tuple(placed))

@@ -13,8 +13,9 @@ from verydeep.collections.locate import photos_below, plain
 from verydeep.collections.marks import Marked
 from verydeep.data import photo
 from verydeep.data.record import Box
-from verydeep.data.size import Size, stored_size, upright_size
+from verydeep.data.size import Size, stored_size
 from verydeep.data.tree import listed
+from verydeep.data.turning import TURNS, upright_size
 from verydeep.errors import DataError, PhotoError
 from verydeep.words import several
 
@@ -147,7 +148,7 @@ class Uprights:
         size = upright_size(stored, turn)
         if mark.relative:
             return scaled(mark.boxes, *size), size
-        if turn in photo.TURNS and (size == stored or not mark.size):
+        if turn in TURNS and (size == stored or not mark.size):
             self.doubtful.append(key)
         if mark.size in (None, size):
             return mark.boxes, size

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from verydeep.collections.commands import beside, with_names
 from verydeep.data import photo
 from verydeep.data.groups import COLUMNS as GROUPS
 from verydeep.data.naming import bare_column
@@ -73,20 +74,11 @@ class Table:
     rows: Callable[[Sequence[str]], Iterator[tuple[int, list[Any]]]]
     notes: tuple[str, ...] = ()
     header: int = 0  # its line; 0 for JSON
+    separator: str = ","
 
     def __post_init__(self) -> None:
         if len(self.names) > MOST_COLUMNS:
             raise DataError(f"{self.path} has {len(self.names):,} columns; expected at most {MOST_COLUMNS:,}")
-
-    def rename(self, column: str, name: str) -> str:
-        """A command that writes the list again with another name of a column."""
-        change = rf"{self.header}s/\b{column}\b/{name}/" if self.header else f's/"{column}" *:/"{name}":/g'
-        return f"{shlex.join(['sed', change, str(self.path)])} > {beside(self.path)}"
-
-
-def beside(path: Path) -> str:
-    """Where a mended copy of a list may be written, so that its paths stay right."""
-    return shlex.quote(str(path.with_name(f"mended{path.suffix}")))
 
 
 @contextmanager
@@ -126,10 +118,10 @@ def open_table(path: Path) -> Table:
     names = tuple(map(str.strip, header))
     if names and Path(names[0]).suffix.lower() in photo.SUFFIXES and not meaning_of(names[0]):
         if len(names) != 2:
-            new = shlex.join(["sed", f"{before}i path{separator}label{separator}split", str(path)])
+            new = with_names(path, ["path", "label", "split"], separator, before, before)
             raise DataError(
                 f"{path}: its first line is a photo and no header, and has {several(len(names), 'columns')}; say what "
-                f"they are: {new} > {beside(path)}"
+                f"they are: {new}"
             )
         names, before = ("path", "label"), before - 1
         notes = (*notes, "there is no header: the first column is taken as path, the second as label")
@@ -148,7 +140,7 @@ def open_table(path: Path) -> Table:
                     )
                 yield line, [row[i] if i < min(width, len(row)) else None for i in at]
 
-    return Table(path, names, rows, notes, max(1, before))
+    return Table(path, names, rows, notes, max(1, before), separator)
 
 
 def json_table(path: Path, text: str, notes: tuple[str, ...]) -> Table:

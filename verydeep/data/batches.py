@@ -13,7 +13,7 @@ import torch
 from verydeep.config import Config
 from verydeep.data import augment
 from verydeep.data.order import Order, epoch_order
-from verydeep.data.photo import Pixels
+from verydeep.data.photo import Pixels, PixelSize
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import Photos
 from verydeep.data.statistics import Statistics
@@ -22,12 +22,11 @@ from verydeep.ranks import ALONE, Ranks
 
 
 class Cut(NamedTuple):
-    """A crop, uint8 crop x crop x 3, and how it was cut out of an upright photo of this height and width."""
+    """A crop, uint8 crop x crop x 3, and how it was cut out of an upright photo of this size."""
 
     pixels: Pixels
     geometry: augment.Geometry
-    height: int
-    width: int
+    size: PixelSize
 
 
 TargetOf = Callable[[int, Cut], object]  # by photo id and crop: what the net is to say, a number or an array
@@ -115,7 +114,7 @@ class Batches:
         photo = self.photos.open(id)
         geometry = augment.draw(c.seed, epoch, id, photo.height, photo.width, c.crop, c.scales, c.flip, turn)
         shift = augment.draw_colour(c.seed, epoch, id, self.axes, c.colour_sigma, turn)
-        cut = Cut(augment.crop_of(photo, geometry, c.crop), geometry, photo.height, photo.width)
+        cut = Cut(augment.crop_of(photo, geometry, c.crop), geometry, PixelSize.of(photo))
         return cut.pixels, self.target_of(id, cut), shift
 
     def collate(self, number: int, members: list[Member]) -> Batch:

@@ -6,9 +6,9 @@ filter with antialiasing.
 
 import io
 import os
-import tempfile
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from verydeep.colours import PLAINLY, Reading
 from verydeep.data import kinds, limits
 from verydeep.data.kinds import JPEG, check_tiff, is_deep_colour, open_image, unidentified
 from verydeep.data.limits import Refused
-from verydeep.data.values import STRIP, strips, to_rgb
+from verydeep.data.turning import TURNS, exif_orientation, upright, upright_size
+from verydeep.data.values import strips, to_rgb
 from verydeep.errors import PhotoError
 from verydeep.files.disk import open_regular
 
@@ -29,10 +30,21 @@ FULL_ENOUGH = 2048  # smallest side at which pixels are compared
 MAX_ASPECT = 8
 EXPECTED = "expected a path, a Pillow image or uint8 H x W x 3"
 
-TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's numbers to Image.Transpose's
-FROM_THE_FAR_END = (1, 3, 4, 6)  # turns after which the first rows come last
+IN_FILE = "size in file"  # of Image.info, where a photo was decoded smaller: its upright height and width
 
 Pixels = npt.NDArray[np.uint8]
+
+
+class PixelSize(NamedTuple):
+    """Of an upright photo as it was decoded, in pixels; in_file: height and width that its file has."""
+
+    height: int
+    width: int
+    in_file: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "PixelSize":
+        return cls(image.height, image.width, image.info.get(IN_FILE, (image.height, image.width)))
 
 
 def from_file(path: Path, smallest_side: int | None = None, reading: Reading = PLAINLY) -> Image.Image:
@@ -77,9 +89,12 @@ def decode(data: bytes, name: str, smallest_side: int | None = None, reading: Re
                 raise
         stored, orientation = found or stored_pixels(with_end(data), smallest_side, reading)
         del found
-        rgb = to_rgb(stored, reading)
+        rgb, whole = to_rgb(stored, reading), stored.info.get(IN_FILE)
         del stored  # there is room for two copies, and turning makes one
-        return upright(rgb, orientation)
+        turned = upright(rgb, orientation)
+        if whole:
+            turned.info[IN_FILE] = upright_size(whole, orientation)
+        return turned
     except MemoryError:
         raise
     except Exception as e:  # decoders raise whatever a broken file leads them to
@@ -110,11 +125,14 @@ def stored_pixels(data: bytes, smallest_side: int | None, reading: Reading = PLA
             image.info.update(check_tiff(image))
         if reading.range != "full" and is_deep_colour(image, data):
             raise Refused("has more than 8 bits in several colours, and --range is for grey alone; save it with 8 bits")
-        if smallest_side is not None and min(image.size) // smallest_side >= part:
+        whole = image.height, image.width
+        if smallest_side is not None and min(whole) // smallest_side >= part:
             image.draft(image.mode, (smallest_side, smallest_side))
         elif part > 1:
             image.draft(image.mode, (image.width // part, image.height // part))
         image.load()
+        if (image.height, image.width) != whole:
+            image.info[IN_FILE] = whole
         orientation = exif_orientation(image)
         if orientation in TURNS and image.mode != "RGB":  # what is RGB already can be turned through a file
             limits.check_memory(image.size, len(data) + 8 * image.width * image.height)
@@ -137,40 +155,6 @@ def with_end(data: bytes) -> bytes:
 
 def lacks_end(data: bytes) -> bool:
     return data.startswith(JPEG) and data.rfind(END) < data.rfind(b"\xff\xda")
-
-
-def exif_orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged EXIF block says nothing; the pixels are still good
-        return 1
-
-
-def upright(rgb: Image.Image, orientation: int) -> Image.Image:
-    """The photo turned as EXIF says, never with a second one of more than 30 megapixels beside it."""
-    if orientation not in TURNS:
-        return rgb
-    how = Image.Transpose(TURNS[orientation])
-    return rgb.transpose(how) if 8 * rgb.width * rgb.height <= limits.MEMORY else turned_through_file(rgb, how)
-
-
-def turned_through_file(rgb: Image.Image, how: Image.Transpose) -> Image.Image:
-    """As rgb.transpose(how), strip by strip; `rgb` gives back its memory before the new photo takes its own."""
-    width, height = rgb.size
-    step = max(1, STRIP // width)
-    strips = [(top, min(step, height - top)) for top in range(0, height, step)]
-    swaps, far = how >= Image.Transpose.ROTATE_270 or how == Image.Transpose.ROTATE_90, how in FROM_THE_FAR_END
-    with tempfile.TemporaryFile() as file:
-        for top, rows in strips:
-            file.write(rgb.crop((0, top, width, top + rows)).tobytes())
-        rgb.close()
-        file.seek(0)
-        turned = Image.new("RGB", (height, width) if swaps else (width, height))
-        for top, rows in strips:
-            strip = Image.frombytes("RGB", (width, rows), file.read(3 * width * rows)).transpose(how)
-            place = height - top - rows if far else top
-            turned.paste(strip, (place, 0) if swaps else (0, place))
-    return turned
 
 
 def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:

@@ -1,9 +1,10 @@
-"""What every verb that opens DATA says of it: how it was understood, what is passed over, classes that tell little."""
+"""What every verb that opens DATA says of it: how it was understood, what is passed over, classes that tell little;
+and of the first photos of a split what they hold."""
 
 import numpy as np
 
 from verydeep.data.groups import group_lines
-from verydeep.data.record import DataSet
+from verydeep.data.record import DataSet, Photos
 from verydeep.data.tree import listed
 from verydeep.words import several
 
@@ -33,3 +34,15 @@ def class_lines(data: DataSet) -> list[str]:
             some = f"{len(lacking)} of {several(n, 'classes')} have no {split} photo"
             lines.append(f"warning: {some} ({listed(lacking)})")
     return lines
+
+
+def class_by_class(photos: Photos, limit: int | None) -> str:
+    """What is to be said of the first photos where they hold at most half of the classes that they could, or ''."""
+    targets = photos.targets()
+    held, classes = (len(np.unique(t)) for t in (targets[:limit], targets))
+    if limit is None or 2 * held > min(limit, classes):
+        return ""
+    return (
+        f"the first {limit:,} of the {len(photos):,} {photos.split} photos are of {several(held, 'classes')} "
+        f"of {classes}, because they stand class by class"
+    )

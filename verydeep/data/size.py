@@ -8,12 +8,12 @@ from typing import BinaryIO
 from verydeep.data import photo
 from verydeep.data.kinds import JPEG, open_image
 from verydeep.data.limits import MAX_BLOCKS, hidden_memory
+from verydeep.data.turning import IN_PNG, exif_orientation, upright_size
 from verydeep.errors import PhotoError
 from verydeep.files.disk import open_regular
 
 HEADER = 1 << 16  # bytes in which most photos have said it
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-TURNING = (b"Raw profile type", b"XML:com.adobe.xmp")  # of a PNG's texts, beside its chunk eXIf
 
 Size = tuple[int, int]  # width, height
 
@@ -44,7 +44,7 @@ def stored_size(path: Path) -> tuple[Size, int]:
 def size_in(data: bytes) -> tuple[Size, int]:
     hidden_memory(data)
     with open_image(data) as image:
-        turn = photo.exif_orientation(image)
+        turn = exif_orientation(image)
         return upright_size(image.size, turn) if image.format == "TIFF" else image.size, turn  # Pillow turns a TIFF's
 
 
@@ -53,15 +53,10 @@ def is_plain_png(file: BinaryIO) -> bool:
     place = 8
     for _ in range(MAX_BLOCKS):
         file.seek(place)
-        head = file.read(8 + len(TURNING[1]))
-        if len(head) < 8 or head[4:8] == b"eXIf" or head[8:].startswith(TURNING):
+        head = file.read(8 + max(map(len, IN_PNG)))
+        if len(head) < 8 or head[4:].startswith(IN_PNG[:1]) or head[8:].startswith(IN_PNG[1:]):
             return False
         if head[4:8] == b"IEND":
             return True
         place += 12 + int.from_bytes(head[:4], "big")
     return False
-
-
-def upright_size(size: Size, turn: int) -> Size:
-    """A stored size once it is turned as EXIF says; and the other way round."""
-    return size[::-1] if 5 <= turn <= 8 else size

@@ -92,8 +92,8 @@ def with_news(kept: DataSet, now: DataSet) -> DataSet:
         strange = sorted(set(now.classes) - set(kept.classes))
         more = f", with {several(len(strange), 'classes')} that it does not know ({listed(strange)})" if strange else ""
         notes.append(
-            f"warning: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}, and are "
-            f"neither trained nor tested on; 'verydeep train {now.name} --out ANOTHER' trains anew, on all"
+            f"note: {several(len(new), 'photos')} of {now.name} are not in the split of the run{more}: new, or left "
+            "out when it began, so neither trained nor tested on; a run with another --out takes all"
         )
     own = with_boxes_of(kept, now)
     return replace(kept, notes=tuple(notes), passed=now.passed, splits=own, corrections=now.corrections)

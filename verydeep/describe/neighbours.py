@@ -14,6 +14,7 @@ from verydeep.describe.folder import BASIS, mapped_rows, read_folder
 from verydeep.describe.forms import listed_photos, write_sheet
 from verydeep.engines import chosen
 from verydeep.errors import ModelError, PhotoError
+from verydeep.files.disk import check_place
 from verydeep.files.tensors import checksum
 from verydeep.predict import opened
 from verydeep.weights import load_describing
@@ -32,6 +33,7 @@ def similar_photos(
 
     They are described as the folder was, by a tap of it or by the last. Raises ModelError for another model by now.
     """
+    check_place(sheet)
     contract, way = read_folder(path)
     nets = {name: load_describing(name) for name in contract["models"]}
     for (name, net), sha256 in zip(nets.items(), contract["sha256"], strict=True):

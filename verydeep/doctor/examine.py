@@ -19,6 +19,7 @@ from verydeep.doctor.findings import KINDS, finding
 from verydeep.doctor.look import Facts, copy_findings, duplicates, facts_of, group_findings, photo_findings
 from verydeep.doctor.page import write_page
 from verydeep.errors import DataError
+from verydeep.files.disk import check_place
 from verydeep.progress import Progress
 from verydeep.report.page import rendered
 from verydeep.run import Run
@@ -31,6 +32,7 @@ def check(
     corrections: str | Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What `check --json` prints and `page` shows. Raises DataError where DATA cannot be used at all, and RunError."""
+    check_place(page)
     opened = open_data(data, download=download, groups=groups, classes=classes, corrections=corrections)
     opened = opened.read_as(reading)
     began = time.perf_counter()

@@ -14,6 +14,7 @@ from verydeep.data.kinds import is_deep_colour, open_image
 from verydeep.data.profile import Unfit, to_srgb
 from verydeep.data.reading import in_order, workers_for
 from verydeep.data.record import DataSet, Photos
+from verydeep.data.turning import IN_PNG, TURNS, exif_orientation, upright_size
 from verydeep.doctor.alike import FINE, Groups, Ids, Thumb, copies, look, thumb
 from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding
 from verydeep.errors import PhotoError
@@ -44,7 +45,6 @@ BAD = sum(BIT[name] for name in CAUSES)
 NO_RANGE = 1 << len(FLAGS)  # more than 8 bits in several colours, or floats
 SIDES = [("width", "i4"), ("height", "i4")]
 ROW = np.dtype([*SIDES, ("flags", "u4"), ("content", "u8", 2), ("look", "u8"), ("bits", "u1")])
-ORIENTED_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # otherwise asking would decode the photo again
 GREY_TOLERANCE = 3
 
 
@@ -111,16 +111,15 @@ def facts_in_header(data: bytes) -> tuple[tuple[int, int], int]:
         unlike = is_deep_colour(image, data) or image.mode == "F"
         deep = unlike or image.mode.startswith("I")
         clear = "A" in image.getbands() or "transparency" in image.info
-        plain = png and not any(word in data for word in ORIENTED_PNG)
-        turns = 1 if plain else photo.exif_orientation(image)
-        if 5 <= turns <= 8 and image.format != "TIFF":  # Pillow turns a TIFF's size itself
-            size = size[::-1]
+        plain = png and not any(word in data for word in IN_PNG)  # asking would decode it again
+        turns = 1 if plain else exif_orientation(image)
+        size = size if image.format == "TIFF" else upright_size(size, turns)  # Pillow turns a TIFF's itself
         try:
             animated = bool(getattr(image, "is_animated", False))
         except Exception:  # a damaged second frame; the first is good
             animated = True
         found = {"cmyk": image.mode == "CMYK", "16-bit": deep, "alpha": clear, "animated": animated}
-        found["exif-rotated"] = turns in photo.TURNS
+        found["exif-rotated"] = turns in TURNS
         found["no-end"] = photo.lacks_end(data)
         if profile := image.info.get("icc_profile"):
             try:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from verydeep.config import Level
-from verydeep.data.said import data_lines
+from verydeep.data.said import class_by_class, data_lines
 from verydeep.errors import DataError, ModelError
 from verydeep.evaluate import results
 from verydeep.evaluate.classify import Entrant, entrant, tally
@@ -66,6 +66,9 @@ def evaluate_models(
         names = ", ".join(dict.fromkeys(e.name for e in entrants))
         note = f"{data} has no splits, so all its photos are tested; {names} may have been trained on some of them"
         print(f"note: {note}", file=sys.stderr)
+    whole = opened.splits.get(sample.split)  # of saved posteriors a run knows the split
+    if ranks.first and whole and (said := class_by_class(whole, sample.limit)):
+        print(f"note: {said}; leave --limit out for figures to quote", file=sys.stderr)
     for name in dict.fromkeys(e.name for e in entrants if ranks.first):
         if seen := seen_in_training(name, sample):
             note = f"warning: {name} was trained on {seen:,} of these {len(sample.photos):,} photos, so its errors"

@@ -66,6 +66,18 @@ def make_folder(folder: Path) -> None:
                 flush_folder(f.parent)
 
 
+def check_place(path: Path | None) -> None:
+    """Raises RunError where a file, if one is asked for, cannot be put in the end, before the work that it holds."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise RunError(f"{path} cannot be saved, as it is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise RunError(
+            f"{path} cannot be saved, as there is no folder {path.parent}; make it first, or write elsewhere"
+        )
+
+
 def flush_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

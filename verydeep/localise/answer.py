@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from verydeep.data import photo
@@ -17,6 +18,7 @@ from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
 from verydeep.files.disk import make_folder, read_json, saying, write_text
 from verydeep.hardware import device_for
+from verydeep.localise.boxes import resized
 from verydeep.localise.locate import TOP, Locator, classifier_of, locator_of
 from verydeep.net.classifier import Classifier
 from verydeep.net.pixels import photo_of
@@ -29,7 +31,7 @@ COLOURS = ("#e4572e", "#2f6db3", "#4c9a5b", "#b0529e", "#c98a12")
 
 
 class Placed(NamedTuple):
-    """A class, its posterior, and its box (x0, y0, x1, y1) in pixels of the upright photo."""
+    """A class, its posterior, and its box (x0, y0, x1, y1) in pixels of the upright photo, as its file has it."""
 
     name: str
     probability: float
@@ -90,11 +92,13 @@ def found_on(
     ):  # fmt: skip
         yield from (bad.pop(i) for i in sorted(bad) if i < id)
         [pairs] = locator.pairs(seen, [locator.threshold], max(top, TOP))
+        whole = seen.size.in_file
+        boxes = [resized(a.box, seen.size, whole).round(1).tolist() for a in pairs[:top]]
         places = [
-            Placed(contract.classes[a.label], float(seen.posteriors[a.label]), tuple(a.box.round(1).tolist()))
-            for a in pairs[:top]
+            Placed(contract.classes[a.label], float(seen.posteriors[a.label]), tuple(box))
+            for a, box in zip(pairs, boxes, strict=False)
         ]
-        yield Located(names[id], seen.size, places)
+        yield Located(names[id], whole, places)
     yield from (bad[i] for i in sorted(bad))
 
 
@@ -144,10 +148,12 @@ def saving_pictures(
             names = (f"{stem}-{n}.png" if n > 1 else f"{stem}.png" for n in range(1, len(photos) + 1))
             name = next(n for n in names if n.casefold() not in taken)
             taken.add(name.casefold())
-            boxes = [(p.box, f"{p.name} {100 * p.probability:.0f} %", COLOURS[i % len(COLOURS)])
+            image = photo_of(given, row.photo, reading)
+            boxes = [(resized(np.array(p.box), row.size, photo.PixelSize.of(image)).tolist(),
+                      f"{p.name} {100 * p.probability:.0f} %", COLOURS[i % len(COLOURS)])
                      for i, p in enumerate(row.places)]  # fmt: skip
             with saying(f"{folder / name} cannot be written"):
-                with_boxes_drawn(photo_of(given, row.photo, reading), boxes).save(folder / name)
+                with_boxes_drawn(image, boxes).save(folder / name)
         yield row
 
 

@@ -1,7 +1,8 @@
 """Boxes and what nets say of them: (centre x, centre y, width, height) of a crop, each in its sides (appendix A).
 
-Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo. A net's box may reach beyond its crop. Maps become
-rows of (window in the photo, what is said there).
+Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo, and of one that was decoded smaller than its file
+has it, in pixels of that; what is read and written is in those of the file. A net's box may reach beyond its crop. Maps
+become rows of (window in the photo, what is said there).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from verydeep.contract import Contract
 from verydeep.data.augment import Geometry
-from verydeep.data.photo import scaled_size
+from verydeep.data.photo import PixelSize, scaled_size
 from verydeep.data.record import Photos
 from verydeep.evaluate.frames import windows
 from verydeep.evaluate.passes import Reduce, Seen, Settings, Shown, passes
@@ -23,20 +24,21 @@ from verydeep.evaluate.views import VIEWS
 
 Floats = npt.NDArray[np.float64]
 SMALLEST = 1e-3  # of a crop: logarithms of less say nothing, and no box of a net is smaller
+Sides = PixelSize | tuple[int, int]  # height and width
 T = TypeVar("T", Floats, Tensor)
 
 
-def boxes_of(photos: Photos, id: int, height: int, width: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+def boxes_of(photos: Photos, id: int, size: PixelSize) -> tuple[Floats, npt.NDArray[np.int64]]:
     """(boxes N x 4, classes N) of a photo of this size, the boxes cut to it."""
     found = photos.boxes.get(id, ())
-    boxes = np.array([b for b, _ in found]).reshape(-1, 4)
-    return clipped(boxes, height, width), np.array([label for _, label in found], np.int64)
+    boxes = resized(np.array([b for b, _ in found]).reshape(-1, 4), size.in_file, size)
+    return clipped(boxes, size), np.array([label for _, label in found], np.int64)
 
 
-def in_crop(boxes: Floats, geometry: Geometry, crop: int, height: int, width: int) -> Floats:
+def in_crop(boxes: Floats, geometry: Geometry, crop: int, size: Sides) -> Floats:
     """Boxes N x 4 of a photo of this height and width as the crop shows them, mirrored where it is: 0 to 1 inside."""
-    rows, columns = scaled_size(height, width, geometry.scale)
-    across, down = columns / width, rows / height
+    rows, columns = scaled_size(size[0], size[1], geometry.scale)
+    across, down = columns / size[1], rows / size[0]
     found = (boxes * [across, down, across, down] - [geometry.left, geometry.top] * 2) / crop
     return np.stack([1 - found[:, 2], found[:, 1], 1 - found[:, 0], found[:, 3]], 1) if geometry.flip else found
 
@@ -63,14 +65,24 @@ def in_photo(boxes: Tensor, windows: Tensor, mirrored: bool) -> Tensor:
     return boxes * side.tile(2) + corner.tile(2)
 
 
-def clipped(boxes: Floats, height: int, width: int) -> Floats:
+def corner(size: Sides) -> Floats:
+    """The box that is a whole photo of this height and width, without its zeros: what its boxes are measured by."""
+    return np.array([size[1], size[0], size[1], size[0]], np.float64)
+
+
+def clipped(boxes: Floats, size: Sides) -> Floats:
     """The parts of boxes ... x 4 that lie in the photo."""
-    return np.clip(boxes, 0, [width, height, width, height])
+    return np.clip(boxes, 0, corner(size))
 
 
-def relative(boxes: Floats, size: tuple[int, int]) -> Floats:
+def relative(boxes: Floats, size: Sides) -> Floats:
     """Boxes ... x 4 from pixels of a photo of this height and width to parts of it; IoU stays what it was."""
-    return np.asarray(boxes / [size[1], size[0], size[1], size[0]])
+    return np.asarray(boxes / corner(size))
+
+
+def resized(boxes: Floats, size: Sides, other: Sides) -> Floats:
+    """Boxes ... x 4 from pixels of a photo of one height and width to those of the same photo at another."""
+    return boxes if size[:2] == other[:2] else relative(boxes, size) * corner(other)
 
 
 def area(boxes: T) -> T:
@@ -87,13 +99,13 @@ def iou(a: Floats, b: Floats) -> Floats:
 
 def photo_by_photo(
     shown: Sequence[Shown], open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, **how: Any
-) -> Iterator[tuple[int, tuple[int, int], list[list[Any]]]]:
-    """(id, height and width, by net and view what is said) of photos in order; how: as `passes` is told."""
-    sizes = dict[int, tuple[int, int]]()
+) -> Iterator[tuple[int, PixelSize, list[list[Any]]]]:
+    """(id, size, by net and view what is said) of photos in order; how: as `passes` is told."""
+    sizes = dict[int, PixelSize]()
 
     def opened(id: int) -> Image.Image:
         image = open_photo(id)
-        sizes[id] = image.height, image.width
+        sizes[id] = PixelSize.of(image)
         return image
 
     for chunk, by_net in passes(shown, opened, ids, settings, **how):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from verydeep.data.photo import PixelSize
 from verydeep.engines import Scorer
 from verydeep.errors import ModelError
 from verydeep.evaluate.passes import Settings, Shown, scorer_of, settled
@@ -29,7 +30,7 @@ class Looked(NamedTuple):
     """What nets say of one photo: class posteriors K; by class the boxes of test 1, R x 4; and all boxes of test 2,
     B x R x 4, with the class posteriors at the places they come from, B x K. R is 1 where all classes share a box."""
 
-    size: tuple[int, int]
+    size: PixelSize
     posteriors: Floats
     given: Floats
     boxes: Floats
@@ -37,7 +38,7 @@ class Looked(NamedTuple):
 
     def given_box(self, label: int) -> Floats:
         """The box of test 1 for a class, cut to the photo."""
-        return clipped(self.given[label % len(self.given)], *self.size)
+        return clipped(self.given[label % len(self.given)], self.size)
 
     def best(self, most: int = TOP) -> list[int]:
         """The most probable classes of the photo."""
@@ -92,7 +93,7 @@ class Locator:
         """For each threshold the best rated box of a class, cut to the photo."""
         boxes, ratings = seen.boxes[:, label % seen.boxes.shape[1]], seen.ratings[:, label]
         found = answers_at(MERGES[self.merge].walk(boxes, ratings), thresholds)
-        return [Answer(label, rating, clipped(box, *seen.size)) for box, rating in found]
+        return [Answer(label, rating, clipped(box, seen.size)) for box, rating in found]
 
 
 def centre_view(net: Classifier, score: Scorer) -> Shown:
@@ -102,11 +103,11 @@ def centre_view(net: Classifier, score: Scorer) -> Shown:
 
 def boxes_in_centre(
     net: Classifier, open_photo: Callable[[int], Image.Image], ids: Iterable[int], settings: Settings, **how: Any
-) -> Iterator[tuple[int, tuple[int, int], Floats]]:
-    """Test 1 alone: (id, height and width, boxes R x 4) of photos in order."""
+) -> Iterator[tuple[int, PixelSize, Floats]]:
+    """Test 1 alone: (id, size, boxes R x 4) of photos in order."""
     shown = [centre_view(net, scorer_of(net, settings))]
     for id, size, [[rows]] in photo_by_photo(shown, open_photo, ids, settings, batches=1, **how):
-        yield id, size, clipped(boxes_in(rows)[0], *size)
+        yield id, size, clipped(boxes_in(rows)[0], size)
 
 
 def picked(net: Classifier, columns: npt.NDArray[np.int64], settings: Settings) -> Scorer:
@@ -120,7 +121,7 @@ def picked(net: Classifier, columns: npt.NDArray[np.int64], settings: Settings) 
 
 
 def looked(
-    size: tuple[int, int], classes: list[list[torch.Tensor]] | None, centres: list[torch.Tensor],
+    size: PixelSize, classes: list[list[torch.Tensor]] | None, centres: list[torch.Tensor],
     dense: list[list[list[torch.Tensor]]],
 ) -> Looked:  # fmt: skip
     """One photo: what the classifier says by view, each box net of the centre crop, and each by view."""

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verydeep.data.photo import PixelSize
 from verydeep.evaluate.frames import spread
 from verydeep.evaluate.passes import Settings, Shown, scorer_of
 from verydeep.evaluate.views import View
-from verydeep.localise.boxes import Floats, photo_by_photo, scores_at
+from verydeep.localise.boxes import Floats, Sides, corner, photo_by_photo, scores_at
 from verydeep.net.classifier import Classifier
 
 GRID = 48  # points a side on which a map is looked at
@@ -25,7 +26,7 @@ FINER = 3  # Q in training scales: a map of several cells, whose windows see par
 class ClassMap(NamedTuple):
     """The maps of a photo of this height and width, as rows of window and scores, of it and of its mirror image."""
 
-    size: tuple[int, int]
+    size: PixelSize
     ways: list[Floats]
 
     def of(self, label: int) -> Floats:
@@ -79,7 +80,7 @@ def run_maxima(number: npt.NDArray[np.int64], way: slice) -> npt.NDArray[np.int6
     return np.where(rows > 0, np.maximum.accumulate(rows + run, 1) - run, 0)[:, way]
 
 
-def boxes_from_maps(map: Floats, threshold: float, size: tuple[int, int]) -> Floats:
+def boxes_from_maps(map: Floats, threshold: float, size: Sides) -> Floats:
     """The box of the largest part, in pixels of the photo."""
     [parts] = parts_above(map, [threshold])
-    return np.asarray(parts[0] * [size[1], size[0], size[1], size[0]])
+    return np.asarray(parts[0] * corner(size))

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from verydeep.data.photo import PixelSize
 from verydeep.data.reading import workers_for
 from verydeep.data.record import Photos
 from verydeep.errors import DataError, PhotoError
 from verydeep.evaluate.passes import Settings, own_part
-from verydeep.localise.boxes import Floats, area, boxes_of, iou, relative
+from verydeep.localise.boxes import Floats, area, boxes_of, corner, iou, relative
 from verydeep.localise.locate import Answer, Locator, Looked
 from verydeep.localise.merge import MERGES
 from verydeep.progress import Progress
@@ -27,7 +28,7 @@ class Truth(NamedTuple):
     boxes: Floats
     labels: npt.NDArray[np.int64]
     label: int
-    size: tuple[int, int]
+    size: PixelSize
 
     @property
     def largest(self) -> Floats:
@@ -40,9 +41,9 @@ class Truth(NamedTuple):
         return float(iou(self.boxes[self.labels == label], box).max(initial=0))
 
 
-def truth_of(photos: Photos, id: int, numbers: npt.NDArray[np.int64], label: int, size: tuple[int, int]) -> Truth:
+def truth_of(photos: Photos, id: int, numbers: npt.NDArray[np.int64], label: int, size: PixelSize) -> Truth:
     """By the net's numbers of the classes, without the boxes that lie outside of the photo."""
-    boxes, labels = boxes_of(photos, id, *size)
+    boxes, labels = boxes_of(photos, id, size)
     inside = area(boxes) > 0
     return Truth(boxes[inside], numbers[labels[inside]], int(numbers[label]), size)
 
@@ -123,10 +124,10 @@ class BoxTest(NamedTuple):
 
 
 def rated(locator: Locator, mean: Floats, seen: Looked, truth: Truth) -> Rated:
-    at, (height, width) = [locator.threshold], seen.size
+    at, whole = [locator.threshold], corner(seen.size)
     [pairs], [dense] = locator.pairs(seen, at), locator.boxes_for(seen, truth.label, at)
     found = [columns(truth, seen.given_box(truth.label), dense.box, pairs)]
-    for box in (mean * [width, height, width, height], np.array([0.0, 0.0, width, height])):
+    for box in (mean * whole, whole * [0, 0, 1, 1]):
         found.append(columns(truth, box, box, [a._replace(box=box) for a in pairs]))
     right = [label in truth.labels for label in seen.best()]
     label, box, boxes = pairs[0].label, pairs[0].box.round(1).tolist(), truth.boxes[:FEW].round(1).tolist()

@@ -67,7 +67,7 @@ def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
         photos, targets, boxes = splits[name], splits[name].targets(), {}
         how = {"workers": workers_for(config.workers, photos.in_memory), "on_bad": on_bad}
         for id, seen in class_maps(net, settings, scale, photos.open, range(len(photos)), **how):
-            box = boxes_from_maps(seen.of(int(numbers[targets[id]])), config.map_threshold, seen.size)
+            box = boxes_from_maps(seen.of(int(numbers[targets[id]])), config.map_threshold, seen.size.in_file)
             boxes[id] = ((tuple(box.tolist()), int(targets[id])),)
         splits[name] = replace(photos, boxes=boxes)
     note = f"boxes are those of the class map of {start}, at {config.map_threshold:g} of its height"
@@ -99,8 +99,8 @@ def targets_of(photos: Photos, classes: int, c: BoxConfig) -> TargetOf:
     own, rows = photos.targets(), 1 if c.boxes == "SCR" else classes
 
     def target_of(id: int, cut: Cut) -> npt.NDArray[np.float32]:
-        boxes, labels = boxes_of(photos, id, cut.height, cut.width)
-        boxes = in_crop(boxes, cut.geometry, c.crop, cut.height, cut.width)
+        boxes, labels = boxes_of(photos, id, cut.size)
+        boxes = in_crop(boxes, cut.geometry, c.crop, cut.size)
         shown, asked = area(np.clip(boxes, 0, 1)), np.zeros((rows, 5), np.float32)
         if c.box_classes == "own" and own[id] in labels:
             labels = np.where(labels == own[id], labels, -1)

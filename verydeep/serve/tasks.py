@@ -14,7 +14,7 @@ from verydeep.evaluate.frames import frames, windows
 from verydeep.evaluate.passes import Settings, Shown, in_view, scorer_of
 from verydeep.evaluate.views import View
 from verydeep.explain import explain_photo, heat_of
-from verydeep.localise import found_on, kept_threshold, locator_of
+from verydeep.localise import found_on, kept_threshold, locator_of, resized
 from verydeep.net.classifier import Classifier, ranked
 from verydeep.paper import STRIDE
 from verydeep.report.figures import uri
@@ -58,7 +58,11 @@ def localising(names: tuple[str, str], nets: tuple[Classifier, Classifier], devi
     def compute(made: list[Any]) -> list[Any]:
         [[image, top]] = made
         [row] = found_on(locator, [image], ["the photo"], top)
-        places = [{"name": p.name, "probability": p.probability, "box": list(p.box)} for p in row.places]
+        here = image.height, image.width  # of which the answer speaks, where the file has more
+        places = [
+            {"name": p.name, "probability": p.probability, "box": resized(np.array(p.box), row.size, here).tolist()}
+            for p in row.places
+        ]
         return [PhotoError(row.photo, row.error) if row.error else {"places": places}]
 
     return RouteTask("localise", lambda image, top: (image, top), compute, 1, holds=True)

@@ -1,7 +1,7 @@
 """The index beside tar shards: where each photo's bytes lie, and its key, labels and boxes.
 
 One safetensors file, mapped into memory, so that several processes share its pages. It keeps the photos in the order
-of the data that was packed, not of the shards, so that ids, keys and splits are those of that data. A file from a
+of the data that was packed, not of the shards: ids, keys and splits are those of that data. A file from a
 stranger is checked in full before a number of it is used.
 
     key_block uint8, key_ends int64 N     the keys, each ended by NUL
@@ -93,6 +93,9 @@ class BoxTable(Mapping[int, tuple[tuple[Box, int], ...]]):
 
     def __len__(self) -> int:
         return len(np.unique(self.photo))
+
+    def __bool__(self) -> bool:
+        return self.photo.size > 0
 
 
 @dataclass(frozen=True)

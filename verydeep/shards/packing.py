@@ -142,10 +142,11 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Packing,
             first += len(photos)
     index = index_of(data, places, boxes, tuple(shards), settings.smallest_side)
     names, final = [*(shard.name for shard in shards), f"{target.stem}.index"], Path(target.folder)
-    save_index(index, folder / names[-1])
-    (folder / names[-1]).chmod((folder / names[0]).stat().st_mode)  # safetensors keeps it from others
-    for name in names:
+    save_index(index, whole := folder / "unfinished")
+    whole.chmod((folder / names[0]).stat().st_mode)  # safetensors keeps it from others
+    for name in (*names[:-1], whole.name):
         flush_folder(folder / name)
+    whole.replace(folder / names[-1])  # from here on it says which shards may be at their place
     for name in names:
         (folder / name).replace(final / name)
     flush_folder(final)
@@ -153,8 +154,7 @@ def write_shards(data: DataSet, target: Family, folder: Path, settings: Packing,
         "data": data.name, "index": target.index_path, "shards": [str(final / shard.name) for shard in shards],
         "bytes": sum(shard.bytes for shard in shards), "photos": dict(index.splits), "classes": len(data.classes),
         "smallest_side": settings.smallest_side, "rescaled": rescaled, "groups": group_lines(data),
-        "notes": data_lines(data),
-        "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
+        "notes": data_lines(data), "skipped": [{"photo": e.photo, "reason": e.reason} for e in skipped],
     }  # fmt: skip
 
 

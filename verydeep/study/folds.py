@@ -58,7 +58,7 @@ def cross_validate(
 ) -> dict[str, Any]:  # fmt: skip
     """Trains and tests each fold in a run of its own, by `one`, which is given its folder and its manifest; all sums.
 
-    An interrupted one goes on: folds that have ended are not trained again. Raises RunError for a folder of other folds.
+    An interrupted one goes on: folds that have ended are not trained again. Raises RunError for other folds there.
     """
     made = fold_splits(data, folds, seed, val_share)
     for line in data_lines(data) if writes else ():

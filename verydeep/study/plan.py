@@ -1,5 +1,6 @@
 """Staged training: A first, deeper nets from A, larger S from smaller, jitter last (section 3.1)."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from verydeep.config import Config, in_proportion
+from verydeep.data.batches import bounds
 from verydeep.errors import ConfigError, RunError
 from verydeep.evaluate.views import Protocol, Scales
 from verydeep.files.disk import read_sealed
@@ -89,6 +91,11 @@ def stages(asked: Asked, base: Config) -> list[Stage]:
     return found
 
 
+def lasting(plan: Sequence[Stage], photos: int) -> list[Stage]:
+    """The stages with `steps` spelled as epochs of so many training photos."""
+    return [s._replace(config=s.config.lasting(len(bounds(photos, s.config.batch)))) for s in plan]
+
+
 def run_stages(
     data: str, plan: Sequence[Stage], out: Path, download: bool = False, progress: Progress | None = None,
     ranks: Ranks = ALONE, split: Path | None = None,
@@ -133,6 +140,14 @@ def check_stage(stage: Stage, data: str, out: Path) -> None:
             f"{folder} was started from weights {str(then)[:12]}, but {out / stage.parent} now has {now[:12]}; "
             f"remove {folder} to train it anew, or give another --out"
         )
+
+
+def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path, photos: int) -> list[Stage]:
+    """Finished stages of earlier calls that this one does not ask for."""
+    seeds = {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
+    every = stages(asked._replace(nets=list(TABLE_1), seeds=sorted(seeds), which="all"), config) if seeds else []
+    asked_for = {s.name for s in plan}
+    return [s for s in lasting(every, photos) if s.name not in asked_for and finished_at(out / s.name)]
 
 
 class Trial(NamedTuple):

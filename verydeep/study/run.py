@@ -6,7 +6,6 @@ study.html  study.md  NET-S-SEED/    the page, and a run folder for each stage
 """
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +17,12 @@ import yaml
 
 import verydeep
 from verydeep.config import Config, from_plain, plain
-from verydeep.data.batches import bounds
 from verydeep.data.manifest import write_split
 from verydeep.data.record import DataSet
-from verydeep.data.said import data_lines
+from verydeep.data.said import class_by_class, data_lines
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
-from verydeep.errors import RunError
+from verydeep.errors import DataError, RunError
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import default_split
@@ -36,7 +34,7 @@ from verydeep.ranks import ALONE, Ranks
 from verydeep.report.page import write_report
 from verydeep.run import different_fields, read_metrics
 from verydeep.study.page import write_pages
-from verydeep.study.plan import Asked, Stage, Trial, run_stages, stages, trials
+from verydeep.study.plan import Asked, Stage, Trial, finished_before, lasting, run_stages, stages, trials
 from verydeep.study.rehearse import rehearse, stage_about
 from verydeep.train.remember import finished_at
 
@@ -113,6 +111,11 @@ def prepare_study(
     plan = lasting(stages(asked, config), len(trained_on.split("train")))
     n = len(photos.split(split))
     limits = (most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
+    for limit in limits:
+        if said := class_by_class(photos.split(split), limit):
+            raise DataError(
+                f"{data}: {said}; leave --test_photos and --crops_photos out, or give a shuffled list as DATA"
+            )
     return plan, photos, about, limits
 
 
@@ -162,19 +165,6 @@ def keep_study(out: Path, record: dict[str, Any]) -> None:
     write_text(out / "answers.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     small = [{name: value for name, value in r.items() if name not in BY_PHOTO} for r in record["results"]]
     write_json(out / "study.json", record | {"results": small})
-
-
-def lasting(plan: Sequence[Stage], photos: int) -> list[Stage]:
-    """The stages with `steps` spelled as epochs of so many training photos."""
-    return [s._replace(config=s.config.lasting(len(bounds(photos, s.config.batch)))) for s in plan]
-
-
-def finished_before(plan: Sequence[Stage], config: Config, asked: Asked, out: Path, photos: int) -> list[Stage]:
-    """Finished stages of earlier calls that this one does not ask for."""
-    seeds = {int(m[1]) for f in out.iterdir() if (m := re.fullmatch(r".+-seed(\d+)", f.name))}
-    every = stages(asked._replace(nets=list(TABLE_1), seeds=sorted(seeds), which="all"), config) if seeds else []
-    asked_for = {s.name for s in plan}
-    return [s for s in lasting(every, photos) if s.name not in asked_for and finished_at(out / s.name)]
 
 
 def tested(

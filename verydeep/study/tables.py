@@ -46,8 +46,9 @@ PAPER_SCALES = {TableRow(net, s, "dense"): f"{s} | {q}" for net, s, q, *_ in TAB
 COMPARED = {
     "first": "{first}", "second": "{second}", "photos": "{photos:,}",
     "only first right": "{first_better:,}", "only second right": "{second_better:,}", "p": "{p}",
-    "fewer errors, points": "{gain:+.2f}", "by seed": "{each}", "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}",
-    "paper": "{paper}", "where the paper's order is not seen": "{reason}",
+    "fewer errors, points": "{gain:+.2f}", "by seed": "{each}",
+    "95 % interval": "{interval[0]:+.2f} to {interval[1]:+.2f}", "paper": "{paper}",
+    "where the paper's order is not seen": "{reason}",
 }  # fmt: skip
 PLANNED = {
     "stage": "{name}", "parameters": "{parameters:,}", "multiply-adds": "{multiply_adds:,}", "starts from": "{start}",
@@ -175,7 +176,7 @@ def comparison_table(kind: Kind, outcomes: Sequence[Outcome], facts: Facts) -> t
         first, second = (str(row._replace(way=scales[row.way])) for row in o.comparison)
         paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
         told.append(o._asdict() | {
-            "first": first, "second": second, 
+            "first": first, "second": second,
             "each": ", ".join(f"{seed}: {gain:+.2f}" for seed, gain in zip(o.seeds, o.gains, strict=True)),
             "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
             "paper": "-" if paper == "- -> -" else paper, "reason": reason(kind, o, facts),

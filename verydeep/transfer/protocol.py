@@ -17,6 +17,7 @@ from verydeep.describe import Rows, Several, described, descriptors
 from verydeep.errors import ConfigError, DataError
 from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.views import Scales, scales_for
+from verydeep.files.disk import check_place
 from verydeep.net.classifier import Classifier
 from verydeep.progress import Progress
 from verydeep.transfer.measures import measured
@@ -58,8 +59,7 @@ def transfer_models(
         check_task(model, net, "classes")
     q, settings = [scales_of(net, scales) for net in nets], settled(settings, nets)
     kit = sampled(opened_kit(data, actions, download), per_class, limit, seed)
-    if save and not save.absolute().parent.is_dir():
-        raise ConfigError(f"save: there is no folder {save.parent}; make it first")
+    check_place(save)
     if save and (len(nets) > 1 or not kit.one_each):
         raise ConfigError(f"save: {len(nets)} nets and {kit.name} are given; expected one net, and one class a photo")
     parts, how = parts_of(kit, per_class, splits, seed)

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from verydeep.files.records import Count
+from verydeep.files.records import Count, Natural
 from verydeep.verbs import Device, FilePath, Verb
 
 
@@ -25,7 +25,7 @@ class Explain(Verb):
     """names of classes, with commas; null: the most probable class of each photo"""
     copies: Count = 25
     """noisy copies of a photo"""
-    seed: int = 0
+    seed: Natural = 0
     """of the noise"""
     arrays: bool = False
     """the maps too, NAME-METHOD.npy: float32 over the photo at smallest side Q = S"""

@@ -108,12 +108,14 @@ class Evaluate(Localise):
 
     def run(self) -> dict[str, Any] | None:
         from verydeep.evaluate.passes import Settings
+        from verydeep.files.disk import check_place
         from verydeep.hardware import device_for
         from verydeep.localise import box_report, evaluate_any
         from verydeep.ranks import joined
 
         if self.page and Path(self.page).suffix != ".html" and not Path(self.page, "run.json").is_file():
             raise ConfigError(f"page: {self.page} is no run; expected a run folder or a file named .html")
+        check_place(Path(self.page) if self.page and Path(self.page).suffix == ".html" else None)
         settings = Settings(
             self.mirror, device=device_for(self.device).type, batch=self.batch, workers=self.workers,
             bad_photos=self.bad_photos, long_photos="middle", engine=self.engine,

@@ -3,7 +3,7 @@ from typing import Any
 
 from verydeep.colours import Reading
 from verydeep.config import Level
-from verydeep.files.records import Count, Workers
+from verydeep.files.records import Count, Natural, Workers
 from verydeep.verbs import BadPhotos, Verb
 
 
@@ -19,7 +19,7 @@ class Pack(Reading, Verb):
     """rescale bigger photos once to this side, for speed; null: none"""
     shard_mb: Count = 256
     """megabytes a shard"""
-    seed: int = 0
+    seed: Natural = 0
     """of the order in the shards"""
     bad_photos: BadPhotos = "stop"
     """an unreadable file stops the work, or is skipped; only --smallest_side decodes photos, so check DATA first"""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from verydeep.contract import Contract
-from verydeep.errors import ConfigError, ModelError, RunError
-from verydeep.files.disk import saying, write_atomically
+from verydeep.errors import ConfigError, ModelError
+from verydeep.files.disk import check_place, saying, write_atomically
 from verydeep.weights import caffe, keras, torchvision
 from verydeep.weights.inputs import USUAL, Colours, ContractWarning, Input, input_in, input_of, input_word, shortly
 from verydeep.weights.model import load_or_features, locate
@@ -100,8 +100,7 @@ def check_out(source: Path | str | Net, out: Path, to: str, endings: tuple[str, 
     with suppress(OSError):  # where either is not there
         if isinstance(source, (str, Path)) and out.samefile(locate(source).path):
             raise ConfigError(f"out: {out} is the file of {source}, which would be overwritten; give another name")
-    if not out.parent.is_dir():
-        raise RunError(f"{out} cannot be saved, as there is no folder {out.parent}; make it first, or write elsewhere")
+    check_place(out)
 
 
 def alike(a: Colours, b: Colours) -> bool:

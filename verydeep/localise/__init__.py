@@ -8,15 +8,6 @@ from verydeep.localise.page import box_report, results_words
 from verydeep.localise.task import train_boxes
 
 __all__ = [
-    "box_report",
-    "evaluate_any",
-    "evaluate_boxes",
-    "found_in",
-    "found_on",
-    "kept_threshold",
-    "locator_of",
-    "places_on",
-    "resized",
-    "results_words",
-    "train_boxes",
+    "box_report", "evaluate_any", "evaluate_boxes", "found_in", "found_on", "kept_threshold", "locator_of", "places_on",
+    "resized", "results_words", "train_boxes",
 ]  # fmt: skip

@@ -589,3 +589,11 @@ def test_a_class_called_0_is_the_class_of_its_box(here: Path) -> None:
              {"label": 0, "box": [1, 1, 9, 9]}]} for n in NAMES[:2]]  # fmt: skip
     data = open_data(file(here, json.dumps(rows), "a.json"))
     assert [data.classes[c] for c in data.split("all").record(0).box_labels] == ["1", "0"]
+
+
+def test_boxes_may_say_the_classes_alone_and_stand_in_json(here: Path) -> None:
+    rows = [{"path": f"{n}.jpg", "boxes": [{"label": c, "box": [0, 0, 5, 5]}]} for n, c in list(TRUTH.items())[:6]]
+    data = open_data(file(here, json.dumps(rows), "a.json"))
+    assert (data.classes, len(data.split("all").boxes)) == (("cat", "dog", "owl"), 6)
+    table = file(here, "path,label,boxes\n0000.jpg,cat,0 0 5 5\n0001.jpg,dog,\n")
+    assert "line 2: boxes is for JSON; in a table each box has a line" in refused(table)

@@ -57,7 +57,8 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         labels = labels or rest
     if not path:
         raise lacking(table, "path", rest)
-    if not labels and not (hot := one_hot_columns(table, rest)):
+    boxed = not table.header and "boxes" in columns  # JSON, whose boxes say the classes
+    if not labels and not boxed and not (hot := one_hot_columns(table, rest)):
         values = [str(row[0]) for _, row in table.rows(rest)] if len(rest) == 1 else []
         if not values or 2 * len(set(values)) > len(values) + 2:
             why = f"; {rest[0]!r} says something else of nearly every photo" if values else ""

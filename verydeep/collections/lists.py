@@ -71,6 +71,8 @@ def lines_of(table: Table, chosen: Chosen, unlabelled: list[int]) -> Iterator[Li
         given = labels if isinstance(labels, list) and labels else label
         taken = [c for v in (given if isinstance(given, list) else (given,)) if (c := label_of(v, table, where))]
         placed = []
+        if isinstance(boxes, str) and boxes.strip():
+            raise DataError(f"{where}: boxes is for JSON; in a table each box has a line and stands in the column box")
         for around in boxes if isinstance(boxes, list) else ({"box": box},):
             if not isinstance(around, dict):
                 raise DataError(f"{where}: boxes expects a list of {{label, box}}")

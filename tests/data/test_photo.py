@@ -231,6 +231,18 @@ def test_a_jpeg_beyond_the_limits_comes_smaller(
     assert "would take" in refused(saved(Image.new("CMYK", (400, 400)), "JPEG", progressive=True), smallest_side)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_end_of_a_jpeg_is_its_own(progressive: bool) -> None:
+    image = Image.effect_noise((64, 48), 40).convert("RGB")
+    data = saved(image, "JPEG", progressive=progressive)
+    thumbnail = b"\xff\xe1" + (len(small := saved(image.resize((16, 12)), "JPEG")) + 2).to_bytes(2, "big") + small
+    for whole in (data, data[:2] + thumbnail + data[2:], data[:2] + b"\xff" + data[2:]):
+        assert not photo.lacks_end(whole)
+        assert not photo.lacks_end(whole + b"film \xff\xda and no end")
+        assert photo.lacks_end(whole[:-2])
+    assert not photo.lacks_end(saved(image, "PNG"))
+
+
 # Sizes
 
 

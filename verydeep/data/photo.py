@@ -154,7 +154,15 @@ def with_end(data: bytes) -> bytes:
 
 
 def lacks_end(data: bytes) -> bool:
-    return data.startswith(JPEG) and data.rfind(END) < data.rfind(b"\xff\xda")
+    """Whether a JPEG has no end marker after its first scan; one of a thumbnail before that, or of a film behind the
+    photo, is not its own."""
+    place = 2
+    for _ in range(limits.MAX_BLOCKS):
+        if data[place : place + 1] != b"\xff" or data[place + 1 : place + 2] == b"\xda":
+            break
+        filled = data[place + 1 : place + 2] == b"\xff"
+        place += 1 if filled else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data.startswith(JPEG) and data.find(END, place) < 0
 
 
 def scaled_size(height: int, width: int, smallest_side: int) -> tuple[int, int]:

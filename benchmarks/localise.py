@@ -20,7 +20,7 @@ import numpy as np
 
 import verydeep
 from verydeep.box_config import BoxConfig
-from verydeep.evaluate.judge import paired
+from verydeep.evaluate.judge import interval_of
 from verydeep.evaluate.passes import Settings
 from verydeep.hardware import machine
 from verydeep.localise import evaluate_boxes, train_boxes
@@ -100,7 +100,8 @@ def spread(rates: np.ndarray) -> np.ndarray:
 
 
 def orderings(records: list[dict[str, Any]]) -> str:
-    """A line for each ordering: the photos that only one of the two has right, over all seeds."""
+    """A line for each ordering: the photos that only one of the two has right, added over seeds; in the interval each
+    photo counts once, with its mean gain."""
     there = {(r["seed"], r["way"], r["at"]): r for r in records}
     lines = []
     for better, worse, column in ORDERINGS:
@@ -109,11 +110,9 @@ def orderings(records: list[dict[str, Any]]) -> str:
         ]
         if not seeds:
             continue
-        first, second = (
-            np.concatenate([wrong_in(there[seed, *one], column) for seed in seeds]) for one in (better, worse)
-        )
+        first, second = (np.array([wrong_in(there[seed, *one], column) for seed in seeds]) for one in (better, worse))
         only = int((~first & second).sum()), int((first & ~second).sum())
-        low, high = paired(*only, len(first))
+        low, high = interval_of((second.astype(float) - first).mean(0))
         verdict = "held" if low > 0 else "not held" if high < 0 else "undecided"
         what = f"{', '.join(better)} against {', '.join(worse)}, {column}"
         lines.append(

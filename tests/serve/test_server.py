@@ -236,14 +236,19 @@ def test_a_token_is_asked_for_where_there_is_one(model):
         assert running.ask("/readyz", headers={"Host": "photos.example"})[0] == 200  # it is not for this machine alone
 
 
-def test_boxes_are_those_of_the_command_line(tmp_path, capsys):
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_are_those_of_the_command_line(tmp_path, capsys, orientation):
+    """Of a photo that a telephone took on its side too, which is turned once."""
     sys.path.append(str(Path(__file__).parent.parent / "localise"))
     import boxed
 
     what, where = tmp_path / "what.safetensors", tmp_path / "where.safetensors"
     boxed.net_of("classes", (0.0, 2.0, 1.0)).save(what)
-    boxed.net_of("PCR", [[16, 16, 20, 10], [12, 18, 10, 20], [16, 16, 30, 30]]).save(where)
-    (tmp_path / "a.jpg").write_bytes(data := jpeg(4, 90, 60))
+    boxed.net_of("PCR", [[0.3, 0.6, 0.25, 0.5], [0.6, 0.5, 0.3, 0.4], [0.4, 0.3, 0.5, 0.2]]).save(where)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(io.BytesIO(jpeg(4, 90, 60))).save(tmp_path / "a.jpg", exif=exif)
+    data = (tmp_path / "a.jpg").read_bytes()
     assert main(["localise", "predict", str(where), str(tmp_path / "a.jpg"), "--classifier", str(what), "--top", "2",
                  "--json", "--engine", "torch"]) == 0  # fmt: skip
     expected = json.loads(capsys.readouterr().out)["places"]
@@ -251,7 +256,8 @@ def test_boxes_are_those_of_the_command_line(tmp_path, capsys):
         assert "/v1/localise" in running.ask("/openapi.json")[1]["paths"]
         status, found, _ = running.ask("/v1/localise?top=2", data)
         long = running.ask("/v1/localise", LONG)
-    assert (status, found["photo"], long[0]) == (200, {"width": 90, "height": 60}, 200)
+    width, height = (60, 90) if orientation == 6 else (90, 60)
+    assert (status, found["photo"], long[0]) == (200, {"width": width, "height": height}, 200)
     for one, other in zip(found["places"], expected, strict=True):
         assert (one["name"], one["box"]) == (other["name"], other["box"])
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)

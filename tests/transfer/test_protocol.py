@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 from verydeep.cli import main
+from verydeep.collections import Kit
 from verydeep.contract import Contract
 from verydeep.data.photo import from_file
 from verydeep.evaluate.passes import Settings
 from verydeep.net.classifier import build
 from verydeep.shape import Shape
 from verydeep.transfer import fitted, transfer_models
+from verydeep.transfer.parts import parts_of
 from verydeep.weights import load
 
 QUIET = Settings(device="cpu", batch=8, workers=0)
@@ -268,3 +270,26 @@ def test_answers_that_are_no_numbers_are_told(model, photo_folder, tmp_path, cap
     net.save(broken := tmp_path / "broken.safetensors")
     assert "photos/1/0.png what is no number" in failure(broken, photo_folder, "--engine", "torch", capsys=capsys)
     assert "some weights are no finite numbers" in failure(broken, photo_folder, capsys=capsys)
+
+
+@pytest.mark.parametrize("photos", [1, 4, 9])
+def test_photos_of_one_patient_are_trained_or_tested_on_and_never_choose_beside_themselves(photos):
+    """Patients have photos of two classes each; some photos are nobody's."""
+    n = 12 * photos + 12
+    classes = np.arange(n) % 3
+    patients = tuple(f"p{i // photos}" if i < 12 * photos else "" for i in range(n))
+    kit = Kit("it", ("a", "b", "c"), np.where(np.arange(3) == classes[:, None], 1, -1), ("",) * n, {}, True,
+              groups=patients)  # fmt: skip
+    parts, how = parts_of(kit, None, 4, 7)
+    assert "groups whole" in how
+    for part in parts:
+        trained, chose, tested = ({patients[i] for i in ids} - {""} for ids in part)
+        rest = {patients[i] for i in set(part.train.tolist()) - set(part.choosing.tolist())} - {""}
+        assert not trained & tested
+        assert not chose & rest
+        assert set(part.choosing) <= set(part.train)
+        assert not set(part.train) & set(part.test)
+        for ids in part:
+            assert set(classes[ids]) == {0, 1, 2}
+    alone, _ = parts_of(kit._replace(groups=()), None, 4, 7)
+    assert any({patients[i] for i in p.train} & {patients[i] for i in p.test} - {""} for p in alone) == (photos > 1)

@@ -32,7 +32,8 @@ class Kit(NamedTuple):
     """Examples of which it is known whether each class is there.
 
     truth: N x K of 1, there, -1, not there, and 0, not judged; splits: of each example, '' where there are none.
-    shown: by name photos, and of each example which of them it is; per_class: photos a class to train and test on.
+    shown: by name photos, and of each example which of them it is; per_class: photos a class to train and test on;
+    groups: what stays together in a split.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Kit(NamedTuple):
     one_each: bool  # whether each example is of exactly one class
     per_class: tuple[int, int | None] | None = None
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()  # of each example, '' where it stands alone; none where nothing says groups
 
     def take(self, ids: Ids, without: Sequence[str] = (), note: str = "") -> "Kit":
         """These examples, and all classes but some."""
@@ -50,6 +52,7 @@ class Kit(NamedTuple):
         return self._replace(
             classes=tuple(self.classes[i] for i in stay), truth=self.truth[ids][:, stay],
             splits=tuple(self.splits[i] for i in ids), notes=(*self.notes, *[note] * bool(note)),
+            groups=tuple(self.groups[i] for i in ids) if self.groups else (),
             shown={name: (photos, of[ids]) for name, (photos, of) in self.shown.items()},
         )  # fmt: skip
 
@@ -71,8 +74,9 @@ def kit_of(data: DataSet) -> Kit:
         content=lambda id: parts[places[id]].content(int(id - starts[places[id]])),
     )  # fmt: skip
     splits = tuple("" if part.split == "all" else part.split for part in parts for _ in range(len(part)))
+    groups = tuple(name for part in parts for name in part.groups or ("",) * len(part)) if data.grouped_by else ()
     return Kit(data.name, data.classes, truth, splits, {"photo": (whole, np.arange(len(own)))}, one_each, None,
-               data.notes)  # fmt: skip
+               data.notes, groups)  # fmt: skip
 
 
 def open_kit(path: Path, actions: bool = False) -> Kit | None:

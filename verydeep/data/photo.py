@@ -92,8 +92,7 @@ def decode(data: bytes, name: str, smallest_side: int | None = None, reading: Re
         rgb, whole = to_rgb(stored, reading), stored.info.get(IN_FILE)
         del stored  # there is room for two copies, and turning makes one
         turned = upright(rgb, orientation)
-        if whole:
-            turned.info[IN_FILE] = upright_size(whole, orientation)
+        turned.info = {IN_FILE: upright_size(whole, orientation)} if whole else {}  # nothing is done a second time
         return turned
     except MemoryError:
         raise

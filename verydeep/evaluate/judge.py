@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from verydeep.paper import STRIDE
 
 Z95 = 1.959964  # of a normal distribution, two-sided
@@ -86,6 +89,14 @@ def paired(a: int, b: int, photos: int) -> tuple[float, float]:
     a_, b_, n = a + 0.5, b + 0.5, photos + 2
     gain, half = (a_ - b_) / n, Z95 * math.sqrt(max(a_ + b_ - (a_ - b_) ** 2 / n, 0.0)) / n
     return round(100 * (gain - half), 2), round(100 * (gain + half), 2)
+
+
+def interval_of(gains: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The same of the gains of photos, each from -1 to 1: of several seeds the mean."""
+    n = len(gains) + 2
+    middle = float(gains.sum()) / n
+    half = Z95 * math.sqrt((float(gains @ gains) + 1) / n - middle**2) / math.sqrt(n)
+    return 100 * (middle - half), 100 * (middle + half)
 
 
 def main_test(tests: Sequence[tuple[str, Sequence[int], int]]) -> int:

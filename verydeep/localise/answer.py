@@ -16,7 +16,7 @@ from verydeep.errors import ConfigError, PhotoError
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import folder_of
 from verydeep.evaluate.views import Scales
-from verydeep.files.disk import make_folder, read_json, saying, write_text
+from verydeep.files.disk import check_place, make_folder, read_json, saying, write_text
 from verydeep.hardware import device_for
 from verydeep.localise.boxes import resized
 from verydeep.localise.locate import TOP, Locator, classifier_of, locator_of
@@ -57,12 +57,15 @@ def found_in(
     Raises ConfigError, DataError and ModelError.
     """
     what, net, place = classifier_of(model, classifier), load(model), device_for(device)
-    computes, precision, _ = chosen(engine, place.type, nets=[net])
+    computes, precision, _ = chosen(engine, place.type, "fp32", [net])  # as its test chose the threshold
     settings = Settings(precision=precision, device=place.type, long_photos="middle", engine=computes)
     known, threshold = (what, load(what)) if what else None, kept_threshold(model, net, merge)
     locator, names = locator_of({model: net}, known, scales, merge, settings, threshold), photos_in(given)
     if draw and any(Path(name).resolve().parent == draw.resolve() for name in names if name != "-"):
         raise ConfigError(f"draw: {draw} holds photos that are given, and pictures could replace them; try another")
+    if coco:
+        make_folder(coco.parent)
+        check_place(coco)
     photos = [sys.stdin.buffer.read(photo.MAX_BYTES + 1) if name == "-" else name for name in names]
     rows = found_on(locator, photos, names, top, workers)
     rows = saving_pictures(rows, photos, locator, draw) if draw else rows
@@ -131,7 +134,6 @@ def saving_coco(rows: Iterator[Located], classes: Sequence[str], file: Path) -> 
             about = {"id": len(boxes) + 1, "image_id": i, "category_id": number[name], "iscrowd": 0, "score": score}
             boxes.append(about | {"bbox": [x0, y0, width, height], "area": round(width * height, 1)})
     coco = {"images": images, "annotations": boxes, "categories": [{"id": i, "name": n} for n, i in number.items()]}
-    make_folder(file.parent)
     write_text(file, json.dumps(coco))  # file names need not be text, and are in ASCII
 
 

@@ -69,7 +69,7 @@ def evaluate_boxes(
         **tested.about(), "models": list(nets), "sha256": [c.sha256 for c in contracts], "classifier": classifier,
         "classifier_sha256": what.contract.sha256 if what else None, "task": [c.task for c in contracts],
         "scales": [list(s) for s in locator.scales], "merge": merge, "threshold": threshold,
-        "engine": locator.settings.engine, "precision": settings.precision,
+        "engine": locator.settings.engine, "precision": settings.precision, "mirror": settings.mirrors("dense"),
         "chosen_on": choosing.split, "chosen_photos": len(choosing.photos), "tried": tried, "mean_box": mean.tolist(),
         "classes": list(names), "photos_sha256": tested.fingerprint(), **error_counts(found),
         "worst": worst(found, tested.photos, names), "version": verydeep.__version__, "skipped": skipped,
@@ -98,7 +98,7 @@ def evaluate_maps(
     rates = 100 * counts / len(every)
     return {
         **tested.about(), "model": model, "sha256": net.contract.sha256, "photos": len(every),
-        "engine": settings.engine, "precision": settings.precision,
+        "engine": settings.engine, "precision": settings.precision, "mirror": settings.mirrors("dense"),
         "chosen_on": choosing.split, "threshold": THRESHOLDS[at], "scale": scale,
         "right": {"largest": counts[1, 1, at].item(), "any": counts[0, :, at].tolist()},
         "max_box_acc": round(rates[1, 1].max().item(), 2), "max_box_acc_v2": round(rates[0].max(-1).mean().item(), 2),
@@ -115,7 +115,8 @@ def box_test(
     with ranks.first_alone():
         entrants = [Entrant(model, net.contract, net, {}) for model, net in nets.items()]
         opened, sample = photos_for(entrants, data, split, limit, download)
-        opened = with_boxes(opened.read_as(sample.photos.reading))
+        boxed = {s: p for s, p in opened.splits.items() if s == sample.split or (s != "train" and p.boxes)}
+        opened = with_boxes(replace(opened, splits=boxed).read_as(sample.photos.reading))
     chosen = "val" if "val" in opened.splits else sample.split
     name = sample.split if split or len(opened.split(sample.split)) else chosen  # a test split may have no boxes
     if chosen == name and ranks.first:
@@ -123,7 +124,9 @@ def box_test(
     tested, choosing = (Sample(data, each, opened.split(each), None) for each in (name, chosen))
     progress = progress or Progress("auto" if ranks.first else "none")
     test = BoxTest(data, class_numbers(opened.classes, data, known, first), settings, ranks, progress)
-    return test, tested.first(limit), choosing.first(MOST_TO_CHOOSE_ON)
+    n = len(choosing.photos)  # which may stand class by class
+    some = np.linspace(0, n - 1, min(n, MOST_TO_CHOOSE_ON)).astype(np.int64)
+    return test, tested.first(limit), choosing._replace(photos=choosing.photos.take(some, chosen))
 
 
 def error_counts(found: Mapping[int, Rated]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from verydeep.evaluate.sample import folder_of
 from verydeep.files.disk import read_json, write_bounded, write_text
 from verydeep.localise.answer import RESULTS, with_boxes_drawn
 from verydeep.localise.evaluate import KINDS
+from verydeep.net.saved import read_contract
 from verydeep.paper import TABLE_8, TABLE_9
 from verydeep.report import figures
 from verydeep.report.page import rendered, write_report
@@ -26,7 +27,7 @@ MEANING = {
     "given": "class given, centre crop", "dense": "class given, all places", "top1": "top-1", "top5": "top-5",
 }  # fmt: skip
 HEADER = ("answer", "Q", *MEANING.values())
-TEST = ("models", "model", "split", "limit", "scales", "scale", "merge", "classifier_sha256", "photos_sha256")
+TEST = ("models", "model", "split", "limit", "scales", "scale", "merge", "mirror", "classifier_sha256", "photos_sha256")
 LONG = ("rows", "worst")  # of a record: photo by photo
 
 
@@ -45,7 +46,7 @@ def box_rows(records: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     alike = [r for r in records if all(r[name] == last[name] for name in ("photos_sha256", "classifier_sha256"))]
     for r, kind in [(r, "net") for r in alike] + [(last, kind) for kind in KINDS[1:]]:
         scales = " and ".join(", ".join(map(str, s)) for s in r["scales"])
-        scales += f" ({r['merge']})" * (r["merge"] != "greedy")
+        scales += f" ({r['merge']})" * (r["merge"] != "greedy") + ", not mirrored" * (r.get("mirror") is False)
         about = (" and ".join(r["models"]), scales) if kind == "net" else (kind, "-")
         rows.append((*about, *(share(r["errors"][kind][c], r["photos"]) for c in MEANING)))
     return [*rows, ("the class alone", *"---", *(share(n, last["photos"]) for n in last["class_errors"].values()))]
@@ -77,10 +78,15 @@ def map_words(r: dict[str, Any]) -> str:
 
 
 def with_earlier(run: Path, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Behind what was found by other tests of a run's present net, which keep their counts alone."""
+    """Behind what other tests found, but of this run only those of its present net; they keep their counts alone."""
     before = read_json(run / RESULTS).get("results", []) if (run / RESULTS).exists() else []
-    own, new = records[0]["sha256"], [[r.get(name) for name in TEST] for r in records]
-    kept = [r for r in before if r["sha256"] == own and [r.get(name) for name in TEST] not in new]
+    new, present = [[r.get(name) for name in TEST] for r in records], read_contract(run / "best.safetensors").sha256
+
+    def stale(r: dict[str, Any]) -> bool:
+        nets = zip(r["models"], r["sha256"], strict=True) if "models" in r else [(r["model"], r["sha256"])]
+        return any(Path(name).name == run.resolve().name and sha256 != present for name, sha256 in nets)
+
+    kept = [r for r in before if not stale(r) and [r.get(name) for name in TEST] not in new]
     return [{name: value for name, value in r.items() if name not in LONG} for r in kept] + [*records]
 
 

@@ -16,7 +16,7 @@ from verydeep.box_config import BoxConfig
 from verydeep.data.batches import Cut, TargetOf
 from verydeep.data.reading import workers_for
 from verydeep.data.record import DataSet, Photos
-from verydeep.errors import DataError
+from verydeep.errors import ConfigError, DataError
 from verydeep.evaluate.passes import Settings, own_part
 from verydeep.evaluate.sample import class_numbers
 from verydeep.hardware import device_for
@@ -57,7 +57,8 @@ def train_boxes(
 
 def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
     """Photos for training and validation with the box of the start's class map for their class, whatever they had."""
-    start = str(config.init_from)
+    if not (start := config.init_from):
+        raise ConfigError("boxes_from: the class map is that of a net; add --classifier RUN or --from MODEL")
     net = load(start)
     check_task(start, net, "classes")
     numbers, splits = class_numbers(data.classes, data.name, net.contract.classes, start), dict(data.splits)
@@ -119,7 +120,8 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
     """(loss, wrong boxes in percent) summed over photos, of outputs N x 4 R and targets N x R x 5.
 
     Each box that is asked for adds half the squared Euclidean distance in tenths of the crop's side, in which the
-    paper's rate fits, or its smooth form; the error of a photo is that of its boxes on average.
+    paper's rate fits, or its smooth form; the error of a photo is that of its boxes on average, and those of which no
+    box is asked for have the mean error of the others.
     """
     said, asked = outputs.float().view(targets[..., :4].shape), targets[..., 4]
     each = F.mse_loss if how == "euclidean" else F.smooth_l1_loss
@@ -128,7 +130,8 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
     with torch.no_grad():
         found, true = (boxes_said(x, log_size).double().cpu().numpy() for x in (said, targets[..., :4]))
         wrong = torch.from_numpy(iou(found, true) <= RIGHT).to(asked.device) * asked
-    return loss, 100 * (wrong.sum(1) / asked.sum(1).clamp(min=1)).sum()
+    asking = (asked.sum(1) > 0).sum().clamp(min=1)
+    return loss, 100 * (wrong.sum(1) / asked.sum(1).clamp(min=1)).sum() * len(asked) / asking
 
 
 def goal(

@@ -1,6 +1,7 @@
 """A net at work for many clients: who may ask, bodies read under limits, and the way from a photo to its answer."""
 
 import asyncio
+from ipaddress import ip_address
 from secrets import compare_digest
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -20,6 +21,14 @@ ASSETS = {
 }  # fmt: skip
 OPEN = ("/", "/healthz", "/readyz", *(f"/web/{name}" for name in ASSETS))  # without a token
 NAMES = ("127.0.0.1", "localhost", "::1")
+
+
+def is_here(name: str | None) -> bool:
+    """Whether a name can lead to this machine alone: an address of it, to which no name of a page can be bound."""
+    try:
+        return ip_address(name or "").is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 class Service:
@@ -45,7 +54,7 @@ class Service:
         machine is served its names alone are taken, or a page could have a name of its own lead here.
         """
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.near and (name := split_url(f"//{host}").hostname) not in NAMES:
+        if self.near and not is_here(name := split_url(f"//{host}").hostname):
             return Problem(403, "other_host", f"the request is for {name!s:.60}; expected {', '.join(NAMES)}")
         if origin is not None and split_url(origin).netloc != host:
             return Problem(403, "other_origin", f"a page of {origin:.60} asks; expected one of {host:.60}")

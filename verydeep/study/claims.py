@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from verydeep.evaluate.judge import Z95
+from verydeep.evaluate.judge import interval_of
 from verydeep.evaluate.scores import known_of
 from verydeep.paper import TABLE_3, TABLE_4, TABLE_5, TABLE_6
 
@@ -122,11 +122,8 @@ def outcome_of(comparison: Comparison, results: Results, facts: Facts) -> Outcom
         return None
     total = gains.sum(0)
     a, b = int((total > 0).sum()), int((total < 0).sum())
-    mean, square = total.mean() / len(seeds), (total / len(seeds)) @ (total / len(seeds))
-    middle = mean * n / (n + 2)  # one photo more that they answer alike, and half a one for each of them
-    half = Z95 * math.sqrt((square + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
-    interval, each = (100 * (middle - half), 100 * (middle + half)), tuple((100 * gains.mean(1)).tolist())
-    return Outcome(comparison, seeds, n, a, b, mcnemar(a, b), 100 * float(mean), interval, each)
+    mean, each = 100 * float(total.mean()) / len(seeds), tuple((100 * gains.mean(1)).tolist())
+    return Outcome(comparison, seeds, n, a, b, mcnemar(a, b), mean, interval_of(total / len(seeds)), each)
 
 
 class Claim(NamedTuple):

@@ -1,11 +1,14 @@
 """Who trains and who tests: random splits with so many photos a class, or those that DATA gives."""
 
+from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from verydeep.collections import Kit
+from verydeep.data.split import together
 from verydeep.data.tree import listed
 from verydeep.errors import ConfigError, DataError
 from verydeep.words import several
@@ -57,20 +60,39 @@ def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int)
     found = []
     for split in range(k):
         random, train, test = np.random.default_rng((seed, split)), list[Ids](), list[Ids]()
+        held = whole_groups(kit, np.arange(len(targets)), seed + split, lambda n: max(1, n // 5, n - wanted))
         for c, count in enumerate(counts):
             own = random.permutation(np.flatnonzero(targets == c))
             n = per_class or min(wanted, count - max(1, count // 5))
-            train.append(own[:n])
-            test.append(own[n : None if most is None else n + most])
+            rest = own[n:] if held is None else own[held[own]]
+            train.append((own if held is None else own[~held[own]])[:n])
+            test.append(rest[:most])
         ids = np.sort(np.concatenate(train))
         found.append(Part(ids, held_back(kit, ids, seed + split), np.sort(np.concatenate(test))))
     trained, tested = f"{'up to ' * (not per_class)}{wanted}", f"up to {most}" if most else "the rest"
     how = f"{several(k, 'random splits')}, {trained} a class to train on and {tested} to test on (seed {seed})"
+    how += ", groups whole" * bool(kit.groups)
     return found, f"{how}; {CHOSEN}"
+
+
+def whole_groups(kit: Kit, ids: Ids, seed: int, wanted: Callable[[int], int]) -> npt.NDArray[np.bool_] | None:
+    """Which of these examples are held out: whole groups, of n of a class about as many as wanted."""
+    if not kit.groups:
+        return None
+    first, names = kit.truth[ids].argmax(1), [(kit.groups[i], 0 if kit.groups[i] else i) for i in ids.tolist()]
+    unique = list(dict.fromkeys(names))
+    rank = dict(zip(unique, np.random.default_rng((seed, len(ids))).permutation(len(unique)).tolist(), strict=True))
+    number, holds = np.array([rank[name] for name in names]), [Counter[int]() for _ in unique]
+    for group, label in zip(number.tolist(), first.tolist(), strict=True):
+        holds[group][label] += 1
+    counts = np.bincount(first, minlength=len(kit.classes)).tolist()
+    return together(holds, [[wanted(n) for n in counts]], np.zeros(len(holds), np.int8))[number] > 0
 
 
 def held_back(kit: Kit, ids: Ids, seed: int) -> Ids:
     """20 % of each class, of one with several photos at least one; a photo of several counts for its first."""
+    if (held := whole_groups(kit, ids, seed, lambda n: max(1, round(HELD_BACK * n)))) is not None:
+        return ids[held]
     random, first, found = np.random.default_rng((seed, len(ids))), kit.truth[ids].argmax(1), []
     for c in np.unique(first):
         own = random.permutation(ids[first == c])

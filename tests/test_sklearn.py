@@ -137,6 +137,8 @@ def test_a_net_is_trained_kept_and_read_again(photo_folder, tmp_path):
     said = net.predict_proba(paths)
     assert (said.shape, net.predict(paths).tolist()) == ((36, 3), net.classes_[said.argmax(1)].tolist())
     assert net.score(paths, kinds) == np.mean(net.predict(paths) == kinds)
+    for form in (np.array(list(map(str, paths))), np.array(paths)):
+        assert net.predict(form).tolist() == net.predict(paths).tolist()
     own = verydeep.load(tmp_path / "run")
     assert own.contract.classes == ("1", "2", "10")
     assert said == pytest.approx(own.predict(paths, "dense").numpy()[:, [0, 2, 1]])
@@ -158,6 +160,16 @@ def test_a_run_of_other_photos_is_no_run_of_these(photo_folder, tmp_path):
     assert (net.fit(photos, kinds).predict_proba(paths) == net.predict_proba(paths)).all()
     with pytest.raises(RunError):
         net.fit(photos[::-1], kinds)
+    (tmp_path / "run").rename(tmp_path / "moved")  # without its list
+    with pytest.raises(RunError, match="was begun with other photos or classes; give another run"):
+        net.set_params(run=tmp_path / "moved").fit(photos, kinds)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_start_alone_is_fine_tuned(photo_folder, narrow):
+    paths = sorted(photo_folder.rglob("*.*"))
+    net = VGGClassifier(start=narrow, fields={"epochs": 1, "batch": 8, "workers": 0})
+    assert set(net.fit(paths, [p.parent.name for p in paths]).classes_) == {"1", "10", "2"}
 
 
 def test_what_is_no_list_of_photos_is_explained(narrow, photo_folder):

@@ -53,7 +53,7 @@ def photos_given(X: Any) -> Any:
         raise ValueError(f"X is an array of shape {X.shape}; expected photos: paths, images, or uint8 N x H x W x 3")
     if not len(X):
         raise ValueError("X holds no photos")
-    return X if isinstance(X, (list, tuple, np.ndarray)) else list(X)
+    return X if isinstance(X, (list, tuple)) else list(X)
 
 
 class VGGDescriptors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -105,8 +105,9 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A net of the paper that `fit` trains, as `verydeep train` does.
 
     recipe, fields: as the command line has them, such as fields={"net": "D", "steps": 600}. time: about how long the
-    recipe `auto` may take. start: MODEL to fine-tune. run: the folder of the training, in which an interrupted one goes
-    on; None: nothing is kept but the net. Part of the photos is held out to steer the training, `val_share` of fields.
+    recipe `auto` may take. start: MODEL to fine-tune, by `finetune` where no recipe is named. run: the folder of the
+    training, in which an interrupted one goes on; None: nothing is kept but the net. Part of the photos is held out to
+    steer the training, `val_share` of fields.
     """
 
     def __init__(
@@ -132,18 +133,22 @@ class VGGClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with TemporaryDirectory(prefix="verydeep-") as temporary:
             out = Path(self.run or Path(temporary, "run"))
             beside = out.with_name(f"{out.name}-photos")
-            begun = (beside / "photos.csv").read_bytes() if (out / "run.json").exists() else b""
+            other = f"{out} was begun with other photos or classes; give another run"
+            if (kept := (out / "run.json").exists()) and not (beside / "photos.csv").exists():
+                raise RunError(other)
+            begun = (beside / "photos.csv").read_bytes() if kept else b""
             data = as_manifest(photos, [names[n] for n in numbers], beside)
             if set(open_data(str(data)).classes) != set(names):  # lists read 1.0 as 1, and null as no class
                 names = [f"class {n}" for n in range(len(classes))]
                 data = as_manifest(photos, [names[n] for n in numbers], beside)
             if begun and begun != data.read_bytes():
                 data.write_bytes(begun)
-                raise RunError(f"{out} was begun with other photos or classes; give another run")
+                raise RunError(other)
             own = {"seed": self.seed, "device": self.device, "test_share": 0.0} | (self.fields or {})
-            seen: dict[str, Any] = {"data": str(data), "time": self.time} if self.recipe == "auto" else {}
             start = str(self.start) if self.start else None
-            config = layered(self.recipe, start=start, run=out, **seen, **own)
+            recipe = "finetune" if start and self.recipe == "auto" else self.recipe  # auto chooses a start itself
+            seen: dict[str, Any] = {"data": str(data), "time": self.time} if recipe == "auto" else {}
+            config = layered(recipe, start=start, run=out, **seen, **own)
             with nullcontext() if self.verbose else redirect_stderr(io.StringIO()) as said:
                 run_training(str(data), config, out, progress=Progress("auto" if self.verbose else "none"))
             for line in said.getvalue().splitlines() if said else ():

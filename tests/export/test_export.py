@@ -24,7 +24,7 @@ from verydeep.export.formats import FORMATS, Exported, running
 from verydeep.export.int8 import fc_weights, in_int8, with_floats, with_weights
 from verydeep.net.classifier import build
 from verydeep.shape import Shape
-from verydeep.weights import load
+from verydeep.weights import load, verify_model
 
 NAMES = ("a 'cat'", 'the "dog"', "鸟", "a,b\nc", "é<&>")
 CASES = {
@@ -121,8 +121,16 @@ def test_a_damaged_export_is_not_read(tmp_path):
     data = (tmp_path / "it.onnx").read_bytes()
     at = data.index(load(model).net.conv3_1.weight.detach().numpy().tobytes()[:64])
     (tmp_path / "flipped.onnx").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    with pytest.raises(ModelError, match="do not match their SHA-256"):
-        load(tmp_path / "flipped.onnx")
+    for read in (load, verify_model):
+        with pytest.raises(ModelError, match="do not match their SHA-256"):
+            read(str(tmp_path / "flipped.onnx"))
+    assert {r["check"]: r["ok"] for r in verify_model(str(tmp_path / "it.onnx"))["checks"]}["whole"] is True
+    for mark in ("@bgr-255", "#ema"):
+        with pytest.raises(ConfigError, match=f"carries its contract, which says what it expects; leave {mark} out"):
+            load(f"{tmp_path / 'it.onnx'}{mark}")
+    with pytest.raises(ConfigError, match=r"it\.onnx, which would be overwritten; give another name"):
+        export_model(str(tmp_path / "it.onnx"), "onnx", tmp_path / "it.onnx")
+    assert (tmp_path / "it.onnx").read_bytes() == data
     (tmp_path / "other.onnx").write_bytes(data.replace(b'"A"', b'"B"', 1))
     with pytest.raises(ModelError, match="its contract does not match its SHA-256"):
         load(tmp_path / "other.onnx")

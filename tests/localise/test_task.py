@@ -203,6 +203,17 @@ def test_photos_without_a_box_are_left_out_and_said(tmp_path):
         with_boxes(open_data(str(make_list(tmp_path / "none", boxes=False))))
 
 
+def test_a_run_does_not_go_on_with_other_boxes(world, tmp_path):
+    root, _ = world
+    data = make_list(tmp_path / "photos")
+    train_boxes(str(data), config(root, epochs=1), tmp_path / "run", progress=Progress("none"))
+    lines = data.read_text().splitlines()
+    moved = [line.replace(box := line.rpartition(",")[2], f"0 0 {' '.join(box.split()[2:])}") for line in lines[1:]]
+    data.write_text("\n".join([lines[0], *moved]) + "\n")
+    with pytest.raises(RunError, match="was begun with other boxes of the same photos"):
+        train_boxes(str(data), config(root, epochs=1), tmp_path / "run", progress=Progress("none"))
+
+
 def test_boxes_of_the_class_map_can_be_learnt(world, tmp_path, capsys):
     root, _ = world
     data = str(make_list(tmp_path / "photos", boxes=False))

@@ -193,6 +193,26 @@ def test_whole_modules_are_taken_apart_and_never_built(tmp_path):
         load(f"{path}@rgb-01")
 
 
+def test_losses_and_what_passes_are_no_layers(tmp_path):
+    """A loss with weights of classes, an empty Sequential, and the sigmoid behind a single output."""
+    net, path = nn.Module(), tmp_path / "x.pth"
+    net.model, net.criterion, net.rest = module(), nn.CrossEntropyLoss(weight=torch.ones(5)), nn.Sequential()
+    net.val_loss = nn.BCEWithLogitsLoss(pos_weight=torch.ones(5))
+    for saved in ({"state_dict": net.state_dict()}, net):
+        torch.save(saved, path)
+        toy.same(toy.read(path), toy.tensors(toy.net("A")))
+    for outputs in (1, 5):
+        (net := module()).classifier[6] = nn.Linear(16, outputs)
+        net.classifier.append(nn.Sigmoid())
+        torch.save(net, path)
+        if outputs == 1:
+            with pytest.warns(ContractWarning, match="its one output is a sigmoid's"):
+                load(f"{path}@rgb-01-std")
+        else:
+            with pytest.raises(ModelError, match="layer Sigmoid"):
+                load(f"{path}@rgb-01-std")
+
+
 def test_pruned_weights_are_multiplied(tmp_path):
     net = module()
     for layer in (net.features[0], net.classifier[6]):

@@ -151,9 +151,22 @@ def test_a_graph_that_is_no_mean_or_no_vgg_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"before its first convolution .*lpnormalization.*; say what .*x@NAME"):
         read_foreign(path)
     assert read_foreign(path, "rgb-01").contract.net == "D"
-    for kind in ("Sigmoid", "LeakyRelu", "LRN"):
+    for kind in ("Sigmoid", "LeakyRelu", "LRN", "GlobalAveragePool"):
         toy.put(path, model_of(node("Identity", ["photo"], "x"), after=node(kind, ["z"], "p")))
         with pytest.raises(ModelError, match=f"other layers than a VGG .node {kind}"):
+            read_foreign(path, "rgb-01")
+
+
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_an_average_of_several_cells_is_no_maximum(tmp_path, kernel):
+    """Exporters make one of one cell of torchvision's avgpool."""
+    shape = toy.field(1, "kernel_shape") + b"".join(toy.field(8, kernel) for _ in "hw") + toy.field(20, 7)
+    after = node("AveragePool", ["z"], "p", shape)
+    path = toy.put(tmp_path / "x", model_of(node("Identity", ["photo"], "x"), after=after))
+    if kernel == 1:
+        assert read_foreign(path, "rgb-01").contract.net == "D"
+    else:
+        with pytest.raises(ModelError, match=r"other layers than a VGG .node AveragePool"):
             read_foreign(path, "rgb-01")
 
 

@@ -22,7 +22,7 @@ from verydeep.export.int8 import fc_weights, in_int8, with_floats
 from verydeep.export.own import FILE, OwnPhotos
 from verydeep.files.disk import ELSEWHERE, flush_folder, locked, saying
 from verydeep.near import meant
-from verydeep.weights import check_task, load, told_in
+from verydeep.weights import check_task, load, locate, told_in
 
 To = Literal["onnx", "openvino", "pt2"]
 Int8 = Literal["all", "fc"]
@@ -78,6 +78,8 @@ def file_for(model: str, to: To, out: Path | None, dense: bool, int8: Int8 | Non
     out = out or Path("-".join(words) + suffix)
     if out.suffix != suffix:
         raise ConfigError(f"out: {out.name} does not end as a file for {to} does; try {out.stem}{suffix}")
+    if out.exists() and (own := locate(model).path).exists() and out.samefile(own):
+        raise ConfigError(f"out: {out} is the file of {model}, which would be overwritten; give another name")
     if out.is_dir():
         raise ConfigError(f"out: {out} is a folder; give a file")
     if to == "openvino" and (numbers := out.with_suffix(".bin")).exists() and told_in(out)[0] != to:

@@ -1,5 +1,6 @@
 """Boxes as the loop's task: the targets, the loss and the validation (appendix A)."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -51,8 +52,19 @@ def train_boxes(
             raise DataError(f"{data.name} has {len(data.classes)} classes; {advice}")
         return with_map_boxes(data, config) if config.boxes_from == "map" else with_boxes(data)
 
-    task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of, 1)
+    digest = boxes_digest if config.boxes_from != "map" else lambda data: ""
+    task = Task(goal, {"task": config.boxes, "log_size": config.log_size}, photos_of, 1, digest)
     return run_training(data, config, out, download, progress, ranks, task=task)
+
+
+def boxes_digest(data: DataSet) -> str:
+    """SHA-256 over all boxes; of built-in scenes, which compute theirs, none."""
+    if any(photos.in_memory for photos in data.splits.values()):
+        return ""
+    digest = hashlib.sha256()
+    for name, photos in sorted(data.splits.items()):
+        digest.update(repr((name, [(id, photos.boxes[id]) for id in sorted(photos.boxes)])).encode())
+    return digest.hexdigest()
 
 
 def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:

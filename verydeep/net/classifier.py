@@ -90,7 +90,7 @@ class Classifier(nn.Module):
             raise ModelError("the net says where things are, not what; use locate(photos, classifier)")
         if isinstance(photos, (str, Path)):
             raise ModelError(f"predict takes a list of photos, not the single path {str(photos)!r}; give [path]")
-        if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
+        if isinstance(photos, Image.Image) or (isinstance(photos, np.ndarray) and photos.ndim in (2, 3)):
             raise ModelError("predict takes a list of photos, not a single one; give [photo]")
         checked("protocol", protocol, Protocol)
         if top is not None:

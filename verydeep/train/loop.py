@@ -206,9 +206,8 @@ def say_epoch(job: Job, record: dict[str, Any], warned: bool) -> bool:
     job.run.say(head + (job.words + SPEED * (record["photos_per_second"] > 0)).format(**record))
     doubt = ""
     if loss > FAR * job.guessing:
-        other = (
-            "; from convolutions alone, --level true makes the usual rates fit" if c.init_from and not c.level else ""
-        )
+        levels = c.init_from and not (c.level or c.batch_norm)
+        other = "; from convolutions alone, --level true makes the usual rates fit" * bool(levels)
         doubt = f"the loss of {loss:.3f} is far above that of guessing, {job.guessing:.3f}; should it not fall, "
         doubt += f"start again with another --out and --lr {c.lr / 10:.2g}{other}"
     elif record.get("doubt") and record["epoch"] == -(-c.epochs // PATIENT):

@@ -44,6 +44,7 @@ class Task(NamedTuple):
     answers: Mapping[str, object] = {}
     photos_of: Callable[[DataSet], DataSet] = lambda data: data
     classes: int = 2  # at least
+    digest: Callable[[DataSet], str] = lambda data: ""  # of what it learns of the photos beside their classes
 
 
 CLASSES = Task()
@@ -74,7 +75,7 @@ def run_training(
         opened = fewer(replace(opened, held_out=opened.held_out or drawn is not None), config.most_photos)
     with open_run(out, config, ranks) as run, computing(config.threads or threads_of(out), run.say):
         with ranks.first_alone():
-            remember(run, opened, location(data), ranks)
+            remember(run, opened, location(data), ranks, task.digest(opened))
         if (ended := finished_at(out)) and ended_early(out, config):
             ranks.gather(None)  # all have looked
             if run.writes:

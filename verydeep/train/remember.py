@@ -67,7 +67,7 @@ def moved(old: str, where: str, data: DataSet) -> bool:
     return True
 
 
-def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
+def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE, targets: str = "") -> None:
     """Writes what the run was trained on and with, or checks that it is still the same."""
     if not run.writes:
         return
@@ -75,6 +75,7 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
     found = {
         "data": data.name, "location": where, "fingerprint": data.fingerprint(),
         "photos": {s: len(p) for s, p in data.splits.items()}, "classes": list(data.classes), "made_with": made_with,
+        **({"targets": targets} if targets else {}),
     }  # fmt: skip
     if not has_state(run.path):
         mended = [(m._asdict(), Path(m.file).read_bytes()) for m in data.corrections]
@@ -96,6 +97,8 @@ def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE) -> None:
             photos += f", and new classes, {listed(new)}"
         again = f"restore them, or train anew on all that is there now: 'verydeep train {where} --out ANOTHER'"
         raise RunError(f"{run.path} was begun with other photos ({photos}); {again}")
+    if old.get("targets", targets) != targets:
+        raise RunError(f"{run.path} was begun with other boxes of the same photos; restore them, or give another --out")
     if (began := old.get("location")) != where:
         run.say(f"the photos of this run lie in {where} now, under the same names; it was begun on {began}")
         write_sealed(file, old | {"location": where, "data": data.name})

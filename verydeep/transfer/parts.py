@@ -86,7 +86,8 @@ def whole_groups(kit: Kit, ids: Ids, seed: int, wanted: Callable[[int], int]) ->
     for group, label in zip(number.tolist(), first.tolist(), strict=True):
         holds[group][label] += 1
     counts = np.bincount(first, minlength=len(kit.classes)).tolist()
-    return together(holds, [[wanted(n) for n in counts]], np.zeros(len(holds), np.int8))[number] > 0
+    places = together(holds, [[wanted(n) for n in counts]], np.zeros(len(holds), np.int8))
+    return np.asarray(places[number] > 0)
 
 
 def held_back(kit: Kit, ids: Ids, seed: int) -> Ids:

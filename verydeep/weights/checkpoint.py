@@ -4,6 +4,7 @@ Trainers wrap a state dict ({"model_state_dict": ...}), keep several (state_dict
 """
 
 import math
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,9 @@ MOST_TENSORS, LONGEST_KEY = 5_000, 100  # of one mapping
 # What a module may consist of beside the layers that are judged by their tensors
 PASSING = {
     "Conv2d", "Linear", "BatchNorm2d", "ReLU", "MaxPool2d", "AdaptiveAvgPool2d", "Dropout", "Dropout2d", "Flatten",
-    "Identity", "Softmax", "LogSoftmax",
+    "Identity", "Softmax", "LogSoftmax", "Sequential",
 }  # fmt: skip
+LOSS = re.compile(r"(.*\.)?(criterion|\w*loss\w*)\.(weight|pos_weight)")  # of classes, which a trainer may keep
 
 
 def read(path: Path, key: str = "") -> Found:
@@ -39,7 +41,10 @@ def read(path: Path, key: str = "") -> Found:
             why.append(e)
             continue
         for net in found:
-            net = net._replace(key=".".join(filter(None, (place, net.key))), left=(*net.left, *strange))
+            one = net.taken.get("fc8.bias", "")
+            passing = "layer Sigmoid" if one and pieces[one].shape == (1,) else ""
+            left = tuple(n for n in (*net.left, *strange) if not (n == passing or LOSS.fullmatch(n)))
+            net = net._replace(key=".".join(filter(None, (place, net.key))), left=left)
             nets.setdefault(tuple(pieces[name].where for name in net.taken.values()), (net, pieces))  # not twice
     if not nets:  # that layers are lacking says more than that there are none
         raise next((e for e in why if not isinstance(e, Unlike)), why[0] if why else no_net(()))
@@ -77,7 +82,7 @@ def tensors_of(value: Any) -> tuple[dict[str, Piece], list[str]]:
         prefix, one = ahead.pop()
         holders = [one]
         if isinstance(one, Named) and isinstance(below := one.held.get("_modules"), dict):
-            if not below and (kind := one.name.split(" ")[-1]) not in PASSING:
+            if not below and not (kind := one.name.split(" ")[-1]).endswith("Loss") and kind not in PASSING:
                 strange.append(f"layer {kind}")
             ahead += [(f"{prefix}{name}."[-LONGEST_KEY * 9 :], inner) for name, inner in below.items()]
             holders = [one.held.get(key) for key in ("_parameters", "_buffers")]

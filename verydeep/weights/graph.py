@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verydeep.paper import STRIDE
 from verydeep.weights.before import MOST, done, probe, told
 from verydeep.weights.inputs import Input
 from verydeep.weights.shapes import Unlike
@@ -15,7 +16,7 @@ GRAPH, NODE, INITIALISER, INPUT = 7, 1, 5, 11  # of the model; of the graph
 KINDS = {1: "<f4", 10: "<f2", 11: "<f8"}  # of weights
 LOOKED_AT = KINDS | {6: "<i4", 7: "<i8"}
 VGG = {
-    "Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Gemm", "MatMul", "Add",
+    "Conv", "Relu", "MaxPool", "Flatten", "Reshape", "Gemm", "MatMul", "Add",
     "Dropout", "Softmax", "LogSoftmax", "BatchNormalization", "Transpose", "Constant", "Shape", "Gather", "Unsqueeze",
     "Squeeze", "Concat", "Identity", "Cast",
 }  # fmt: skip
@@ -44,14 +45,16 @@ def graph_of(model: memoryview, left: Iterator[int]) -> tuple[Parts, list[Parts]
 def told_by(graph: Parts, tensors: list[Parts], left: Iterator[int]) -> Told:
     """Of a graph in order, as ONNX demands. A graph that has no input tells nothing. Raises ValueError."""
     values, used = {last_text(tensor[Field.NAME]): small(tensor) for tensor in tensors}, set[str]()
+    side = list[int]()
     for info in (message(one, left) for one in graph[INPUT]):
-        values.setdefault(last_text(info[1]), photos(info, left))
+        if (name := last_text(info[1])) not in values:
+            values[name], side = photos(info, left), sides_in(info, left)[2:3]
     nodes = [message(one, left) for one in graph[NODE]]
     for i, node in enumerate(nodes):
         kind, inputs = last_text(node[4]), [last_text([one]) for one in node[1] if len(one)]
         if kind == "Conv" and inputs[0] in values:
             before = values[inputs[0]]
-            strange = sorted({last_text(n[4]) for n in nodes[i:]} - VGG)
+            strange = sorted({last_text(n[4]) for n in nodes[i:] if not averages_one(n, side, left)} - VGG)
             said = told(lambda: np.moveaxis(done("identity", [before]), 1, -1))  # noqa: B023  called at once
             return Told(*said, tuple(f"node {one}" for one in strange), frozenset(used))
         if all(name in values for name in inputs):
@@ -65,11 +68,24 @@ def told_by(graph: Parts, tensors: list[Parts], left: Iterator[int]) -> Told:
 
 def photos(info: Parts, left: Iterator[int]) -> Any:
     """The probe as the input wants it: channels first unless its last side is three."""
+    channels = sides_in(info, left)
+    return probe() if len(channels) == 4 and channels[3] == 3 != channels[1] else np.moveaxis(probe(), -1, 1)
+
+
+def sides_in(info: Parts, left: Iterator[int]) -> list[int]:
+    """The sides that a graph says of an input, 0 where they may be any."""
     sides = [info]
     for part in (2, 1, 2, 1):  # the type of the input, of a tensor, its shape, its sides
         sides = [message(one, left) for one in sides[0][part]] if sides else []
-    channels = [(side[1] or [0])[-1] for side in sides]
-    return probe() if len(channels) == 4 and channels[3] == 3 != channels[1] else np.moveaxis(probe(), -1, 1)
+    return [(side[1] or [0])[-1] for side in sides]
+
+
+def averages_one(node: Parts, side: list[int], left: Iterator[int]) -> bool:
+    """Whether a node averages single cells, as of one kernel cell, or of the one of the last map at this side."""
+    if last_text(node[4]) == "GlobalAveragePool":
+        return side in ([], [0], [STRIDE])  # otherwise the net answers of a map, as none of the paper's does
+    said = {last_text(one[1]): attribute(one, left) for one in (message(part, left) for part in node[5])}
+    return last_text(node[4]) == "AveragePool" and bool(np.all(said.get("kernel_shape") == 1))
 
 
 def small(tensor: Parts) -> Any:

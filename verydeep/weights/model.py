@@ -60,14 +60,13 @@ def load_or_features(model: str | Path, given: str | Input | None = None, start:
     path, entry, said, key = locate(model)
     if said is not None and given is not None:
         raise ConfigError(f"expects: @{said} says already what {model} expects; give one of @NAME and --expects")
-    layout = None if entry else layout_of(path)
+    layout, (form, told) = (None, ("", {})) if entry else (layout_of(path), told_in(path))
     flags = {"--expects": given, f"@{said}": said, f"#{key}": key or None}
     marks = [flag for flag, value in flags.items() if value is not None]
-    if marks and (entry or layout == OWN):
+    if marks and (entry or layout == OWN or form):
         what = f"{entry.name if entry else path} is one net that carries its contract, which says what it expects"
         raise ConfigError(f"{what}; leave {marks[0]} out")
     path = checked_file(entry) if entry else path
-    form, told = ("", {}) if entry else told_in(path)
     if form:
         return read_exported(path, form, told)
     if (entry and not entry.builtin) or layout not in (None, OWN):

@@ -206,6 +206,30 @@ def test_what_is_wrong_is_said(world, capsys, tmp_path):
         assert said in capsys.readouterr().err, words
 
 
+def test_data_with_boxes_to_test_on_alone_can_be_tested_on(world, tmp_path, capsys):
+    """As ILSVRC, whose validation photos alone have boxes, and sets that were labelled to test class maps."""
+    root, data = world
+    rows = Path(data).read_text().splitlines()
+    folder = Path(data).parent
+    bare = [row if ",test," in row else row.rpartition(",")[0] + "," for row in rows[1:]]
+    (folder / "bare.csv").write_text("\n".join([rows[0], *bare]) + "\n")
+    [r] = record_of(capsys, "localise", "evaluate", root / "where", folder / "bare.csv")["results"]
+    assert (r["photos"], r["split"], r["chosen_on"]) == (12, "test", "test")
+    [maps] = record_of(capsys, "localise", "evaluate", root / "what", folder / "bare.csv")["results"]
+    assert (maps["photos"], maps["chosen_on"]) == (12, "test")
+
+
+def test_a_place_that_cannot_be_written_to_and_a_map_of_no_net_are_told_at_once(world, tmp_path, capsys):
+    root, data = world
+    photo = next(Path(data).parent.rglob("*.png"))
+    assert run("localise", "predict", root / "where", photo, "--coco", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, "cannot be saved, as it is a folder" in captured.err) == ("", True)
+    words = ("localise", "train", one_class(tmp_path / "one"), "--boxes_from", "map", *BARE)
+    assert run(*words, "--out", tmp_path / "run") == 2
+    assert "boxes_from: the class map is that of a net; add --classifier RUN or --from MODEL" in capsys.readouterr().err
+
+
 def test_the_page_shows_what_was_found(world):
     root, data = world
     assert run("localise", "evaluate", root / "where", data) == 0
@@ -237,6 +261,12 @@ def test_tests_of_a_run_stand_together_and_a_repeated_one_once(world, capsys):
     assert record_of(capsys, *words)["results"][0]["errors"] == first["errors"]
     kept = json.loads(file.read_text())["results"]
     assert [(r["merge"], r["photos"]) for r in kept] == [("nms", 12), ("nms", 5), ("greedy", 12)]
+    assert run(*words, "--mirror", "false") == 0
+    assert run("localise", "evaluate", root / "what", data, "--page", root / "where") == 0  # of another net
+    both = json.loads(file.read_text())["results"]
+    assert [(r.get("merge"), r["mirror"]) for r in both] == [
+        ("nms", True), ("nms", True), ("greedy", True), ("greedy", False), (None, True)
+    ]  # fmt: skip
     rows = [row.split("</tr>")[0] for row in (root / "where" / "localisation.html").read_text().split("<tr>")[1:]]
     own = [row for row in rows if str(root / "where") in row]
     assert ["(nms)" in row for row in own] == [True, False]

@@ -220,6 +220,18 @@ def test_metrics_tell_stages_batches_and_answers(model):
     assert "verydeep_queue_photos 0.0" in lines
 
 
+def test_any_address_of_this_machine_alone_is_one_to_ask(model):
+    """Debian calls a machine by its own name 127.0.1.1."""
+    with serving(model) as running:
+        for host, status in (
+            ("127.0.1.1:8000", 200),
+            ("[::1]:8000", 200),
+            ("localhost", 200),
+            ("127.0.0.1.evil.example", 403),
+        ):
+            assert running.ask("/v1/model", headers={"Host": host})[0] == status
+
+
 def test_a_token_is_asked_for_where_there_is_one(model):
     with serving(model, token="s3cret", near=False) as running:
         for given in (

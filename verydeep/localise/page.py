@@ -87,7 +87,8 @@ def with_earlier(run: Path, records: Sequence[dict[str, Any]]) -> list[dict[str,
         return any(Path(name).name == run.resolve().name and sha256 != present for name, sha256 in nets)
 
     kept = [r for r in before if not stale(r) and [r.get(name) for name in TEST] not in new]
-    return [{name: value for name, value in r.items() if name not in LONG} for r in kept] + [*records]
+    long = LONG if of_boxes(records)[0] else ()  # otherwise the page goes on showing the wrong boxes that it has
+    return [{name: value for name, value in r.items() if name not in long} for r in kept] + [*records]
 
 
 def box_report(place: Path | str, records: Sequence[dict[str, Any]], data: str) -> Path | None:

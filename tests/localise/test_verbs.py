@@ -230,6 +230,19 @@ def test_a_place_that_cannot_be_written_to_and_a_map_of_no_net_are_told_at_once(
     assert "boxes_from: the class map is that of a net; add --classifier RUN or --from MODEL" in capsys.readouterr().err
 
 
+def test_a_test_without_mirror_images_and_one_of_another_net_replace_nothing(world, capsys):
+    root, data = world
+    file = root / "where" / "localisation.json"
+    file.unlink(missing_ok=True)
+    for words in ((root / "where",), (root / "where", "--mirror", "false"), (root / "what", "--page", root / "where")):
+        assert run("localise", "evaluate", words[0], data, *words[1:]) == 0
+    assert "36, not mirrored" in capsys.readouterr().out
+    kept = json.loads(file.read_text())["results"]
+    assert [("errors" in r, r["mirror"], "worst" in r) for r in kept] == [
+        (True, True, False), (True, False, True), (False, True, False)
+    ]  # fmt: skip
+
+
 def test_the_page_shows_what_was_found(world):
     root, data = world
     assert run("localise", "evaluate", root / "where", data) == 0
@@ -261,12 +274,6 @@ def test_tests_of_a_run_stand_together_and_a_repeated_one_once(world, capsys):
     assert record_of(capsys, *words)["results"][0]["errors"] == first["errors"]
     kept = json.loads(file.read_text())["results"]
     assert [(r["merge"], r["photos"]) for r in kept] == [("nms", 12), ("nms", 5), ("greedy", 12)]
-    assert run(*words, "--mirror", "false") == 0
-    assert run("localise", "evaluate", root / "what", data, "--page", root / "where") == 0  # of another net
-    both = json.loads(file.read_text())["results"]
-    assert [(r.get("merge"), r["mirror"]) for r in both] == [
-        ("nms", True), ("nms", True), ("greedy", True), ("greedy", False), (None, True)
-    ]  # fmt: skip
     rows = [row.split("</tr>")[0] for row in (root / "where" / "localisation.html").read_text().split("<tr>")[1:]]
     own = [row for row in rows if str(root / "where") in row]
     assert ["(nms)" in row for row in own] == [True, False]

@@ -160,13 +160,13 @@ class Config(Reading):
         return str(self.scale) if isinstance(self.scale, int) else f"[{self.scale[0]};{self.scale[1]}]"
 
     def lasting(self, batches: int) -> "Config":
-        """With `steps` spelled as repeats and epochs of so many batches, if it can be to a tenth; none too often."""
+        """With `steps` spelled as repeats and epochs of so many batches: of two ways the one right to a tenth."""
         if self.steps is None:
             return self
         steps = min(self.steps, MOST_PASSES * batches)
         near = max(1, round(steps / (self.epochs * batches)))
         ways = [(r, min(self.epochs, max(1, round(steps / (r * batches))))) for r in (near, near + 1)]
-        repeats, epochs = min(ways, key=lambda way: abs(way[0] * way[1] * batches / steps - 1) > 0.1)
+        repeats, epochs = min(ways, key=lambda way: max(0.1, abs(way[0] * way[1] * batches / steps - 1)))
         return dataclasses.replace(
             self, steps=None, repeats=repeats, epochs=epochs, drop_at=in_proportion(self.drop_at, self.epochs, epochs)
         )

@@ -11,6 +11,8 @@ from slow import evaluated, made, noise, noisy_folder
 
 from verydeep.config import Config
 from verydeep.data import builtin as fashion
+from verydeep.data.record import Names, Photos
+from verydeep.data.said import class_by_class
 from verydeep.errors import ConfigError, DataError
 from verydeep.evaluate import models
 from verydeep.evaluate.classify import fused
@@ -113,6 +115,14 @@ def test_first_photos_of_few_classes_are_told_of(folder, files, capsys):
         said = capsys.readouterr().err
         assert ("note: the first 3 of the 21 " in said) == told
         assert ("are of 1 class of 3, because they stand class by class" in said) == told
+
+
+def test_a_split_that_is_shuffled_is_not_said_to_stand_class_by_class():
+    targets = np.repeat(np.arange(3), 7)
+    for order, told in ((np.arange(21), True), (np.r_[0:2, 20, 2:20], False)):
+        photos = Photos("test", Names.of(map(str, range(21))), targets[order], lambda id: b"")
+        assert bool(class_by_class(photos, 2)) == told
+    assert not class_by_class(photos, None)
 
 
 def test_a_limit_takes_the_first_photos_and_is_told(folder, files):

@@ -23,11 +23,12 @@ from tests.train.tiny import config, make_photos, metrics
 from verydeep.cli import main
 from verydeep.data.record import Photos
 from verydeep.data.source import open_data
+from verydeep.doctor.boxes import boxes_drawn
 from verydeep.errors import ConfigError, DataError, PhotoError
 from verydeep.evaluate.models import evaluate_models
 from verydeep.progress import Progress
 from verydeep.shards.index import read_index
-from verydeep.shards.packing import Packing, pack
+from verydeep.shards.packing import Packing, pack, sample_of
 from verydeep.shards.write import Writer
 from verydeep.train.prepare import run_training
 
@@ -314,3 +315,19 @@ def test_the_command_line(photo_folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert record["rescaled"] > 0
     for words in (["--shard_mb", "0"], ["--smallest_side", "0"]):
         assert main(["pack", str(photo_folder), "--out", out.replace("/a/", "/c/"), *words]) == 2
+
+
+def test_boxes_of_a_jpeg_that_is_decoded_smaller_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed at a side, and drawn on the page of `check`: of 800 x 600 pixels half come."""
+    Image.new("RGB", (800, 600), "white").save(tmp_path / "a.jpg")
+    (tmp_path / "list.csv").write_text("path,label,box\na.jpg,cat,400 300 800 600\na.jpg,dog,0 0 80 60\n")
+    monkeypatch.setattr("verydeep.data.limits.MEMORY", 1_000_000)
+    photos = open_data(str(tmp_path / "list.csv")).split("all")
+    assert photos.open(0).size != (800, 600)
+    sample = sample_of(photos, 0, 60)
+    assert Image.open(io.BytesIO(sample.content)).size == (80, 60)
+    assert np.array([box for box, _ in sample.boxes]) == pytest.approx(np.array([[40, 30, 80, 60], [0, 0, 8, 6]]))
+    drawn = boxes_drawn(photos).open(0)
+    assert drawn.getpixel((drawn.width // 2, drawn.height * 3 // 4)) == (255, 0, 0)

@@ -52,18 +52,18 @@ def choose(table: Table, is_there: Callable[[str], bool], group: str) -> Chosen:
         if not labels and any(str(row[0]).strip() == rest[0] for _, row in table.rows(rest)):
             raise DataError(
                 f"{table.path}: its first line is a photo and no header, as {rest[0]!r:.60} is a class too; "
-                f"add one: {with_names(table.path, ['path', 'label'], table.separator, 1, 1)}"
+                f"add one: {with_names(table.path, ['path', 'label'], table.separator, table.header, table.header)}"
             )
         labels = labels or rest
     if not path:
         raise lacking(table, "path", rest)
-    boxed = not table.header and "boxes" in columns  # JSON, whose boxes say the classes
-    if not labels and not boxed and not (hot := one_hot_columns(table, rest)):
+    if not labels and not (hot := one_hot_columns(table, rest)):
         values = [str(row[0]) for _, row in table.rows(rest)] if len(rest) == 1 else []
-        if not values or 2 * len(set(values)) > len(values) + 2:
+        various = not values or 2 * len(set(values)) > len(values) + 2
+        if various and (table.header or "boxes" not in columns):  # of JSON, whose boxes may say the classes
             why = f"; {rest[0]!r} says something else of nearly every photo" if values else ""
             raise lacking(table, "label", rest, why)
-        labels = rest
+        labels = [] if various else rest
     label, more = labels[0] if labels else "", list[str]()
     if len(labels) > 1 and (set(labels) != {"label", "labels"} or table.header):  # one as JSON, two as columns
         label, words = one_of(labels, {tuple(map(str, row)) for _, row in table.rows(labels)})

@@ -1,5 +1,6 @@
 """What to type so that a list is read: commands that write a mended copy of it."""
 
+import codecs
 import csv
 import io
 import re
@@ -13,8 +14,12 @@ def with_names(path: Path, names: Sequence[str], separator: str, line: int, rows
     on."""
     header, file = io.StringIO(), shlex.quote(str(path))
     csv.writer(header, delimiter=separator, lineterminator="").writerow(names)
-    above = f"head -n {line - 1} {file}; " * (line > 1)
-    return f"({above}echo {shlex.quote(header.getvalue())}; tail -n +{rows} {file}) > {beside(path)}"
+    with path.open("rb") as f:
+        wide = f.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as Excel saves text
+    text = f"iconv -f UTF-16 -t UTF-8 {file} |" if wide else f"< {file}"
+    above = f"{text} head -n {line - 1}; " * (line > 1)
+    said = shlex.join(["printf", r"%s\n", header.getvalue()])
+    return f"({above}{said}; {text} tail -n +{rows}) > {beside(path)}"
 
 
 def beside(path: Path) -> str:

@@ -219,7 +219,10 @@ def from_memory(given: object, name: str, reading: Reading = PLAINLY) -> Image.I
         if isinstance(given, Image.Image) and given.width and given.height:
             given.load()
             own = given.copy() if "icc_profile" in given.info else given  # whose pixels may be converted
-            return upright(to_rgb(own, reading), exif_orientation(given))
+            turned = upright(rgb := to_rgb(own, reading), exif_orientation(given))
+            if turned is not rgb:
+                turned.info = {}  # which would turn it again
+            return turned
         array = np.asarray(given)
         if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2 or not array.size:
             raise Refused(f"is {array.dtype} of shape {array.shape}; {EXPECTED}")

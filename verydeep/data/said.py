@@ -37,10 +37,13 @@ def class_lines(data: DataSet) -> list[str]:
 
 
 def class_by_class(photos: Photos, limit: int | None) -> str:
-    """What is to be said of the first photos where they hold at most half of the classes that they could, or ''."""
+    """What is to be said of the first photos of a split that stands class by class and of which they hold at most half
+    of the classes that they could, or ''."""
+    if limit is None:
+        return ""
     targets = photos.targets()
     held, classes = (len(np.unique(t)) for t in (targets[:limit], targets))
-    if limit is None or 2 * held > min(limit, classes):
+    if 2 * held > min(limit, classes) or 1 + np.count_nonzero(np.diff(targets)) > classes:
         return ""
     return (
         f"the first {limit:,} of the {len(photos):,} {photos.split} photos are of {several(held, 'classes')} "

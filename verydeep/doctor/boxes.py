@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from verydeep.data.photo import PixelSize
 from verydeep.data.record import DataSet, Photos
 from verydeep.doctor.findings import MOST_EXAMPLES, Finding, finding, of_names
 from verydeep.doctor.look import Facts, example
@@ -93,9 +94,11 @@ def boxes_drawn(photos: Photos) -> Photos:
 
     def drawn(id: int) -> Image.Image:
         image = photos.open(id).copy()
+        height, width = PixelSize.of(image).in_file
+        across, down = image.width / width, image.height / height
         for (x0, y0, x1, y1), _ in photos.boxes.get(id, ()):
-            line = max(1, min(image.size) // 50)
-            ImageDraw.Draw(image).rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), None, "red", line)
+            box = (min(x0, x1) * across, min(y0, y1) * down, max(x0, x1) * across, max(y0, y1) * down)
+            ImageDraw.Draw(image).rectangle(box, None, "red", max(1, min(image.size) // 50))
         return image
 
     return replace(photos, content=drawn)

@@ -76,7 +76,8 @@ def kept_threshold(model: str, net: Classifier, merge: str) -> float | None:
     """The threshold that the last test of a run chose for this way of merging."""
     run = folder_of(model)
     records = read_json(run / RESULTS).get("results", []) if run and (run / RESULTS).exists() else []
-    own = (r for r in reversed(records) if r.get("merge") == merge and r["sha256"] == [net.contract.sha256])
+    tests = (r for r in reversed(records) if r.get("merge") == merge and r.get("mirror") is not False)
+    own = (r for r in tests if r["sha256"] == [net.contract.sha256])
     return next((float(r["threshold"]) for r in own), None)
 
 

@@ -1,8 +1,8 @@
 """Boxes and what nets say of them: (centre x, centre y, width, height) of a crop, each in its sides (appendix A).
 
 Elsewhere a box is (x0, y0, x1, y1) in pixels of the upright photo, and of one that was decoded smaller than its file
-has it, in pixels of that; what is read and written is in those of the file. A net's box may reach beyond its crop. Maps
-become rows of (window in the photo, what is said there).
+has it, in pixels of that; DATA and `predict` have them in those of the file. A net's box may reach beyond its crop.
+Maps become rows of (window in the photo, what is said there).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -80,11 +80,13 @@ def map_words(r: dict[str, Any]) -> str:
 def with_earlier(run: Path, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Behind what other tests found, but of this run only those of its present net; they keep their counts alone."""
     before = read_json(run / RESULTS).get("results", []) if (run / RESULTS).exists() else []
-    new, present = [[r.get(name) for name in TEST] for r in records], read_contract(run / "best.safetensors").sha256
+    new, best = [[r.get(name) for name in TEST] for r in records], run / "best.safetensors"
+    present = read_contract(best).sha256 if best.exists() else ""
 
     def stale(r: dict[str, Any]) -> bool:
         nets = zip(r["models"], r["sha256"], strict=True) if "models" in r else [(r["model"], r["sha256"])]
-        return any(Path(name).name == run.resolve().name and sha256 != present for name, sha256 in nets)
+        own = (sha256 for name, sha256 in nets if (folder := folder_of(name)) and folder.resolve() == run.resolve())
+        return any(sha256 != present for sha256 in own)
 
     kept = [r for r in before if not stale(r) and [r.get(name) for name in TEST] not in new]
     long = LONG if of_boxes(records)[0] else ()  # otherwise the page goes on showing the wrong boxes that it has
@@ -133,7 +135,7 @@ def pictures(record: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         splits = open_data(record["location"]).splits.values()
         places = {key: (photos, i) for photos in splits for i, key in enumerate(photos.keys)}
-        for w in record["worst"]:
+        for w in record.get("worst", ()):
             if w["photo"] in places:
                 photos, id = places[w["photo"]]
                 found.append(w | {"source": picture(photos.open(id), w)})

@@ -133,7 +133,7 @@ def box_loss(outputs: Tensor, targets: Tensor, how: str, log_size: bool) -> tupl
 
     Each box that is asked for adds half the squared Euclidean distance in tenths of the crop's side, in which the
     paper's rate fits, or its smooth form; the error of a photo is that of its boxes on average, and those of which no
-    box is asked for have the mean error of the others.
+    box is asked for have the mean error of the others that were given with them.
     """
     said, asked = outputs.float().view(targets[..., :4].shape), targets[..., 4]
     each = F.mse_loss if how == "euclidean" else F.smooth_l1_loss

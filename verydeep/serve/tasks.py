@@ -60,7 +60,11 @@ def localising(names: tuple[str, str], nets: tuple[Classifier, Classifier], devi
         [row] = found_on(locator, [image], ["the photo"], top)
         here = image.height, image.width  # of which the answer speaks, where the file has more
         places = [
-            {"name": p.name, "probability": p.probability, "box": resized(np.array(p.box), row.size, here).tolist()}
+            {
+                "name": p.name,
+                "probability": p.probability,
+                "box": resized(np.array(p.box), row.size, here).round(1).tolist(),
+            }
             for p in row.places
         ]
         return [PhotoError(row.photo, row.error) if row.error else {"places": places}]

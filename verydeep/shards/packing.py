@@ -165,7 +165,8 @@ def sample_of(photos: Photos, id: int, smallest_side: int | None) -> PackedPhoto
         image = photos.open(id)
         if min(image.size) > smallest_side:
             pixels, out = photo.rescale(image, smallest_side), io.BytesIO()
-            across, down = pixels.shape[1] / image.width, pixels.shape[0] / image.height
+            height, width = photo.PixelSize.of(image).in_file
+            across, down = pixels.shape[1] / width, pixels.shape[0] / height
             # All colours at full resolution, because they will be rescaled once more.
             Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
             scaled = (((x0 * across, y0 * down, x1 * across, y1 * down), c) for (x0, y0, x1, y1), c in boxes)

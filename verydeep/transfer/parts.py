@@ -60,7 +60,7 @@ def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int)
     found = []
     for split in range(k):
         random, train, test = np.random.default_rng((seed, split)), list[Ids](), list[Ids]()
-        held = whole_groups(kit, np.arange(len(targets)), seed + split, lambda n: max(1, n // 5, n - wanted))
+        held = whole_groups(kit, np.arange(len(targets)), (seed, split), lambda n: max(1, n // 5, n - wanted))
         for c, count in enumerate(counts):
             own = random.permutation(np.flatnonzero(targets == c))
             n = per_class or min(wanted, count - max(1, count // 5))
@@ -69,19 +69,22 @@ def random_parts(kit: Kit, per_class: int | None, splits: int | None, seed: int)
             test.append(rest[:most])
         ids = np.sort(np.concatenate(train))
         found.append(Part(ids, held_back(kit, ids, seed + split), np.sort(np.concatenate(test))))
-    trained, tested = f"{'up to ' * (not per_class)}{wanted}", f"up to {most}" if most else "the rest"
-    how = f"{several(k, 'random splits')}, {trained} a class to train on and {tested} to test on (seed {seed})"
-    how += ", groups whole" * bool(kit.groups)
+    whole = ", groups whole" * bool(kit.groups)
+    trained = f"{'up to ' * (not per_class or bool(whole))}{wanted} a class to train on"
+    tested = f"{f'up to {most}' if most else 'the rest'} to test on"
+    how = f"{several(k, 'random splits')}, {trained} and {tested} (seed {seed}){whole}"
     return found, f"{how}; {CHOSEN}"
 
 
-def whole_groups(kit: Kit, ids: Ids, seed: int, wanted: Callable[[int], int]) -> npt.NDArray[np.bool_] | None:
+def whole_groups(
+    kit: Kit, ids: Ids, seed: tuple[int, ...], wanted: Callable[[int], int]
+) -> npt.NDArray[np.bool_] | None:
     """Which of these examples are held out: whole groups, of n of a class about as many as wanted."""
     if not kit.groups:
         return None
     first, names = kit.truth[ids].argmax(1), [(kit.groups[i], 0 if kit.groups[i] else i) for i in ids.tolist()]
     unique = list(dict.fromkeys(names))
-    rank = dict(zip(unique, np.random.default_rng((seed, len(ids))).permutation(len(unique)).tolist(), strict=True))
+    rank = dict(zip(unique, np.random.default_rng((*seed, len(ids))).permutation(len(unique)).tolist(), strict=True))
     number, holds = np.array([rank[name] for name in names]), [Counter[int]() for _ in unique]
     for group, label in zip(number.tolist(), first.tolist(), strict=True):
         holds[group][label] += 1
@@ -92,7 +95,7 @@ def whole_groups(kit: Kit, ids: Ids, seed: int, wanted: Callable[[int], int]) ->
 
 def held_back(kit: Kit, ids: Ids, seed: int) -> Ids:
     """20 % of each class, of one with several photos at least one; a photo of several counts for its first."""
-    if (held := whole_groups(kit, ids, seed, lambda n: max(1, round(HELD_BACK * n)))) is not None:
+    if (held := whole_groups(kit, ids, (seed,), lambda n: max(1, round(HELD_BACK * n)))) is not None:
         return ids[held]
     random, first, found = np.random.default_rng((seed, len(ids))), kit.truth[ids].argmax(1), []
     for c in np.unique(first):

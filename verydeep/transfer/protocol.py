@@ -164,7 +164,8 @@ def measured_on(rows: Rows, kit: Kit, part: Part) -> dict[str, Any]:
     """The measures of one split, with the constant that was best on what was held back."""
     learning = np.setdiff1d(part.train, part.choosing)
     if not all(map(len, (learning, part.choosing, part.test))):
-        raise DataError(f"{kit.name}: too few photos; expected several to train on, to choose by and to test on")
+        what = "groups of a class" if kit.groups else "photos"
+        raise DataError(f"{kit.name}: too few {what}; expected several to train on, to choose by and to test on")
 
     def by(svm: Svm, ids: Ids) -> tuple[dict[str, float], list[float | None]]:
         return measured(svm.scores(rows[ids]), kit.truth[ids], kit.one_each)

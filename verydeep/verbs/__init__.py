@@ -153,10 +153,10 @@ def call(verb: str, *words: Any, **flags: Any) -> Any:
     own = dict(zip(positional, words, strict=False))
     if not issubclass(kind, Trains):
         return kind(**own | flags).run()
-    layers = {name: flags.pop(flag) for name, flag in LAYERS.items() if flag in flags}
-    if isinstance(files := layers.get("files"), (str, Path)):
+    layers = {name: given for name, flag in LAYERS.items() if (given := flags.pop(flag, None)) is not None}
+    if isinstance(files := layers.get("files", ()), (str, Path)):
         layers["files"] = (files,)
-    elif files is not None and not isinstance(files, (tuple, list)):
+    elif not isinstance(files, (tuple, list)):
         raise ConfigError(f"config: expected a YAML file or several, not {type(files).__name__}; fields go by name")
     own |= {name: flags.pop(name) for name in list(flags) if name in known}
     return kind.of(own, flags, **layers).run()

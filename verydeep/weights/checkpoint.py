@@ -42,7 +42,8 @@ def read(path: Path, key: str = "") -> Found:
             continue
         for net in found:
             one = net.taken.get("fc8.bias", "")
-            passing = "layer Sigmoid" if one and pieces[one].shape == (1,) else ""
+            lone = one and pieces[one].shape == (1,) and strange.count("layer Sigmoid") == 1
+            passing = "layer Sigmoid" if lone else ""
             left = tuple(n for n in (*net.left, *strange) if not (n == passing or LOSS.fullmatch(n)))
             net = net._replace(key=".".join(filter(None, (place, net.key))), left=left)
             nets.setdefault(tuple(pieces[name].where for name in net.taken.values()), (net, pieces))  # not twice

@@ -82,10 +82,10 @@ def sides_in(info: Parts, left: Iterator[int]) -> list[int]:
 
 def averages_one(node: Parts, side: list[int], left: Iterator[int]) -> bool:
     """Whether a node averages single cells, as of one kernel cell, or of the one of the last map at this side."""
-    if last_text(node[4]) == "GlobalAveragePool":
-        return side in ([], [0], [STRIDE])  # otherwise the net answers of a map, as none of the paper's does
+    if (kind := last_text(node[4])) != "AveragePool":  # otherwise the net answers of a map, as none of the paper's does
+        return kind == "GlobalAveragePool" and side in ([], [0], [STRIDE])
     said = {last_text(one[1]): attribute(one, left) for one in (message(part, left) for part in node[5])}
-    return last_text(node[4]) == "AveragePool" and bool(np.all(said.get("kernel_shape") == 1))
+    return bool(np.all(said.get("kernel_shape") == 1))
 
 
 def small(tensor: Parts) -> Any:

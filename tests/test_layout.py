@@ -64,7 +64,7 @@ PLACE = {room: i for i, rooms in enumerate(FLOW) for room in rooms}
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE = 300, 60, 9_000  # lines, lines, characters that are not blank
 # Budgets in lines, "" for the main house and recipes; they may fall, and rise with a note in docs/decisions.
 BUDGETS = {
-    "": 10_080, "weights": 3_155, "shards": 980, "collections": 2_780, "study": 1_310, "doctor": 765, "choose": 180,
+    "": 10_080, "weights": 3_155, "shards": 980, "collections": 2_780, "study": 1_320, "doctor": 765, "choose": 180,
     "verbs": 1_270, "localise": 1_335, "describe": 720, "sklearn.py": 205, "transfer": 570, "explain": 405,
     "perceptual": 455, "engines": 460, "export": 735,
     "serve": 1_030,

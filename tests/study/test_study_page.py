@@ -143,6 +143,21 @@ def test_a_claim_without_its_nets_says_what_it_needs(tmp_path: Path) -> None:
     assert rows[claims()[-1].sentence][2] == "not tested: it needs D and E with jitter"
 
 
+def test_a_net_that_learnt_nothing_is_said_so_of(tmp_path: Path) -> None:
+    results, facts = whole_study()
+    stage = results[0]["stages"][0]
+    own = [r for r in results if r["stages"] == [stage]]
+    assert len(own) > 1
+    said = f"{stage} learnt nothing: the answers are no better than guessing. A comparison with it tells"
+    for doubted, told in ((own[:1], False), (own, True)):
+        for r in doubted:
+            r["doubt"] = "the net gives one answer, 'a', to nearly every photo"
+        assert (said in markdown_of(results, facts)) == told
+        assert (said in study_text(study(results, facts), tmp_path)) == told
+        write_pages(tmp_path, study(results, facts))
+        assert (said in (tmp_path / "study.html").read_text()) == told
+
+
 def test_one_seed_speaks_of_two_nets_and_several_of_signs(tmp_path: Path) -> None:
     one, two, three = (study_text(study(*whole_study(seeds)), tmp_path) for seeds in (1, 2, 3))
     assert "about the two nets that were compared, not about the method" in one

@@ -1,7 +1,7 @@
 """A study as one self-contained page, study.html, and as Markdown, study.md."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,19 @@ def study_facts(study: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": study, "judged": judged, "tables_of_paper": tables.tables_of_paper(results, facts),
         "comparisons": [(c.sentence, tables.comparison_table(c.kind, own, facts)) for c, own in made.items() if own],
-        "made": len({o.comparison for o in chain(*made.values())}), "level": LEVEL,
+        "unlearnt": unlearnt(results), "made": len({o.comparison for o in chain(*made.values())}), "level": LEVEL,
         "machines": list({str(m): m for m in study.get("machines", [study["made_with"]])}.values()),
         "maps": tables.map_sizes(results), "dense": tables.much_worse(results), "border_share": tables.border_share,
     }  # fmt: skip
+
+
+def unlearnt(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The stages that have learnt nothing, whatever the test."""
+    said = dict[str, list[str]]()
+    for r in results:
+        if len(r["stages"]) == 1:
+            said.setdefault(r["stages"][0], []).append(r.get("doubt", ""))
+    return [name for name, doubts in said.items() if all(doubts)]
 
 
 def repeating(study: Mapping[str, Any]) -> str:

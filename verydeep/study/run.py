@@ -23,6 +23,7 @@ from verydeep.data.said import class_by_class, data_lines
 from verydeep.data.source import location, open_data
 from verydeep.data.split import fewer
 from verydeep.errors import DataError, RunError
+from verydeep.evaluate.judge import cells_of, judged
 from verydeep.evaluate.models import evaluate_models
 from verydeep.evaluate.passes import Settings
 from verydeep.evaluate.sample import default_split
@@ -186,7 +187,8 @@ def tested(
             ranks=ranks, progress=progress,
         ):  # fmt: skip
             alone = [names[record["model"]]] if record["model"] in names else list(names.values())
-            found.append({"stages": alone} | {k: v for k, v in record.items() if k not in LEFT_TO_RUNS})
+            doubt = judged(cells_of(record), record["classes"]).doubt
+            found.append({"stages": alone, "doubt": doubt} | {k: v for k, v in record.items() if k not in LEFT_TO_RUNS})
     return found
 
 

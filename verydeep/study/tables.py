@@ -174,11 +174,12 @@ def comparison_table(kind: Kind, outcomes: Sequence[Outcome], facts: Facts) -> t
     scales, told = {f["way"]: str(f["scale"]) for f in facts.values()}, []
     for o in outcomes:
         first, second = (str(row._replace(way=scales[row.way])) for row in o.comparison)
+        each = zip(o.seeds, o.gains, strict=True)
         paper = " -> ".join("-" if e is None else str(e) for e in o.comparison.paper)
         told.append(o._asdict() | {
             "first": first, "second": second,
-            "each": ", ".join(f"{seed}: {gain:+.2f}" for seed, gain in zip(o.seeds, o.gains, strict=True)),
-            "p": "< 0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
+            "each": ", ".join(f"{seed}:\N{NO-BREAK SPACE}{gain:+.2f}" for seed, gain in each),
+            "p": "<\N{NO-BREAK SPACE}0.0001" if o.p < 1e-4 else f"{o.p:.4f}",
             "paper": "-" if paper == "- -> -" else paper, "reason": reason(kind, o, facts),
         })  # fmt: skip
     return by_column(COMPARED, told)

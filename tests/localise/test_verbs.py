@@ -227,7 +227,7 @@ def test_a_place_that_cannot_be_written_to_and_a_map_of_no_net_are_told_at_once(
     assert (captured.out, "cannot be saved, as it is a folder" in captured.err) == ("", True)
     words = ("localise", "train", one_class(tmp_path / "one"), "--boxes_from", "map", *BARE)
     assert run(*words, "--out", tmp_path / "run") == 2
-    assert "boxes_from: the class map is a net's; 'verydeep localise train' takes" in capsys.readouterr().err
+    assert "boxes_from: a class map is a net's; 'verydeep localise train' takes" in capsys.readouterr().err
 
 
 def test_a_test_without_mirror_images_and_one_of_another_net_replace_nothing(world, capsys):

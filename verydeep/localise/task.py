@@ -70,7 +70,7 @@ def boxes_digest(data: DataSet) -> str:
 def with_map_boxes(data: DataSet, config: BoxConfig) -> DataSet:
     """Photos for training and validation with the box of the start's class map for their class, whatever they had."""
     if not (start := config.init_from):
-        raise ConfigError("boxes_from: the class map is a net's; 'verydeep localise train' takes --classifier or --from")
+        raise ConfigError("boxes_from: a class map is a net's; 'verydeep localise train' takes --classifier or --from")
     net = load(start)
     check_task(start, net, "classes")
     numbers, splits = class_numbers(data.classes, data.name, net.contract.classes, start), dict(data.splits)

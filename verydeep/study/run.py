@@ -93,7 +93,7 @@ def prepare_study(
 
     One split for all seeds, as the first call drew it. Raises ConfigError, DataError, RunError.
     """
-    stages(asked, config)  # what cannot be planned is told before photos are looked for
+    plan = stages(asked, config)
     most, crops = asked.test_photos, asked.crops_photos
     drawn = out / "split.csv" if (out / "study.json").exists() and (out / "split.csv").exists() else None
     photos = open_data(
@@ -109,7 +109,7 @@ def prepare_study(
         "classes": len(photos.classes), "split": split,
     }  # fmt: skip
     check_study(out, about)
-    plan = lasting(stages(asked, config), len(trained_on.split("train")))
+    plan = lasting(plan, len(trained_on.split("train")))
     n = len(photos.split(split))
     limits = (most if most and most < n else None, crops if crops and crops < min(most or n, n) else None)
     for limit in limits:

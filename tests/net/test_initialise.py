@@ -184,14 +184,34 @@ def full(how, sigma=None):
     ("how", "sigma", "said"), [("gaussian", None, "NaN in the first epoch"), ("gaussian", 0.01, "ln(10) = 2.3026")]
 )
 def test_what_the_literature_warns_of_is_warned_of_on_real_photos(how, sigma, said):
-    warning = gain_warning(gains(full(how, sigma), photos()), 10)
+    warning = gain_warning(gains(full(how, sigma), photos()), 10, how)
     assert said in warning
     assert "--init glorot" in warning
 
 
 def test_glorot_needs_no_warning_on_real_photos():
-    assert gain_warning(gains(full("glorot"), photos()), 10) is None
-    assert "NaN" in gain_warning([Gain("fc8", math.nan, 1.0)], 10)
+    assert gain_warning(gains(full("glorot"), photos()), 10, "glorot") is None
+    assert "NaN" in gain_warning([Gain("fc8", math.nan, 1.0)], 10, "glorot")
+
+
+def test_a_start_that_is_silent_is_not_told_to_do_what_it_did():
+    assert gain_warning([Gain("fc8", 1e-4, 1.0)], 10, "glorot").endswith("try --init he")
+
+
+@torch.no_grad()
+def test_gains_of_a_normalised_net_are_those_of_its_training():
+    net, x = made("D", batch_norm=True, base_width=8, fc_width=32), photos(64) / 70
+    expected, value = [], x
+    for layer in net.convolutions():
+        value = torch.nn.functional.conv2d(value, layer.weight, layer.bias, padding=1)
+        expected.append(float(value.square().mean().sqrt()))
+        mean, spread = value.mean((0, 2, 3), keepdim=True), value.var((0, 2, 3), unbiased=False, keepdim=True)
+        value = ((value - mean) / (spread + 1e-5).sqrt()).relu()
+        if layer in (net.conv1_2, net.conv2_2, net.conv3_3, net.conv4_3, net.conv5_3):
+            value = torch.nn.functional.max_pool2d(value, 2)
+    rows = gains(net, x)
+    assert [r.rms for r in rows[1:14]] == pytest.approx(expected, rel=1e-4)
+    assert gain_warning(rows, 10, "glorot") is None
 
 
 def test_the_gain_table_has_a_row_for_each_layer_and_its_columns_never_touch():

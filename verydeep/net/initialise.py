@@ -1,6 +1,8 @@
 """Random weights, weights from a shallower net, and what a signal meets on its way through them (section 3.1)."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -89,13 +91,14 @@ class Gain(NamedTuple):
 
 
 def gains(net: VGG, x: Tensor) -> list[Gain]:
-    """What normalised crops, N x 3 x crop x crop, become layer by layer; the first row is the input."""
+    """What normalised crops, N x 3 x crop x crop, become layer by layer; the first row is the input.
+
+    Batch normalisation divides by what it finds in these crops, as it will in training.
+    """
     names = [n for n in net.tap_names() if n.startswith(("conv", "fc"))]
-    was_training = net.training
-    net.eval()
-    with torch.no_grad():
+    with untouched(net), torch.no_grad():
+        net.train()
         found = net.taps(x.float(), names)
-    net.train(was_training)
     rows = [Gain("input", rms(x), 1.0)]
     for name in names:
         value = rms(found[name])
@@ -103,11 +106,20 @@ def gains(net: VGG, x: Tensor) -> list[Gain]:
     return rows
 
 
+@contextmanager
+def untouched(net: VGG) -> Iterator[None]:
+    """Puts back the mode and what batch normalisation has measured."""
+    was_training, measured = net.training, {name: buffer.clone() for name, buffer in net.named_buffers()}
+    yield
+    net.load_state_dict(measured, strict=False)
+    net.train(was_training)
+
+
 def rms(x: Tensor) -> float:
     return float(x.double().square().mean().sqrt())
 
 
-def gain_warning(rows: list[Gain], classes: int) -> str | None:
+def gain_warning(rows: list[Gain], classes: int, init: str) -> str | None:
     """What the literature says of such a start, or None where the signal arrives in good shape."""
     last = rows[-1].rms
     if 1e-3 <= last <= 100:
@@ -119,7 +131,7 @@ def gain_warning(rows: list[Gain], classes: int) -> str | None:
     )
     return (
         f"the logits start at {last:.3g}: the loss will very likely {likely} (a Gaussian of {spread} does this); "
-        "try --init glorot"
+        f"try --init {'he' if init == 'glorot' else 'glorot'}"
     )
 
 

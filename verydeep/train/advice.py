@@ -56,7 +56,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     x, targets = first_crops(job.batches, job.classifier, job.device)
     rows = gains(net, x)
     run.note("gains", gain_table(rows))
-    for warning in filter(None, (gain_warning(rows, net.classes), rate_warning(c))):
+    for warning in filter(None, (gain_warning(rows, net.classes, c.init), rate_warning(c))):
         run.note("warning", warning)
     seconds = seconds_a_photo(net, x, targets, job.objective, job.bf16) * job.batches.shown * c.epochs
     epochs = several(c.epochs, "epochs")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from verydeep.config import Config
 from verydeep.hardware import multiplies_bf16
+from verydeep.net.initialise import untouched
 from verydeep.net.vgg import VGG
 from verydeep.train.loop import Objective
 
@@ -21,16 +22,15 @@ def takes_bf16(config: Config, device: torch.device) -> bool:
 
 def seconds_a_photo(net: VGG, x: Tensor, targets: Tensor, objective: Objective, bf16: bool = False) -> float:
     """Seconds of training, from two forward and backward passes of normalised crops x that leave the net as it was."""
-    net = net.train()
-    running = {name: buffer.clone() for name, buffer in net.named_buffers()}  # of batch normalisation
-    for _ in range(2):
-        began = time.perf_counter()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            loss, _ = objective(net(x), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        net.zero_grad()
-        if x.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
-    net.load_state_dict(running, strict=False)
+    with untouched(net):
+        net.train()
+        for _ in range(2):
+            began = time.perf_counter()
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+                loss, _ = objective(net(x), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            net.zero_grad()
+            if x.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - began
     return seconds / len(x)

@@ -24,7 +24,8 @@ PLAIN: dict[str, Any] = json.loads(to_json(CONTRACT))
 
 def test_a_contract_survives_json() -> None:
     whole = Contract("A", ("a", "b"), 32, 8, 8, True, "down", (0, 0, 0), (1, 1, 1), (32, 32))  # without a point
-    for contract in (CONTRACT, whole):
+    assert '"flip": false' in to_json(replace(whole, flip=False))
+    for contract in (CONTRACT, whole, replace(whole, flip=False)):
         assert from_json(to_json(contract), "x") == contract
         others = {name: value for name, value in vars(contract).items() if name not in vars(contract.shape)}
         assert Contract.of(contract.shape, contract.classes, **others) == contract

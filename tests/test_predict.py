@@ -18,6 +18,8 @@ from verydeep.cli import main
 from verydeep.colours import Reading
 from verydeep.errors import DataError
 from verydeep.predict import Row, photos_in, predictions, print_rows
+from verydeep.serve.limits import Limits
+from verydeep.serve.run import service_of
 
 SMALL = "--net A --crop 32 --scale 32 --fc_width 8 --base_width 4 --epochs 1 --batch 8 --device cpu".split()  # noqa: SIM905
 
@@ -158,6 +160,37 @@ def test_a_model_reads_as_it_was_trained_to(tmp_path, capsys, how):
     chosen = [i for i, f in enumerate(files) if split[str(Path(f).relative_to(tmp_path / "photos"))] == "test"]
     errors = sum(int(wanted[i].argmax()) != i // 12 for i in chosen)
     assert json.loads(capsys.readouterr().out)["results"][0]["top1_errors"] == errors
+
+
+def test_a_net_that_learnt_without_mirror_images_is_shown_none(tmp_path, photo_folder, capsys, monkeypatch):
+    """By hand from its logits; from Python, in `predict`, on the server and in a test, alone or with a net that did."""
+    monkeypatch.setattr("verydeep.engines.choice.multiplies_bf16", lambda device: False)
+    models = {way: str(tmp_path / way) for way in ("true", "false")}
+    for flip, run in models.items():
+        assert main(["train", str(photo_folder), "--out", run, *SMALL, "--flip", flip]) == 0
+        assert verydeep.load(run).contract.flip == (flip == "true")
+    model = verydeep.load(models["false"])
+    model.net.fc8.bias.data = torch.arange(len(model.contract.classes)) / 9
+    model.save(only := str(tmp_path / "only.safetensors"))
+    path = photos_in([str(photo_folder)])[0]
+    image = Image.open(path).convert("RGB").resize((48, 32))
+    image.save(path := str(tmp_path / "wide.png"))
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None]
+    wanted = model(pixels).softmax(1)[0].detach()
+    assert not torch.allclose(wanted, (wanted + model(pixels.flip(3)).softmax(1)[0]) / 2, rtol=1e-5)
+    assert torch.allclose(model.predict([path], "dense")[0], wanted, rtol=1e-6)
+    [row] = predictions(verydeep.load(only), [path], 10, "dense", engine="torch")
+    classify = service_of(only, None, "torch", "cpu", "", False, Limits()).tasks["classify dense"]
+    [served] = classify.compute([classify.prepare(image, 10)])
+    for found in (dict(row.classes), {c["name"]: c["probability"] for c in served["classes"]}):
+        assert [found[name] for name in model.contract.classes] == pytest.approx(wanted.tolist(), rel=1e-5)
+    capsys.readouterr()
+    for asked, mirrors in [
+        ([only], [False]), ([only, "--mirror", "true"], [True]), ([models["true"]], [True]),
+        ([models["true"], only], [False] * 3),
+    ]:  # fmt: skip
+        assert main(["evaluate", *asked, str(photo_folder), "--protocol", "dense", "--json"]) == 0
+        assert [r["mirror"] for r in json.loads(capsys.readouterr().out)["results"]] == mirrors
 
 
 def test_models_that_read_otherwise_are_not_tested_together(tmp_path, photo_folder, capsys):

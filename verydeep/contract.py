@@ -38,6 +38,7 @@ class Contract:
     range: tuple[Literal[0], Literal[255]] = (0, 255)
     task: Literal["classes", "SCR", "PCR"] = "classes"  # or a box: one for all classes, one for each (appendix A)
     log_size: bool = False  # a box's width and height as logarithms
+    flip: bool = True  # trained on mirror images too
     origin: str = ""
     licence: str = ""
     sha256: str = ""
@@ -71,6 +72,8 @@ def to_json(contract: Contract) -> str:
     values = asdict(contract)
     if contract.task == "classes":
         del values["log_size"]  # files of classes say what they always said
+    if contract.flip:
+        del values["flip"]
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
@@ -85,7 +88,7 @@ def from_values(parsed: object, where: str) -> Contract:
     with reading_contract(where):
         if not isinstance(parsed, dict):
             raise ValueError("it is no object")
-        contract = record_of(Contract, {"reading": vars(BEFORE), "log_size": False} | parsed)
+        contract = record_of(Contract, {"reading": vars(BEFORE), "log_size": False, "flip": True} | parsed)
         if contract.scales[0] > contract.scales[1]:
             raise ValueError(f"scales: {list(contract.scales)} run backwards")
         _ = contract.shape, to_json(contract).encode()  # a net can have it; no half character, which no file can hold

@@ -22,7 +22,7 @@ from verydeep.engines import Engine, chosen
 from verydeep.errors import DataError, LongPhotoError, PhotoError
 from verydeep.evaluate.classify import answers, entrant
 from verydeep.evaluate.frames import LongPhotos
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.views import Protocol, Step
 from verydeep.hardware import device_for
 from verydeep.net.classifier import Classifier, ranked
@@ -78,6 +78,7 @@ def predictions(
 
     step, [computes, precision, _] = Step(protocol), chosen(engine, place.type, None, [classifier], len(paths))
     settings = Settings(precision=precision, device=place.type, long_photos=long_photos, engine=computes)
+    settings = settled(settings, [classifier])
     found = answers(
         [entrant("", classifier, [step], "single")],
         lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settings,

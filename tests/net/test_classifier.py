@@ -116,6 +116,9 @@ def test_dense_shows_the_whole_photo_and_its_mirror_image():
     assert not torch.allclose(scores[0].softmax(1), expected, atol=1e-3)
     for photos in ([array], whole):
         assert torch.allclose(model.predict(photos, protocol="dense").double(), expected, atol=1e-5)
+    plain = classifier(flip=False)
+    plain.load_state_dict(model.state_dict())
+    assert torch.allclose(plain.predict([array], "dense").double(), scores[0].softmax(1), atol=1e-5)
     large = torch.cat([whole] * 2).repeat(1, 1, 30, 40)  # 2 x 2.9 megapixels: each way goes through alone
     ways = [model(large[:1]).softmax(1), model(large[:1].flip(3)).softmax(1)]
     assert torch.allclose(model.predict(large, "dense"), ((ways[0] + ways[1]) / 2).expand(2, 3), atol=1e-6)

@@ -97,8 +97,11 @@ class Spent:
 
 
 def settled(settings: Settings, nets: Sequence[Classifier]) -> Settings:
-    """With the engine that `auto` and `measure` mean for these nets. Raises ConfigError."""
-    return settings._replace(engine=chosen(settings.engine, settings.device, settings.precision, nets).engine)
+    """With the engine that `auto` and `measure` mean for these nets; where mirror images are left open and one of the
+    nets was trained without them, without. Raises ConfigError."""
+    mirror = settings.mirror if all(net.contract.flip for net in nets) else settings.mirror or False
+    engine = chosen(settings.engine, settings.device, settings.precision, nets).engine
+    return settings._replace(mirror=mirror, engine=engine)
 
 
 def scorer_of(

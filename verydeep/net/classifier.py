@@ -82,7 +82,8 @@ class Classifier(nn.Module):
 
         photos: a list of paths, bytes or open files of JPEG, PNG and the like, Pillow images, uint8 H x W x 3 arrays;
         each is rescaled to smallest side Q = S. `centre` shows the middle crop, `dense` the whole photo and its mirror
-        image, whose posteriors are averaged. Or a tensor, uint8 N x 3 x H x W, which is shown as it is.
+        image, whose posteriors are averaged, or without it where it was not trained on such. Or a tensor, uint8
+        N x 3 x H x W, which is shown as it is.
         top: instead, for each photo its so many best classes, [(name, posterior), ...], the most probable first.
         Raises ConfigError, ModelError for other tensors, PhotoError naming a bad photo, LongPhotoError one beyond 8:1.
         """
@@ -121,7 +122,7 @@ class Classifier(nn.Module):
             photos = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
         check_pixels(photos)
         photos = photos.to(self.mean.device)
-        ways = both_ways(self, photos) if protocol == "dense" else [self(photos)]
+        ways = both_ways(self, photos) if protocol == "dense" and self.contract.flip else [self(photos)]
         return torch.stack([way.softmax(1) for way in ways]).mean(0).cpu()
 
     def seen_of(self, given: object, name: str, protocol: Protocol) -> photo.Pixels:

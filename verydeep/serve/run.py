@@ -15,7 +15,7 @@ import verydeep
 from verydeep.data import photo
 from verydeep.engines import Engine, chosen
 from verydeep.errors import ConfigError, ModelError
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.files.disk import saying
 from verydeep.hardware import device_for
 from verydeep.serve import tasks
@@ -74,7 +74,8 @@ def service_of(
     net, place = load(model).eval(), device_for(device).type
     check_task(model, net, "classes")
     computes, precision, _ = chosen(engine, place, nets=[net])
-    settings, c = Settings(precision=precision, device=place, batch=limits.batch, engine=computes), net.contract
+    settings = Settings(precision=precision, device=place, batch=limits.batch, engine=computes)
+    settings, c = settled(settings, [net]), net.contract
     found = [tasks.classifying(net, protocol, settings) for protocol in ("centre", "dense")]
     for task in found:
         if not isfinite(tasks.warmed(task, c.crop)["classes"][0]["probability"]):

@@ -90,7 +90,7 @@ def trial_plan(trial: Trial, classes: Sequence[str], speeds: Mapping[str, Speed]
             c.shape(len(classes)), classes, mean=(0, 0, 0), std=(1, 1, 1), scales=c.scales, reading=c.reading
         )
         views = {v for step in ladder(trial.protocols, trial.scales) for v in components(step, contract, trial.scales)}
-        own = sum(v.cost(c.crop) * (2 if Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
+        own = sum(v.cost(c.crop) * (2 if c.flip and Settings().mirrors(v.name) else 1) for v in views) / c.crop**2
         scales |= {v.scale for v in views}
         passes, seconds = passes + own, seconds + own * n * speeds[c.net].test
     return {

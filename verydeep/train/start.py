@@ -87,7 +87,7 @@ def begin(
         origin = f"{origin}, from a net {taken.origin or 'of unknown origin'}"
     contract = Contract.of(
         config.shape(len(data.classes)), data.classes, mean=mean, std=std, scales=config.scales, origin=origin,
-        licence=taken.licence if taken else "", reading=config.reading, **answers,
+        licence=taken.licence if taken else "", reading=config.reading, flip=config.flip, **answers,
     )  # fmt: skip
     classifier = build(contract, drawn=False)
     classifier.net.dropout = config.dropout

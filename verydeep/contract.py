@@ -69,11 +69,8 @@ def class_key(name: str) -> str:
 
 
 def to_json(contract: Contract) -> str:
-    values = asdict(contract)
-    if contract.task == "classes":
-        del values["log_size"]  # files of classes say what they always said
-    if contract.flip:
-        del values["flip"]
+    usual = {"log_size": contract.task == "classes", "flip": contract.flip}  # then files say what they always said
+    values = {name: value for name, value in asdict(contract).items() if not usual.get(name)}
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 

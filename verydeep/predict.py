@@ -78,10 +78,9 @@ def predictions(
 
     step, [computes, precision, _] = Step(protocol), chosen(engine, place.type, None, [classifier], len(paths))
     settings = Settings(precision=precision, device=place.type, long_photos=long_photos, engine=computes)
-    settings = settled(settings, [classifier])
     found = answers(
         [entrant("", classifier, [step], "single")],
-        lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settings,
+        lambda id: opened(paths[id], classifier.contract.reading), range(len(paths)), settled(settings, [classifier]),
         workers=workers_for(workers, False), on_bad=on_bad, batches=1,
     )  # fmt: skip
     for ids, [by_step] in found:

@@ -36,7 +36,8 @@ def work(data, out, ranks, **changes):
     with open_run(out / "run", config, ranks) as run:
         job = prepare(run, open_data(data), config, Progress("none"), ranks)
         job.classifier.double().train()
-        found = gradients(replace(job, objective=partial(tiny.fp64, **job.objective.keywords)), ranks)
+        goal = job.goal._replace(objective=partial(tiny.fp64, **job.goal.objective.keywords))
+        found = gradients(replace(job, goal=goal), ranks)
         told = ranks.gather({"rank": ranks.rank, "text": "é" * ranks.rank})
     if ranks.first:
         safetensors.torch.save_file(found, out / "gradients.safetensors")

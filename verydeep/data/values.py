@@ -84,8 +84,7 @@ def span_of(image: Image.Image, reading: Reading) -> tuple[float, float]:
     kind = "floating-point" if image.mode == "F" else "signed" if SIGNED in image.info else "32-bit"
     raise Refused(
         f"has {kind} pixels from {low:g} to {high:g}, and what is black and white is not said; "
-        "train with --range LOW,HIGH, such as --range "
-        f"{low:g},{high:g}"
+        f"train with --range LOW,HIGH, such as --range {low:g},{high:g}"
     )
 
 

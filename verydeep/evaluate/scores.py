@@ -75,19 +75,16 @@ class Scores:
         """(true class, answer, photos) where there are some."""
         return [(t, a, int(self.confusion[t, a])) for t, a in self.confusion.nonzero().tolist()]
 
-    def percent(self, errors: int) -> float | None:
-        return round(100 * errors / self.photos, 4) if self.photos else None
+    def percent(self, errors: int | None) -> float | None:
+        return None if errors is None or not self.photos else round(100 * errors / self.photos, 4)
 
     def as_dict(self) -> dict[str, Any]:
         """Counts and rates in percent; top-5 is null with five classes or fewer, where it cannot fail."""
-        top5 = self.classes > 5
+        top1, top5 = self.top1_errors, self.top5_errors if self.classes > 5 else None
         return {
-            "photos": self.photos,
-            "top1_errors": self.top1_errors,
-            "top5_errors": self.top5_errors if top5 else None,
-            "top1_error": self.percent(self.top1_errors),
-            "top5_error": self.percent(self.top5_errors) if top5 else None,
-        }
+            "photos": self.photos, "top1_errors": top1, "top5_errors": top5,
+            "top1_error": self.percent(top1), "top5_error": self.percent(top5),
+        }  # fmt: skip
 
     def right(self) -> dict[str, str | None]:
         """Which photos were answered rightly, one bit each by id, as `unpack` reads them; a photo not tested has 0."""

@@ -124,15 +124,11 @@ def gain_warning(rows: list[Gain], classes: int, init: str) -> str | None:
     last = rows[-1].rms
     if 1e-3 <= last <= 100:
         return None
-    likely, spread = (
-        (f"stay at ln({classes}) = {math.log(classes):.4f}", "sigma 0.01")
-        if last < 1e-3
-        else ("become NaN in the first epoch", "variance 1e-2")
-    )
-    return (
-        f"the logits start at {last:.3g}: the loss will very likely {likely} (a Gaussian of {spread} does this); "
-        f"try --init {'he' if init == 'glorot' else 'glorot'}"
-    )
+    likely = "become NaN in the first epoch (a Gaussian of variance 1e-2 does this)"
+    if last < 1e-3:
+        likely = f"stay at ln({classes}) = {math.log(classes):.4f} (a Gaussian of sigma 0.01 does this)"
+    other = "he" if init == "glorot" else "glorot"
+    return f"the logits start at {last:.3g}: the loss will very likely {likely}; try --init {other}"
 
 
 def gain_table(rows: list[Gain]) -> str:

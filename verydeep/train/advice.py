@@ -58,7 +58,7 @@ def say_start(job: Job, statistics: Statistics) -> None:
     run.note("gains", gain_table(rows))
     for warning in filter(None, (gain_warning(rows, net.classes, c.init), rate_warning(c))):
         run.note("warning", warning)
-    seconds = seconds_a_photo(net, x, targets, job.objective, job.bf16) * job.batches.shown * c.epochs
+    seconds = seconds_a_photo(net, x, targets, job.goal.objective, job.bf16) * job.batches.shown * c.epochs
     epochs = several(c.epochs, "epochs")
     run.say(f"estimated time: {duration(seconds)} for {epochs}, less if the validation error stalls early")
     if seconds > HOUR:

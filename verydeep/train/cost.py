@@ -12,9 +12,8 @@ from verydeep.net.initialise import untouched
 from verydeep.net.vgg import VGG
 from verydeep.train.loop import Objective
 
-SAMPLE_PIXELS = (
-    256 * 32 * 32
-)  # for the gain table and the estimate: enough to run at full speed, little enough to be quick
+# For the gain table and the estimate: enough to run at full speed, little enough to be quick.
+SAMPLE_PIXELS = 256 * 32 * 32
 
 
 def takes_bf16(config: Config, device: torch.device) -> bool:

@@ -53,20 +53,17 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What the loop works with; of its task what a Goal is."""
+    """What the loop works with."""
 
     config: Config
     run: Run
     classifier: Classifier
     batches: Batches
-    objective: Objective
-    validate: Validate
-    words: str  # of an epoch's record, as "error {train_error:.2f} training, {val_error:.2f} validation"
+    goal: Goal
     device: torch.device
     bf16: bool
     progress: Progress
     tracker: Tracker
-    guessing: float = math.inf  # the loss of one who only guesses
     ranks: Ranks = ALONE
 
     def record(self, values: dict[str, object]) -> None:
@@ -123,7 +120,7 @@ def train(job: Job) -> str:
             if run.writes:
                 save(run.path / "last", net, optimizer, now, schedule)
             left = f"saved before a validation in {run.path}; the same command resumes"
-            error, facts = job.validate(lambda _, left=left: signals.leave(left))  # type: ignore[misc]
+            error, facts = job.goal.validate(lambda _, left=left: signals.leave(left))  # type: ignore[misc]
             job.record(record := epoch_record(now, error, facts, rate) | speed)
             warned = say_epoch(job, record, warned)
             # Schedule
@@ -170,7 +167,7 @@ def gradients(job: Job, net: nn.Module, batch: Batch, step: int, n: int) -> Tens
         targets = batch.targets[rows].to(job.device, non_blocking=True)
         with net.no_sync() if isinstance(net, DistributedDataParallel) and micro + 1 < len(parts) else nullcontext():
             with torch.autocast(job.device.type, torch.bfloat16, enabled=job.bf16):
-                loss, error = job.objective(net(augmented(job, batch, rows)), targets)
+                loss, error = job.goal.objective(net(augmented(job, batch, rows)), targets)
             # The ranks' gradients are averaged, not summed.
             (loss / (n / size)).backward()  # type: ignore[no-untyped-call]
         photos = torch.full((), len(rows), device=job.device)
@@ -203,12 +200,12 @@ def say_epoch(job: Job, record: dict[str, Any], warned: bool) -> bool:
     """
     c, loss = job.config, record["train_loss"]
     head = f"epoch {record['epoch']}/{c.epochs}: loss {loss:.3f}, "
-    job.run.say(head + (job.words + SPEED * (record["photos_per_second"] > 0)).format(**record))
+    job.run.say(head + (job.goal.words + SPEED * (record["photos_per_second"] > 0)).format(**record))
     doubt = ""
-    if loss > FAR * job.guessing:
+    if loss > FAR * job.goal.guessing:
         levels = c.init_from and not (c.level or c.batch_norm)
         other = "; from convolutions alone, --level true makes the usual rates fit" * bool(levels)
-        doubt = f"the loss of {loss:.3f} is far above that of guessing, {job.guessing:.3f}; should it not fall, "
+        doubt = f"the loss of {loss:.3f} is far above that of guessing, {job.goal.guessing:.3f}; should it not fall, "
         doubt += f"start again with another --out and --lr {c.lr / 10:.2g}{other}"
     elif record.get("doubt") and record["epoch"] == -(-c.epochs // PATIENT):
         doubt = f"nothing is learnt so far: on the validation photos {record['doubt']}"

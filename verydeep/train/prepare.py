@@ -149,10 +149,7 @@ def prepare(
     track = tracker(config.track if run.writes else "none", run.path)
     if config.level and not resumes:
         level(classifier.net, first_crops(batches, classifier, device)[0])
-    job = Job(
-        config, run, classifier, batches, goal.objective, goal.validate, goal.words, device, bf16,
-        progress, track, goal.guessing, ranks,
-    )  # fmt: skip
+    job = Job(config, run, classifier, batches, goal, device, bf16, progress, track, ranks)
     if not resumes and run.writes:
         say_start(job, statistics)
     return job

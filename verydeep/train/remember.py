@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -55,16 +56,12 @@ def moved(old: str, where: str, data: DataSet) -> bool:
     are left there."""
     if not (os.path.isabs(old) and os.path.isabs(where)):
         return False
-    left = os.path.exists(old)
+    left, size = os.path.exists(old), os.path.getsize
+    pairs = (zip(paths_of(old, p), paths_of(where, p), strict=True) for p in data.splits.values())
     try:
-        for photos in data.splits.values():
-            for a, b in zip(paths_of(old, photos), paths_of(where, photos), strict=True):
-                size = os.path.getsize(b)
-                if left and os.path.getsize(a) != size:
-                    return False
+        return all(size(b) == size(a if left else b) for a, b in chain.from_iterable(pairs))
     except OSError:
         return False
-    return True
 
 
 def remember(run: Run, data: DataSet, where: str, ranks: Ranks = ALONE, targets: str = "") -> None:

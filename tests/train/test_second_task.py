@@ -51,7 +51,8 @@ def regression(run, data):
 
     batches = replace(job.batches, target_of=lambda id, cut: brightness(cut.pixels))
     words = "error {train_error:.3f} training, {val_error:.3f} validation, at worst {val_worst:.3f}"
-    return replace(job, batches=batches, objective=distance, validate=validate, words=words, guessing=float("inf"))
+    goal = job.goal._replace(objective=distance, validate=validate, words=words, guessing=float("inf"))
+    return replace(job, batches=batches, goal=goal)
 
 
 def test_a_second_task_trains_resumes_and_is_drawn(tmp_path):

@@ -45,7 +45,7 @@ def test_gradients_are_those_of_the_mean_loss_of_shifted_photos(data, run, size,
     """In parts too, of which a last batch may hold fewer photos; of 30 in batches of 29 the last joins the others."""
     job = job_of(data, run, dropout=0.0, colour="root", batch=size, accumulate=parts)
     net, batch = job.classifier.double().train().net, next(job.batches.epoch(0, number))
-    sums = step_of(replace(job, objective=tiny.fp64), batch)
+    sums = step_of(replace(job, goal=job.goal._replace(objective=tiny.fp64)), batch)
     found = {name: p.grad.clone() for name, p in net.named_parameters()}
     assert (batch.number, len(batch.targets)) == (number, photos)
     mean = torch.tensor(job.classifier.contract.mean).view(3, 1, 1)

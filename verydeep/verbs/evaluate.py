@@ -25,7 +25,7 @@ class Evaluate(Verb):
     split: str | None = None
     """train, val or test; null: test if DATA has it, else val, else all photos"""
     mirror: bool | None = None
-    """average with the mirror image; null: yes, except for the centre crop and nets trained with --flip false"""
+    """average with the mirror image; null: yes, except for the centre crop and nets trained without mirroring"""
     average: Literal["scores", "posteriors"] = "scores"
     """what dense evaluation averages over the class map: scores, before soft-max, or posteriors, after it"""
     pooling: Literal["up", "down"] | None = None

@@ -92,7 +92,7 @@ class Evaluate(Localise):
     split: str | None = None
     """train, val or test; null: test if DATA has it, else val, else all photos"""
     mirror: bool | None = None
-    """boxes of the mirror image too; null: yes, except for the centre crop and nets trained with --flip false"""
+    """boxes of the mirror image too; null: yes, except for the centre crop and nets trained without mirroring"""
     device: Device = "auto"
     engine: Engine = "torch"
     batch: Count = 32

@@ -32,7 +32,7 @@ except ImportError as e:
 from verydeep.data.source import open_data
 from verydeep.describe import Rows, Several, described, descriptors, own_scales
 from verydeep.errors import ConfigError, RunError
-from verydeep.evaluate.passes import Settings
+from verydeep.evaluate.passes import Settings, settled
 from verydeep.evaluate.views import Scales
 from verydeep.hardware import device_for
 from verydeep.net.classifier import Protocol
@@ -60,16 +60,16 @@ class VGGDescriptors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Photos to the paper's descriptors (appendix B), float32 N x D of length 1; nothing is learnt.
 
     model: MODEL as the command line takes it. scales: smallest sides Q, `single`, `several`, or numbers; several: of
-    descriptors at several Q the average, or all one after the other. Raises ConfigError, ModelError and PhotoError.
+    descriptors at several Q the average, or all one after the other; mirror: None averages mirror images in of nets
+    that were trained with them. Raises ConfigError, ModelError and PhotoError.
     """
 
     def __init__(
         self, model: str | Path = "oxford-d-convolutions", *, scales: Scales = "single", several: Several = "average",
-        mirror: bool = True, device: Device = "auto", batch: int = 32,
+        mirror: bool | None = None, device: Device = "auto", batch: int = 32,
     ) -> None:  # fmt: skip
-        self.model, self.scales, self.several, self.mirror, self.device, self.batch = (
-            model, scales, several, mirror, device, batch
-        )  # fmt: skip
+        self.model, self.scales, self.several = model, scales, several
+        self.mirror, self.device, self.batch = mirror, device, batch
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Loads the model."""
@@ -85,7 +85,7 @@ class VGGDescriptors(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         photos, reading = photos_given(X), self.net_.contract.reading
         settings = Settings(self.mirror, device=device_for(self.device).type, batch=self.batch, long_photos="middle")
         opened = lambda id: photo_of(photos[id], f"photo {id}", reading)  # noqa: E731
-        found = described([self.net_], [self.qs_], opened, range(len(photos)), settings)
+        found = described([self.net_], [self.qs_], opened, range(len(photos)), settled(settings, [self.net_]))
         return descriptors([np.concatenate([said for _, [said] in found])], self.several)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:

@@ -49,6 +49,38 @@ def test_principal_components_are_those_of_the_first_photos(made, monkeypatch):
     assert not (out / "basis").exists()
 
 
+def test_a_net_that_learnt_without_mirror_images_describes_without_them(tmp_path):
+    """By the verb alone and behind one that learnt with them, from Python, on the server, and in front of an SVM."""
+    pytest.importorskip("sklearn")
+    from verydeep.serve.tasks import describing
+    from verydeep.sklearn import VGGDescriptors
+
+    for name, seed, flip in [("with", 0, True), ("plain", 1, False)]:
+        small("A", seed, flip=flip).save(tmp_path / f"{name}.safetensors")
+    nets = [str(tmp_path / f"{name}.safetensors") for name in ("with", "plain")]
+    photos = noisy_photos(tmp_path / "photos" / "a", 12) + noisy_photos(tmp_path / "photos" / "b", 12)
+
+    def described(out, model, **how):
+        verydeep.describe(model, photos, out=tmp_path / out, **{"workers": 0, "device": "cpu"} | how)
+        return np.load(tmp_path / out / "descriptor.npy")
+
+    by_hand = np.array([layer(small("A", 1), Image.open(p), "relu7", 32, mirror=False) for p in photos])
+    by_hand /= np.linalg.norm(by_hand, axis=1)[:, None]
+    plain = described("plain", nets[1])
+    assert plain == pytest.approx(by_hand, abs=1e-5)
+    assert np.abs(described("asked", nets[1], mirror=True) - by_hand).max() > 1e-3
+    two = [described(out, nets[0], second=nets[1], **how) for out, how in [("two", {}), ("no", {"mirror": False})]]
+    assert (two[0] == two[1]).all()
+    assert np.abs(described("usual", nets[0]) - described("not", nets[0], mirror=False)).max() > 1e-3
+    assert VGGDescriptors(nets[1]).fit_transform(photos) == pytest.approx(by_hand, abs=1e-5)
+    served = describing(verydeep.load(nets[1]), "cpu")
+    [answer] = served.compute([served.prepare(Image.open(photos[0]), 1)])
+    assert answer["descriptor"] == pytest.approx(by_hand[0].tolist(), abs=1e-5)
+    for models, mirrors in [(nets[:1], True), (nets[1:], False), (nets, False)]:
+        how = {"splits": 1, "workers": 0}
+        assert verydeep.transfer(models, str(tmp_path / "photos"), **how)["mirror"] == mirrors
+
+
 def test_dissimilarities_are_those_of_scipy(made, monkeypatch):
     monkeypatch.setattr(gram, "PIECE", 1000)
     out = describe(made, "rdm", taps=TAPS, pool="none", rdm=True)

@@ -11,7 +11,7 @@ from verydeep.describe import described, descriptors, last_hidden
 from verydeep.errors import PhotoError
 from verydeep.evaluate.classify import POSTERIORS
 from verydeep.evaluate.frames import frames, windows
-from verydeep.evaluate.passes import Settings, Shown, in_view, scorer_of
+from verydeep.evaluate.passes import Settings, Shown, in_view, scorer_of, settled
 from verydeep.evaluate.views import View
 from verydeep.explain import explain_photo, heat_of
 from verydeep.localise import found_on, kept_threshold, locator_of, resized
@@ -74,7 +74,7 @@ def localising(names: tuple[str, str], nets: tuple[Classifier, Classifier], devi
 
 def describing(net: Classifier, device: str) -> RouteTask:
     """The paper's descriptor (appendix B): the last hidden layer of the whole photo and its mirror image."""
-    settings, scale = Settings(device=device, long_photos="middle"), net.contract.test_scale
+    settings, scale = settled(Settings(device=device, long_photos="middle"), [net]), net.contract.test_scale
 
     def compute(made: list[Any]) -> list[Any]:
         chunks = described([net], [(scale,)], lambda i: made[i], range(len(made)), settings)

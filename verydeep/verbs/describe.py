@@ -31,7 +31,7 @@ class Describe(Verb):
     several: Literal["average", "stack"] = "average"
     """what becomes of several scales"""
     mirror: bool | None = None
-    """average with the mirror image; null: yes with --pool mean and max"""
+    """average with the mirror image; null: yes with --pool mean and max, except for nets trained without mirroring"""
     normalise: bool | None = None
     """rows of length 1; null: only without --taps"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -71,7 +71,9 @@ class Describe(Verb):
             raise ConfigError(f"rdm: {len(photos):,} photos; all pairs of at most {MOST_COMPARED:,} are compared")
         nets = {name: load_describing(name) for name in (self.model, self.second) if name is not None}
         taps = tuple(dict.fromkeys(self.taps or ["descriptor"]))
-        mirror = self.pool in ("mean", "max") if self.mirror is None else self.mirror
+        mirror = self.mirror
+        if mirror is None:
+            mirror = self.pool in ("mean", "max") and all(net.contract.flip for net in nets.values())
         normalise = not self.taps if self.normalise is None else self.normalise
         device = device_for(self.device).type
         asked = engine_in(out, self.engine)

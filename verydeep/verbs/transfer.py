@@ -27,8 +27,8 @@ class Transfer(Verb):
     """take at most so many photos, spread over the classes; null: all that the splits need"""
     actions: bool = False
     """of VOC2012 the actions of persons: whole photo, person's box, and both"""
-    mirror: bool = True
-    """average with the mirror image"""
+    mirror: bool | None = None
+    """average with the mirror image; null: yes, except for nets trained without mirroring"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """arithmetic of the nets"""
     device: Device = "auto"

@@ -55,7 +55,7 @@ def add_photo_routes(app: FastAPI, service: Service) -> None:
         return await service.answer(request, "localise", top)
 
     async def describe(request: Request) -> Response:
-        """The paper's descriptor: the last hidden layer over the whole photo and its mirror image (appendix B)."""
+        """The paper's descriptor: the last hidden layer over the whole photo, as `describe` (appendix B)."""
         return await service.answer(request, "describe", None)
 
     async def explain(request: Request, name: Name = None) -> Response:

@@ -73,7 +73,7 @@ def localising(names: tuple[str, str], nets: tuple[Classifier, Classifier], devi
 
 
 def describing(net: Classifier, device: str) -> RouteTask:
-    """The paper's descriptor (appendix B): the last hidden layer of the whole photo and its mirror image."""
+    """The paper's descriptor (appendix B): the last hidden layer of the whole photo, as `describe` gives it."""
     settings, scale = settled(Settings(device=device, long_photos="middle"), [net]), net.contract.test_scale
 
     def compute(made: list[Any]) -> list[Any]:

@@ -4,7 +4,7 @@
 
 Of each run it keeps a small record in the folder; of a file written by `evaluate --json`, the fusions. Then it draws
 board.md and board.svg from all records there, those of earlier machines too. Seconds are of training alone, without
-validations. The runs of a row are called alike but for a last -SEED.
+validations. The seeds of one training are called alike but for a last -SEED.
 """
 
 from __future__ import annotations
@@ -71,12 +71,10 @@ def seconds_to(course: Sequence[Mapping[str, Any]], right: float) -> float | Non
     return None
 
 
-def spread(values: Sequence[float], form: str) -> str:
+def spread(errors: Sequence[float]) -> str:
     """Mean, and deviation if there are several."""
-    if not values:
-        return "-"
-    mean = form.format(statistics.mean(values))
-    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
+    mean = f"{statistics.mean(errors):.2f}"
+    return f"{mean} ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else mean
 
 
 def family(record: Mapping[str, Any]) -> str:
@@ -92,23 +90,19 @@ def how(test: Mapping[str, Any]) -> str:
 
 
 def board(records: Sequence[dict[str, Any]]) -> str:
-    """Two tables: times and best errors of each family, and every test."""
-    families = {family(r): [o for o in records if family(o) == family(r)] for r in records}
+    """Two tables: times of each run on its machine, and every test of each family."""
     times, tests = [], []
-    for name, own in families.items():
-        reached = {g: [s for r in own if (s := seconds_to(r["course"], g)) is not None] for g in GOALS}
-        cells = [
-            spread(found, "{:,.0f}") + f" ({len(found)} of {len(own)})" * (0 < len(found) < len(own))
-            for found in reached.values()
-        ]
-        whole = spread([sum(e["seconds"] for e in r["course"]) for r in own], "{:,.0f}")
-        machines = sorted({f"{r['machine']['processor']}, {r['machine']['cores']} cores" for r in own})
-        times.append([name, str(len(own)), *cells, whole, "; ".join(machines)])
-        for test in dict.fromkeys(how(t) for r in own for t in r["tests"]):
-            errors = [100 * t["top1_errors"] / t["photos"] for r in own for t in r["tests"] if how(t) == test]
-            each = ", ".join(f"{e:.2f}" for e in errors)
-            tests.append([name, test, spread(errors, "{:.2f}"), each])
-    titles = ["training", "seeds", *(f"s to {g} %" for g in GOALS), "s in all", "machine"]
+    for r in records:
+        reached = [seconds_to(r["course"], g) for g in GOALS]
+        cells = ["-" if s is None else f"{s:,.0f}" for s in [*reached, sum(e["seconds"] for e in r["course"])]]
+        about = r["machine"]
+        times.append([r["name"], *cells, f"{about['processor']}, {about['cores']} cores" + ", bf16" * about["bf16"]])
+    for name in dict.fromkeys(map(family, records)):
+        own = [t for r in records if family(r) == name for t in r["tests"]]
+        for test in dict.fromkeys(map(how, own)):
+            errors = [100 * t["top1_errors"] / t["photos"] for t in own if how(t) == test]
+            tests.append([name, test, spread(errors), ", ".join(f"{e:.2f}" for e in errors)])
+    titles = ["training", *(f"s to {g} %" for g in GOALS), "s in all", "machine"]
     return markdown(titles, times) + "\n\n" + markdown(["training", "test", "top-1 error, %", "each seed"], tests)
 
 

@@ -77,7 +77,7 @@ def taken(value: object, kind: Any) -> Any:
     """The value as its kind holds it: a list becomes a tuple, an object a record. Raises ValueError for others."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        found = taken(value, inner[0])
+        found = value if is_plain(value, inner[0]) else taken(value, inner[0])
         if found is not None and not all(bounds.holds(found) for bounds in inner[1:]):
             raise wrong(value, kind)
         return found
@@ -105,12 +105,12 @@ def taken(value: object, kind: Any) -> Any:
 
 def is_plain(value: object, kind: Any) -> bool:
     """Whether a value is of a kind that stays as it is; a bool is no number, and what is not a number is none."""
-    if get_origin(kind) is Literal:
-        return any(value == one and type(value) is type(one) for one in get_args(kind))
     if kind is float:
         return type(value) in (int, float) and value == value
     if kind is int:
         return type(value) is int and abs(value) < 1 << 63
+    if get_origin(kind) is Literal:
+        return any(value == one and type(value) is type(one) for one in get_args(kind))
     return kind is Any or (kind in (bool, str, NoneType) and type(value) is kind)
 
 

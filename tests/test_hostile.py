@@ -214,10 +214,12 @@ HEADERS = {
 }
 CONTRACTS = {
     "contract nested": sealed("[" * (LONGEST_HEADER // 2)),
-    "contract of lists": sealed(fill("[],", "[", "[]]", LONGEST_HEADER - 500)),
-    "contract of objects": sealed(fill("{},", "[", "{}]", LONGEST_HEADER - 500)),
-    "contract with a long field": sealed('{"format":1,"' + "x" * (LONGEST_HEADER // 2) + '":1}'),
-    "contract of a long format": sealed('{"format":"' + "x" * (LONGEST_HEADER // 2) + '"}'),
+    "contract of lists": sealed(fill("[],", "[", "[]]", LONGEST_HEADER // 2 - 500)),
+    "contract of more lists": sealed(fill("[],", "[", "[]]", LONGEST_HEADER - 500)),
+    "contract of objects": sealed(fill("{},", "[", "{}]", LONGEST_HEADER // 2 - 500)),
+    "contract of more objects": sealed(fill("{},", "[", "{}]", LONGEST_HEADER - 500)),
+    "contract with a long field": sealed('{"format":1,"' + "x" * (LONGEST_HEADER // 2 - 500) + '":1}'),
+    "contract of a long format": sealed('{"format":"' + "x" * (LONGEST_HEADER // 2 - 500) + '"}'),
     "contract of many classes": sealed(
         to_json(CONTRACT).replace('"a", "b"', fill('"a",', "", '"a"', LONGEST_HEADER // 3))
     ),

@@ -23,7 +23,7 @@ from verydeep.errors import ConfigError, LongPhotoError, ModelError, PhotoError
 from verydeep.files.tensors import LONGEST_HEADER, checksum, write_tensors
 from verydeep.net.classifier import METADATA, SEAL, build
 from verydeep.net.initialise import initialise
-from verydeep.net.saved import read_classifier
+from verydeep.net.saved import read_classifier, read_contract
 
 CLASSES = ("cat", "dog", "Käse")
 
@@ -277,6 +277,13 @@ def test_class_names_too_long_for_a_header_are_refused_before_anything_is_writte
     with pytest.raises(ModelError, match="too long for a model file"):
         classifier(classes=tuple(f"{i:0100}" for i in range(20_000))).save(tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_class_names_that_are_written_are_read(tmp_path):
+    names = tuple(f"{i:0100}" for i in range(14_000))
+    assert len(json.dumps(json.dumps(names))) in range(LONGEST_HEADER // 2 - 20_000, LONGEST_HEADER // 2)
+    classifier(classes=names).save(tmp_path / "x.safetensors")
+    assert read_contract(tmp_path / "x.safetensors").classes == names
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float64, torch.complex64])

@@ -10,7 +10,7 @@ from torch import Tensor
 from verydeep.contract import Contract, from_json
 from verydeep.errors import ModelError
 from verydeep.files.disk import saying
-from verydeep.files.tensors import TYPES, check_header, checksum, cut
+from verydeep.files.tensors import LONGEST_HEADER, TYPES, check_header, checksum, cut
 from verydeep.net.classifier import FLOATS, METADATA, Classifier, build, sealed_contract
 
 
@@ -27,8 +27,7 @@ def read_classifier(path: Path) -> Classifier:
         raise ModelError(f"{path} cannot be read as safetensors ({cut(e)}); it is damaged or of another format") from e
     if checksum(tensors) != classifier.contract.sha256:
         raise damaged(path, "its tensors do not match their SHA-256")
-    colours = [name for name in ("mean", "std") if not torch.equal(tensors[name], getattr(classifier, name))]
-    if colours:
+    if colours := [name for name in ("mean", "std") if not torch.equal(tensors[name], getattr(classifier, name))]:
         raise damaged(path, f"{colours[0]} in its contract and in its tensors differ")
     classifier.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, assign=True)
     return classifier.eval()
@@ -46,11 +45,13 @@ def read_contract(path: Path) -> Contract:
 
 def contract_in(path: Path, metadata: dict[str, str]) -> Contract:
     """Of a file's header, checked by its SHA-256."""
-    if METADATA not in metadata:
+    if not (text := metadata.get(METADATA)):
         raise ModelError(f"{path} has no contract, so its input is unknown; expected a file that verydeep saved")
-    if metadata != sealed_contract(metadata[METADATA]):
+    if len(text) > LONGEST_HEADER // 2:
+        raise damaged(path, "its contract is longer than any that is saved")
+    if metadata != sealed_contract(text):
         raise damaged(path, "its contract does not match its SHA-256")
-    return from_json(metadata[METADATA], str(path))
+    return from_json(text, str(path))
 
 
 def contents(path: Path) -> tuple[Classifier, dict[str, Tensor]]:

@@ -319,6 +319,16 @@ def test_the_whole_ladder_saved_and_fused_later(tmp_path: Path, capsys: pytest.C
     assert [r["passes"] for r in found[3:15:5]] == [100, 100, 200]
 
 
+def test_a_faster_way_is_told_where_a_net_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verydeep.hardware.multiplies_bf16", lambda device: True)
+    saved, words = str(tmp_path / "p.safetensors"), ["builtin:fashion-mini", "--protocol", "centre", "--limit", "4"]
+    for models, told in (["builtin:fashion-a"], True), ([saved], False), ([saved, "builtin:fashion-a"], True):
+        assert main(["evaluate", *models, *words, *(["--save", saved] if models[0] != saved else [])]) == 0
+        assert ("--precision bf16 is faster here" in capsys.readouterr().err) == told
+
+
 def test_train_and_predict_survive_odd_names(
     photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

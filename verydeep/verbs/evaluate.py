@@ -58,6 +58,7 @@ class Evaluate(Verb):
     def run(self) -> dict[str, Any] | None:
         from verydeep.evaluate.models import evaluate_models
         from verydeep.evaluate.passes import Settings
+        from verydeep.evaluate.posteriors import is_posteriors
         from verydeep.hardware import device_for, multiplies_bf16
         from verydeep.ranks import joined
 
@@ -81,7 +82,7 @@ class Evaluate(Verb):
                 self.engine == "torch" and device.type == "cpu" and find_spec("openvino") is not None
             )
             faster += ["--precision bf16"] * (self.precision == "fp32" and multiplies_bf16(device))
-            if ranks.first and faster:
+            if ranks.first and faster and not all(is_posteriors(Path(model)) for model in self.models):
                 print(f"hint: {' '.join(faster)} is faster here; quote figures of torch in fp32", file=sys.stderr)
             return {"results": results} if ranks.first else None
 

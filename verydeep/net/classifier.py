@@ -144,7 +144,7 @@ class Classifier(nn.Module):
         contract = dataclasses.replace(self.contract, sha256=checksum(tensors))
         blob = sealed_contract(to_json(contract))
         if len(json.dumps(blob)) > LONGEST_HEADER // 2:
-            raise ModelError(f"names of {len(contract.classes):,} classes are too long for a model file; shorten them")
+            raise ModelError(f"the {len(contract.classes):,} class names are too long for a model file; shorten them")
         write_atomically(Path(path), lambda temporary: write_tensors(tensors, temporary, blob))
 
 
